@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: makes sure that $PYTHON is an interpreter with this checkout installed.
+#
+#   ensure_python EXTRAS     EXTRAS = "" or e.g. "test" or "test,torch"
+#
+# An active virtual environment that already has promot_jax from this checkout is used as it is.
+# Otherwise one is made in .venv/ (or in $PROMOT_VENV_ROOT), in a folder named by the hash of what it
+# was made from, so that a change of dependencies makes a new one and nothing else does.
+#
+#   PROMOT_PYTHON        interpreter to make it with                        (default python3)
+#   PROMOT_VENV_ROOT     where environments are kept                        (default .venv)
+#   PROMOT_TORCH_INDEX   package index with a CPU build of torch            (default: pip's own)
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# torch's default build on Linux brings several GB of CUDA libraries that no test uses.  pip's plan is
+# read before anything is installed: if it has those libraries, the CPU index is used instead.
+install_torch() {
+  local python=$1 version="torch==2.13.0" index=${PROMOT_TORCH_INDEX:-}
+  if "$python" -c 'import torch' 2>/dev/null; then return; fi
+  if [[ -z $index ]] && "$python" -m pip install --dry-run --quiet --report - "$version" 2>/dev/null |
+    grep -Eq '"name": "(nvidia-|cuda-toolkit|cuda-bindings)'; then
+    index=https://download.pytorch.org/whl/cpu
+    say "torch from the default index is a CUDA build; taking the CPU build from $index"
+  fi
+  if [[ -n $index ]]; then
+    "$python" -m pip install --quiet --index-url "$index" "$version"
+  else
+    "$python" -m pip install --quiet "$version"
+  fi
+}
+
+ensure_python() {
+  local extras=$1 base=${PROMOT_PYTHON:-python3} root=${PROMOT_VENV_ROOT:-$here/.venv} key folder
+  if [[ -n ${VIRTUAL_ENV:-} ]] && (cd / && "$VIRTUAL_ENV/bin/python" - "$here" "$extras" 2>/dev/null) <<'PY'
+import importlib.util, pathlib, sys
+found = importlib.util.find_spec("promot_jax")
+here = pathlib.Path(sys.argv[1]).resolve()
+assert found and pathlib.Path(found.origin).resolve().is_relative_to(here)
+needed = {"test": "pytest", "torch": "torch"}
+for extra in filter(None, sys.argv[2].split(",")):
+  assert importlib.util.find_spec(needed[extra])
+PY
+  then
+    PYTHON=$VIRTUAL_ENV/bin/python
+    return
+  fi
+  key=$({ "$base" -V; cat "$here/pyproject.toml" "$here/setup.py" "$here/launch/environment.sh"; echo "$extras $here"; } |
+    sha256sum | cut -c1-12)
+  folder=$root/$key
+  PYTHON=$folder/bin/python
+  if [[ -e $folder/complete ]]; then return; fi
+  say "installing into $folder (once; about two minutes) ..."
+  rm -rf "$folder"
+  "$base" -m venv "$folder"
+  "$PYTHON" -m pip install --quiet --upgrade pip
+  if [[ ",$extras," == *,torch,* ]]; then install_torch "$PYTHON"; fi
+  "$PYTHON" -m pip install --quiet --editable "$here${extras:+[$extras]}"
+  touch "$folder/complete"
+}
