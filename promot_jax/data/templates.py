@@ -162,10 +162,7 @@ def _openbookqa(record: Mapping[str, Any]) -> Rendered:
   letters = LABELS["openbookqa"]
   choices = " ".join(f"{letter}) {question[f'choice_{letter}']}" for letter in letters)
   key = record["answerKey"]
-  if isinstance(key, str):
-    letter = key
-  else:
-    letter = "" if key == -1 else letters[int(key)]
+  letter = key if isinstance(key, str) else "" if key == -1 else letters[int(key)]
   if letter and letter not in letters:
     raise errors.DataError(f"openbookqa: answer key {key!r} is none of {', '.join(letters)}.")
   return _labelled(f"Q: {question['stem']} {choices} A:", letter)

@@ -1,0 +1,52 @@
+"""From what a model wrote to what is scored; the same for every task, backbone and metric.
+
+Wang et al. (ICLR 2024) keep the text between the first two sentinels, stop where the model begins
+another question by itself, and for the classification tasks look at the first output token only.
+Where the paper leaves a choice open, ours is: an output without a sentinel is taken whole; the
+prefix at which it is cut is the first one found after the output's first character; SNLI, which the
+paper uses for training only, is treated like CB.
+"""
+
+import re
+from collections.abc import Sequence
+
+FIRST_TOKEN_TASKS = ("rte", "cb", "wic", "snli")
+
+_OPENING, _CLOSING = "<extra_id_0>", "<extra_id_1>"
+_PREFIX = re.compile(r"(?<!\w)(?:Q:|Translate\b|Article:)")
+_WORD = re.compile(r"\w+")
+
+
+def postprocess(task: str, output: str) -> str:
+  """The part of a decoded output that is compared with the answers.
+
+  Args:
+    task: name of the task the output answers, without its number of shots: 'rte', 'xsum'.
+    output: decoded text, with sentinels written '<extra_id_0>' if the model emitted them.
+  """
+  text = cut_at_prefix(between_sentinels(output))
+  return first_word(text) if task in FIRST_TOKEN_TASKS else text
+
+
+def between_sentinels(output: str) -> str:
+  """Text after the first `<extra_id_0>`, if any, and before the next `<extra_id_1>`, if any."""
+  _, opening, after = output.partition(_OPENING)
+  return (after if opening else output).partition(_CLOSING)[0].strip()
+
+
+def cut_at_prefix(text: str) -> str:
+  """Text before the first `Q:`, `Translate` or `Article:` that is not at its very start."""
+  text = text.strip()
+  found = _PREFIX.search(text, 1)
+  return text[: found.start()].rstrip() if found else text
+
+
+def first_word(text: str) -> str:
+  """The leading word without what follows it, as one output token would be: 'True.' -> 'True'."""
+  found = _WORD.match(text.strip())
+  return found.group() if found else ""
+
+
+def postprocess_all(task: str, outputs: Sequence[str]) -> list[str]:
+  """`postprocess` of every output, in order."""
+  return [postprocess(task, output) for output in outputs]
