@@ -1,0 +1,187 @@
+"""Prompt tuning: trained vectors before the embedded input (Lester et al., 2021, arXiv:2104.08691).
+
+The encoder reads [p_1 .. p_P, x_1 .. x_S].  The positions of the prompt take part in the relative
+position bias and are attended by everything; with P = 100 and T5 XXL they are 0.004 % of the
+weights.  A bank holds one prompt per task, and each example brings the number of its task in
+`prompt_ids`, so tasks can be mixed in a batch (multi-task ProMoT, Wang et al., 2024).
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.methods import base
+from promot_jax.methods.initializers import (
+  ClassLabels,
+  FromArray,
+  FromFile,
+  FromText,
+  Initializer,
+  PerTask,
+  RandomUniform,
+  SampledVocabulary,
+)
+
+__all__ = [
+  "ClassLabels",
+  "FromArray",
+  "FromFile",
+  "FromText",
+  "Initializer",
+  "PerTask",
+  "Prompt",
+  "RandomUniform",
+  "SampledVocabulary",
+  "SoftPrompt",
+  "check_prompt_ids",
+  "prompt_count",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftPrompt:
+  """A trained prompt before the input of the encoder.
+
+  A fixed random prompt is this method with `RandomUniform`, left out of the trainable patterns.
+
+  Attributes:
+    length: P, number of vectors.
+    tasks: number of prompts; above 1, batches must carry `prompt_ids` [B] in [0, tasks).
+    initializer: where the first values come from (promot_jax.methods.initializers).
+  """
+
+  parameters: ClassVar[str] = ".*/prompt/.*"
+
+  length: int = 100
+  tasks: int = 1
+  initializer: Initializer = dataclasses.field(default_factory=RandomUniform)
+
+  def __post_init__(self):
+    for name in ("length", "tasks"):
+      if getattr(self, name) < 1:
+        raise errors.ConfigError(
+          f"SoftPrompt.{name} is {getattr(self, name)}; it must be at least 1."
+        )
+
+  def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
+    """The model with a prompt at encoder/prompt; the backbone's arrays are shared.
+
+    Raises:
+      ConfigError: the model has no prompt slot or a prompt already, or the initializer's values do
+        not fit.
+    """
+    model = paths.copy(model)
+    encoder = _encoder(model)
+    if encoder.prompt is not None:
+      raise errors.ConfigError("The model already has a soft prompt; detach it before attaching.")
+    embedding = model.token_embedder.embedding.get_value()
+    shape = (self.length, embedding.shape[1])
+    keys = jax.random.split(rngs.params(), self.tasks)
+    prompts = [
+      self.initializer(keys[task], shape, embedding=embedding, task=task)
+      for task in range(self.tasks)
+    ]
+    encoder.prompt = Prompt(prompts[0] if self.tasks == 1 else jnp.stack(prompts))
+    return model
+
+  def detach(self, model: base.Model) -> base.Model:
+    """The model without its prompt.
+
+    Raises:
+      ConfigError: the model has no prompt.
+    """
+    model = paths.copy(model)
+    encoder = _encoder(model)
+    if encoder.prompt is None:
+      raise errors.ConfigError("The model has no soft prompt to detach.")
+    encoder.prompt = nnx.data(None)
+    return model
+
+
+class Prompt(nnx.Module):
+  """The prompt's parameter, [P, D] or a bank [tasks, P, D], and how it joins the input."""
+
+  def __init__(self, values: jax.Array):
+    self.prompt = nnx.Param(values)
+
+  def __call__(
+    self, embeddings: jax.Array, mask: jax.Array, prompt_ids: jax.Array | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Puts the prompt before the embedded input.
+
+    Args:
+      embeddings: [B, S, D].
+      mask: [B, S] bool, True = a real token.
+      prompt_ids: [B] int32, row of the bank for each example; not used by a single prompt.
+
+    Returns:
+      embeddings [B, P+S, D] in their dtype, and mask [B, P+S].
+
+    Raises:
+      ConfigError: a bank was given no prompt_ids.
+    """
+    batch = embeddings.shape[0]
+    prompt = self.prompt.get_value().astype(embeddings.dtype)
+    if prompt.ndim == 3:
+      if prompt_ids is None:
+        raise errors.ConfigError(
+          f"The model holds prompts of {prompt.shape[0]} tasks, but the batch has no 'prompt_ids'"
+          " that say which example uses which."
+        )
+      # Ids are checked on the host (check_prompt_ids).  One that slips through becomes NaN, which
+      # the training step reports, instead of some other task's prompt.
+      prompt = jnp.take(prompt, prompt_ids, axis=0, mode="fill", fill_value=jnp.nan)
+    else:
+      prompt = jnp.broadcast_to(prompt, (batch, *prompt.shape))
+    seen = jnp.ones(prompt.shape[:2], mask.dtype)
+    return jnp.concatenate([prompt, embeddings], axis=1), jnp.concatenate([seen, mask], axis=1)
+
+
+def prompt_count(model: nnx.Module) -> int:
+  """Number of prompts attached to the model: 0, 1 or the tasks of its bank."""
+  prompt = getattr(getattr(model, "encoder", None), "prompt", None)
+  if prompt is None:
+    return 0
+  values = prompt.prompt.get_value()
+  return values.shape[0] if values.ndim == 3 else 1
+
+
+def check_prompt_ids(prompt_ids: np.ndarray | None, tasks: int) -> None:
+  """Host-side check that every example names a prompt that exists; call it where data enters.
+
+  Args:
+    prompt_ids: any shape, integers; None where the data carry none.
+    tasks: number of prompts, as `prompt_count` tells.
+
+  Raises:
+    DataError: an id outside of [0, tasks), or none although there are several prompts.
+  """
+  if prompt_ids is None:
+    if tasks > 1:
+      raise errors.DataError(
+        f"The model holds {tasks} prompts, but the data carry no 'prompt_ids'; give each task its"
+        " prompt's number."
+      )
+    return
+  ids = np.unique(np.asarray(prompt_ids))
+  unknown = ids[(ids < 0) | (ids >= max(tasks, 1))]
+  if unknown.size:
+    raise errors.DataError(
+      f"Prompt ids {unknown.tolist()} are unknown; the model holds {tasks} prompt(s), numbered from"
+      " 0."
+    )
+
+
+def _encoder(model: nnx.Module) -> nnx.Module:
+  encoder = getattr(model, "encoder", None)
+  if encoder is None or not hasattr(encoder, "prompt"):
+    raise errors.ConfigError(
+      f"A soft prompt needs a backbone with a prompt slot at 'encoder/prompt';"
+      f" {type(model).__name__} has none."
+    )
+  return encoder
