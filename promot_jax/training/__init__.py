@@ -1,0 +1,1 @@
+"""Losses, objectives, optimizers, the jitted train step and the loop around it."""

@@ -1,0 +1,162 @@
+"""What is minimized: an objective maps (model, batch) to a loss sum and to metrics.
+
+An objective returns sums, not means, because a step may see its batch in several microbatches and
+on several hosts: `normalizer(batch)`, computed once from the whole batch, is what the loss sum is
+divided by.  Metrics are (sum, weight) pairs; their ratio is taken at the very end.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from promot_jax import errors
+from promot_jax.training import losses
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+_NORMALIZERS = (
+  "NUM_REAL_TARGET_TOKENS",
+  "NUM_TOTAL_TARGET_TOKENS",
+  "AVERAGE_PER_SEQUENCE",
+  "SUM",
+)
+
+
+class Objective(Protocol):
+  """What `make_train_step` needs of an objective; a frozen, hashable value."""
+
+  def __call__(
+    self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
+  ) -> tuple[jax.Array, Metrics]:
+    """(loss sum over the batch, metrics).  `key=None` means no dropout."""
+
+  def normalizer(self, batch: Batch) -> jax.Array | float:
+    """What the loss sum of the whole batch is divided by."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Supervised:
+  """Cross-entropy of the target tokens under teacher forcing.
+
+  label_smoothing: probability mass taken from the target, in [0, 1).
+  z_loss: coefficient of log(Z)^2; T5X pre-trains with 1e-4.
+  loss_normalizing_factor: 'NUM_REAL_TARGET_TOKENS' (mean over weighted target tokens),
+    'NUM_TOTAL_TARGET_TOKENS' (padding counted), 'AVERAGE_PER_SEQUENCE' (each sequence's mean
+    first, all sequences equal), a number, or None / 'sum' (T5X's default: no division).
+  vocabulary_chunk: largest number of logits a token that exist at once; None = all of them.
+  """
+
+  label_smoothing: float = 0.0
+  z_loss: float = 0.0
+  loss_normalizing_factor: str | float | None = "NUM_REAL_TARGET_TOKENS"
+  vocabulary_chunk: int | None = None
+
+  def __post_init__(self):
+    factor = self.loss_normalizing_factor
+    if isinstance(factor, str) and _normalizer_name(factor) not in _NORMALIZERS:
+      raise errors.ConfigError(
+        f"loss_normalizing_factor='{factor}' is not one of {', '.join(_NORMALIZERS)},"
+        " a number, or None."
+      )
+    if isinstance(factor, (int, float)) and not factor > 0:
+      raise errors.ConfigError(f"loss_normalizing_factor={factor} must be above 0.")
+
+  def __call__(
+    self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
+  ) -> tuple[jax.Array, Metrics]:
+    targets, weights = batch["decoder_target_tokens"], self._weights(batch)
+    hidden = model.hidden(batch, key=key)
+    options = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+    if self.vocabulary_chunk is None:
+      terms = losses.cross_entropy_of_logits(model.logits(hidden), targets, weights, **options)
+    else:
+      kernel, scale = model.logits_kernel()
+      terms = losses.cross_entropy(
+        hidden, kernel, targets, weights, scale=scale, chunk=self.vocabulary_chunk, **options
+      )
+    loss = terms.cross_entropy + terms.z_loss
+    return loss, _token_metrics(terms, batch)
+
+  def normalizer(self, batch: Batch) -> jax.Array | float:
+    """What the loss sum of the whole batch is divided by; 1 for a batch without target tokens."""
+    factor = self.loss_normalizing_factor
+    if not isinstance(factor, str):
+      return 1.0 if factor is None else factor
+    name = _normalizer_name(factor)
+    if name == "SUM":
+      return 1.0
+    if name == "NUM_TOTAL_TARGET_TOKENS":
+      return float(batch["decoder_target_tokens"].size)
+    total = self._weights(batch).sum()
+    return jnp.where(total > 0, total, 1.0)
+
+  def _weights(self, batch: Batch) -> jax.Array:
+    """Loss weights [B, T], divided by their sum in each sequence for AVERAGE_PER_SEQUENCE."""
+    weights = target_weights(batch)
+    factor = self.loss_normalizing_factor
+    if isinstance(factor, str) and _normalizer_name(factor) == "AVERAGE_PER_SEQUENCE":
+      total = weights.sum(axis=-1, keepdims=True)
+      weights = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
+    return weights
+
+
+def target_weights(batch: Batch) -> jax.Array:
+  """float32 [B, T]: `decoder_loss_weights`, or 1 for every target that is not padding (0)."""
+  weights = batch.get("decoder_loss_weights")
+  if weights is None:
+    weights = batch["decoder_target_tokens"] > 0
+  return weights.astype(jnp.float32)
+
+
+def add_metrics(metrics: Metrics | None, more: Metrics) -> Metrics:
+  """Sums and weights of both; `None` is the empty start.  A key may be in one of them only."""
+  total = dict(metrics or {})
+  for name, (value, weight) in more.items():
+    old_value, old_weight = total.get(name, (0.0, 0.0))
+    total[name] = (old_value + value, old_weight + weight)
+  return total
+
+
+def mean_metrics(metrics: Metrics) -> dict[str, float]:
+  """sum / weight of each metric; NaN where the weight is 0.  Waits for the device."""
+  pairs = jax.device_get(metrics)
+  return {
+    name: float(value) / float(weight) if weight else float("nan")
+    for name, (value, weight) in pairs.items()
+  }
+
+
+def _token_metrics(terms: losses.LossTerms, batch: Batch) -> Metrics:
+  """T5X's metric names.  `loss` itself is added by the step, which knows the normalizer."""
+  targets = batch["decoder_target_tokens"]
+  tokens = jnp.asarray(targets.size, jnp.float32)
+  total = terms.cross_entropy + terms.z_loss
+  metrics = {
+    "accuracy": (terms.correct, terms.weight),
+    "cross_ent_loss": (terms.cross_entropy, terms.weight),
+    "z_loss": (terms.z_loss, terms.weight),
+    "loss_per_nonpadding_target_token": (total, terms.weight),
+    "loss_per_all_target_tokens": (total, tokens),
+    "non_padding_fraction/decoder_target_tokens": (_count(targets > 0), tokens),
+  }
+  if "encoder_input_tokens" in batch:
+    inputs = batch["encoder_input_tokens"]
+    metrics["non_padding_fraction/encoder_input_tokens"] = (
+      _count(inputs > 0),
+      jnp.asarray(inputs.size, jnp.float32),
+    )
+  return metrics
+
+
+def _count(mask: jax.Array) -> jax.Array:
+  return mask.sum(dtype=jnp.float32)
+
+
+def _normalizer_name(factor: str) -> str:
+  """T5X's spelling of a name given in any case, with or without its 'NUM_'."""
+  name = factor.upper()
+  return f"NUM_{name}" if f"NUM_{name}" in _NORMALIZERS else name
