@@ -1,0 +1,10 @@
+"""Backbones: pretrained networks as NNX modules inside a functional shell.
+
+Every backbone has `hidden`, `logits`, `logits_kernel`, `prefill` and `decode_step`; what is learned
+on top of one is the business of `promot_jax.methods`.
+"""
+
+from promot_jax.models.kv_cache import DecodeCache, KVCache
+from promot_jax.models.t5 import T5, T5Config, stack_layers, unstack_layers
+
+__all__ = ["T5", "DecodeCache", "KVCache", "T5Config", "stack_layers", "unstack_layers"]

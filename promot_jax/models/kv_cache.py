@@ -1,0 +1,63 @@
+"""What a decoder remembers between two steps, as plain pytrees: arguments and results, no state.
+
+A learned prefix is put in front of the keys when attention runs and is never stored here, so caches,
+beams and the decode loop do not know about methods.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from promot_jax.types import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KVCache:
+  """Keys and values of one attention, [... R L H K]; scanned stacks have a leading layer axis."""
+
+  keys: Array
+  values: Array
+
+  def write(self, keys: Array, values: Array, position: Array) -> "KVCache":
+    """Puts `keys` and `values` [R Q H K] at positions `position`, ... of the length axis."""
+    start = (0, position, 0, 0)
+    return KVCache(
+      keys=jax.lax.dynamic_update_slice(self.keys, keys.astype(self.keys.dtype), start),
+      values=jax.lax.dynamic_update_slice(self.values, values.astype(self.values.dtype), start),
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeCache:
+  """All that `decode_step` needs besides the model and the last tokens.
+
+  `self_attention` and `cross_attention` are a tuple of one KVCache per layer, or one KVCache with a
+  leading layer axis if the layers are scanned.  Self-attention has R rows; the memory that
+  cross-attention reads has only one row per example, which the R / B rows of that example share.
+  """
+
+  self_attention: Any
+  cross_attention: Any = None
+  memory_mask: Array | None = None
+  """bool [B S]."""
+  bias_by_distance: Array | None = None
+  """float32 [H 2L-1]: position bias and causal mask of distances 1-L, ..., L-1."""
+  position: Array
+  """int32 []: how many positions are written."""
+
+  def repeat(self, count: int) -> "DecodeCache":
+    """Each row `count` times, side by side: rows of one example stay together."""
+    return self._map_rows(lambda leaf, axis: jnp.repeat(leaf, count, axis=axis))
+
+  def reorder(self, indices: Array) -> "DecodeCache":
+    """Row r becomes a copy of row `indices[r]` [R], which must be of the same example."""
+    return self._map_rows(lambda leaf, axis: jnp.take(leaf, indices, axis=axis, mode="clip"))
+
+  def _map_rows(self, function) -> "DecodeCache":
+    rows_axis = -4  # [... R L H K], whether or not a layer axis is in front
+    moved = jax.tree.map(lambda leaf: function(leaf, leaf.ndim + rows_axis), self.self_attention)
+    return dataclasses.replace(self, self_attention=moved)

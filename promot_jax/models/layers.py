@@ -1,0 +1,168 @@
+"""The small parts every backbone is built from: linear, embedding, norm, mlp, dropout.
+
+They hold parameters and nothing else.  The compute dtype is that of the input: whoever embeds the
+tokens decides it, and each layer casts its own weights to it.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax.errors import ConfigError
+from promot_jax.types import Array, Key
+
+Initializer = Callable[..., Array]
+
+fan_in_normal = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+"""T5X's initializer of kernels: normal with variance 1 / (input features)."""
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+  "linear": lambda x: x,
+  "relu": jax.nn.relu,
+  "gelu": lambda x: jax.nn.gelu(x, approximate=True),  # the tanh form: T5 1.1, mT5, GPT-2
+  "gelu_exact": lambda x: jax.nn.gelu(x, approximate=False),
+  "silu": jax.nn.silu,
+}
+
+
+class Linear(nnx.Module):
+  """`y = x W + b` with a two-dimensional kernel [in, out]; b is an empty slot unless asked for.
+
+  Methods replace this module by one that adopts `kernel` and `bias` and has the same call: the
+  input, and a key for whatever randomness the replacement has (a plain linear has none).
+  """
+
+  def __init__(
+    self,
+    features_in: int,
+    features_out: int,
+    *,
+    rngs: nnx.Rngs,
+    use_bias: bool = False,
+    initializer: Initializer = fan_in_normal,
+    param_dtype: str = "float32",
+  ):
+    shape = (features_in, features_out)
+    self.kernel = nnx.Param(initializer(rngs.params(), shape, jnp.dtype(param_dtype)))
+    self.bias = nnx.data(None)
+    if use_bias:
+      self.bias = nnx.Param(jnp.zeros((features_out,), jnp.dtype(param_dtype)))
+
+  def __call__(self, x: Array, *, key: Key | None = None) -> Array:
+    """[... in] -> [... out] in the dtype of x."""
+    del key
+    y = x @ self.kernel[...].astype(x.dtype)
+    return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+  """T5's layer norm: scaled by the root of the mean square, without mean and without bias."""
+
+  def __init__(self, width: int, *, epsilon: float = 1e-6, param_dtype: str = "float32"):
+    self.scale = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
+    self.epsilon = epsilon
+
+  def __call__(self, x: Array) -> Array:
+    """[... D] -> [... D] in the dtype of x."""
+    wide = x.astype(jnp.float32)  # bfloat16 squares lose the small features
+    mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    normal = (wide * jax.lax.rsqrt(mean_square + self.epsilon)).astype(x.dtype)
+    return normal * self.scale[...].astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+  """A table of one vector per token id."""
+
+  def __init__(
+    self,
+    vocab_size: int,
+    width: int,
+    *,
+    rngs: nnx.Rngs,
+    std: float = 1.0,
+    lookup: str = "gather",
+    param_dtype: str = "float32",
+  ):
+    """`lookup` is 'gather', or 'one_hot': a matrix product.
+
+    The product costs B*S*V*D operations.  It pays where the vocabulary is small or where the table
+    is sharded by rows.
+
+    Raises:
+      ConfigError: for another `lookup`.
+    """
+    if lookup not in ("gather", "one_hot"):
+      raise ConfigError(
+        f"Embedding lookup {lookup!r} is unknown; use 'gather', or 'one_hot' for a matrix product."
+      )
+    table = jax.random.normal(rngs.params(), (vocab_size, width), jnp.dtype(param_dtype))
+    self.embedding = nnx.Param(table * jnp.asarray(std, table.dtype))
+    self.lookup = lookup
+
+  def __call__(self, tokens: Array, *, dtype: str = "float32") -> Array:
+    """Token ids [...] -> vectors [... D].  An id outside of the table gives NaN (or 0, one-hot)."""
+    table = self.embedding[...].astype(jnp.dtype(dtype))
+    if self.lookup == "one_hot":
+      return jax.nn.one_hot(tokens, table.shape[0], dtype=table.dtype) @ table
+    return jnp.take(table, tokens, axis=0)
+
+
+class Mlp(nnx.Module):
+  """`wo(act_0(wi_0 x) * act_1(wi_1 x))`, or `wo(act(wi x))` for a single activation."""
+
+  def __init__(
+    self,
+    width: int,
+    mlp_width: int,
+    *,
+    rngs: nnx.Rngs,
+    activations: Sequence[str] = ("gelu", "linear"),
+    dropout_rate: float = 0.0,
+    param_dtype: str = "float32",
+  ):
+    unknown = [name for name in activations if name not in ACTIVATIONS]
+    if unknown or not activations:
+      raise ConfigError(
+        f"MLP activations {tuple(activations)} are not valid; name one or more of "
+        f"{', '.join(ACTIVATIONS)}."
+      )
+    self.activations = tuple(activations)
+    self.dropout_rate = dropout_rate
+    for name in self._input_names():
+      setattr(self, name, Linear(width, mlp_width, rngs=rngs, param_dtype=param_dtype))
+    self.wo = Linear(mlp_width, width, rngs=rngs, param_dtype=param_dtype)
+
+  def _input_names(self) -> list[str]:
+    count = len(self.activations)
+    return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
+
+  def __call__(self, x: Array, *, key: Key | None = None) -> Array:
+    """[B L D] -> [B L D]."""
+    hidden = None
+    for site, (name, activation) in enumerate(zip(self._input_names(), self.activations)):
+      branch = ACTIVATIONS[activation](getattr(self, name)(x, key=fold_in(key, site)))
+      hidden = branch if hidden is None else hidden * branch
+    hidden = dropout(hidden, self.dropout_rate, fold_in(key, 8), broadcast=(-2,))
+    return self.wo(hidden, key=fold_in(key, 9))
+
+
+def dropout(x: Array, rate: float, key: Key | None, *, broadcast: Sequence[int] = ()) -> Array:
+  """Zeroes each entry with probability `rate` and scales the rest by 1 / (1 - rate).
+
+  `key=None` or rate 0 returns x unchanged.  The same entries are dropped along the axes in
+  `broadcast`; T5X does so along the length, which needs far fewer random bits.
+  """
+  if key is None or rate == 0.0:
+    return x
+  shape = list(x.shape)
+  for axis in broadcast:
+    shape[axis] = 1
+  keep = jax.random.bernoulli(key, 1.0 - rate, tuple(shape))
+  return x * (keep.astype(x.dtype) / jnp.asarray(1.0 - rate, x.dtype))
+
+
+def fold_in(key: Key | None, site: int) -> Key | None:
+  """A key of its own for one place of the network; None stays None."""
+  return None if key is None else jax.random.fold_in(key, site)

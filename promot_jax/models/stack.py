@@ -1,0 +1,110 @@
+"""Layers one after the other: unrolled (a list of modules) or scanned (one module, stacked leaves).
+
+The two forms share the code of a layer and differ only here.  Unrolled is the default: parameter
+paths carry the layer number and checkpoints map one to one.  Scanned compiles one layer instead of
+N, for models whose compile time or memory needs it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax.errors import ConfigError
+from promot_jax.types import Key, PyTree
+
+REMAT_POLICIES: dict[str, Any] = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+}
+"""What the backward pass keeps: everything, layer inputs only, or results of weight products."""
+
+Layers = nnx.List | nnx.Module
+
+
+def build(make_layer: Callable[[nnx.Rngs], nnx.Module], count: int, *, rngs: nnx.Rngs, scan: bool):
+  """`count` layers, each with its own key; equal weights in both forms."""
+  keys = jax.random.split(rngs.params(), count)
+  if scan:
+    return jax.vmap(lambda key: make_layer(nnx.Rngs(key)))(keys)
+  return nnx.List([make_layer(nnx.Rngs(key)) for key in keys])
+
+
+def is_scanned(layers: Layers) -> bool:
+  """Whether the layers are one module with a leading layer axis on every leaf."""
+  return not isinstance(layers, nnx.List)
+
+
+def count(layers: Layers) -> int:
+  """How many layers there are, in either form."""
+  if is_scanned(layers):
+    return jax.tree.leaves(layers)[0].shape[0]
+  return len(layers)
+
+
+def run(
+  layers: Layers,
+  step: Callable[[nnx.Module, Any, PyTree], tuple[Any, PyTree]],
+  carry: Any,
+  inputs: PyTree = None,
+  *,
+  remat: str = "none",
+) -> tuple[Any, PyTree]:
+  """Applies `carry, output = step(layer, carry, input)` from the first layer to the last.
+
+  Args:
+    layers: from `build`.
+    step: shared by both forms.
+    carry: what goes from layer to layer.
+    inputs: None, or what each layer receives: a tuple of one entry per layer if unrolled, a tree
+      with a leading layer axis if scanned.  An array of keys serves both.
+    remat: a name in REMAT_POLICIES.
+
+  Returns:
+    The last carry, and the outputs in the form of the inputs: a tuple, or stacked leaves.
+
+  Raises:
+    ConfigError: for an unknown `remat`.
+  """
+  if remat not in REMAT_POLICIES:
+    raise ConfigError(f"remat={remat!r} is unknown; use one of {', '.join(REMAT_POLICIES)}.")
+  if remat != "none":
+    # Inside a scan nothing can be merged across layers anyway, so no barrier is needed.
+    step = jax.checkpoint(step, policy=REMAT_POLICIES[remat], prevent_cse=not is_scanned(layers))
+  if is_scanned(layers):
+    return jax.lax.scan(lambda carry, xs: step(xs[0], carry, xs[1]), carry, (layers, inputs))
+  outputs = []
+  for index, layer in enumerate(layers):
+    carry, output = step(layer, carry, None if inputs is None else inputs[index])
+    outputs.append(output)
+  return carry, tuple(outputs)
+
+
+def map_layers(layers: Layers, edit: Callable[[nnx.Module, Key], nnx.Module], key: Key) -> Layers:
+  """New layers, each `edit(layer, key)` with its own key; equal results in both forms."""
+  keys = jax.random.split(key, count(layers))
+  if is_scanned(layers):
+    return jax.vmap(edit)(layers, keys)
+  return nnx.List([edit(layer, layer_key) for layer, layer_key in zip(layers, keys)])
+
+
+def stack_layers(layers: Layers) -> Layers:
+  """The scanned form of unrolled layers; scanned layers are returned as they are."""
+  if is_scanned(layers):
+    return layers
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+
+
+def unstack_layers(layers: Layers) -> Layers:
+  """The unrolled form of scanned layers; unrolled layers are returned as they are."""
+  if not is_scanned(layers):
+    return layers
+  return nnx.List([jax.tree.map(lambda leaf, i=i: leaf[i], layers) for i in range(count(layers))])
+
+
+def split_keys(key: Key | None, parts: int) -> Key | None:
+  """`parts` keys as one array, or None for None."""
+  return None if key is None else jax.random.split(key, parts)

@@ -1,0 +1,176 @@
+"""T5 1.0, T5 1.1 and mT5: one encoder-decoder whose configuration tells the three apart.
+
+Raffel et al., 2020, arXiv:1910.10683; Shazeer, 2020, arXiv:2002.05202 (gated mlp); Xue et al., 2021,
+arXiv:2010.11934.  The module holds parameters only.  Randomness, caches and batches are arguments;
+`key=None` means no dropout and is the only difference between training and evaluation.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax.errors import ConfigError
+from promot_jax.models import stack
+from promot_jax.models.kv_cache import DecodeCache
+from promot_jax.models.layers import Embedding, fold_in
+from promot_jax.models.t5_stacks import Decoder, Encoder
+from promot_jax.types import Array, Batch, Key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+  """Everything that decides the shapes and the arithmetic of a T5."""
+
+  vocab_size: int
+  width: int
+  heads: int
+  head_width: int
+  mlp_width: int
+  encoder_layers: int
+  decoder_layers: int
+  mlp_activations: tuple[str, ...] = ("gelu", "linear")
+  """('gelu', 'linear') for T5 1.1 and mT5, ('relu',) for T5 1.0."""
+  tied_logits: bool = False
+  """Whether the embedding table is the output kernel (T5 1.0)."""
+  scale_logits: bool | None = None
+  """Whether logits are multiplied by width**-0.5; None: if and only if they are tied."""
+  dropout_rate: float = 0.0
+  relative_buckets: int = 32
+  relative_max_distance: int = 128
+  scan_layers: bool = False
+  remat: str = "none"
+  """'none', 'full' or 'minimal': see `stack.REMAT_POLICIES`."""
+  dtype: str = "float32"
+  """Of activations.  Softmax, norms and logits are float32 whatever it is."""
+  param_dtype: str = "float32"
+  embedding_lookup: str = "gather"
+  """'gather' or 'one_hot'."""
+  embedding_std: float = 1.0
+  decoder_start: int = 0
+  pad: int = 0
+
+  def __post_init__(self):
+    # gin and JSON give lists; the configuration must be hashable to be a static jit argument.
+    object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+    for name in ("vocab_size", "width", "heads", "head_width", "mlp_width"):
+      if getattr(self, name) < 1:
+        raise ConfigError(f"T5Config.{name}={getattr(self, name)} must be at least 1.")
+    if self.encoder_layers < 1 or self.decoder_layers < 1:
+      raise ConfigError(
+        f"T5Config needs at least one layer in each stack, but encoder_layers="
+        f"{self.encoder_layers} and decoder_layers={self.decoder_layers}."
+      )
+    if self.remat not in stack.REMAT_POLICIES:
+      raise ConfigError(
+        f"T5Config.remat={self.remat!r} is unknown; use one of {', '.join(stack.REMAT_POLICIES)}."
+      )
+
+  @property
+  def logits_scale(self) -> float:
+    """The factor of the logits."""
+    scaled = self.tied_logits if self.scale_logits is None else self.scale_logits
+    return self.width**-0.5 if scaled else 1.0
+
+
+class T5(nnx.Module):
+  """An encoder-decoder with T5X's parameter names; see `T5Config`.
+
+  Example:
+    model = T5(sizes.micro(vocab_size=700), nnx.Rngs(0))
+    logits = model.logits(model.hidden(batch))
+  """
+
+  def __init__(self, config: T5Config, rngs: nnx.Rngs):
+    self.config = config
+    self.token_embedder = Embedding(
+      config.vocab_size,
+      config.width,
+      rngs=rngs,
+      std=config.embedding_std,
+      lookup=config.embedding_lookup,
+      param_dtype=config.param_dtype,
+    )
+    self.encoder = Encoder(config, rngs=rngs)
+    self.decoder = Decoder(config, rngs=rngs)
+
+  def hidden(
+    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
+  ) -> Array:
+    """Hidden states [B T D] of all target positions, after the final norm (teacher forcing).
+
+    Args:
+      batch: encoder_input_tokens [B S], decoder_input_tokens [B T], maybe prompt_ids [B].
+      input_embeddings: [B S D] in place of the embedded encoder tokens.
+      key: for dropout; None: no dropout.
+    """
+    memory, mask = self.encode(batch, input_embeddings=input_embeddings, key=fold_in(key, 0))
+    targets = self.token_embedder(batch["decoder_input_tokens"], dtype=self.config.dtype)
+    return self.decoder(targets, memory, mask, key=fold_in(key, 1))
+
+  def encode(
+    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
+  ) -> tuple[Array, Array]:
+    """Memory [B P+S D] and its mask [B P+S] (bool); P is the length of an attached prompt.
+
+    With `input_embeddings`, `encoder_input_tokens` only says which positions are padding and may be
+    left out: then none is.
+    """
+    tokens = batch.get("encoder_input_tokens")
+    if input_embeddings is None:
+      embeddings = self.token_embedder(tokens, dtype=self.config.dtype)
+    else:
+      embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
+    mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
+    return self.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+
+  def logits(self, hidden: Array) -> Array:
+    """[... D] -> [... V] float32."""
+    kernel, scale = self.logits_kernel()
+    # Both factors in float32: rounding logits to bfloat16 would merge close candidates.
+    hidden = hidden.astype(jnp.float32)
+    if scale != 1.0:
+      hidden = hidden * scale
+    return hidden @ kernel.astype(jnp.float32)
+
+  def logits_kernel(self) -> tuple[Array, float]:
+    """The output kernel [D V] in its own dtype, and the factor of the logits."""
+    if self.config.tied_logits:
+      return self.token_embedder.embedding[...].T, self.config.logits_scale
+    return self.decoder.logits_dense.kernel[...], self.config.logits_scale
+
+  def prefill(self, batch: Batch, *, max_length: int) -> tuple[Array, DecodeCache]:
+    """Reads the source: logits [B V] of the first generated token, and the cache to go on with.
+
+    Args:
+      batch: encoder_input_tokens [B S], maybe prompt_ids [B].
+      max_length: the largest number of tokens that will be generated.
+    """
+    memory, mask = self.encode(batch)
+    cache = self.decoder.start(memory, mask, max_length=max_length)
+    first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
+    return self.decode_step(first, cache)
+
+  def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
+    """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
+    embeddings = self.token_embedder(tokens, dtype=self.config.dtype)
+    hidden, cache = self.decoder.step(embeddings, cache)
+    return self.logits(hidden), cache
+
+
+def stack_layers(model: T5) -> T5:
+  """A scanned copy of an unrolled model, methods and all; the arrays of layers are stacked."""
+  return _with_layers(model, stack.stack_layers, scan=True)
+
+
+def unstack_layers(model: T5) -> T5:
+  """An unrolled copy of a scanned model."""
+  return _with_layers(model, stack.unstack_layers, scan=False)
+
+
+def _with_layers(model: T5, convert, *, scan: bool) -> T5:
+  copy = nnx.merge(*nnx.split(model))
+  copy.config = dataclasses.replace(model.config, scan_layers=scan)
+  copy.encoder.layers = convert(model.encoder.layers)
+  copy.decoder.layers = convert(model.decoder.layers)
+  return copy

@@ -1,0 +1,279 @@
+"""Encoder and decoder of T5: pre-norm layers around attention and mlp, and what surrounds them.
+
+Parameter names are T5X's, with `layers_3` spelled `layers/3`.  Dropout sits where T5X has it.
+"""
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from promot_jax.models import stack
+from promot_jax.models.attention import MASKED, Attention
+from promot_jax.models.kv_cache import DecodeCache, KVCache
+from promot_jax.models.layers import Linear, Mlp, RMSNorm, dropout, fold_in
+from promot_jax.models.positions import RelativePositionBias
+from promot_jax.types import Array, Key
+
+if TYPE_CHECKING:
+  from promot_jax.models.t5 import T5Config
+
+LENGTH = (-2,)  # the axis along which T5X drops the same features at all positions
+
+
+class Encoder(nnx.Module):
+  """Embedded source tokens -> memory.  `prompt` is an empty slot for learned input vectors.
+
+  A method fills the slot with a module that is called as
+
+      embeddings, mask = prompt(embeddings, mask, prompt_ids)
+
+  with embeddings [B S D], mask bool [B S] and prompt_ids int32 [B] or None, and returns both with
+  its own P positions in front.  Relative positions count them like any other.
+  """
+
+  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+    self.relpos_bias = _relative_position_bias(config, rngs=rngs, bidirectional=True)
+    self.layers = stack.build(
+      lambda layer_rngs: EncoderLayer(config, rngs=layer_rngs),
+      config.encoder_layers,
+      rngs=rngs,
+      scan=config.scan_layers,
+    )
+    self.encoder_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    self.prompt = nnx.data(None)
+    self.dropout_rate = config.dropout_rate
+    self.remat = config.remat
+
+  def __call__(
+    self,
+    embeddings: Array,
+    mask: Array,
+    *,
+    prompt_ids: Array | None = None,
+    key: Key | None = None,
+  ) -> tuple[Array, Array]:
+    """[B S D] and bool [B S] -> memory [B P+S D] and its mask [B P+S]."""
+    if self.prompt is not None:
+      embeddings, mask = self.prompt(embeddings, mask, prompt_ids)
+    x = dropout(embeddings, self.dropout_rate, fold_in(key, 0), broadcast=LENGTH)
+    length, offset = x.shape[1], _prefix_positions(self.layers, "attention")
+    bias = self.relpos_bias(length, offset + length, offset=offset)
+    attended = mask[:, None, None, :]
+
+    def step(layer, x, layer_key):
+      return layer(x, bias=bias, mask=attended, key=layer_key), None
+
+    keys = stack.split_keys(fold_in(key, 1), stack.count(self.layers))
+    x, _ = stack.run(self.layers, step, x, keys, remat=self.remat)
+    return dropout(self.encoder_norm(x), self.dropout_rate, fold_in(key, 2)), mask
+
+
+class EncoderLayer(nnx.Module):
+  """Self-attention and mlp, each behind a norm and inside a residual."""
+
+  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+    self.pre_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    self.attention = _attention(config, rngs=rngs)
+    self.pre_mlp_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    self.mlp = _mlp(config, rngs=rngs)
+    self.dropout_rate = config.dropout_rate
+
+  def __call__(self, x: Array, *, bias: Array, mask: Array, key: Key | None) -> Array:
+    """[B S D] -> [B S D]; bias [1 H S S], mask [B 1 1 S]."""
+    normal = self.pre_attention_layer_norm(x)
+    memory = self.attention.project(normal, key=fold_in(key, 0))
+    y = self.attention(normal, memory, bias=bias, mask=mask, key=fold_in(key, 0))
+    x = x + dropout(y, self.dropout_rate, fold_in(key, 1), broadcast=LENGTH)
+    y = self.mlp(self.pre_mlp_layer_norm(x), key=fold_in(key, 2))
+    return x + dropout(y, self.dropout_rate, fold_in(key, 3), broadcast=LENGTH)
+
+
+class Decoder(nnx.Module):
+  """Embedded target tokens and memory -> hidden states; holds the untied output kernel."""
+
+  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+    self.relpos_bias = _relative_position_bias(config, rngs=rngs, bidirectional=False)
+    self.layers = stack.build(
+      lambda layer_rngs: DecoderLayer(config, rngs=layer_rngs),
+      config.decoder_layers,
+      rngs=rngs,
+      scan=config.scan_layers,
+    )
+    self.decoder_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    if not config.tied_logits:
+      self.logits_dense = Linear(
+        config.width, config.vocab_size, rngs=rngs, param_dtype=config.param_dtype
+      )
+    self.dropout_rate = config.dropout_rate
+    self.remat = config.remat
+
+  def __call__(
+    self, embeddings: Array, memory: Array, memory_mask: Array, *, key: Key | None = None
+  ) -> Array:
+    """All target positions at once: [B T D], memory [B S D], bool [B S] -> hidden [B T D]."""
+    x = dropout(embeddings, self.dropout_rate, fold_in(key, 0), broadcast=LENGTH)
+    length, offset = x.shape[1], _prefix_positions(self.layers, "self_attention")
+    # 1 0 0   The causal mask is part of the bias: position i sees positions <= i.  Padding is at
+    # 1 1 0   the end of targets, so nothing else needs hiding from a real position.
+    # 1 1 1
+    visible = np.arange(offset + length)[None, :] - offset <= np.arange(length)[:, None]
+    bias = self.relpos_bias(length, offset + length, offset=offset)
+    bias = bias + np.where(visible, 0.0, MASKED).astype(np.float32)
+    memory_attended = memory_mask[:, None, None, :]
+
+    def step(layer, x, layer_key):
+      y = layer(x, memory, bias=bias, memory_mask=memory_attended, key=layer_key)
+      return y, None
+
+    keys = stack.split_keys(fold_in(key, 1), stack.count(self.layers))
+    x, _ = stack.run(self.layers, step, x, keys, remat=self.remat)
+    return dropout(self.decoder_norm(x), self.dropout_rate, fold_in(key, 2), broadcast=LENGTH)
+
+  def start(self, memory: Array, memory_mask: Array, *, max_length: int) -> DecodeCache:
+    """An empty cache for `max_length` positions; projects the memory once for all steps."""
+
+    def project(layer, carry, _):
+      projected = layer.encoder_decoder_attention.project(memory)
+      # Self-attention has the same number of heads; only the length differs.
+      shape = (memory.shape[0], max_length, *projected.keys.shape[2:])
+      empty = jnp.zeros(shape, projected.keys.dtype)
+      return carry, (projected, KVCache(keys=empty, values=empty))
+
+    _, outputs = stack.run(self.layers, project, ())
+    if stack.is_scanned(self.layers):
+      cross_attention, self_attention = outputs
+    else:
+      cross_attention, self_attention = zip(*outputs)
+    offset = _prefix_positions(self.layers, "self_attention")
+    relative = np.arange(1 - max_length - offset, max_length)
+    bias = self.relpos_bias.by_distance(relative)
+    return DecodeCache(
+      self_attention=self_attention,
+      cross_attention=cross_attention,
+      memory_mask=memory_mask,
+      bias_by_distance=bias + np.where(relative <= 0, 0.0, MASKED).astype(np.float32),
+      position=jnp.zeros((), jnp.int32),
+    )
+
+  def step(self, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
+    """One position of every row: [R D] -> hidden [R D] and the cache with that position written."""
+    caches = cache.self_attention
+    max_length = jax.tree.leaves(caches)[0].shape[-3]
+    seen = cache.bias_by_distance.shape[-1] - (max_length - 1)
+    bias = jax.lax.dynamic_slice_in_dim(
+      cache.bias_by_distance, max_length - 1 - cache.position, seen, axis=1
+    )[None, :, None, :]
+    mask = cache.memory_mask[:, None, None, :]
+
+    def step(layer, x, layer_caches):
+      own, memory = layer_caches
+      return layer.step(x, own, memory, position=cache.position, bias=bias, memory_mask=mask)
+
+    inputs = (caches, cache.cross_attention)
+    if not stack.is_scanned(self.layers):
+      inputs = tuple(zip(*inputs))
+    x, written = stack.run(self.layers, step, embeddings[:, None, :], inputs)
+    cache = DecodeCache(
+      self_attention=written,
+      cross_attention=cache.cross_attention,
+      memory_mask=cache.memory_mask,
+      bias_by_distance=cache.bias_by_distance,
+      position=cache.position + 1,
+    )
+    return self.decoder_norm(x)[:, 0, :], cache
+
+
+class DecoderLayer(nnx.Module):
+  """Self-attention, attention to the memory, and mlp."""
+
+  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+    self.pre_self_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    self.self_attention = _attention(config, rngs=rngs)
+    self.pre_cross_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    self.encoder_decoder_attention = _attention(config, rngs=rngs)
+    self.pre_mlp_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
+    self.mlp = _mlp(config, rngs=rngs)
+    self.dropout_rate = config.dropout_rate
+
+  def __call__(
+    self, x: Array, memory: Array, *, bias: Array, memory_mask: Array, key: Key | None
+  ) -> Array:
+    """[B T D] and memory [B S D] -> [B T D]; bias [1 H T T] is causal, memory_mask [B 1 1 S]."""
+    normal = self.pre_self_attention_layer_norm(x)
+    own = self.self_attention.project(normal, key=fold_in(key, 0))
+    y = self.self_attention(normal, own, bias=bias, key=fold_in(key, 0))
+    x = x + dropout(y, self.dropout_rate, fold_in(key, 1), broadcast=LENGTH)
+    projected = self.encoder_decoder_attention.project(memory, key=fold_in(key, 2))
+    return self._finish(x, projected, memory_mask=memory_mask, key=key)
+
+  def step(
+    self,
+    x: Array,
+    own: KVCache,
+    memory: KVCache,
+    *,
+    position: Array,
+    bias: Array,
+    memory_mask: Array,
+  ) -> tuple[Array, KVCache]:
+    """One position of R rows, [R 1 D], of which R / B in a row share the memory of one example."""
+    normal = self.pre_self_attention_layer_norm(x)
+    new = self.self_attention.project(normal)
+    own = own.write(new.keys, new.values, position)
+    x = x + self.self_attention(normal, own, bias=bias)
+    # Rows of one example become query positions of that example, so its memory is read once.
+    shape = x.shape
+    x = x.reshape(memory.keys.shape[0], -1, shape[-1])  # [R 1 D] -> [B R/B D]
+    return self._finish(x, memory, memory_mask=memory_mask, key=None).reshape(shape), own
+
+  def _finish(self, x: Array, memory: KVCache, *, memory_mask: Array, key: Key | None) -> Array:
+    y = self.encoder_decoder_attention(
+      self.pre_cross_attention_layer_norm(x), memory, mask=memory_mask, key=fold_in(key, 2)
+    )
+    x = x + dropout(y, self.dropout_rate, fold_in(key, 3), broadcast=LENGTH)
+    y = self.mlp(self.pre_mlp_layer_norm(x), key=fold_in(key, 4))
+    return x + dropout(y, self.dropout_rate, fold_in(key, 5), broadcast=LENGTH)
+
+
+def _attention(config: "T5Config", *, rngs: nnx.Rngs) -> Attention:
+  return Attention(
+    config.width,
+    config.heads,
+    config.head_width,
+    rngs=rngs,
+    dropout_rate=config.dropout_rate,
+    param_dtype=config.param_dtype,
+  )
+
+
+def _mlp(config: "T5Config", *, rngs: nnx.Rngs) -> Mlp:
+  return Mlp(
+    config.width,
+    config.mlp_width,
+    rngs=rngs,
+    activations=config.mlp_activations,
+    dropout_rate=config.dropout_rate,
+    param_dtype=config.param_dtype,
+  )
+
+
+def _relative_position_bias(
+  config: "T5Config", *, rngs: nnx.Rngs, bidirectional: bool
+) -> RelativePositionBias:
+  return RelativePositionBias(
+    config.heads,
+    rngs=rngs,
+    buckets=config.relative_buckets,
+    max_distance=config.relative_max_distance,
+    bidirectional=bidirectional,
+    param_dtype=config.param_dtype,
+  )
+
+
+def _prefix_positions(layers: stack.Layers, attention: str) -> int:
+  """The largest number of positions that a prefix of these layers wants counted before 0."""
+  members = [layers] if stack.is_scanned(layers) else layers
+  return max(getattr(member, attention).prefix_positions for member in members)

@@ -1,0 +1,35 @@
+"""The words every shape in this project is written in.
+
+Docstrings give shapes with these letters, for example `[B S D]`:
+
+| letter | meaning | letter | meaning |
+|---|---|---|---|
+| B | examples of a batch | H | attention heads |
+| S | source (encoder) length | K | width of one head |
+| T | target (decoder) length | J | all heads side by side, H * K |
+| L | any length | V | vocabulary |
+| Q | query positions | R | rows of a decode (examples * beams), or a LoRA rank |
+| P | prompt or prefix length | N | layers |
+| D | model width | M | members of an ensemble |
+| F | mlp width | C | candidates, or vocabulary chunks |
+
+Masks are boolean and True means "may attend".  What is added to attention scores is called bias.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+"""A JAX array, or a tracer of one."""
+
+Key: TypeAlias = jax.Array
+"""A JAX random key; `None` in its place means "no randomness", for example no dropout."""
+
+Batch: TypeAlias = Mapping[str, Any]
+"""Arrays by name: encoder_input_tokens [B S], decoder_input_tokens [B T], decoder_target_tokens
+[B T] (int32), decoder_loss_weights [B T] (float32) and, optionally, prompt_ids [B] (int32)."""
+
+PyTree: TypeAlias = Any
+"""Any nesting of containers with arrays as leaves."""
