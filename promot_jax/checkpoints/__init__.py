@@ -1,0 +1,1 @@
+"""Saving and restoring: our own checkpoints, and those of other libraries."""

@@ -1,0 +1,61 @@
+"""What a disk can do to a checkpoint: small atomic files, sizes, and why a write was refused."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from promot_jax.checkpoints import manifest
+
+_REASONS = (
+  "No space left on device",
+  "File too large",
+  "Read-only file system",
+  "Disk quota exceeded",
+  "Permission denied",
+  "Input/output error",
+)
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+  """Writes a small JSON file so that readers see the old or the new content, never a part."""
+  temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+  try:
+    with temporary.open("w") as stream:
+      json.dump(content, stream, indent=1)
+      stream.write("\n")
+      stream.flush()
+      os.fsync(stream.fileno())
+    temporary.rename(path)
+  finally:
+    temporary.unlink(missing_ok=True)
+  manifest.flush_directory(path.parent)
+
+
+def known_reason(text: str) -> str | None:
+  """The refusal named in a message of the array library, which hides the error number."""
+  return next((reason for reason in _REASONS if reason.lower() in text.lower()), None)
+
+
+def refusal(error: BaseException) -> BaseException | None:
+  """The link of an exception chain that says the disk refused, if one does."""
+  link: BaseException | None = error
+  while link is not None:
+    if isinstance(link, OSError) or known_reason(str(link)) or "RESOURCE_EXHAUSTED" in str(link):
+      return link
+    link = link.__cause__ or link.__context__
+  return None
+
+
+def tree_size(directory: pathlib.Path) -> int:
+  """Bytes of all files below a directory."""
+  return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def size_text(nbytes: float) -> str:
+  """Three digits and a decimal unit: 1234567 -> '1.23 MB'."""
+  for unit in ("B", "kB", "MB", "GB"):
+    if nbytes < 1000:
+      return f"{nbytes:.3g} {unit}"
+    nbytes /= 1000
+  return f"{nbytes:.4g} TB"

@@ -1,0 +1,102 @@
+"""Exclusive use of a model directory: two runs on one directory delete each other's checkpoints.
+
+The lease is an advisory lock (flock) on a file in the directory, which the system drops when its
+holder dies, whatever the way.  The text in the file only tells people who holds it.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import pathlib
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from promot_jax import errors
+
+FILE = ".lease"
+_log = logging.getLogger(__name__)
+
+
+class Lease:
+  """Holds a model directory from construction until `release`, or as a context manager.
+
+  Raises:
+    ModelDirInUse: another live process holds it.
+    CannotWrite: the directory cannot be made or written.
+  """
+
+  def __init__(
+    self, directory: str | os.PathLike, *, report: Callable[[str], None] | None = None
+  ) -> None:
+    self.directory = pathlib.Path(directory)
+    self._file: int | None = _open(self.directory)
+    try:
+      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      holder = _describe(_holder(self._file))
+      os.close(self._file)
+      raise errors.ModelDirInUse(
+        f"Model directory {self.directory} is in use by {holder}. Wait for it, stop it, or give"
+        " this run another directory."
+      ) from None
+    former = _holder(self._file)
+    if former and not former.get("released"):
+      (report or _log.warning)(
+        f"lease of {self.directory} taken over: {_describe(former)} ended without giving it back"
+      )
+    self._info = {
+      "pid": os.getpid(),
+      "host": socket.gethostname(),
+      "since": time.time(),
+      "command": " ".join(sys.argv)[:500],
+    }
+    self._write(self._info)
+
+  def release(self) -> None:
+    """Gives the directory back; doing it twice is harmless."""
+    if self._file is not None:
+      self._write({**self._info, "released": time.time()})
+      os.close(self._file)  # closing drops the lock
+      self._file = None
+
+  def __enter__(self) -> "Lease":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.release()
+
+  def _write(self, info: dict) -> None:
+    try:
+      os.ftruncate(self._file, 0)
+      os.pwrite(self._file, (json.dumps(info) + "\n").encode(), 0)
+    except OSError:  # a full disk must not stop a run here; the lock itself is held
+      _log.warning("could not write who holds %s", self.directory)
+
+
+def _open(directory: pathlib.Path) -> int:
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+    return os.open(directory / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+  except OSError as error:
+    raise errors.CannotWrite(
+      f"Model directory {directory} cannot be used: {error.strerror} ({error.filename}). Give a"
+      " directory that can be created and written."
+    ) from None
+
+
+def _holder(file: int) -> dict:
+  try:
+    info = json.loads(os.pread(file, 4096, 0) or b"{}")
+    return info if isinstance(info, dict) else {}
+  except (OSError, ValueError):
+    return {}
+
+
+def _describe(info: dict) -> str:
+  if not info:
+    return "another process"
+  since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.get("since", 0)))
+  return f"process {info.get('pid')} on host {info.get('host')} since {since}"

@@ -1,0 +1,59 @@
+"""Comparison of a checkpoint with what a model expects, for whole trees and before any reading."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from promot_jax import errors
+
+_SHOWN = 5
+
+
+class Stored(NamedTuple):
+  """Shape and type of a stored array; `dtype` may be a jax extension type such as bfloat16."""
+
+  shape: tuple[int, ...]
+  dtype: Any
+
+
+def require_equal(expected: Mapping[str, Any], found: Mapping[str, Any], *, where: str) -> None:
+  """Compares names, shapes and types.
+
+  Raises:
+    ConfigError: they differ; the message has a table of the first differences.
+  """
+  rows = differences(expected, found)
+  if not rows:
+    return
+  shown = [("name", "expected", "found"), *rows[:_SHOWN]]
+  widths = [max(len(row[column]) for row in shown) for column in range(3)]
+  table = "\n".join(
+    "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+    for row in shown
+  )
+  more = f"\n  and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+  raise errors.ConfigError(
+    f"{where} holds other arrays than the model needs"
+    f" ({len(rows)} of {len(set(expected) | set(found))} differ). Use the configuration it was"
+    f" saved with, or another directory.\n{table}{more}"
+  )
+
+
+def differences(
+  expected: Mapping[str, Any], found: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
+  """(name, expected, found) of every array that differs, in the order of the names."""
+  rows = []
+  for name in sorted(set(expected) | set(found)):
+    wanted, present = _text(expected.get(name)), _text(found.get(name))
+    if wanted != present:
+      rows.append((name, wanted, present))
+  return rows
+
+
+def _text(value: Any) -> str:
+  if value is None:
+    return "-"
+  shape = ",".join(str(size) for size in value.shape)
+  return f"{np.dtype(value.dtype).name}[{shape}]"
