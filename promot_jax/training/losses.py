@@ -70,7 +70,7 @@ def cross_entropy(
 
   Args:
     hidden: hidden states [..., T, D], any float type.
-    kernel: output projection [D, V]; used in the type of `hidden`, logits are float32.
+    kernel: output projection [D, V], any float type; logits are float32.
     targets: token ids [..., T].
     weights: [..., T], 0 for padding.
     scale: factor on the logits (tied embeddings).
@@ -122,7 +122,7 @@ def token_statistics(
     ConfigError: `chunk` is not positive.
   """
   if chunk is None or chunk >= kernel.shape[-1]:
-    return logits_statistics(_logits(hidden, kernel.astype(hidden.dtype), scale), targets)
+    return logits_statistics(_logits(hidden, kernel, scale), targets)
   if chunk < 1:
     raise errors.ConfigError(f"chunk={chunk}: the vocabulary chunk must hold at least one token.")
   return _chunked_statistics(hidden, kernel, targets, scale=scale, chunk=chunk)
@@ -200,7 +200,7 @@ def _chunked_statistics(
   def scan_chunk(statistics, chunk_index_and_kernel):
     index, chunk_kernel = chunk_index_and_kernel
     ids = (first + index * run + neighbours).reshape(-1)  # [G R] -> [(G R)]
-    logits = _logits(hidden, chunk_kernel.reshape(width, -1).astype(hidden.dtype), scale)
+    logits = _logits(hidden, chunk_kernel.reshape(width, -1), scale)
     is_real = ids < vocabulary_size
     masked = jnp.where(is_real, logits, -jnp.inf) if padding else logits
     chunk_largest = jax.lax.stop_gradient(masked.max(axis=-1))
@@ -263,6 +263,11 @@ def _chunk_plan(vocabulary_size: int, chunk: int) -> tuple[int, int, int]:
 
 
 def _logits(hidden: jax.Array, kernel: jax.Array, scale: float) -> jax.Array:
-  """scale * hidden @ kernel in float32; products of bfloat16 are summed in float32."""
+  """scale * hidden @ kernel in float32.
+
+  Equal types are multiplied as they are, since products of bfloat16 are exact in the float32 sums.
+  """
+  if hidden.dtype != kernel.dtype:
+    hidden, kernel = hidden.astype(jnp.float32), kernel.astype(jnp.float32)
   logits = jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
   return logits if scale == 1.0 else logits * scale

@@ -1,0 +1,132 @@
+"""Learning rates as functions of the step, in T5X's language of factors.
+
+'constant * linear_warmup * rsqrt_decay' multiplies three factors.  Names, parameters and values are
+T5X's (google-research/t5x, `t5x/utils.py`); `linear_to_zero` is added for the papers that fine-tune
+with AdamW and a linear schedule.  The step is the number of updates done before this one.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from promot_jax import errors
+
+Schedule = Callable[[jax.Array | int], jax.Array]
+
+FACTORS = (
+  "constant",
+  "linear_warmup",
+  "linear_decay",
+  "rsqrt_decay",
+  "rsqrt_normalized_decay",
+  "decay_every",
+  "cosine_decay",
+  "linear_to_zero",
+)
+
+
+def create_learning_rate_scheduler(
+  factors: str = "constant",
+  *,
+  base_learning_rate: float = 1e-3,
+  warmup_steps: int = 1000,
+  decay_factor: float = 0.5,
+  steps_per_decay: int = 20000,
+  steps_per_cycle: int = 100000,
+  step_offset: int = 0,
+  min_learning_rate: float = 1e-8,
+  total_steps: int | None = None,
+) -> Schedule:
+  """A schedule: step -> float32 learning rate.
+
+  Factors, with n = max(0, step - step_offset), w = warmup_steps and b = base_learning_rate:
+    constant                b
+    linear_warmup           min(1, n / w)
+    linear_decay            b * min(n / w, 1 + decay_factor * (w - n)): holds its own constant and
+                            warm-up, so it is used alone
+    rsqrt_decay             1 / sqrt(max(n, w))
+    rsqrt_normalized_decay  sqrt(w) / sqrt(max(n, w))
+    decay_every             decay_factor ** floor(n / steps_per_decay)
+    cosine_decay            (1 + cos(pi * frac(max(0, n - w) / steps_per_cycle))) / 2
+    linear_to_zero          min(1, (total_steps - n) / (total_steps - w)), w being 0 unless
+                            linear_warmup is among the factors
+
+  Args:
+    factors: names joined by '*'.
+    base_learning_rate: the constant b.
+    warmup_steps: w, in steps.
+    decay_factor: slope of linear_decay, or ratio of decay_every.
+    steps_per_decay: period of decay_every.
+    steps_per_cycle: period of cosine_decay.
+    step_offset: step at which the schedule begins.
+    min_learning_rate: floor of the product, as in T5X never 0 by default.
+    total_steps: step at which linear_to_zero ends.
+
+  Raises:
+    ConfigError: an unknown factor, or a parameter that its factor cannot use.
+  """
+  names = [name.strip() for name in factors.split("*")]
+  for name in names:
+    if name not in FACTORS:
+      raise errors.ConfigError(
+        f"Unknown learning-rate factor '{name}' in '{factors}'. Known are: {', '.join(FACTORS)}."
+      )
+  divides_by_warmup = {"linear_warmup", "linear_decay", "rsqrt_decay", "rsqrt_normalized_decay"}
+  if warmup_steps < 1 and divides_by_warmup & set(names):
+    raise errors.ConfigError(
+      f"warmup_steps={warmup_steps} must be at least 1 for '{factors}'; leave linear_warmup out"
+      " to train without warm-up."
+    )
+  ramp = warmup_steps if "linear_warmup" in names else 0
+  if "linear_to_zero" in names and (total_steps is None or total_steps <= ramp):
+    raise errors.ConfigError(
+      f"linear_to_zero needs total_steps above the {ramp} warm-up steps, not {total_steps}."
+    )
+
+  def schedule(step: jax.Array | int) -> jax.Array:
+    step = jnp.maximum(0, jnp.asarray(step) - step_offset).astype(jnp.float32)
+    rate = jnp.ones((), jnp.float32)
+    for name in names:
+      if name == "constant":
+        rate *= base_learning_rate
+      elif name == "linear_warmup":
+        rate *= jnp.minimum(1.0, step / warmup_steps)
+      elif name == "linear_decay":
+        rate *= base_learning_rate * jnp.minimum(
+          step / warmup_steps, 1.0 + decay_factor * (warmup_steps - step)
+        )
+      elif name == "rsqrt_decay":
+        rate /= jnp.sqrt(jnp.maximum(step, warmup_steps))
+      elif name == "rsqrt_normalized_decay":
+        rate *= math.sqrt(warmup_steps) / jnp.sqrt(jnp.maximum(step, warmup_steps))
+      elif name == "decay_every":
+        rate *= decay_factor ** (step // steps_per_decay)
+      elif name == "cosine_decay":
+        cycle = jnp.maximum(0.0, (step - warmup_steps) / steps_per_cycle) % 1.0
+        rate *= 0.5 * (1.0 + jnp.cos(jnp.pi * cycle))
+      else:  # linear_to_zero
+        rate *= jnp.clip((total_steps - step) / (total_steps - ramp), 0.0, 1.0)
+    return jnp.maximum(rate, min_learning_rate)
+
+  return schedule
+
+
+def constant(learning_rate: float) -> Schedule:
+  """The same rate at every step."""
+  return create_learning_rate_scheduler("constant", base_learning_rate=learning_rate)
+
+
+def linear(learning_rate: float, *, total_steps: int, warmup_steps: int = 0) -> Schedule:
+  """Linear warm-up to `learning_rate`, then linear to 0 at `total_steps` (the 'linear schedule')."""
+  factors = (
+    "constant * linear_warmup * linear_to_zero" if warmup_steps else ("constant * linear_to_zero")
+  )
+  return create_learning_rate_scheduler(
+    factors,
+    base_learning_rate=learning_rate,
+    warmup_steps=warmup_steps,
+    total_steps=total_steps,
+    min_learning_rate=0.0,
+  )

@@ -1,0 +1,139 @@
+"""One update of the trainable parameters, as one jitted function.
+
+Differentiated are the trainable parameters only.  Frozen parameters and a teacher are arguments,
+neither donated nor returned: they cost no gradient, no optimizer state and no copy.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from promot_jax import errors
+from promot_jax.training.objectives import Batch, Metrics, Objective
+from promot_jax.training.schedules import Schedule
+from promot_jax.training.state import TrainState
+
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+  graphdef: nnx.GraphDef,
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  schedule: Schedule,
+  *,
+  microbatches: int = 1,
+  shardings: TrainState | None = None,
+) -> TrainStep:
+  """A jitted `step(state, frozen, batch, key, teacher=None) -> (state, metrics)`.
+
+  `state` is donated.  `frozen` is the rest of the model, `batch` a dictionary of arrays [B, ...],
+  `teacher` any pytree the objective knows (a module is one).  `key` is the run's base key, the
+  same at every step: dropout uses fold_in(key, step), and fold_in of that with the number of the
+  microbatch where there are several.  `key=None` means no dropout.
+
+  Metrics are (sum, weight) pairs of float32 scalars: the objective's, and loss, learning_rate,
+  grad_norm (before clipping), param_norm (before the update) and finite (1 if loss and gradient
+  norm are finite).
+
+  Args:
+    graphdef: from `paths.split(model, patterns)`.
+    objective: what is minimized.
+    optimizer: made with `schedule`.
+    schedule: only for the metric `learning_rate`.
+    microbatches: parts that the batch is cut into; gradients are added in float32.  The result is
+      that of the whole batch, because sums are added and divided once.
+    shardings: of the state (`state.shardings_of`), so that it comes back as it went in.
+
+  Raises:
+    ConfigError: `microbatches` is below 1, or (at the first call) does not divide the batch.
+  """
+  if microbatches < 1:
+    raise errors.ConfigError(f"microbatches={microbatches} must be at least 1.")
+
+  def train_step(
+    state: TrainState,
+    frozen: nnx.State,
+    batch: Batch,
+    key: jax.Array | None,
+    teacher: Any = None,
+  ) -> tuple[TrainState, Metrics]:
+    normalizer = objective.normalizer(batch)
+    step_key = None if key is None else jax.random.fold_in(key, state.step)
+
+    def loss_of(trainable: nnx.State, part: Batch, part_key: jax.Array | None):
+      model = nnx.merge(graphdef, trainable, frozen)
+      loss, metrics = objective(model, part, teacher=teacher, key=part_key)
+      loss = loss / normalizer
+      return loss, (loss, metrics)
+
+    gradient_of = jax.grad(loss_of, has_aux=True)
+    if microbatches == 1:
+      grads, (loss, metrics) = gradient_of(state.trainable, batch, step_key)
+    else:
+      grads, (loss, metrics) = _accumulate(
+        gradient_of, state.trainable, batch, step_key, microbatches
+      )
+
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+    grad_norm = optax.global_norm(grads)
+    metrics = dict(metrics)
+    metrics["loss"] = _once(loss)
+    metrics["learning_rate"] = _once(schedule(state.step))
+    metrics["grad_norm"] = _once(grad_norm)
+    metrics["param_norm"] = _once(optax.global_norm(state.trainable))
+    metrics["finite"] = _once(jnp.isfinite(loss) & jnp.isfinite(grad_norm))
+    new_state = dataclasses.replace(
+      state,
+      step=state.step + 1,
+      trainable=optax.apply_updates(state.trainable, updates),
+      opt_state=opt_state,
+    )
+    return new_state, metrics
+
+  if shardings is None:
+    return jax.jit(train_step, donate_argnames="state")
+  replicated = jax.sharding.NamedSharding(shardings.step.mesh, jax.sharding.PartitionSpec())
+  return jax.jit(train_step, donate_argnames="state", out_shardings=(shardings, replicated))
+
+
+def _accumulate(
+  gradient_of: Callable,
+  trainable: nnx.State,
+  batch: Batch,
+  key: jax.Array | None,
+  microbatches: int,
+) -> tuple[nnx.State, tuple[jax.Array, Metrics]]:
+  """Sums over microbatches of gradients, loss and metrics, one microbatch at a time in memory."""
+  size = jax.tree.leaves(batch)[0].shape[0]
+  if size % microbatches:
+    raise errors.ConfigError(
+      f"The batch of {size} examples cannot be cut into {microbatches} equal microbatches."
+    )
+
+  def cut(array: jax.Array) -> jax.Array:
+    # Rows i, i + n, ... form microbatch i, so that each device of a sharded batch keeps its rows.
+    parts = array.reshape(size // microbatches, microbatches, *array.shape[1:])
+    return jnp.moveaxis(parts, 1, 0)  # [n B/n ...]
+
+  def add_part(total: nnx.State, index_and_part: tuple[jax.Array, Batch]):
+    index, part = index_and_part
+    part_key = None if key is None else jax.random.fold_in(key, index)
+    grads, sums = gradient_of(trainable, part, part_key)
+    total = jax.tree.map(lambda old, grad: old + grad.astype(jnp.float32), total, grads)
+    return total, sums
+
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trainable)
+  parts = (jnp.arange(microbatches), jax.tree.map(cut, dict(batch)))
+  grads, sums = jax.lax.scan(add_part, zeros, parts)
+  return grads, jax.tree.map(lambda array: array.sum(axis=0), sums)
+
+
+def _once(value: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """A value of one step as a (sum, weight) pair."""
+  return jnp.asarray(value, jnp.float32), jnp.ones((), jnp.float32)
