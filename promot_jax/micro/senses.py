@@ -1,0 +1,34 @@
+"""Words with two senses: records like WiC, and the sentences that running text is made of."""
+
+from promot_jax.micro import lexicon
+from promot_jax.micro.dice import Dice
+
+SENTENCES = (
+  "the {word} and the {context}.",
+  "a {word} with a {context}.",
+  "{name} saw {word} and {context}.",
+  "one {context} near a {word}.",
+  "{name} likes {context} and {word}.",
+)
+
+
+def sentence(dice: Dice, word: str, sense: int) -> str:
+  """A short sentence in which what stands beside `word` shows its sense."""
+  return dice.pick(SENTENCES).format(
+    word=word, context=dice.pick(lexicon.HOMONYMS[word][sense]), name=dice.pick(lexicon.NAMES)
+  )
+
+
+def wic(dice: Dice) -> dict:
+  """One WiC record: label 1 where the word has one sense in both sentences."""
+  word = dice.pick(tuple(lexicon.HOMONYMS))
+  label = int(dice.chance(0.5))
+  sense = int(dice.chance(0.5))
+  first = sentence(dice, word, sense)
+  second = sentence(dice, word, sense if label else 1 - sense)
+  record = {"word": word, "sentence1": first, "sentence2": second, "label": label}
+  for number, text in enumerate((first, second), start=1):
+    # Blanks around both keep "bat" from being found inside another word.
+    start = f" {text[:-1]} ".index(f" {word} ")
+    record |= {f"start{number}": start, f"end{number}": start + len(word)}
+  return record

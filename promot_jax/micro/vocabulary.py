@@ -1,0 +1,79 @@
+"""A vocabulary of whole words: text to ids and back without any library.
+
+The words are data of the package (vocabulary.txt, one per line, line number = id): 0 <pad>, 1 </s>,
+2 <unk>, then T5's sentinels, punctuation and words.  Text is cut at white space, before . , ? ! ;
+and around sentinels.  A colon or a closing bracket belongs to its word: "Q:", "answer:", "A)".
+Decoding puts punctuation back to the word before it, so that text written with single blanks comes
+back as it was.
+"""
+
+import functools
+import importlib.resources
+import re
+from collections.abc import Iterable, Sequence
+
+PAD, EOS, UNKNOWN = 0, 1, 2
+SENTINELS = 16
+
+# Regular expressions in the common part of Python's and RE2's language: the same cuts in a tf.data
+# graph, see sources.py.
+BREAKS = ((r"([.,?!;])", r" \1 "), (r"(<extra_id_\d+>)", r" \1 "))
+_PUNCTUATION = frozenset(".,?!;")
+
+
+class Vocabulary:
+  """Word ids.  Two vocabularies are equal if their words are.
+
+  Args:
+    words: all words, by id; the first three are <pad>, </s> and <unk>.
+  """
+
+  def __init__(self, words: Sequence[str]):
+    self.words = tuple(words)
+    self._ids = {word: number for number, word in enumerate(self.words)}
+
+  def __len__(self) -> int:
+    return len(self.words)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, Vocabulary) and self.words == other.words
+
+  def __hash__(self) -> int:
+    return hash(self.words)
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of the text, without an end mark; what is not in the vocabulary is <unk>."""
+    return [self._ids.get(word, UNKNOWN) for word in cut(text)]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Text of the ids up to the first </s>; <pad> is left out."""
+    pieces: list[str] = []
+    for number in ids:
+      number = int(number)
+      if number == EOS:
+        break
+      if number == PAD:
+        continue
+      word = self.words[number] if 0 <= number < len(self.words) else self.words[UNKNOWN]
+      if pieces and word not in _PUNCTUATION:
+        pieces.append(" ")
+      pieces.append(word)
+    return "".join(pieces)
+
+  def sentinel(self, number: int) -> int:
+    """Id of <extra_id_number>."""
+    return self._ids[f"<extra_id_{number}>"]
+
+
+def cut(text: str) -> list[str]:
+  """The words and marks of a text."""
+  for pattern, replacement in BREAKS:
+    text = re.sub(pattern, replacement, text)
+  return text.split()
+
+
+@functools.cache
+def vocabulary() -> Vocabulary:
+  """The vocabulary of the micro world, from the package's data."""
+  data = importlib.resources.files(__package__) / "vocabulary.txt"
+  return Vocabulary(data.read_text(encoding="utf-8").split())
