@@ -21,7 +21,7 @@ ALLOWED = {
   "decoding": {"models"},
   "training": {"models", "methods.base", "partitioning", "checkpoints"},
   "metrics": set(),
-  "micro": set(),
+  "micro": {"data.templates"},
   "evaluation": {"decoding", "data", "models", "metrics"},
   "checkpoints": {"partitioning"},
   "tasks": {"data", "metrics", "micro"},

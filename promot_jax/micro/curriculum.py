@@ -1,0 +1,52 @@
+"""What pretraining shows, and when: phases as data."""
+
+import dataclasses
+from collections.abc import Mapping
+
+TEXT = "text"  # span corruption of running text
+INFERENCE = "inference"  # which connective stands between two sentences
+
+MIXTURE: Mapping[str, float] = {
+  TEXT: 0.14,
+  INFERENCE: 0.08,
+  "cb": 0.06,
+  "wic": 0.12,
+  "trivia_qa": 0.12,
+  "web_questions": 0.12,
+  "wmt14_en_fr": 0.06,
+  "wmt16_en_de": 0.09,
+  "wmt16_en_ro": 0.09,
+  "xsum": 0.05,
+  "wiki_lingua": 0.05,
+  "openbookqa": 0.02,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+  """A number of training steps with one mixture.
+
+  Attributes:
+    steps: training steps.
+    shots: weight of each number of demonstrations.  One number is drawn for a whole batch, so that
+      a batch has few pads and there are few shapes.
+    batch_size: examples per step, by number of demonstrations.
+    mixture: weight of each source of examples: a task, TEXT or INFERENCE.  The latter two have no
+      demonstrations.
+  """
+
+  steps: int
+  shots: Mapping[int, float]
+  batch_size: Mapping[int, int]
+  mixture: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(MIXTURE))
+
+
+# Questions first without, then with demonstrations: from the start with both, small models fail.
+CURRICULUM = (
+  Phase(steps=3000, shots={0: 1.0}, batch_size={0: 128}),
+  Phase(
+    steps=3000,
+    shots={0: 0.35, 1: 0.4, 2: 0.1, 4: 0.15},
+    batch_size={0: 128, 1: 64, 2: 48, 4: 32},
+  ),
+)

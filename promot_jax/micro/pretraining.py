@@ -1,0 +1,254 @@
+"""The pretraining stream: any step's batch, from its number alone.
+
+An example is a text with gaps, or an episode: 0 to 4 solved records of one task and a further one.
+The target is always `<extra_id_0> answer <extra_id_1> </s>`, with further gaps after it in texts.
+All material is encoded once; a batch is then a few array operations, and needs no state: whatever is
+random is a hash of (seed, step, row).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from promot_jax.data import templates
+from promot_jax.micro import prose, world
+from promot_jax.micro.curriculum import CURRICULUM, INFERENCE, TEXT, Phase
+from promot_jax.micro.dice import Dice
+from promot_jax.micro.vocabulary import EOS, Vocabulary, vocabulary
+
+TEXTS = 60_000
+INFERENCE_TEXTS = 30_000
+COMPOSED_IN_TEXT = 0.0  # share of "never" in the texts about what follows from what
+CORRUPTED = 0.25  # share of a text's tokens that are cut out
+_MULTIPLE = 8  # array lengths are multiples of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Segments:
+  """Pieces of token ids, one after the other in a single array."""
+
+  tokens: np.ndarray  # [sum of lengths] int32
+  starts: np.ndarray  # [pieces] int64
+  lengths: np.ndarray  # [pieces] int64
+
+  @classmethod
+  def of(cls, pieces: Iterable[Sequence[int]]) -> "Segments":
+    pieces = list(pieces)
+    lengths = np.array([len(piece) for piece in pieces], np.int64)
+    tokens = np.fromiter((token for piece in pieces for token in piece), np.int32)
+    return cls(tokens, np.cumsum(lengths) - lengths, lengths)
+
+  def rows(self, pieces: np.ndarray, width: int) -> np.ndarray:
+    """Rows of joined pieces, padded with 0: [B, pieces per row] (-1 = none) -> [B, width]."""
+    wanted = pieces >= 0
+    chosen = pieces[wanted]
+    lengths = self.lengths[chosen]
+    row_of_piece = np.nonzero(wanted)[0]
+    ends = np.cumsum(lengths)
+    within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+    row = np.repeat(row_of_piece, lengths)
+    row_starts = np.searchsorted(row, np.arange(len(pieces)))
+    column = np.arange(ends[-1]) - row_starts[row]
+    filled = np.zeros((len(pieces), width), np.int32)
+    filled[row, column] = self.tokens[np.repeat(self.starts[chosen], lengths) + within]
+    return filled
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """The encoded records of one source, as numbers of segments: record i's query is queries + i."""
+
+  size: int
+  queries: int
+  demonstrations: int  # -1: the source has none
+  targets: int
+
+
+class Stream:
+  """Batches of the pretraining stream.
+
+  Args:
+    curriculum: the phases, one after the other; after the last one it goes on.
+    seed: of the order and the choice of demonstrations.
+    world_seed: of the records and texts.
+
+  Attributes:
+    steps: training steps of all phases.
+    widths: shots -> (input length, target length) of the arrays.
+  """
+
+  def __init__(
+    self,
+    curriculum: Sequence[Phase] = CURRICULUM,
+    *,
+    seed: int = 0,
+    world_seed: int = world.SEED,
+  ):
+    self.curriculum = tuple(curriculum)
+    self.seed = seed
+    self.steps = sum(phase.steps for phase in self.curriculum)
+    self._segments, self._pools = _material(world_seed)
+    shots = sorted({number for phase in self.curriculum for number in phase.shots})
+    self.widths = {number: self._widths(number) for number in shots}
+
+  def phase(self, step: int) -> Phase:
+    """The phase to which a step belongs."""
+    for phase in self.curriculum:
+      if step < phase.steps:
+        return phase
+      step -= phase.steps
+    return self.curriculum[-1]
+
+  def shots(self, step: int) -> int:
+    """The number of demonstrations in the batch of a step."""
+    weights = self.phase(step).shots
+    uniform = _uniform(self.seed, step, np.zeros(1, np.int64), 1)[0, 0]
+    return list(weights)[int(_choose(uniform[None], list(weights.values()))[0])]
+
+  def batch(self, step: int) -> dict[str, np.ndarray]:
+    """The batch of a step: encoder_input_tokens [B, S], decoder_input_tokens, _target_tokens and
+    _loss_weights [B, T]."""
+    shots = self.shots(step)
+    phase = self.phase(step)
+    queries, targets = self._draw(step, phase, shots)
+    source_width, target_width = self.widths[shots]
+    target = self._segments.rows(targets[:, None], target_width)
+    return {
+      "encoder_input_tokens": self._segments.rows(queries, source_width),
+      "decoder_input_tokens": np.pad(target[:, :-1], ((0, 0), (1, 0))),
+      "decoder_target_tokens": target,
+      "decoder_loss_weights": (target > 0).astype(np.float32),
+    }
+
+  def _draw(self, step: int, phase: Phase, shots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Segment numbers of the inputs [B, shots + 1] and of the targets [B]."""
+    rows = np.arange(phase.batch_size[shots])
+    uniform = _uniform(self.seed, step, rows, shots + 3)  # [B, draws]
+    source = _choose(uniform[:, 0], list(phase.mixture.values()))
+    pools = [self._pools[name] for name in phase.mixture]
+    column = {
+      field.name: np.array([getattr(pool, field.name) for pool in pools])[source]
+      for field in dataclasses.fields(Pool)
+    }
+    query = (uniform[:, 1] * column["size"]).astype(np.int64)
+    # Demonstrations differ from the query: steps of 1 to size - 1 around the ring of records.
+    away = 1 + (uniform[:, 2:-1] * (column["size"] - 1)[:, None]).astype(np.int64)
+    shown = (query[:, None] + away) % column["size"][:, None]
+    shown = np.where(
+      column["demonstrations"][:, None] < 0, -1, column["demonstrations"][:, None] + shown
+    )
+    inputs = np.concatenate([shown, (column["queries"] + query)[:, None]], axis=1)
+    return inputs, column["targets"] + query
+
+  def _widths(self, shots: int) -> tuple[int, int]:
+    """Array lengths that every example with so many demonstrations fits into."""
+    longest_input = longest_target = 0
+    for pool in self._pools.values():
+      pieces = np.arange(pool.size)
+      length = self._segments.lengths[pool.queries + pieces].max()
+      if pool.demonstrations >= 0:
+        length += shots * self._segments.lengths[pool.demonstrations + pieces].max()
+      longest_input = max(longest_input, int(length))
+      longest_target = max(
+        longest_target, int(self._segments.lengths[pool.targets + pieces].max())
+      )
+    return _round_up(longest_input), _round_up(longest_target)
+
+
+def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]]:
+  """Cuts one to three gaps of one to three tokens out of a text.
+
+  Returns:
+    The text with a sentinel in the place of each gap, and the gaps, each after its sentinel, closed
+    by one more sentinel and </s>.
+  """
+  gone = set()
+  for _ in range(max(1, round(CORRUPTED * len(tokens) / 2))):
+    start = int(dice.pick(range(len(tokens))))
+    gone.update(range(start, min(len(tokens), start + dice.pick((1, 1, 2, 3)))))
+  kept: list[int] = []
+  cut: list[int] = []
+  gaps = 0
+  for place, token in enumerate(tokens):
+    if place not in gone:
+      kept.append(token)
+      continue
+    if place - 1 not in gone:
+      kept.append(words.sentinel(gaps))
+      cut.append(words.sentinel(gaps))
+      gaps += 1
+    cut.append(token)
+  return kept, [*cut, words.sentinel(gaps), EOS]
+
+
+@functools.cache
+def _material(seed: int) -> tuple[Segments, dict[str, Pool]]:
+  """All encoded queries, demonstrations and targets."""
+  words = vocabulary()
+  pieces: list[Sequence[int]] = []
+  pools = {}
+
+  def add(name: str, queries, demonstrations, targets) -> None:
+    starts = []
+    for part in (queries, demonstrations, targets):
+      starts.append(len(pieces) if part else -1)
+      pieces.extend(part)
+    pools[name] = Pool(len(queries), *starts)
+
+  dice = Dice("texts", seed)
+  pairs = [corrupt(words.encode(prose.text(dice, seed)), dice, words) for _ in range(TEXTS)]
+  add(TEXT, [pair[0] for pair in pairs], [], [pair[1] for pair in pairs])
+  dice = Dice("inference texts", seed)
+  pairs = [_inference_pair(dice, words) for _ in range(INFERENCE_TEXTS)]
+  add(INFERENCE, [pair[0] for pair in pairs], [], [pair[1] for pair in pairs])
+  for task in world.TASKS:
+    if task in world.NEVER_PRETRAINED:
+      continue
+    rendered = [templates.render(task, each) for each in world.records(task, "pretraining", seed)]
+    queries = [words.encode(each.input) for each in rendered]
+    answers = [words.encode(each.target) for each in rendered]
+    add(
+      task,
+      queries,
+      [[*query, *answer] for query, answer in zip(queries, answers)],
+      [[words.sentinel(0), *answer, words.sentinel(1), EOS] for answer in answers],
+    )
+  return Segments.of(pieces), pools
+
+
+def _inference_pair(dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]]:
+  """Mostly a gap in the place of the connective, else gaps anywhere."""
+  text, connective = prose.inference_text(dice, composed=COMPOSED_IN_TEXT)
+  if dice.chance(0.3):
+    return corrupt(words.encode(text), dice, words)
+  gap = text.replace(f". {connective} ", ". <extra_id_0> ", 1)
+  return words.encode(gap), words.encode(f"<extra_id_0> {connective} <extra_id_1> </s>")
+
+
+def _uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:
+  """Numbers in [0, 1) that depend on nothing but the arguments: [B, draws] (SplitMix64)."""
+  with np.errstate(over="ignore"):
+    state = np.uint64(seed * 0x632BE59BD9B4E019 % 2**64) + np.uint64(step) * np.uint64(
+      0xD1342543DE82EF95
+    )
+    state = _mix(state) + rows.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)
+    state = _mix(state) + np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9)
+    return (_mix(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+  state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+  state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+  return state ^ (state >> np.uint64(31))
+
+
+def _choose(uniform: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+  """Index of the weight in whose share of the unit interval each number lies."""
+  shares = np.cumsum(weights) / np.sum(weights)
+  return np.minimum(np.searchsorted(shares, uniform, side="right"), len(weights) - 1)
+
+
+def _round_up(length: int) -> int:
+  return -(-length // _MULTIPLE) * _MULTIPLE
