@@ -7,6 +7,7 @@ arXiv:2010.11934.  The module holds parameters only.  Randomness, caches and bat
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -169,7 +170,7 @@ def unstack_layers(model: T5) -> T5:
 
 
 def _with_layers(model: T5, convert, *, scan: bool) -> T5:
-  copy = nnx.merge(*nnx.split(model))
+  copy = jax.tree.map(lambda leaf: leaf, model)  # new modules, same arrays
   copy.config = dataclasses.replace(model.config, scan_layers=scan)
   copy.encoder.layers = convert(model.encoder.layers)
   copy.decoder.layers = convert(model.decoder.layers)
