@@ -21,7 +21,7 @@ ALLOWED = {
   "decoding": {"models"},
   "training": {"models", "methods.base", "partitioning", "checkpoints"},
   "metrics": set(),
-  "micro": {"data.templates"},
+  "micro": {"data.templates", "data.few_shot"},
   "evaluation": {"decoding", "data", "models", "metrics"},
   "checkpoints": {"partitioning"},
   "tasks": {"data", "metrics", "micro"},

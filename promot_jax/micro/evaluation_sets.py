@@ -1,10 +1,10 @@
 """Few-shot prompts of the micro tasks as plain text, for measuring a model without TensorFlow."""
 
 import dataclasses
+import functools
 
-from promot_jax.data import templates
+from promot_jax.data import few_shot, templates
 from promot_jax.micro import world
-from promot_jax.micro.dice import Dice
 
 # The eight tasks of which the paper takes the mean when RTE is the fine-tuned task.
 UNSEEN_TASKS = (
@@ -37,21 +37,16 @@ class EvaluationSet:
 def evaluation_set(
   task: str, split: str = "test", *, shots: int = 1, limit: int | None = None, seed: int = 0
 ) -> EvaluationSet:
-  """The first `limit` records of a split, each after `shots` random solved records of train."""
-  queries = world.records(task, split)[:limit]
-  shown = world.records(task, "train")
-  inputs, targets = [], []
-  for number, record in enumerate(queries):
-    dice = Dice("demonstrations", task, split, seed, number)
-    query = templates.render(task, record)
-    solved = []
-    while len(solved) < shots:
-      example = templates.render(task, dice.pick(shown))
-      if example.input != query.input and (example.input, example.target) not in solved:
-        solved.append((example.input, example.target))
-    inputs.append(templates.join_shots(solved, query.input))
-    targets.append(query.answers)
-  return EvaluationSet(task, tuple(inputs), tuple(targets))
+  """The first `limit` records of a split, each after `shots` solved records of train.
+
+  The demonstrations are those that the seqio tasks choose for the same query and seed.
+  """
+  queries = [templates.render(task, record) for record in world.records(task, split)[:limit]]
+  prompts = [query.input for query in queries]
+  if shots:
+    pool = _demonstrations(task)
+    prompts = [pool.prompt(query.input, shots=shots, seed=seed) for query in queries]
+  return EvaluationSet(task, tuple(prompts), tuple(query.answers for query in queries))
 
 
 def eval_sets(
@@ -62,6 +57,10 @@ def eval_sets(
   tasks: tuple[str, ...] = world.TASKS,
 ) -> list[EvaluationSet]:
   """The evaluation sets of several tasks; all twelve by default."""
-  return [
-    evaluation_set(task, split, shots=shots, limit=limit, seed=seed) for task in tasks
-  ]
+  return [evaluation_set(task, split, shots=shots, limit=limit, seed=seed) for task in tasks]
+
+
+@functools.cache
+def _demonstrations(task: str) -> few_shot.Demonstrations:
+  rendered = (templates.render(task, record) for record in world.records(task, "train"))
+  return few_shot.Demonstrations((each.input, each.target) for each in rendered)

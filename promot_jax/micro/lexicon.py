@@ -1,5 +1,7 @@
 """The words of the world, as data: one place to see and to change what its texts can say."""
 
+# ruff: noqa: SIM905  (word lists are read and changed more easily as one line of words)
+
 # People and the things that a fact can say about them.
 NAMES = (
   "Anna Tom Maria Peter Lucy David Emma Oscar Nina Felix Clara Hugo Ruth Simon Alice Victor "

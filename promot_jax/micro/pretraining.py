@@ -151,9 +151,7 @@ class Stream:
       if pool.demonstrations >= 0:
         length += shots * self._segments.lengths[pool.demonstrations + pieces].max()
       longest_input = max(longest_input, int(length))
-      longest_target = max(
-        longest_target, int(self._segments.lengths[pool.targets + pieces].max())
-      )
+      longest_target = max(longest_target, int(self._segments.lengths[pool.targets + pieces].max()))
     return _round_up(longest_input), _round_up(longest_target)
 
 

@@ -1,7 +1,14 @@
 """Running text of the world, and what its sentences imply: material for span corruption."""
 
-from promot_jax.micro import inference, knowledge, lexicon, questions, senses, summaries
-from promot_jax.micro import translations
+from promot_jax.micro import (
+  inference,
+  knowledge,
+  lexicon,
+  questions,
+  senses,
+  summaries,
+  translations,
+)
 from promot_jax.micro.dice import Dice
 
 # Between a sentence and what it says of another: it follows, it is excluded, it is open.
@@ -54,4 +61,6 @@ def _sentence(dice: Dice, seed: int) -> str:
     return senses.sentence(dice, word, int(dice.chance(0.5)))
   if topic == "kind":
     return questions.openbookqa(dice)["fact1"]
-  return translations.say(translations.draw_clause(dice), dice.pick(("en", *translations.LANGUAGES)))
+  return translations.say(
+    translations.draw_clause(dice), dice.pick(("en", *translations.LANGUAGES))
+  )

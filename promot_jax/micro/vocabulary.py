@@ -32,7 +32,9 @@ class Vocabulary:
     self.words = tuple(words)
     self._ids = {word: number for number, word in enumerate(self.words)}
 
-  def __len__(self) -> int:
+  @property
+  def size(self) -> int:
+    """Number of words."""
     return len(self.words)
 
   def __eq__(self, other: object) -> bool:

@@ -80,7 +80,9 @@ def key(record: dict) -> tuple[str, ...]:
   nested = record.get("question")
   texts = nested if isinstance(nested, dict) else record
   skipped = ("question_id", "url")
-  return tuple(text for name, text in texts.items() if isinstance(text, str) and name not in skipped)
+  return tuple(
+    text for name, text in texts.items() if isinstance(text, str) and name not in skipped
+  )
 
 
 @functools.cache
