@@ -1,0 +1,1 @@
+"""The command line: the only Python of this project that imports gin or prints."""

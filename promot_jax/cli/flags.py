@@ -1,0 +1,252 @@
+"""Command-line flags, read before anything heavy is imported so that mistakes show at once.
+
+T5X's habits are kept: `--gin_file` may be repeated (later files win), `--gin.NAME=VALUE` binds a
+parameter or macro and strings keep their own quotes (`--gin.DATA_SOURCE="'micro'"`),
+`--gin_bindings` takes a whole binding, `--gin_search_paths` is a comma-separated list.
+"""
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Sequence
+
+from promot_jax import __version__
+from promot_jax.errors import ConfigError
+
+COMMANDS = {
+  "train": "run an experiment or a comparison from a gin file (repeat the command to go on)",
+  "eval": "score a model directory's checkpoints on tasks",
+  "infer": "answer the lines of a JSON-lines file",
+  "inspect": "show data, a checkpoint, a configuration or a model",
+  "report": "make the tables and plots of finished runs",
+}
+EXIT_CODES = """\
+exit codes: 0 done; 2 wrong flag, configuration or task; 65 unusable data; 73 cannot write;
+74 damaged checkpoint; 75 stopped and saved, repeat the command; 76 loss diverged; 77 model
+directory in use."""
+EXAMPLES = {
+  "train": """\
+examples:
+  promot train --gin_file=promot_rte_micro.gin
+  promot train --gin_file=promot_rte.gin --model_dir=gs://bucket/rte --dry_run
+  promot train --gin_file=promot_rte_micro.gin --gin.RANDOM_SEED=2 --gin.BATCH_SIZE=32
+""",
+  "eval": """\
+examples:
+  promot eval --model_dir=runs/promot_rte_micro --tasks=cb,wic --shots=0,1,4
+  promot eval --model_dir=runs/promot_rte_micro --tasks=rte --prompt=on --limit=100
+""",
+  "infer": """\
+example:
+  echo '{"inputs": "Q: Who wrote Hamlet? A:"}' > questions.jsonl
+  promot infer --model_dir=runs/promot_rte_micro --input=questions.jsonl --output=answers.jsonl
+""",
+  "inspect": """\
+examples:
+  promot inspect data rte_1shot --source=micro --n=3
+  promot inspect checkpoint runs/promot_rte_micro --verify
+  promot inspect config promot_rte.gin
+  promot inspect model --gin_file=promot_rte.gin
+""",
+  "report": """\
+example:
+  promot report runs/quickstart --output=report
+""",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+  """One command line: `command`, the gin part, and the parsed values of everything else."""
+
+  command: str
+  gin_files: tuple[str, ...]
+  bindings: tuple[str, ...]
+  values: argparse.Namespace
+
+
+def parse(argv: Sequence[str]) -> Flags:
+  """Reads `argv` (without the program's name).
+
+  Raises:
+    ConfigError: unknown command or flag (with the nearest right one), or a malformed `--gin.` flag.
+    SystemExit: after `--help` or `--version`.
+  """
+  bindings, rest = _take_gin_flags(argv)
+  top = _parser()
+  if rest and not rest[0].startswith("-") and rest[0] not in COMMANDS:
+    raise ConfigError(
+      f"'{rest[0]}' is no command.{_nearest(rest[0], COMMANDS)} "
+      f"The commands are {', '.join(COMMANDS)}; see promot --help."
+    )
+  values, unknown = top.parse_known_args(rest)
+  if values.command is None:
+    top.print_help()
+    raise SystemExit(2)
+  if unknown:
+    known = _known_flags(top, values.command)
+    name = unknown[0].split("=")[0]
+    raise ConfigError(
+      f"'{name}' is no flag of promot {values.command}.{_nearest(name, known)} "
+      f"See promot {values.command} --help."
+    )
+  if getattr(values, "model_dir", None):
+    bindings.append(f"MODEL_DIR = {values.model_dir!r}")
+  if getattr(values, "seed", None) is not None:
+    bindings.append(f"RANDOM_SEED = {values.seed}")
+  return Flags(
+    command=values.command,
+    gin_files=tuple(getattr(values, "gin_file", None) or ()),
+    bindings=tuple(bindings),
+    values=values,
+  )
+
+
+def _take_gin_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+  """`--gin.A=B`, `--gin.A B` and `--gin_bindings=...` as bindings; and what is left."""
+  bindings, rest, queue = [], [], list(argv)
+  while queue:
+    flag = queue.pop(0)
+    if flag.startswith(("--gin.", "-gin.")):
+      name, equals, value = flag.lstrip("-")[len("gin.") :].partition("=")
+      if not equals:
+        if not queue:
+          raise ConfigError(f"{flag} has no value. Write {flag}=VALUE.")
+        value = queue.pop(0)
+      bindings.append(f"{name} = {value}")
+    elif flag.startswith("--gin_bindings"):
+      _, equals, value = flag.partition("=")
+      if not equals and not queue:
+        raise ConfigError("--gin_bindings has no value. Write --gin_bindings='NAME = VALUE'.")
+      bindings.append(value if equals else queue.pop(0))
+    else:
+      rest.append(flag)
+  return bindings, rest
+
+
+def _parser() -> argparse.ArgumentParser:
+  top = argparse.ArgumentParser(
+    prog="promot",
+    description="Adapt pretrained text-to-text models with ProMoT, and measure what they keep.",
+    epilog="promot COMMAND --help shows a command's flags and examples.\n" + EXIT_CODES,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  top.add_argument("--version", action="version", version=f"promot_jax {__version__}")
+  commands = top.add_subparsers(dest="command", metavar="COMMAND")
+  for name, text in COMMANDS.items():
+    command = commands.add_parser(
+      name,
+      help=text,
+      description=text[0].upper() + text[1:] + ".",
+      epilog=EXAMPLES[name] + EXIT_CODES,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+    _FLAGS[name](command)
+    command.add_argument("--quiet", action="store_true", help="only results and errors")
+    command.add_argument("--verbose", action="store_true", help="details, and tracebacks")
+    command.add_argument("--json", action="store_true", help="results as one JSON object")
+  return top
+
+
+def _gin_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--gin_file", action="append", metavar="FILE", help="recipe; repeatable, later files win"
+  )
+  parser.add_argument(
+    "--gin.NAME",
+    dest="unused_gin",
+    metavar="VALUE",
+    help="bind a macro or parameter; strings keep their quotes: --gin.DATA_SOURCE=\"'micro'\"",
+  )
+  parser.add_argument("--gin_bindings", dest="unused_bindings", metavar="'NAME = VALUE'")
+  parser.add_argument(
+    "--gin_search_paths", default=".", metavar="A,B", help="folders of gin files (default .)"
+  )
+  parser.add_argument(
+    "--gin_allow_imports",
+    default="",
+    metavar="A,B",
+    help="further Python packages that gin files may import; gin files are programs: "
+    "allow only what you trust",
+  )
+  parser.add_argument("--model_dir", metavar="DIR", help="where everything is written")
+  parser.add_argument("--tfds_data_dir", metavar="DIR", help="where TFDS finds prepared data")
+  parser.add_argument("--seed", type=int, help="the same as --gin.RANDOM_SEED=")
+
+
+def _train_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_flags(parser)
+  parser.add_argument("--dry_run", action="store_true", help="print the plan, write nothing")
+  parser.add_argument(
+    "--allow_config_change",
+    action="store_true",
+    help="go on in model_dir although model shape, task, batch or seed changed",
+  )
+
+
+def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument(
+    "--checkpoint",
+    default="chosen",
+    metavar="chosen|pretrained|STAGE[:STEP]",
+    help="which weights of the model directory (default: the last stage's chosen step)",
+  )
+  parser.add_argument(
+    "--prompt", choices=["auto", "on", "off"], default="auto", help="attach the learned prompt"
+  )
+  parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
+  parser.add_argument("--output", metavar="PATH", help="where to write")
+
+
+def _eval_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_flags(parser)
+  _checkpoint_flags(parser)
+  parser.add_argument("--tasks", metavar="A,B", help="task names (default: the recipe's plan)")
+  parser.add_argument("--shots", metavar="0,1,4", help="demonstrations (default: the recipe's)")
+  parser.add_argument("--split", metavar="NAME", help="split (default: each task's own)")
+
+
+def _infer_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_flags(parser)
+  _checkpoint_flags(parser)
+  parser.add_argument("--input", required=True, metavar="FILE", help="JSON lines")
+  parser.add_argument("--field", default="inputs", help="the field with the text (default inputs)")
+
+
+def _inspect_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("what", choices=["data", "checkpoint", "config", "model"])
+  parser.add_argument("name", nargs="?", help="task name, checkpoint folder or gin file")
+  _gin_flags(parser)
+  parser.add_argument("--n", type=int, default=3, help="how many examples (default 3)")
+  parser.add_argument("--split", default="validation")
+  parser.add_argument("--source", choices=["tfds", "micro"], default="micro")
+  parser.add_argument("--vocabulary", choices=["t5", "mt5"], default="t5")
+  parser.add_argument("--verify", action="store_true", help="check every file's checksum")
+
+
+def _report_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("runs", nargs="+", metavar="DIR", help="model directories")
+  parser.add_argument("--output", metavar="DIR", help="where to write (default: the first DIR)")
+
+
+_FLAGS = {
+  "train": _train_flags,
+  "eval": _eval_flags,
+  "infer": _infer_flags,
+  "inspect": _inspect_flags,
+  "report": _report_flags,
+}
+
+
+def _known_flags(top: argparse.ArgumentParser, command: str) -> list[str]:
+  for action in top._actions:
+    if isinstance(action, argparse._SubParsersAction):
+      return [name for a in action.choices[command]._actions for name in a.option_strings]
+  return []
+
+
+def _nearest(word: str, words) -> str:
+  found = difflib.get_close_matches(word, list(words), 1, cutoff=0.5)
+  return f" Did you mean '{found[0]}'?" if found else ""

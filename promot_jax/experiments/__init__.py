@@ -1,0 +1,3 @@
+"""Whole experiments: what to run (`experiment`), its plan before it runs (`plan`), running it
+(`execute`), and several that share what they have in common (`comparison`).
+"""

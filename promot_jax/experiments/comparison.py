@@ -1,0 +1,46 @@
+"""Several experiments that make one table, run one after the other in folders of one directory.
+
+What they share is done once: an experiment may take a finished stage over from an earlier one
+(`Experiment.imported_stages`), examples are read once, and an evaluation of the same weights on the
+same examples is looked up instead of repeated (the pretrained model and prompt tuning with the
+prompt removed are the same weights).
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from promot_jax.errors import ConfigError
+from promot_jax.experiments.experiment import Experiment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+  """Experiments in the order in which they run; each writes to `model_dir/<its name>`."""
+
+  model_dir: str
+  experiments: Sequence[Experiment]
+
+  def __post_init__(self):
+    experiments = tuple(
+      dataclasses.replace(experiment, model_dir=os.path.join(self.model_dir, experiment.name))
+      for experiment in self.experiments
+    )
+    object.__setattr__(self, "experiments", experiments)
+    names = [experiment.name for experiment in experiments]
+    if not names or len(set(names)) != len(names):
+      raise ConfigError(
+        f"a comparison needs experiments of different names, not: {', '.join(names) or 'none'}."
+      )
+    for position, experiment in enumerate(experiments):
+      for stage, source in experiment.imported_stages.items():
+        if os.sep not in source and source not in names[:position]:
+          raise ConfigError(
+            f"'{experiment.name}' takes stage '{stage}' over from '{source}', which does not run "
+            f"before it. Earlier ones: {', '.join(names[:position]) or 'none'}."
+          )
+
+
+def experiments_of(run: Experiment | Comparison) -> tuple[Experiment, ...]:
+  """The experiments of either kind of run."""
+  return (run,) if isinstance(run, Experiment) else tuple(run.experiments)

@@ -1,0 +1,192 @@
+"""What one experiment is: data only, so that a gin file, a test and a notebook describe it alike.
+
+An experiment adapts one backbone to one task (or mixture) by one method in one or more stages, and
+then measures the tuned task and the tasks that should have been kept.  The rows of a paper's table
+are experiments that differ in `method` and `stages`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from promot_jax.decoding.strategies import Beam
+from promot_jax.errors import ConfigError
+from promot_jax.methods.base import Method
+from promot_jax.training.stages import Stage
+from tasks import catalog
+
+UNSEEN = (
+  "cb",
+  "wic",
+  "trivia_qa",
+  "web_questions",
+  "wmt16_en_de",
+  "wmt16_en_ro",
+  "xsum",
+  "wiki_lingua",
+)
+"""The eight unseen tasks of Wang et al., 2024, Table 3, in its order."""
+SHIPPED_MICRO = "micro"
+"""`initial_checkpoint` of the weights that come with the package."""
+RANDOM = "random"
+"""`initial_checkpoint` of a backbone that keeps its random initialization."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshShape:
+  """Devices along each axis; -1 = all that are left.  `data * model` must divide what there is."""
+
+  data: int = -1
+  model: int = 1
+
+  def __post_init__(self):
+    if self.model < 1 or self.data == 0 or self.data < -1:
+      raise ConfigError(
+        f"mesh data={self.data} model={self.model}: model must be at least 1 and data at least 1, "
+        "or -1 for all devices that are left."
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationPlan:
+  """What is measured, with which weights.
+
+  tuned: whether the tuned task(s) are measured, prompt attached, in the form they were tuned in.
+  unseen: names of tasks without shots; scored with the prompt `unseen_prompt` at each of `shots`.
+  unseen_prompt: 'off' (the paper's tables), 'on', or both.
+  checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
+  strategy: how answers are decoded.
+  limit: number of examples of each task (the first ones of a fixed order); None = all.
+  feature_lengths: largest lengths; a task's entry in `task_lengths` wins.
+  """
+
+  tuned: bool = True
+  unseen: Sequence[str] = UNSEEN
+  shots: Sequence[int] = (1,)
+  unseen_prompt: Sequence[str] = ("off",)
+  checkpoints: Sequence[str] = ("chosen",)
+  strategy: Any = dataclasses.field(default_factory=Beam)
+  batch_size: int = 32
+  limit: int | None = None
+  feature_lengths: Mapping[str, int] = dataclasses.field(
+    default_factory=lambda: {"inputs": 512, "targets": 128}
+  )
+  task_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    for name in ("unseen", "shots", "unseen_prompt", "checkpoints"):
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    _check_choice("EvaluationPlan.unseen_prompt", self.unseen_prompt, ("off", "on"))
+    _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
+    _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
+    _check_choice("EvaluationPlan.unseen", self.unseen, tuple(catalog.TASKS))
+    if self.batch_size < 1:
+      raise ConfigError(f"EvaluationPlan.batch_size={self.batch_size} must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """One row of a table: a backbone, a task, a method, stages, and what is measured.
+
+  name: the row's label and, in a comparison, its folder.
+  model_dir: where everything is written.
+  backbone: configuration of the pretrained network (its type decides the architecture).
+  initial_checkpoint: 'micro' (shipped weights), 'random', or a checkpoint's path.
+  vocabulary: 't5' or 'mt5'; the micro source always brings its own.
+  source: 'tfds' or 'micro'.
+  task: the tuned task or mixture, with its shots ('rte', 'rte_1shot', 'rte_and_wmt14_en_fr'); the
+    examples of a mixture's i-th task carry `prompt_ids` i.
+  targets: 'raw' answers, or 'sentinel': between <extra_id_0> and <extra_id_1>.
+  selection: 'paper' or 'strict': which splits choose checkpoints (`tasks.catalog.splits`).
+  stage_tasks: for stages that train on something else than `task`: stage name -> task.
+  feature_lengths: largest lengths of the tuned task's inputs and targets.
+  method: what is added to the backbone; None = nothing (full fine-tuning).
+  stages: in order; none = the pretrained model is only measured.
+  imported_stages: stage name -> directory of an experiment that finished this stage; its chosen
+    values are taken over instead of training (ProMoT's first stage is prompt tuning).  A bare name
+    is a sibling of `model_dir`.
+  train_limit, validation_limit: number of examples read; None = all.
+  buckets: lengths that inputs are padded to, ascending; the last one is the largest input length.
+  seed: of initialization, data order and dropout.
+  """
+
+  name: str
+  model_dir: str
+  backbone: Any
+  initial_checkpoint: str
+  task: str
+  vocabulary: Literal["t5", "mt5"] = "t5"
+  source: Literal["tfds", "micro"] = "tfds"
+  targets: Literal["raw", "sentinel"] = "raw"
+  selection: Literal["paper", "strict"] = "paper"
+  feature_lengths: Mapping[str, int] = dataclasses.field(
+    default_factory=lambda: {"inputs": 512, "targets": 128}
+  )
+  stage_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  stage_feature_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+  method: Method | None = None
+  stages: Sequence[Stage] = ()
+  imported_stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  evaluation: EvaluationPlan = dataclasses.field(default_factory=EvaluationPlan)
+  train_limit: int | None = None
+  validation_limit: int | None = None
+  buckets: Sequence[int] = ()
+  seed: int = 0
+  mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
+
+  def __post_init__(self):
+    object.__setattr__(self, "stages", tuple(self.stages))
+    object.__setattr__(self, "buckets", tuple(self.buckets))
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+      raise ConfigError(
+        f"Experiment.name={self.name!r} becomes a folder: use letters, digits, '_', '-' and '.'."
+      )
+    if not self.model_dir:
+      raise ConfigError("Experiment.model_dir is empty; pass --model_dir=DIR.")
+    self.seqio_name(self.task)
+    names = [stage.name for stage in self.stages]
+    if len(set(names)) != len(names):
+      raise ConfigError(f"Experiment '{self.name}' has two stages of one name: {', '.join(names)}.")
+    for field in ("imported_stages", "stage_tasks", "stage_feature_lengths"):
+      _check_choice(f"Experiment.{field}", getattr(self, field), tuple(names))
+    for key in ("inputs", "targets"):
+      if self.feature_lengths.get(key, 0) < 1:
+        raise ConfigError(
+          f"Experiment.feature_lengths={dict(self.feature_lengths)} needs '{key}' of at least 1."
+        )
+
+  @property
+  def tasks(self) -> list[str]:
+    """Names of the tuned tasks: one, or those of the mixture in the order of their prompts."""
+    return catalog.members(self.task)
+
+  def task_of(self, stage: str) -> str:
+    """Name of the task or mixture that a stage trains on."""
+    return self.stage_tasks.get(stage, self.task)
+
+  def seqio_name(self, task: str) -> str:
+    """The registered name of a task for this experiment's source, vocabulary and target form.
+
+    Raises:
+      ConfigError: no such task, with the nearest names.
+    """
+    return catalog.resolve(
+      task, source=self.source, vocabulary=self.vocabulary, target=self.targets
+    )
+
+  def splits_of(self, task: str) -> catalog.Splits:
+    """Which splits of one of its tasks train, select and report."""
+    return catalog.splits(task, selection=self.selection, source=self.source)
+
+  def lengths_of(self, stage: str) -> Mapping[str, int]:
+    """Largest input and target lengths of a stage."""
+    return self.stage_feature_lengths.get(stage, self.feature_lengths)
+
+
+def _check_choice(name: str, values, allowed: tuple) -> None:
+  for value in values:
+    if value not in allowed:
+      raise ConfigError(
+        f"{name} has {value!r}; it may be {', '.join(map(repr, allowed)) or 'nothing (no stages)'}."
+      )
