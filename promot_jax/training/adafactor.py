@@ -146,7 +146,7 @@ def adafactor(
     rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
     named_grads = paths.named_leaves(grads)
     if global_norm_clip_threshold:
-      norm = optax.global_norm(list(named_grads.values()))
+      norm = optax.tree.norm(list(named_grads.values()))
       factor = jnp.minimum(1.0, global_norm_clip_threshold / norm)
       named_grads = {name: grad * factor for name, grad in named_grads.items()}
     old = {field: paths.named_leaves(getattr(state, field)) for field in _FIELDS}

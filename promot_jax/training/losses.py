@@ -76,7 +76,9 @@ def cross_entropy(
     scale: factor on the logits (tied embeddings).
     label_smoothing: probability mass taken from the target, in [0, 1).
     z_loss: coefficient of log(Z)^2.
-    chunk: largest number of logits a token that exist at once; None = all of them.
+    chunk: largest number of logits a token that exist at once, over all devices; None = all of
+      them.  Under a mesh of n parts of the vocabulary, at least n times what one device should
+      hold.
   """
   statistics = token_statistics(hidden, kernel, targets, scale=scale, chunk=chunk)
   return weighted_terms(

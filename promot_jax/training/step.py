@@ -81,12 +81,12 @@ def make_train_step(
       )
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     metrics = dict(metrics)
     metrics["loss"] = _once(loss)
     metrics["learning_rate"] = _once(schedule(state.step))
     metrics["grad_norm"] = _once(grad_norm)
-    metrics["param_norm"] = _once(optax.global_norm(state.trainable))
+    metrics["param_norm"] = _once(optax.tree.norm(state.trainable))
     metrics["finite"] = _once(jnp.isfinite(loss) & jnp.isfinite(grad_norm))
     new_state = dataclasses.replace(
       state,

@@ -1,0 +1,85 @@
+"""Learning-rate schedules against closed forms worked out by hand."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from promot_jax import errors
+from promot_jax.training import schedules
+
+make = schedules.create_learning_rate_scheduler
+
+
+@pytest.mark.parametrize(
+  "factors, options, values",
+  [
+    ("constant", {"base_learning_rate": 0.3}, {0: 0.3, 7: 0.3}),
+    (
+      "constant * linear_warmup * rsqrt_decay",
+      {"base_learning_rate": 1.0, "warmup_steps": 100},
+      {50: 0.5 / 10, 100: 0.1, 400: 0.05},
+    ),
+    (
+      "constant*rsqrt_normalized_decay",
+      {"base_learning_rate": 2.0, "warmup_steps": 100},
+      {3: 2.0, 100: 2.0, 400: 1.0},
+    ),
+    (
+      "constant * decay_every",
+      {"base_learning_rate": 1.0, "decay_factor": 0.5, "steps_per_decay": 10},
+      {9: 1.0, 10: 0.5, 35: 0.125},
+    ),
+    (
+      "constant * cosine_decay",
+      {"base_learning_rate": 1.0, "warmup_steps": 20, "steps_per_cycle": 40},
+      {10: 1.0, 30: 0.5 + math.sqrt(0.125), 40: 0.5, 60: 1.0},  # a new cycle begins at 60
+    ),
+    (
+      "linear_decay",
+      {"base_learning_rate": 0.2, "warmup_steps": 10, "decay_factor": 0.05},
+      {5: 0.1, 10: 0.2, 20: 0.1, 40: 1e-8},
+    ),
+    (
+      "constant * linear_warmup * linear_to_zero",
+      {"base_learning_rate": 1.0, "warmup_steps": 10, "total_steps": 110, "min_learning_rate": 0},
+      {5: 0.5, 10: 1.0, 60: 0.5, 110: 0.0, 200: 0.0},
+    ),
+    (
+      "constant * linear_warmup",
+      {"base_learning_rate": 1.0, "warmup_steps": 10, "step_offset": 1000},
+      {0: 1e-8, 1000: 1e-8, 1005: 0.5, 1020: 1.0},
+    ),
+  ],
+)
+def test_factors_have_their_closed_form(factors, options, values):
+  schedule = make(factors, **options)
+  for step, value in values.items():
+    np.testing.assert_allclose(schedule(step), value, rtol=2e-6, atol=1e-9, err_msg=f"step {step}")
+    np.testing.assert_allclose(jax.jit(schedule)(step), value, rtol=2e-6, atol=1e-9)
+
+
+def test_the_linear_schedule_is_that_of_the_papers():
+  """lr(k) = k / warmup, then (total - k) / (total - warmup), as in transformers."""
+  schedule = schedules.linear(5e-5, total_steps=30, warmup_steps=6)
+  expected = [k / 6 if k < 6 else (30 - k) / 24 for k in range(31)]
+  np.testing.assert_allclose([schedule(k) for k in range(31)], 5e-5 * np.array(expected), rtol=1e-6)
+  no_warmup = schedules.linear(5e-5, total_steps=30)
+  np.testing.assert_allclose(no_warmup(12), 5e-5 * 18 / 30, rtol=1e-6)
+  np.testing.assert_allclose(schedules.constant(0.2)(9), 0.2, rtol=1e-6)
+
+
+def test_rates_are_float32_scalars_of_traced_and_plain_steps():
+  for factors in schedules.FACTORS:
+    rate = jax.jit(make(factors, total_steps=5000))(np.int32(3))
+    assert rate.shape == () and rate.dtype == np.float32
+
+
+def test_unknown_factors_and_useless_parameters_are_refused():
+  with pytest.raises(errors.ConfigError, match=r"'linear_warmpu'.*linear_warmup"):
+    make("constant * linear_warmpu")
+  with pytest.raises(errors.ConfigError, match="warmup_steps=0"):
+    make("constant * linear_warmup", warmup_steps=0)
+  with pytest.raises(errors.ConfigError, match="total_steps above the 1000"):
+    make("constant * linear_warmup * linear_to_zero", total_steps=500)
