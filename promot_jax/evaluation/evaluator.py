@@ -1,0 +1,289 @@
+"""Runs a model on few-shot tasks and scores what it writes.
+
+    tasks -> rows -> pooled batches -> generate or score options -> text -> metrics -> TaskResult
+
+Tasks that see the same model (prompt attached or not) share one stream of batches, so a whole suite
+of tasks compiles a handful of shapes (`pooling.py`).  With a store, raw outputs are journaled batch
+by batch and finished results are kept: repeating a stopped evaluation runs only what is missing.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.decoding import generate as generate_lib
+from promot_jax.decoding import scoring, strategies
+from promot_jax.evaluation import pooling, scorer
+from promot_jax.evaluation import task as task_lib
+from promot_jax.evaluation.results import Journal, ResultStore, TaskResult
+from promot_jax.evaluation.scorer import EOS, Output
+from promot_jax.evaluation.task import EvalTask
+
+__all__ = ["EvalTask", "Progress", "evaluate", "unfinished"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+  """How far an evaluation is: rows are examples (times options where options are scored)."""
+
+  done: int
+  total: int
+
+
+def evaluate(
+  model: Any,
+  tasks: Sequence[EvalTask],
+  *,
+  decode: Callable[[Sequence[int]], str],
+  strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
+  batch_size: int = 64,
+  max_target_length: int = 64,
+  buckets: Sequence[int] | int = 3,
+  detach: Callable[[Any], Any] | None = None,
+  format_metric: Any = None,
+  store: ResultStore | None = None,
+  checkpoint: str = "model",
+  identity: str = "",
+  progress: Callable[[Progress], None] | None = None,
+  place: Callable[[Mapping[str, np.ndarray]], Any] | None = None,
+  key: Any = None,
+) -> list[TaskResult]:
+  """Scores of `model` on every task, in the tasks' order.
+
+  Args:
+    model: a backbone, with its method attached if it has one; or a function of no arguments that
+      makes it, called only if something is left to run.
+    decode: token ids -> text, the vocabulary's.
+    strategy: how outputs are generated (`promot_jax.decoding.strategies`).
+    buckets: padded input lengths, ascending; a number lets the evaluator choose that many.
+    detach: model -> model without its prompt; needed if a task asks for `detached`.
+    format_metric: applied to every task's whole answers; its `format_share` joins the scores.
+    store, checkpoint: where results are kept and found again, under the checkpoint's name.
+    identity: anything that tells two models of one checkpoint name apart, such as a digest.
+    progress: called after each batch.
+    place: puts a host batch onto the devices; None leaves it to JAX.
+    key: JAX key, for sampling strategies.
+
+  Raises:
+    ConfigError: a task asks for `detached` and there is no `detach`, or an input is longer than
+      the last bucket.
+    DataError: a task has no examples.
+  """
+  options = {"strategy": strategy, "max_target_length": max_target_length}
+  plans = [
+    task_lib.plan(task, format_metric=format_metric, identity=identity, **options) for task in tasks
+  ]
+  results = {i: store.find(checkpoint, plan) for i, plan in enumerate(plans)} if store else {}
+  todo = [i for i in range(len(tasks)) if results.get(i) is None]
+  if not todo:
+    return [results[i] for i in range(len(tasks))]
+
+  journal = store.journal(checkpoint) if store else None
+  outputs = _journaled(journal, plans, todo)  # task -> (example, option) -> Output
+  runner = _Runner(
+    tasks=tasks,
+    strategy=strategy,
+    batch_size=batch_size,
+    max_target_length=max_target_length,
+    place=place or (lambda batch: batch),
+    key=key,
+  )
+  rows = [
+    row for i in todo for row in _rows(i, tasks[i]) if (row.index, row.option) not in outputs[i]
+  ]
+  if rows:
+    models = _models(model, detach, {_state(tasks[row.task]) for row in rows}, tasks)
+    limits = _buckets(buckets, tasks)
+    total = sum(len(task.examples.inputs) * max(1, len(task.options or ())) for task in tasks)
+    done = total - len(rows)
+    for finished in runner.run(models, rows, limits):
+      for row, output in finished:
+        outputs[row.task][row.index, row.option] = output
+      done += len(finished)
+      if journal:
+        journal.append(_entry(plans[row.task], row, output) for row, output in finished)
+      if progress:
+        progress(Progress(done=done, total=total))
+
+  for i in todo:
+    results[i], predictions = scorer.score(
+      tasks[i], plans[i], outputs=outputs[i], decode=decode, format_metric=format_metric
+    )
+    if store:
+      store.write(checkpoint, results[i], predictions)
+  if journal:
+    journal.remove()
+  return [results[i] for i in range(len(tasks))]
+
+
+def unfinished(
+  tasks: Sequence[EvalTask],
+  *,
+  store: ResultStore,
+  checkpoint: str,
+  strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
+  max_target_length: int = 64,
+  format_metric: Any = None,
+  identity: str = "",
+) -> list[EvalTask]:
+  """The tasks that `evaluate` would still have to run with these settings."""
+  options = {"strategy": strategy, "max_target_length": max_target_length}
+  return [
+    task
+    for task in tasks
+    if store.find(
+      checkpoint, task_lib.plan(task, format_metric=format_metric, identity=identity, **options)
+    )
+    is None
+  ]
+
+
+# Planning: which rows are run, through which model.
+
+
+def _rows(position: int, task: EvalTask) -> Iterator[pooling.Row]:
+  options = list((task.options or {}).values())
+  for index, (tokens, target) in enumerate(
+    zip(task.examples.inputs, task.examples.targets, strict=True)
+  ):
+    make = functools.partial(
+      pooling.Row,
+      task=position,
+      index=index,
+      tokens=np.asarray(tokens),
+      prompt_id=task.prompt_id,
+    )
+    if not options:
+      yield make(target=np.asarray(target))
+    for number, option in enumerate(options):
+      yield make(target=np.asarray(option), option=number)
+
+
+def _buckets(buckets: Sequence[int] | int, tasks: Sequence[EvalTask]) -> Sequence[int]:
+  """From all tasks, finished ones too, so that a resumed evaluation compiles nothing new."""
+  if not isinstance(buckets, int):
+    return sorted(buckets)
+  lengths = [len(tokens) for task in tasks for tokens in task.examples.inputs]
+  return pooling.choose_buckets(lengths, buckets)
+
+
+# Running: batches through the model, one batch ahead of the host.
+
+
+def _state(task: EvalTask) -> str:
+  """Which model a task sees; `none` and `attached` both take the model as it is."""
+  return "detached" if task.prompt == "detached" else "whole"
+
+
+def _models(
+  model: Any, detach: Callable | None, states: set[str], tasks: Sequence[EvalTask]
+) -> dict[str, Any]:
+  if "detached" in states and detach is None:
+    names = [task.label for task in tasks if task.prompt == "detached"]
+    raise errors.ConfigError(
+      f"Tasks {', '.join(names)} ask for the prompt detached, but the evaluation got no way to "
+      "detach it; pass detach=method.detach, or prompt='none' for a model without a method."
+    )
+  whole = model() if _is_maker(model) else model
+  return {state: detach(whole) if state == "detached" else whole for state in states}
+
+
+def _is_maker(model: Any) -> bool:
+  """Functions make a model; a model, which may be callable itself, offers hidden states."""
+  return callable(model) and not hasattr(model, "prefill") and not hasattr(model, "hidden")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Runner:
+  tasks: Sequence[EvalTask]
+  strategy: Any
+  batch_size: int
+  max_target_length: int
+  place: Callable
+  key: Any
+
+  def run(
+    self, models: Mapping[str, Any], rows: Sequence[pooling.Row], buckets: Sequence[int]
+  ) -> Iterator[list[tuple[pooling.Row, Output]]]:
+    """The outputs of each batch.  Rows are pooled that see one model and decode alike."""
+    pools: dict[tuple[str, bool, int], list[pooling.Row]] = {}
+    for row in rows:
+      pools.setdefault(self._pool(self.tasks[row.task]), []).append(row)
+    waiting = None
+    for (state, scored, length), pooled in sorted(pools.items()):
+      batches = pooling.batches(
+        pooled,
+        batch_size=self.batch_size,
+        buckets=buckets,
+        target_length=max(len(row.target) for row in pooled) if scored else None,
+      )
+      for batch, members in batches:
+        started = self._start(models[state], batch, members[0], scored, length), members
+        if waiting:  # the device works on the new batch while the host reads the one before
+          yield _read(*waiting)
+        waiting = started
+    if waiting:
+      yield _read(*waiting)
+
+  def _pool(self, task: EvalTask) -> tuple[str, bool, int]:
+    return _state(task), bool(task.options), task.max_target_length or self.max_target_length
+
+  def _start(
+    self, model: Any, batch: Mapping[str, np.ndarray], first: pooling.Row, scored: bool, length: int
+  ) -> Any:
+    placed = self.place(batch)
+    if scored:
+      return scoring.score(model, placed)
+    key = self.key
+    if key is not None:  # other randomness for every batch, the same when it is run again
+      key = jax.random.fold_in(jax.random.fold_in(key, first.task), first.index)
+    return generate_lib.generate(model, placed, strategy=self.strategy, max_length=length, key=key)
+
+
+def _read(result: Any, rows: Sequence[pooling.Row]) -> list[tuple[pooling.Row, Output]]:
+  """Waits for a batch and pairs its rows with their outputs; repeated rows fall off the end."""
+  if not hasattr(result, "tokens"):
+    scores = np.asarray(result)
+    return [(row, Output(tokens=[], score=float(scores[i]))) for i, row in enumerate(rows)]
+  tokens, scores = np.asarray(result.tokens)[:, 0], np.asarray(result.scores)[:, 0]  # the best
+  return [
+    (row, Output(tokens=_until_end(tokens[i]), score=float(scores[i])))
+    for i, row in enumerate(rows)
+  ]
+
+
+def _until_end(ids: np.ndarray) -> list[int]:
+  """Tokens before the first end of sequence or padding."""
+  ends = np.flatnonzero((ids == EOS) | (ids == 0))
+  return [int(token) for token in (ids[: ends[0]] if len(ends) else ids)]
+
+
+# The journal of raw outputs.
+
+
+def _journaled(
+  journal: Journal | None, plans: Sequence[TaskResult], todo: Sequence[int]
+) -> dict[int, dict[tuple[int, int], Output]]:
+  found: dict[int, dict[tuple[int, int], Output]] = {i: {} for i in todo}
+  positions = {plans[i].fingerprint: i for i in todo}
+  for entry in journal.read() if journal else ():
+    position = positions.get(entry.get("fingerprint"))
+    if position is not None:
+      output = Output(tokens=entry["tokens"], score=entry["score"])
+      found[position][entry["index"], entry["option"]] = output
+  return found
+
+
+def _entry(plan: TaskResult, row: pooling.Row, output: Output) -> dict[str, Any]:
+  return {
+    "fingerprint": plan.fingerprint,
+    "index": row.index,
+    "option": row.option,
+    "tokens": output.tokens,
+    "score": output.score,
+  }

@@ -1,0 +1,101 @@
+"""The figures of Wang et al. 2024 (ProMoT, ICLR) that reports quote beside ours.
+
+`published.csv` holds Tables 2-6, 9 and 10, one printed number a row with the printed digits.
+Columns: table, model, trained_on, method, eval_task, split, shots, metric, value, note; an empty
+`shots` means the paper does not state it.  Task names are ours.
+"""
+
+import csv
+import dataclasses
+import functools
+import importlib.resources
+
+PAPER = "Wang et al. 2024"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figure:
+  """One printed number: `text` has its digits, `table` where it stands."""
+
+  table: int
+  model: str
+  trained_on: str
+  method: str
+  task: str
+  split: str
+  shots: int | None
+  metric: str
+  text: str
+  note: str
+
+  @property
+  def value(self) -> float:
+    return float(self.text)
+
+  @property
+  def source(self) -> str:
+    """Where the number is printed, for the reader: `Wang et al. 2024, Table 3`."""
+    return f"{PAPER}, Table {self.table}"
+
+
+@functools.cache
+def figures() -> tuple[Figure, ...]:
+  """Every quoted number, in the order of the tables."""
+  file = importlib.resources.files("promot_jax.evaluation") / "published.csv"
+  with file.open(encoding="utf-8", newline="") as lines:
+    return tuple(
+      Figure(
+        table=int(row["table"]),
+        model=row["model"],
+        trained_on=row["trained_on"],
+        method=row["method"],
+        task=row["eval_task"],
+        split=row["split"],
+        shots=int(row["shots"]) if row["shots"] else None,
+        metric=row["metric"],
+        text=row["value"],
+        note=row["note"],
+      )
+      for row in csv.DictReader(lines)
+    )
+
+
+def find(
+  *, trained_on: str, method: str, task: str, shots: int | None, metric: str | None = None
+) -> Figure | None:
+  """The number printed for a method trained on a task, or None.
+
+  The pretrained model's numbers hold whatever was trained on.  Of several tables with the same
+  number the main one (lowest number) is cited, but Table 2 only where no other table has it, so
+  that the columns of a report come from one table each.
+  """
+  trained = "none" if method == "pretrained" else plus_joined(trained_on)
+  matching = [
+    figure
+    for figure in figures()
+    if figure.method == method
+    and (figure.trained_on == trained or _prompt_removed(figure, trained))
+    and figure.task == task
+    and figure.shots == shots
+    and (figure.metric == metric if metric else figure.metric != "difference_from_pretrained")
+  ]
+  home = home_table(trained_on)
+  matching.sort(key=lambda figure: (figure.table != home, figure.table == 2, figure.table))
+  return matching[0] if matching else None
+
+
+def home_table(trained_on: str) -> int | None:
+  """The table whose layout a report on this training task follows."""
+  tables = {"rte": 3, "wmt14_en_fr": 4, "rte+wmt14_en_fr": 5, "snli": 10, "openbookqa": 10}
+  return tables.get(plus_joined(trained_on))
+
+
+def plus_joined(trained_on: str) -> str:
+  """The tables' name of a mixture: `rte_and_wmt14_en_fr` is written `rte+wmt14_en_fr` there."""
+  return trained_on.replace("_and_", "+")
+
+
+def _prompt_removed(figure: Figure, trained_on: str) -> bool:
+  """Table 10 prints prompt tuning on SNLI and on OpenbookQA once: without its prompt it is the
+  pretrained model."""
+  return figure.trained_on == "snli_or_openbookqa" and trained_on in ("snli", "openbookqa")

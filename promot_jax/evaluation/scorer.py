@@ -1,0 +1,135 @@
+"""From the outputs of a model to scores: text, predictions, metrics, standard errors.
+
+Imports neither JAX nor TensorFlow.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.evaluation.results import Prediction, TaskResult
+from promot_jax.evaluation.task import EvalTask
+from promot_jax.metrics import confidence, postprocess
+from promot_jax.metrics import metric as metric_lib
+
+EOS = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Output:
+  """What the model gave for one row: tokens without their end, and the strategy's score."""
+
+  tokens: Sequence[int]
+  score: float
+
+
+def score(
+  task: EvalTask,
+  plan: TaskResult,
+  *,
+  outputs: Mapping[tuple[int, int], Output],
+  decode: Callable[[Sequence[int]], str],
+  format_metric: Any = None,
+) -> tuple[TaskResult, list[Prediction]]:
+  """The finished result and its predictions, from the raw outputs of one task.
+
+  Args:
+    plan: what `task.plan` gave: the result without scores.
+    outputs: by (example, option); option is 0 where text was generated.
+    decode: token ids -> text.
+    format_metric: scores whole answers; see `evaluator.evaluate`.
+  """
+  raw, log_probabilities = _answers(task, outputs, decode)
+  predictions = raw if task.options else [task.postprocess(text) for text in raw]
+  targets = [_references(task, i, decode) for i in range(len(raw))]
+  scores: dict[str, float] = {}
+  deviations: dict[str, float] = {}
+  each: dict[str, list[float]] = {}
+  for metric in task.metric_fns:
+    _apply(metric, targets, predictions, scores, deviations, each)
+  headline = task.metric or _headline(task, scores)
+  if format_metric:
+    answers = [postprocess.between_sentinels(text) for text in raw]
+    _apply(format_metric, targets, answers, scores, deviations, {})
+  result = dataclasses.replace(plan, metric=headline, scores=scores, standard_errors=deviations)
+  single = each.get(headline, [None] * len(raw))
+  return result, [
+    Prediction(
+      task=task.label,
+      shots=task.shots,
+      index=i,
+      input=decode([int(t) for t in task.examples.inputs[i] if t not in (0, EOS)]),
+      targets=targets[i],
+      prediction=predictions[i],
+      raw=raw[i],
+      score=single[i],
+      log_probability=log_probabilities[i],
+    )
+    for i in range(len(raw))
+  ]
+
+
+def _answers(
+  task: EvalTask,
+  outputs: Mapping[tuple[int, int], Output],
+  decode: Callable[[Sequence[int]], str],
+) -> tuple[list[str], list[float]]:
+  """Raw text and log-probability of every example; with options, of the most probable one."""
+  names = list(task.options or {})
+  texts, scores = [], []
+  for index in range(len(task.examples.inputs)):
+    if names:
+      probabilities = [outputs[index, number].score for number in range(len(names))]
+      best = int(np.argmax(probabilities))  # the first of equal ones
+      texts.append(names[best])
+      scores.append(probabilities[best])
+    else:
+      output = outputs[index, 0]
+      texts.append(decode(output.tokens))
+      scores.append(output.score)
+  return texts, scores
+
+
+def _references(task: EvalTask, index: int, decode: Callable[[Sequence[int]], str]) -> Any:
+  records = getattr(task.examples, "records", None)
+  record = records[index] if records else {}
+  if task.references:
+    return task.references(record)
+  answers = record.get("answers")
+  if answers is not None and len(answers):
+    texts = [answers] if isinstance(answers, (str, bytes)) else list(answers)
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+  target = [int(t) for t in task.examples.targets[index] if t not in (0, EOS)]
+  return postprocess.between_sentinels(decode(target))
+
+
+def _apply(
+  metric: Any,
+  targets: Sequence[Any],
+  predictions: Sequence[str],
+  scores: dict[str, float],
+  deviations: dict[str, float],
+  each: dict[str, list[float]],
+) -> None:
+  """Adds a metric's scores, standard errors and per-example scores to the three mappings."""
+  if not isinstance(metric, metric_lib.Metric):
+    scores.update({name: float(value) for name, value in metric(targets, predictions).items()})
+    return
+  statistics = metric.statistics(targets, predictions)
+  for name, estimate in confidence.estimate(metric, statistics).items():
+    scores[name] = estimate.value
+    deviations[name] = estimate.standard_error
+  for row in statistics:
+    for name, value in metric.summarize(row).items():
+      each.setdefault(name, []).append(value)
+
+
+def _headline(task: EvalTask, scores: Mapping[str, float]) -> str:
+  if not scores:
+    raise errors.ConfigError(
+      f"Task '{task.label}' has no metric that gives a score; set its metric_fns."
+    )
+  return "rouge2" if "rouge2" in scores else next(iter(scores))

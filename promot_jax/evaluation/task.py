@@ -1,0 +1,123 @@
+"""What is evaluated: a task at one number of shots, and the result it will become.
+
+Imports neither JAX nor TensorFlow: a plan can be compared with stored results before any model is
+loaded.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.evaluation.results import PROMPTS, TaskResult, fingerprint
+from promot_jax.metrics import postprocess
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalTask:
+  """A task at one number of shots, and how its outputs are scored.
+
+  Args:
+    label: task name without shots: `cb`.
+    shots: demonstrations in every input.
+    examples: has `inputs` and `targets` (token arrays with end of sequence), `records` (one mapping
+      an example) and optionally `lengths` (facts for the report).
+    metric_fns: called as `f(targets, predictions) -> {name: score}`; those of
+      `promot_jax.metrics` also give standard errors.
+    metric: the headline score; empty takes rouge2 if there is one, else the first.
+    postprocess: decoded output -> prediction.
+    references: record -> accepted answers; None takes the record's `answers` if it has any, else
+      the decoded target without sentinels.
+    prompt: `none` if the model never had a prompt, `attached` to use it, `detached` to take it off.
+    prompt_id: row of the prompt bank, for `attached`.
+    options: answer -> its target tokens, end of sequence included.  If given, nothing is generated:
+      the answer with the highest log-probability is the prediction.
+    max_target_length: longest output of this task; None takes the evaluation's.
+    split: name of the split, for the record.
+  """
+
+  label: str
+  shots: int
+  examples: Any
+  metric_fns: Sequence[Callable[..., Mapping[str, float]]]
+  metric: str = ""
+  postprocess: Callable[[str], str] = postprocess.between_sentinels
+  references: Callable[[Mapping[str, Any]], Any] | None = None
+  prompt: str = "none"
+  prompt_id: int = 0
+  options: Mapping[str, Sequence[int]] | None = None
+  max_target_length: int | None = None
+  split: str = ""
+
+  def __post_init__(self):
+    if self.prompt not in PROMPTS:
+      raise errors.ConfigError(
+        f"Task '{self.label}' asks for prompt '{self.prompt}'; use one of {', '.join(PROMPTS)}."
+      )
+
+
+def plan(
+  task: EvalTask, *, strategy: Any, max_target_length: int, format_metric: Any, identity: str
+) -> TaskResult:
+  """The result that is to come, without scores: its names, settings and fingerprint."""
+  if not len(task.examples.inputs):
+    raise errors.DataError(
+      f"Task '{task.label}' ({task.shots}-shot, split '{task.split}') has no examples to evaluate; "
+      "check the split and the limit."
+    )
+  decoding = "options by log-probability" if task.options else repr(strategy)
+  settings = {
+    "decoding": decoding,
+    "max_target_length": task.max_target_length or max_target_length,
+    "metrics": [_describe(metric) for metric in task.metric_fns],
+    "format": _describe(format_metric) if format_metric else "",
+    "options": {name: list(map(int, ids)) for name, ids in (task.options or {}).items()},
+  }
+  identities = {
+    "task": [task.label, task.split, task.shots, task.prompt, task.prompt_id, task.metric],
+    "examples": _digest(task.examples),
+    "settings": settings,
+    "identity": identity,
+  }
+  return TaskResult(
+    task=task.label,
+    shots=task.shots,
+    prompt=task.prompt,
+    prompt_id=task.prompt_id,
+    split=task.split,
+    metric=task.metric,
+    scores={},
+    count=len(task.examples.inputs),
+    settings=settings,
+    notes=_notes(task.examples),
+    fingerprint=fingerprint(identities),
+  )
+
+
+def _describe(metric: Any) -> str:
+  """A metric's settings without memory addresses, so that fingerprints survive the process."""
+  if hasattr(metric, "signature"):
+    return f"{type(metric).__name__}({metric.signature})"
+  if dataclasses.is_dataclass(metric):
+    return repr(metric)
+  if isinstance(metric, functools.partial):
+    return f"{_describe(metric.func)}{metric.args}{sorted(metric.keywords.items())}"
+  return getattr(metric, "__qualname__", type(metric).__name__)
+
+
+def _digest(examples: Any) -> str:
+  digest = hashlib.sha256()
+  for sequences in (examples.inputs, examples.targets):
+    for tokens in sequences:
+      array = np.ascontiguousarray(tokens, np.int32)
+      digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+  return digest.hexdigest()
+
+
+def _notes(examples: Any) -> dict[str, Any]:
+  lengths = getattr(examples, "lengths", None)
+  return dataclasses.asdict(lengths) if dataclasses.is_dataclass(lengths) else {}
