@@ -1,0 +1,322 @@
+"""Reads checkpoints that T5X wrote, into our parameter names, without T5X.
+
+Two formats exist: the older one of T5X (a msgpack file for the tree and small leaves, one zarr
+folder per large leaf) and the newer one of Orbax.  Neither is ever unpickled.  Arrays are opened
+first and read later, so that a checkpoint of the wrong model is refused before any of it is read.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from promot_jax import errors, paths
+from promot_jax.checkpoints import t5x_names
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredArray:
+  """An array of a checkpoint: its shape and type are known, `np.asarray` reads it."""
+
+  name: str
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  read: Callable[[], np.ndarray]
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    return np.asarray(self.read(), dtype=dtype)
+
+
+def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
+  """Parameters of a T5X checkpoint by our names, layers unrolled; nothing is read yet.
+
+  Args:
+    path: a folder `checkpoint_<step>`, or a folder of those (the last step is taken).
+
+  Raises:
+    ConfigError: there is no T5X checkpoint, or its parameters are not those of a T5.
+    DamagedCheckpoint: the checkpoint's parts contradict each other.
+  """
+  leaves = _open_leaves(find_t5x(path))
+  parameters = {
+    name.removeprefix("target/"): leaf
+    for name, leaf in leaves.items()
+    if name.startswith("target/")
+  }
+  if not parameters:
+    raise errors.ConfigError(f"T5X checkpoint '{path}' has no parameters (no 'target').")
+  return t5x_names.to_ours(parameters, _derive)
+
+
+def read_t5x(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Parameters of a T5X checkpoint by our names, layers unrolled, in their stored types.
+
+  Raises:
+    ConfigError, DamagedCheckpoint: as `open_t5x`; also if stored data are missing or broken.
+  """
+  return {name: np.asarray(leaf) for name, leaf in open_t5x(path).items()}
+
+
+def read_t5x_optimizer(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Adafactor statistics of a T5X checkpoint, named like the leaves of our Adafactor state.
+
+  Returns:
+    'count' (T5X's step) and '<m, v, v_row or v_col>/<our parameter name>'.  Parameters that were
+    not trained have none.
+
+  Raises:
+    ConfigError: as `open_t5x`, or the layers are scanned.
+    DamagedCheckpoint: as `open_t5x`.
+  """
+  leaves = _open_leaves(find_t5x(path))
+  statistics = {}
+  for name, leaf in leaves.items():
+    if name == "state/step":
+      statistics["count"] = np.asarray(leaf)
+    elif name.startswith("state/param_states/"):
+      parameter, statistic = name.removeprefix("state/param_states/").rsplit("/", 1)
+      if t5x_names.is_scanned(parameter):
+        raise errors.ConfigError(
+          f"The optimizer state in '{path}' is of scanned layers, which cannot be taken over; start"
+          " with a fresh optimizer state."
+        )
+      statistics[f"{statistic}/{t5x_names.our_name(parameter)}"] = np.asarray(leaf)
+  return statistics
+
+
+def restore_into(
+  model: Any,
+  leaves: Mapping[str, Any],
+  *,
+  keep: paths.Patterns | None = None,
+  ignore: paths.Patterns | None = None,
+) -> Any:
+  """The model with its parameters replaced by named arrays, converted to its types and shardings.
+
+  Leaves may be of unrolled or scanned layers, whatever the model is.
+
+  Args:
+    model: nnx.Module or state; abstract leaves are filled.
+    leaves: arrays, or StoredArrays, which are read one after the other.
+    keep: patterns of parameters of the model that stay as they are.
+    ignore: patterns of leaves that are not used.
+
+  Raises:
+    ConfigError: names or shapes differ; the message is a table of name, expected and found.
+  """
+  expected = paths.named_leaves(model)
+  kept = set(paths.match(keep, expected)) if keep is not None else set()
+  wanted = {name: leaf for name, leaf in expected.items() if name not in kept}
+  unused = set(paths.match(ignore, leaves)) if ignore is not None else set()
+  found = t5x_names.to_layout_of(
+    {name: leaf for name, leaf in leaves.items() if name not in unused}, wanted, _derive
+  )
+  check_fit(wanted, found)
+  filled = {name: _converted(found[name], leaf) for name, leaf in wanted.items()}
+  return paths.replace_leaves(model, {**expected, **filled})
+
+
+def check_fit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+  """Raises ConfigError with a table of name, expected and found shapes where two sets differ."""
+  lines = []
+  for name in sorted({*expected, *found}):
+    sides = [list(side[name].shape) if name in side else "nothing" for side in (expected, found)]
+    if sides[0] != sides[1]:
+      lines.append((name, str(sides[0]), str(sides[1])))
+  if not lines:
+    return
+  shown = [("name", "expected", "found"), *lines[:20]]
+  widths = [max(len(line[column]) for line in shown) for column in range(3)]
+  table = "\n".join(
+    "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+    for line in shown
+  )
+  more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+  raise errors.ConfigError(
+    f"The stored parameters do not fit the model in {len(lines)} places; choose the configuration"
+    f" that they were made with:\n{table}{more}"
+  )
+
+
+def find_t5x(path: str | os.PathLike) -> pathlib.Path:
+  """The folder of one step: `path` itself, or the last `checkpoint_<step>` in it.
+
+  Raises:
+    ConfigError: there is none.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    raise errors.ConfigError(f"T5X checkpoint '{path}' is not a folder on this machine.")
+  if _is_orbax(path) or (path / "checkpoint").is_file():
+    return path
+  # A save that was cut off has a suffix ('.tmp-...') and is left out.
+  steps = [
+    int(entry.name.removeprefix("checkpoint_"))
+    for entry in path.iterdir()
+    if re.fullmatch(r"checkpoint_\d+", entry.name) and entry.is_dir()
+  ]
+  if not steps:
+    raise errors.ConfigError(
+      f"'{path}' is no T5X checkpoint and has no folder 'checkpoint_<step>' in it."
+    )
+  return path / f"checkpoint_{max(steps)}"
+
+
+def _is_orbax(path: pathlib.Path) -> bool:
+  return (path / "state" / "_METADATA").is_file()
+
+
+def _open_leaves(path: pathlib.Path) -> dict[str, StoredArray]:
+  """All leaves by T5X's names, 'target/...' and 'state/...'."""
+  if _is_orbax(path):
+    return _open_orbax(path / "state")
+  if (path / "checkpoint").is_file():
+    return _open_msgpack(path)
+  raise errors.ConfigError(
+    f"'{path}' is no T5X checkpoint: it has neither a file 'checkpoint' nor 'state/_METADATA'."
+  )
+
+
+def _open_orbax(folder: pathlib.Path) -> dict[str, StoredArray]:
+  try:
+    metadata = json.loads((folder / "_METADATA").read_text())
+    names = [
+      "/".join(str(key["key"]) for key in entry["key_metadata"])
+      for entry in metadata["tree_metadata"].values()
+      if entry["value_metadata"]["value_type"] != "None"
+    ]
+  except (ValueError, KeyError, TypeError) as error:
+    raise errors.DamagedCheckpoint(f"'{folder / '_METADATA'}' is unreadable: {error!r}.") from None
+  driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+  complete = metadata.get("store_array_data_equal_to_fill_value", False)
+  leaves = {}
+  for name in names:
+    key = name.replace("/", ".") + "/"
+    if metadata.get("use_ocdbt"):
+      store = {"driver": "ocdbt", "base": f"file://{folder.absolute()}/", "path": key}
+    else:
+      store = {"driver": "file", "path": str(folder.absolute() / key) + "/"}
+    leaves[name] = _open_array(name, driver, store, complete=complete)
+  return leaves
+
+
+def _open_msgpack(folder: pathlib.Path) -> dict[str, StoredArray]:
+  import msgpack
+
+  content = (folder / "checkpoint").read_bytes()
+  if content.startswith(b"model_checkpoint_path"):
+    raise errors.ConfigError(
+      f"'{folder}' is a TensorFlow checkpoint; convert it with T5X's convert_tf_checkpoint first."
+    )
+  try:
+    tree = msgpack.unpackb(content, ext_hook=_extension, raw=False)
+    version, root = tree["version"], tree["optimizer"]
+  except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+    raise errors.DamagedCheckpoint(
+      f"'{folder / 'checkpoint'}' is no msgpack file of a T5X checkpoint: {error!r}."
+    ) from None
+  if version != 3:
+    raise errors.ConfigError(
+      f"'{folder}' has version {version} of T5X's format and only version 3 can be read; load and"
+      " save it with a current T5X first."
+    )
+  leaves: dict[str, StoredArray] = {}
+  _collect(root, "", folder, leaves)
+  return leaves
+
+
+def _collect(node: Any, name: str, folder: pathlib.Path, leaves: dict[str, StoredArray]) -> None:
+  if node is None:  # a parameter without optimizer state
+    return
+  if isinstance(node, np.ndarray | np.generic):
+    array = np.asarray(node)
+    leaves[name] = StoredArray(name=name, shape=array.shape, dtype=array.dtype, read=lambda: array)
+  elif isinstance(node, dict) and {"driver", "kvstore", "metadata"} <= node.keys():
+    # Written elsewhere, perhaps to a bucket: the folder is always beside the msgpack file, and a
+    # path that says otherwise is not followed.
+    path = node["kvstore"].get("path", node.get("path", "")).rstrip("/").rsplit("/", 1)[-1]
+    leaf = _open_array(name, "zarr", {"driver": "file", "path": f"{folder.absolute() / path}/"})
+    said = tuple(node["metadata"]["shape"])
+    if said != leaf.shape:
+      raise errors.DamagedCheckpoint(
+        f"'{folder}' says that '{name}' has shape {list(said)}, but its folder holds"
+        f" {list(leaf.shape)}."
+      )
+    leaves[name] = leaf
+  elif isinstance(node, dict) and "__msgpack_chunked_array__" in node:
+    shape = tuple(node["shape"][str(axis)] for axis in range(len(node["shape"])))
+    chunks = [node["chunks"][str(index)] for index in range(len(node["chunks"]))]
+    _collect(
+      np.concatenate([chunk.ravel() for chunk in chunks]).reshape(shape), name, folder, leaves
+    )
+  elif isinstance(node, dict):
+    for key, child in node.items():
+      _collect(child, f"{name}/{key}" if name else str(key), folder, leaves)
+  else:
+    leaves[name] = StoredArray(
+      name=name, shape=(), dtype=np.asarray(node).dtype, read=lambda: np.asarray(node)
+    )
+
+
+def _extension(code: int, payload: bytes) -> Any:
+  """Arrays and scalars inside of flax's msgpack: [shape, name of the type, bytes in C order]."""
+  import msgpack
+
+  if code not in (1, 3):
+    raise ValueError(f"extension type {code} is not an array")
+  shape, dtype, content = msgpack.unpackb(payload, raw=False)
+  dtype = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
+  if dtype.hasobject:
+    raise ValueError("an array of objects")
+  return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _open_array(name: str, driver: str, store: dict, *, complete: bool = True) -> StoredArray:
+  """`complete`: all chunks were written, so that a missing one is damage and not zeros."""
+  import tensorstore
+
+  spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": not complete}
+  if not complete:
+    del spec["fill_missing_data_reads"]
+  try:
+    array = tensorstore.open(spec, read=True, open=True).result()
+  except ValueError as error:
+    raise errors.DamagedCheckpoint(f"Array '{name}' cannot be opened: {_first(error)}") from None
+
+  def read() -> np.ndarray:
+    try:
+      return np.asarray(array.read().result())
+    except ValueError as error:
+      raise errors.DamagedCheckpoint(f"Array '{name}' cannot be read: {_first(error)}") from None
+
+  return StoredArray(name=name, shape=tuple(array.shape), dtype=array.dtype.numpy_dtype, read=read)
+
+
+def _derive(
+  sources: list[Any], shape: tuple[int, ...], convert: Callable[..., np.ndarray]
+) -> StoredArray:
+  """An array that is computed from stored ones when it is read."""
+  first = sources[0]
+  return StoredArray(
+    name=getattr(first, "name", ""),
+    shape=shape,
+    dtype=np.dtype(first.dtype),
+    read=lambda: convert(*[np.asarray(source) for source in sources]),
+  )
+
+
+def _converted(found: Any, like: Any) -> jax.Array:
+  array = np.asarray(found).astype(like.dtype)
+  sharding = getattr(like, "sharding", None)
+  return jax.device_put(array, sharding)
+
+
+def _first(error: Exception) -> str:
+  return str(error).split(" [", 1)[0].splitlines()[0]
