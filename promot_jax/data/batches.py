@@ -1,0 +1,245 @@
+"""Batches by step number: the same ones after any restart and for any number of hosts.
+
+One endless stream of positions runs through all epochs; position p is example `permutation(epoch)
+[p mod N]` of its task.  A window of `batches_per_window` batches is cut from the stream, sorted by
+length and cut into batches whose order is shuffled, so that a batch holds examples of similar
+length and needs little padding.  Nothing is carried from step to step: step s can be asked for
+directly, and every host computes the same batch and takes its own rows.
+
+numpy only; neither TensorFlow nor JAX is imported.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.data import buckets as bucketing
+from promot_jax.data import examples as example_lists
+from promot_jax.data import mixtures
+
+Batch = dict[str, np.ndarray]
+
+
+class TrainBatches:
+  """`batches(step)` -> the rows of this host of the batch of `step`; step 0 is the first.
+
+  Args:
+    examples: of one task, or of several that are mixed.  With several, `prompt_ids` are the
+      tasks' numbers in this order; with one they are those of the examples.
+    batch_size: rows of the global batch, over all hosts.
+    seed: order of the examples.
+    buckets: padded lengths; None fits them to the examples (and so never cuts one).
+    rates: how often each of several tasks is drawn; see `mixtures`.
+    batches_per_window: more pad less, fewer mix short and long examples better.
+    process_index, process_count: which contiguous rows of the global batch are this host's.
+
+  Every example of a task is drawn once before any is drawn again.
+
+  Raises:
+    ConfigError: the batch cannot be divided among the hosts, or an example exceeds the buckets.
+  """
+
+  def __init__(
+    self,
+    examples: "example_lists.Examples | Sequence[example_lists.Examples]",
+    *,
+    batch_size: int,
+    seed: int = 0,
+    buckets: bucketing.Buckets | None = None,
+    rates: mixtures.Rates = mixtures.equal,
+    batches_per_window: int = 8,
+    process_index: int = 0,
+    process_count: int = 1,
+  ):
+    several = not isinstance(examples, example_lists.Examples)
+    self._tasks = list(examples) if several else [examples]
+    if batch_size < 1 or batch_size % process_count:
+      raise errors.ConfigError(
+        f"batch size {batch_size} cannot be divided among {process_count} processes;"
+        " choose a multiple."
+      )
+    self.batch_size = batch_size
+    self.seed = seed
+    self._rows = slice(
+      process_index * batch_size // process_count, (process_index + 1) * batch_size // process_count
+    )
+    sizes = [len(task) for task in self._tasks]
+    self._interleaving = mixtures.Interleaving(rates(sizes))
+    self._starts = np.cumsum([0, *sizes[:-1]])  # of each task in the concatenated examples
+    self._sizes = np.asarray(sizes)
+    self._all = example_lists.concatenate(self._tasks)
+    if several:
+      self._all = self._all.with_prompt_ids(np.repeat(np.arange(len(sizes)), sizes))
+    self._shapes = _Shapes(self._all, buckets)
+    self.buckets = self._shapes.buckets
+    # A window larger than the data would put one example into the same batch twice.
+    self.batches_per_window = max(1, min(batches_per_window, sum(sizes) // batch_size))
+
+  def __call__(self, step: int) -> Batch:
+    indices, shape = self._plan(step)
+    return collate(self._all, indices[self._rows], shape)
+
+  def indices(self, step: int) -> np.ndarray:
+    """[B] numbers of the global batch's rows, counted through the tasks in their order."""
+    return self._plan(step)[0]
+
+  def shape(self, step: int) -> tuple[int, int]:
+    """(S, T) of the batch of `step`."""
+    return self._plan(step)[1]
+
+  def epoch(self, step: int) -> float:
+    """How often the whole data (of a mixture: the largest task) has been seen before `step`."""
+    rate = self._interleaving.counts / len(self._interleaving.block)
+    return float(step * self.batch_size * (rate / self._sizes).min())
+
+  def padding_ratio(self, steps: int | None = None) -> float:
+    """Computed tokens for each needed one, over the first `steps` (None: about one epoch)."""
+    if steps is None:
+      steps = -(-int(self._sizes.sum()) // self.batch_size)
+    return self._shapes.padding_ratio(self._plan(step) for step in range(steps))
+
+  def _plan(self, step: int) -> tuple[np.ndarray, tuple[int, int]]:
+    window, place = divmod(step, self.batches_per_window)
+    return self._window(window)[place]
+
+  @functools.lru_cache(maxsize=4)  # noqa: B019  (one object lives as long as its run)
+  def _window(self, window: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    drawn = self.batches_per_window * self.batch_size
+    tasks, draws = self._interleaving.draw(np.arange(window * drawn, (window + 1) * drawn))
+    indices = np.empty(drawn, dtype=np.int64)
+    for task in np.unique(tasks):
+      members = tasks == task
+      indices[members] = self._starts[task] + self._examples_of(int(task), draws[members])
+    random = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + window]))
+    indices = indices[random.permutation(drawn)]  # equal lengths in no order
+    batches = self._shapes.split(indices, self.batch_size)
+    return [batches[place] for place in random.permutation(len(batches))]
+
+  def _examples_of(self, task: int, draws: np.ndarray) -> np.ndarray:
+    epochs, places = np.divmod(draws, self._sizes[task])
+    found = np.empty(len(draws), dtype=np.int64)
+    for epoch in np.unique(epochs):
+      members = epochs == epoch
+      found[members] = self._permutation(task, int(epoch))[places[members]]
+    return found
+
+  @functools.lru_cache(maxsize=8)  # noqa: B019
+  def _permutation(self, task: int, epoch: int) -> np.ndarray:
+    sequence = np.random.SeedSequence([self.seed, task, epoch])
+    return np.random.Generator(np.random.Philox(sequence)).permutation(self._sizes[task])
+
+
+class EvalBatches:
+  """Iterates over (batch, rows): every example once, longest first, few shapes.
+
+  `rows` [B] are the numbers of the examples, counted through all of `examples`; -1 marks a row
+  that only fills the last batch (a copy of another row, with loss weights 0).
+
+  Args:
+    examples: of one task, or of several tasks that can share batches.
+    batch_size: rows of every batch.
+    buckets: padded lengths; None fits them to the examples.
+  """
+
+  def __init__(
+    self,
+    examples: "example_lists.Examples | Sequence[example_lists.Examples]",
+    *,
+    batch_size: int,
+    buckets: bucketing.Buckets | None = None,
+  ):
+    several = not isinstance(examples, example_lists.Examples)
+    self._all = example_lists.concatenate(examples) if several else examples
+    self._shapes = _Shapes(self._all, buckets)
+    self.buckets = self._shapes.buckets
+    self.batch_size = batch_size
+
+  def __len__(self) -> int:
+    return -(-len(self._all) // self.batch_size)
+
+  def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
+    for indices, shape in self._plans():
+      missing = self.batch_size - len(indices)
+      filled = np.concatenate([indices, np.repeat(indices[:1], missing)])
+      batch = collate(self._all, filled, shape)
+      batch["decoder_loss_weights"][len(indices) :] = 0.0
+      yield batch, np.concatenate([indices, np.full(missing, -1, dtype=np.int64)])
+
+  def padding_ratio(self) -> float:
+    """Computed tokens for each needed one; the filling rows of the last batch are not counted."""
+    return self._shapes.padding_ratio(self._plans())
+
+  def _plans(self) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    return self._shapes.split(np.arange(len(self._all)), self.batch_size)[::-1]
+
+
+class _Shapes:
+  """Lengths of examples and the padded shapes of batches made of them."""
+
+  def __init__(self, examples: "example_lists.Examples", buckets: bucketing.Buckets | None):
+    self._inputs = np.array([len(tokens) for tokens in examples.inputs])  # [N]
+    self._targets = np.array([len(tokens) for tokens in examples.targets])  # [N]
+    self.buckets = buckets or bucketing.fit(self._inputs, self._targets)
+    self._input_bucket = bucketing.choose(self.buckets.inputs, self._inputs)
+    self._target_bucket = bucketing.choose(self.buckets.targets, self._targets)
+
+  def split(self, indices: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """Batches of similar length, shortest first, each with its padded (S, T); the last of a
+    sorted run may be smaller."""
+    # Within a source bucket by target length, so that the target axis is padded little as well.
+    keys = (
+      self._inputs[indices],
+      self._targets[indices],
+      self._target_bucket[indices],
+      self._input_bucket[indices],
+    )
+    ordered = indices[np.lexsort(keys)]
+    # Counted from the longest, so that an incomplete batch is the one of the shortest examples.
+    cuts = range(len(ordered) % batch_size, len(ordered), batch_size)
+    parts = [part for part in np.split(ordered, list(cuts)) if len(part)]
+    return [(part, self._shape(part)) for part in parts]
+
+  def _shape(self, indices: np.ndarray) -> tuple[int, int]:
+    return (
+      self.buckets.inputs[self._input_bucket[indices].max()],
+      self.buckets.targets[self._target_bucket[indices].max()],
+    )
+
+  def padding_ratio(self, plans) -> float:
+    computed = needed = 0
+    for indices, (source, target) in plans:
+      computed += len(indices) * (source + target)
+      needed += int(self._inputs[indices].sum() + self._targets[indices].sum())
+    return computed / needed
+
+
+def collate(
+  examples: "example_lists.Examples", indices: Sequence[int], shape: tuple[int, int]
+) -> Batch:
+  """The arrays of a batch, padded with 0 to `shape` = (S, T); decoding starts with token 0."""
+  rows = len(indices)
+  source = np.zeros((rows, shape[0]), dtype=np.int32)
+  target = np.zeros((rows, shape[1]), dtype=np.int32)
+  weights = np.zeros((rows, shape[1]), dtype=np.float32)
+  for row, index in enumerate(indices):
+    inputs, targets = examples.inputs[index], examples.targets[index]
+    source[row, : len(inputs)] = inputs
+    target[row, : len(targets)] = targets
+    weights[row, : len(targets)] = 1.0
+  shifted = np.zeros_like(target)
+  shifted[:, 1:] = target[:, :-1]
+  return {
+    "encoder_input_tokens": source,
+    "decoder_input_tokens": shifted,
+    "decoder_target_tokens": target,
+    "decoder_loss_weights": weights,
+    "prompt_ids": np.asarray(examples.prompt_ids[np.asarray(indices)], dtype=np.int32),
+  }
+
+
+def token_counts(batch: Mapping[str, np.ndarray]) -> tuple[int, int]:
+  """(needed, computed) tokens of a batch, source and target together."""
+  source, target = batch["encoder_input_tokens"], batch["decoder_loss_weights"]
+  return int((source > 0).sum() + (target > 0).sum()), source.size + target.size

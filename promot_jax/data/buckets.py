@@ -1,0 +1,83 @@
+"""The few lengths to which batches are padded: each further length is one more compilation."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from promot_jax import errors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Buckets:
+  """Padded lengths, ascending: `inputs` for the source and `targets` for the target axis."""
+
+  inputs: tuple[int, ...]
+  targets: tuple[int, ...]
+
+  def __post_init__(self):
+    for side in ("inputs", "targets"):
+      lengths = getattr(self, side)
+      if not lengths or list(lengths) != sorted(set(lengths)) or lengths[0] < 1:
+        raise errors.ConfigError(
+          f"buckets of the {side} are {lengths}; they must be positive and ascending."
+        )
+
+
+def fit(
+  input_lengths: np.ndarray,
+  target_lengths: np.ndarray,
+  *,
+  inputs: int = 6,
+  targets: int = 2,
+  multiple: int = 8,
+) -> Buckets:
+  """Buckets that pad these examples least.
+
+  Args:
+    input_lengths, target_lengths: [N] tokens of each example.
+    inputs, targets: the largest number of buckets on each side.
+    multiple: every bucket is a multiple of it.
+  """
+  return Buckets(
+    inputs=best_lengths(input_lengths, count=inputs, multiple=multiple),
+    targets=best_lengths(target_lengths, count=targets, multiple=multiple),
+  )
+
+
+def best_lengths(lengths: np.ndarray, *, count: int, multiple: int = 8) -> tuple[int, ...]:
+  """At most `count` multiples of `multiple` such that padding each length up to one costs least.
+
+  Exact, by dynamic programming over the candidate lengths.
+  """
+  rounded = -(-np.maximum(lengths, 1) // multiple)
+  last = int(rounded.max())
+  sizes = np.arange(last + 1)
+  below = np.cumsum(np.bincount(rounded, minlength=last + 1))  # examples of at most that length
+  # step[i, j]: padded size of the examples longer than i and at most j, if the next bucket is j
+  step = np.where(sizes[:, None] < sizes, (below - below[:, None]) * sizes, np.inf)
+  costs = [np.where(sizes == 0, 0.0, np.inf)]  # costs[n][j]: n buckets, the last of them j
+  before = []  # before[n - 1][j]: the bucket before j
+  for _ in range(min(count, last)):
+    table = costs[-1][:, None] + step
+    before.append(table.argmin(axis=0))
+    costs.append(table.min(axis=0))
+  used = int(np.argmin([cost[last] for cost in costs]))
+  found = [last]
+  for number in range(used - 1, 0, -1):
+    found.append(int(before[number][found[-1]]))
+  return tuple(bucket * multiple for bucket in reversed(found))
+
+
+def choose(buckets: Sequence[int], lengths: np.ndarray) -> np.ndarray:
+  """Number of the smallest bucket that holds each length.
+
+  Raises:
+    ConfigError: a length is above the largest bucket.
+  """
+  if len(lengths) and lengths.max() > buckets[-1]:
+    raise errors.ConfigError(
+      f"an example has {int(lengths.max())} tokens, more than the largest bucket {buckets[-1]};"
+      " add a bucket or cut the examples to a smaller feature length."
+    )
+  return np.searchsorted(np.asarray(buckets), lengths)

@@ -1,0 +1,113 @@
+"""Tokenized splits on disk, so that a second process imports no TensorFlow and reads no source.
+
+One file holds one split: ragged int32 arrays and the records as JSON.  Its name contains a
+fingerprint of everything the content depends on: the arguments, the Python source of the task
+definitions, the vocabulary files and the environment variables that name data.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import pathlib
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1  # of the file
+_PACKAGE = pathlib.Path(__file__).resolve().parent
+_ARRAYS = ("inputs", "input_lengths", "targets", "target_lengths")
+# Variables that change what is read: vocabularies, versions and places of data sets.
+_ENVIRONMENT = re.compile(r"PROMOT_(TFDS_\w+|\w+_VOCABULARY)|TFDS_DATA_DIR")
+
+_log = logging.getLogger(__name__)
+
+
+def default_dir() -> pathlib.Path:
+  """Folder for tokenized splits in the user's cache."""
+  base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+  return base / "promot_jax" / "examples"
+
+
+def fingerprint(arguments: Mapping[str, Any], modules: Sequence[str]) -> str:
+  """32 hexadecimal digits that change with whatever could change the examples."""
+  environment = {name: value for name, value in os.environ.items() if _ENVIRONMENT.fullmatch(name)}
+  parts = {
+    "format": FORMAT,
+    "arguments": dict(arguments),
+    "environment": environment,
+    "files": {name: _file_digest(value) for name, value in sorted(environment.items())},
+    "code": [_source_digest(folder) for folder in _folders(str(arguments["name"]), modules)],
+  }
+  text = json.dumps(parts, sort_keys=True, default=str)
+  return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def path(folder: str | pathlib.Path, name: str, split: str, digest: str) -> pathlib.Path:
+  """File of one split."""
+  safe = re.sub(r"[^\w.]+", "-", f"{name}-{split}")
+  return pathlib.Path(folder).expanduser() / f"{safe}-{digest}.npz"
+
+
+def read(file: pathlib.Path) -> dict[str, Any] | None:
+  """Content of a file written by `write`; None where there is none, or it is damaged."""
+  try:
+    with np.load(file, allow_pickle=False) as stored:
+      content: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
+      content.update(json.loads(stored["texts"].tobytes().decode()))
+    if len(content["records"]) != len(content["input_lengths"]):
+      raise ValueError("it holds another number of records than of arrays")
+    return content
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
+    _log.warning("cached examples %s are damaged (%s) and will be made again", file, cause)
+    return None
+
+
+def write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """Stores one split; a folder that cannot be written costs time later, not the run."""
+  texts = json.dumps({"records": content["records"], "report": content["report"]}).encode()
+  arrays = {name: content[name] for name in _ARRAYS}
+  temporary = None
+  try:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as temporary:
+      np.savez(temporary, texts=np.frombuffer(texts, np.uint8), **arrays)
+    os.replace(temporary.name, file)  # complete or absent, also with several processes
+  except OSError as cause:
+    _log.warning("examples were not cached in %s: %s", file.parent, cause)
+    if temporary is not None:
+      pathlib.Path(temporary.name).unlink(missing_ok=True)
+
+
+def _folders(name: str, modules: Sequence[str]) -> list[pathlib.Path]:
+  """Where the source that decides over the examples of a task lies."""
+  folders = [_PACKAGE]
+  if ".micro" in name:
+    folders.append(_PACKAGE.parent / "micro")
+  for module in modules:
+    found = importlib.util.find_spec(module)
+    if found is not None and found.origin:
+      folders.append(pathlib.Path(found.origin).parent)
+  return folders
+
+
+@functools.cache
+def _source_digest(folder: pathlib.Path) -> str:
+  digest = hashlib.sha256()
+  for file in sorted([*folder.glob("*.py"), *folder.glob("*.txt")]):
+    digest.update(file.name.encode() + b"\0" + file.read_bytes())
+  return digest.hexdigest()
+
+
+@functools.cache
+def _file_digest(name: str) -> str:
+  file = pathlib.Path(name).expanduser()
+  return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""

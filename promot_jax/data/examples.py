@@ -1,0 +1,370 @@
+"""A split of a seqio task as token arrays in memory, with what was cut and left out.
+
+The tasks of this project have thousands of examples, and knowing all lengths is what makes good
+batches, exact resumption and honest counts possible.  Sets with millions of examples are bounded by
+`limit`.  seqio and TensorFlow are imported only when a split is really read: a second process finds
+it in the cache.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.data import cache
+
+_SHOWN = 3  # examples of unusable records in an error message
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LengthReport:
+  """What happened to the lengths of a split; `str` is the line to show the user.
+
+  Attributes:
+    examples: number of examples kept.
+    inputs_limit, targets_limit: the feature lengths, in tokens with EOS; None = unlimited.
+    inputs_cut, targets_cut: how many examples were longer.
+    longest_input, longest_target: tokens before cutting.
+    cut_at: which end of a long input was dropped.
+    empty_inputs, empty_targets: how many kept examples consist of EOS only.
+    skipped: how many records were left out, by reason.
+  """
+
+  examples: int
+  inputs_limit: int | None
+  targets_limit: int | None
+  inputs_cut: int = 0
+  targets_cut: int = 0
+  longest_input: int = 0
+  longest_target: int = 0
+  cut_at: str = "end"
+  empty_inputs: int = 0
+  empty_targets: int = 0
+  skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  def __str__(self) -> str:
+    parts = []
+    for side, cut, limit in (
+      ("inputs", self.inputs_cut, self.inputs_limit),
+      ("targets", self.targets_cut, self.targets_limit),
+    ):
+      if cut:
+        share = 100.0 * cut / self.examples
+        where = " at the start" if side == "inputs" and self.cut_at == "start" else ""
+        parts.append(
+          f"{side} cut{where}: {cut} of {self.examples} ({share:.1f} %) > {limit} tokens; EOS kept"
+        )
+    for side, count in (("inputs", self.empty_inputs), ("targets", self.empty_targets)):
+      if count:
+        parts.append(f"{side} empty: {count} of {self.examples}")
+    parts += [f"records skipped: {count} ({reason})" for reason, count in self.skipped.items()]
+    if parts:
+      return "; ".join(parts)
+    return (
+      f"nothing cut: {self.examples} examples, longest input {self.longest_input},"
+      f" longest target {self.longest_target} tokens"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+  """Tokenized examples in a fixed order.
+
+  Attributes:
+    name: seqio name of the task.
+    split: its split.
+    inputs, targets: int32 tokens of each example, EOS included, padding not.
+    records: for each example the texts `inputs` and `targets`, and `answers`, all accepted ones.
+    prompt_ids: [N] int32, the row of a prompt bank that each example uses.
+    lengths: what was cut or left out.
+    fingerprint: identifies the arguments and the code these examples came from.
+  """
+
+  name: str
+  split: str
+  inputs: Sequence[np.ndarray]
+  targets: Sequence[np.ndarray]
+  records: Sequence[dict[str, Any]]
+  prompt_ids: np.ndarray
+  lengths: LengthReport
+  fingerprint: str = ""
+
+  def __len__(self) -> int:
+    return len(self.inputs)
+
+  def with_prompt_ids(self, prompt_ids: int | np.ndarray) -> "Examples":
+    """The same examples with other rows of the prompt bank: one number, or one for each."""
+    ids = np.broadcast_to(np.asarray(prompt_ids, dtype=np.int32), (len(self),))
+    return dataclasses.replace(self, prompt_ids=ids)
+
+  def select(self, indices: Sequence[int]) -> "Examples":
+    """The examples of these numbers, in this order; the length report stays that of the split."""
+    return dataclasses.replace(
+      self,
+      inputs=[self.inputs[index] for index in indices],
+      targets=[self.targets[index] for index in indices],
+      records=[self.records[index] for index in indices],
+      prompt_ids=self.prompt_ids[np.asarray(indices, dtype=np.int64)],
+    )
+
+
+def load_examples(
+  name: str,
+  split: str,
+  feature_lengths: Mapping[str, int | None],
+  *,
+  limit: int | None = None,
+  seed: int = 0,
+  cut: Literal["auto", "end", "start"] = "auto",
+  malformed: Literal["refuse", "skip"] = "refuse",
+  empty_targets: Literal["refuse", "skip", "keep"] = "refuse",
+  modules: Sequence[str] = ("tasks.all",),
+  cache_dir: str | pathlib.Path | None = None,
+) -> Examples:
+  """Reads one split of a seqio task.
+
+  Args:
+    name: seqio name, for example 'rte_1shot.micro'; see `tasks.resolve`.
+    split: a split of the task.
+    feature_lengths: longest `inputs` and `targets` in tokens, EOS included; longer ones are cut,
+      and counted, and still end with EOS.  None or absent = unlimited.
+    limit: only the first `limit` examples, in the source's order.
+    seed: chooses the demonstrations of a few-shot task.
+    cut: which end of a long input is dropped.  'auto' is the start for few-shot tasks, whose query
+      comes last, and otherwise the end, as in seqio.
+    malformed: what to do about records that the task cannot render.
+    empty_targets: the same for examples without target, such as unlabelled test splits.
+    modules: imported to register the tasks, if the split is not in the cache.
+    cache_dir: keeps the arrays for later processes; None = nothing is kept.
+
+  Raises:
+    ConfigError: no such task or split, or its data is not on this machine.
+    DataError: records are malformed, targets are empty, or there is no example at all.
+  """
+  if cut == "auto":
+    cut = "start" if re.search(r"_\d+shot\b", name) else "end"
+  arguments = {
+    "name": name,
+    "split": split,
+    "inputs": feature_lengths.get("inputs"),
+    "targets": feature_lengths.get("targets"),
+    "limit": limit,
+    "seed": seed,
+    "cut": cut,
+    "malformed": malformed,
+    "empty_targets": empty_targets,
+  }
+  fingerprint = cache.fingerprint(arguments, modules)
+  path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
+  stored = cache.read(path) if path else None
+  if stored is None:
+    task = _task(name, split, modules)
+    reader = _Reader(**{**arguments, "name": task.name})
+    stored = reader.read(_elements(task, split, seed, name), _encoder_adds_eos(task))
+    if path:
+      cache.write(path, stored)
+  return Examples(
+    name=name,
+    split=split,
+    inputs=_ragged(stored["inputs"], stored["input_lengths"]),
+    targets=_ragged(stored["targets"], stored["target_lengths"]),
+    records=stored["records"],
+    prompt_ids=np.zeros(len(stored["input_lengths"]), dtype=np.int32),
+    lengths=LengthReport(**stored["report"]),
+    fingerprint=fingerprint,
+  )
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+  """The examples of several tasks or splits one after another, each with its own prompt ids."""
+  if not parts:
+    raise errors.DataError("there are no examples: no task was given.")
+  if len(parts) == 1:
+    return parts[0]
+  return Examples(
+    name="+".join(dict.fromkeys(part.name for part in parts)),
+    split="+".join(dict.fromkeys(part.split for part in parts)),
+    inputs=[tokens for part in parts for tokens in part.inputs],
+    targets=[tokens for part in parts for tokens in part.targets],
+    records=[record for part in parts for record in part.records],
+    prompt_ids=np.concatenate([part.prompt_ids for part in parts]),
+    lengths=LengthReport(
+      examples=sum(part.lengths.examples for part in parts),
+      inputs_limit=max((part.lengths.inputs_limit or 0 for part in parts), default=0) or None,
+      targets_limit=max((part.lengths.targets_limit or 0 for part in parts), default=0) or None,
+      inputs_cut=sum(part.lengths.inputs_cut for part in parts),
+      targets_cut=sum(part.lengths.targets_cut for part in parts),
+      longest_input=max(part.lengths.longest_input for part in parts),
+      longest_target=max(part.lengths.longest_target for part in parts),
+      cut_at=parts[0].lengths.cut_at,
+    ),
+    fingerprint="+".join(part.fingerprint for part in parts),
+  )
+
+
+class _Reader:
+  """Cuts, counts and collects the elements of one split."""
+
+  def __init__(self, *, name, split, inputs, targets, limit, seed, cut, malformed, empty_targets):
+    self._where = f"{name}, split {split}"
+    self._limits = {"inputs": inputs, "targets": targets}
+    self._limit, self._cut_at = limit, cut
+    self._policies = {"malformed records": malformed, "empty targets": empty_targets}
+    self._problems: dict[str, list[str]] = {"malformed records": [], "empty targets": []}
+    for side, length in self._limits.items():
+      if length is not None and length < 2:
+        raise errors.ConfigError(
+          f"feature length of the {side} is {length}; at least 2 tokens are needed, EOS included."
+        )
+    if limit is not None and limit < 1:
+      raise errors.ConfigError(f"limit is {limit}; it must be at least 1 example, or None.")
+
+  def read(self, elements: Iterator[Mapping[str, Any]], adds_eos: bool) -> dict[str, Any]:
+    tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
+    records, whole = [], {"inputs": [], "targets": []}  # whole: lengths before cutting
+    empty_length = 1 if adds_eos else 0
+    number = -1
+    for number, element in enumerate(elements):
+      problem = _text(element.get("problem", b""))
+      if problem:
+        self._note("malformed records", number, problem)
+        continue
+      if len(element["targets"]) <= empty_length and self._policies["empty targets"] != "keep":
+        self._note("empty targets", number, _text(element.get("inputs_pretokenized", b"")))
+        continue
+      for side in tokens:
+        whole[side].append(len(element[side]))
+        tokens[side].append(self._cut(side, np.asarray(element[side], np.int32), adds_eos))
+      records.append(_record(element))
+      if self._limit is not None and len(records) == self._limit:
+        break
+    self._refuse(number + 1)
+    if not records:
+      left_out = sum(map(len, self._problems.values()))
+      raise errors.DataError(
+        f"{self._where} has no usable example ({number + 1} records read, {left_out} left out)."
+      )
+    lengths = {side: np.array(whole[side]) for side in whole}
+    report = LengthReport(
+      examples=len(records),
+      inputs_limit=self._limits["inputs"],
+      targets_limit=self._limits["targets"],
+      inputs_cut=self._count_cut(lengths, "inputs"),
+      targets_cut=self._count_cut(lengths, "targets"),
+      longest_input=int(lengths["inputs"].max()),
+      longest_target=int(lengths["targets"].max()),
+      cut_at=self._cut_at,
+      empty_inputs=int((lengths["inputs"] <= empty_length).sum()),
+      empty_targets=int((lengths["targets"] <= empty_length).sum()),
+      skipped={reason: len(found) for reason, found in self._problems.items() if found},
+    )
+    return {
+      "inputs": np.concatenate(tokens["inputs"]),
+      "input_lengths": np.array([len(part) for part in tokens["inputs"]], np.int64),
+      "targets": np.concatenate(tokens["targets"]),
+      "target_lengths": np.array([len(part) for part in tokens["targets"]], np.int64),
+      "records": records,
+      "report": dataclasses.asdict(report),
+    }
+
+  def _cut(self, side: str, tokens: np.ndarray, adds_eos: bool) -> np.ndarray:
+    limit = self._limits[side]
+    if limit is None or len(tokens) <= limit:
+      return tokens
+    if side == "inputs" and self._cut_at == "start":
+      return tokens[-limit:]
+    if not adds_eos:
+      return tokens[:limit]
+    return np.concatenate([tokens[: limit - 1], tokens[-1:]])
+
+  def _count_cut(self, lengths: Mapping[str, np.ndarray], side: str) -> int:
+    limit = self._limits[side]
+    return 0 if limit is None else int((lengths[side] > limit).sum())
+
+  def _note(self, reason: str, number: int, text: str) -> None:
+    self._problems[reason].append(f"record {number}: {text[:200]}")
+
+  def _refuse(self, read: int) -> None:
+    for reason, found in self._problems.items():
+      if found and self._policies[reason] == "refuse":
+        option = "malformed" if reason == "malformed records" else "empty_targets"
+        raise errors.DataError(
+          f"{self._where}: {len(found)} of {read} records have to be refused ({reason}):"
+          f" {' | '.join(found[:_SHOWN])}. Correct the data, or leave them out with"
+          f" {option}='skip'."
+        )
+
+
+def _task(name: str, split: str, modules: Sequence[str]):
+  """The registered seqio task, after checking the split."""
+  import seqio
+
+  for module in modules:
+    importlib.import_module(module)
+  if name in seqio.MixtureRegistry.names():
+    members = ", ".join(task.name for task in seqio.MixtureRegistry.get(name).tasks)
+    raise errors.ConfigError(
+      f"{name} is a mixture; load each of its tasks ({members}) and mix them in TrainBatches."
+    )
+  if name not in seqio.TaskRegistry.names():
+    near = difflib.get_close_matches(name, list(seqio.TaskRegistry.names()), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"imported were {', '.join(modules)}."
+    raise errors.ConfigError(f"task {name!r} is not registered; {hint}")
+  task = seqio.TaskRegistry.get(name)
+  splits = list(task.splits)
+  if split not in splits:
+    near = difflib.get_close_matches(split, splits, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise errors.ConfigError(
+      f"task {name} has no split {split!r}; it has: {', '.join(splits)}.{hint}"
+    )
+  return task
+
+
+def _elements(task, split: str, seed: int, name: str) -> Iterator[Mapping[str, Any]]:
+  """Whole, uncut elements; TensorFlow's errors become ours."""
+  import tensorflow as tf
+
+  # The registered pipeline stops at the first malformed record; here they are counted instead.
+  kept = [step for step in task.preprocessors if getattr(step, "__name__", "") != "refuse_problems"]
+  counting = task.replace(preprocessors=kept)
+  try:
+    dataset = counting.get_dataset(
+      sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1, use_cached=False
+    )
+    yield from dataset.as_numpy_iterator()
+  except tf.errors.OpError as cause:
+    lines = [line for line in (cause.message or str(cause)).splitlines() if line.strip()]
+    reason = next((line for line in lines if "Error: " in line), lines[0] if lines else "")
+    raise errors.DataError(f"{name}, split {split}: reading failed: {reason.strip()}") from cause
+
+
+def _encoder_adds_eos(task) -> bool:
+  return all(task.output_features[side].add_eos for side in ("inputs", "targets"))
+
+
+def _record(element: Mapping[str, Any]) -> dict[str, Any]:
+  target = _text(element.get("targets_pretokenized", b""))
+  answers = element.get("answers")
+  return {
+    "inputs": _text(element.get("inputs_pretokenized", b"")),
+    "targets": target,
+    "answers": [target] if answers is None else [_text(answer) for answer in answers],
+  }
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, bytes):
+    return value.decode("utf-8", errors="replace")
+  return str(value)
+
+
+def _ragged(flat: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+  """Views of `flat`, one for each length."""
+  return np.split(flat, np.cumsum(lengths)[:-1])

@@ -1,0 +1,5 @@
+"""CommitmentBank of SuperGLUE: three-way inference from embedded clauses."""
+
+from tasks import registration
+
+registration.add("cb")

@@ -1,0 +1,123 @@
+"""From tensors of a data set to the plain record that a template reads."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from promot_jax import errors
+
+Path = tuple[str, ...]
+
+# The fields each template reads, so that TriviaQA's web pages, for example, are never converted.
+_PAIR = (("premise",), ("hypothesis",), ("label",))
+_CHOICES = tuple(("question", f"choice_{letter}") for letter in "ABCD")
+FIELDS: dict[str, tuple[Path, ...]] = {
+  "rte": _PAIR,
+  "cb": _PAIR,
+  "snli": _PAIR,
+  "wic": (("sentence1",), ("sentence2",), ("word",), ("label",)),
+  "openbookqa": (("question", "stem"), *_CHOICES, ("answerKey",)),
+  "trivia_qa": (
+    ("question",),
+    ("answer", "value"),
+    ("answer", "normalized_value"),
+    ("answer", "aliases"),
+  ),
+  "web_questions": (("question",), ("answers",)),
+  "wmt14_en_fr": (("en",), ("fr",)),
+  "wmt16_en_de": (("en",), ("de",)),
+  "wmt16_en_ro": (("en",), ("ro",)),
+  "xsum": (("document",), ("summary",)),
+  "wiki_lingua": (("source",), ("target",), ("references",)),
+}
+# Fields that a source may lack.
+_OPTIONAL = {("references",), ("answer", "normalized_value")}
+
+
+def paths(task: str, structure: Mapping[str, Any]) -> list[Path]:
+  """Fields of `task` that are in `structure`, an element (or its spec) of the source.
+
+  Raises:
+    DataError: a field that the template needs is not there.
+  """
+  found = []
+  for path in FIELDS[task]:
+    try:
+      leaf(structure, path)
+    except (KeyError, TypeError):
+      if path in _OPTIONAL:
+        continue
+      raise errors.DataError(
+        f"{task}: the source has no field {'/'.join(path)!r}; it has: {', '.join(structure)}."
+      ) from None
+    found.append(path)
+  return found
+
+
+def leaf(structure: Mapping[str, Any], path: Path) -> Any:
+  """The value at `path` of nested mappings."""
+  for name in path:
+    structure = structure[name]
+  return structure
+
+
+def from_values(task: str, fields: Sequence[Path], values: Sequence[Any]) -> dict[str, Any]:
+  """The record of one element: `values` of the `fields`, as text, integers and lists.
+
+  Raises:
+    DataError: text is not UTF-8.
+  """
+  record: dict[str, Any] = {}
+  for path, value in zip(fields, values, strict=True):
+    inner = record
+    for name in path[:-1]:
+      inner = inner.setdefault(name, {})
+    try:
+      inner[path[-1]] = _plain(value)
+    except UnicodeDecodeError as cause:
+      raise errors.DataError(f"{task}: field {'/'.join(path)!r} is not UTF-8: {cause}.") from cause
+  if task == "trivia_qa" and "normalized_value" not in record["answer"]:
+    record["answer"]["normalized_value"] = record["answer"]["value"].lower()
+  return record
+
+
+def mapped(task: str, dataset: tf.data.Dataset, function, outputs: Mapping[str, tf.TypeSpec]):
+  """Adds to every element the outputs of a Python function of its record.
+
+  Args:
+    function: takes a callable that returns the record, or raises DataError, and the whole element's
+      other tensors by name; returns the values of `outputs`, in their order.
+    outputs: name -> shape and type of each value.
+  """
+  fields = paths(task, dataset.element_spec)
+  extra = [name for name in ("demonstrations",) if name in dataset.element_spec]
+
+  def python(*values):
+    others = dict(zip(extra, values[len(fields) :], strict=True))
+    results = function(lambda: from_values(task, fields, values[: len(fields)]), **others)
+    return [
+      np.asarray(result, dtype=object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
+      for result, spec in zip(results, outputs.values(), strict=True)
+    ]
+
+  def graph(element):
+    values = [leaf(element, path) for path in fields] + [element[name] for name in extra]
+    types = [spec.dtype for spec in outputs.values()]
+    results = tf.numpy_function(python, values, types)
+    added = {}
+    for (name, spec), result in zip(outputs.items(), results, strict=True):
+      result.set_shape(spec.shape)
+      added[name] = result
+    return {**element, **added}
+
+  return dataset.map(graph, num_parallel_calls=1)  # Python holds its lock: more would only wait
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, bytes):
+    return value.decode("utf-8")
+  if isinstance(value, np.ndarray) and value.ndim:
+    return [_plain(item) for item in value]
+  return value.item() if isinstance(value, (np.ndarray, np.generic)) else value

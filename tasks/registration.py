@@ -1,0 +1,68 @@
+"""Puts one task into seqio's registry under each of its names; reads no file."""
+
+import functools
+import itertools
+
+import seqio
+
+from promot_jax.data import templates
+from promot_jax.metrics import accuracy, bleu, exact_match, rouge
+from tasks import catalog, preprocessors, sources, vocabularies
+
+_METRICS = {
+  "accuracy": accuracy.accuracy,
+  "exact_match": exact_match.exact_match,
+  "bleu": bleu.bleu,
+  "rouge2": rouge.rouge,
+}
+
+
+def add(task: str) -> None:
+  """Registers `task` with 0, 1 and 4 demonstrations, all sources, both forms of the target."""
+  forms: tuple[templates.TargetForm, ...] = ("raw", "sentinel")
+  for shots, place, form in itertools.product(catalog.SHOTS, catalog.SOURCES, forms):
+    name = f"{task}_{shots}shot" if shots else task
+    suffix = "" if form == "raw" else f".{form}"
+    add_version(task, f"{name}.{place}{suffix}", place=place, shots=shots, target_form=form)
+
+
+def add_version(
+  task: str,
+  name: str,
+  *,
+  place: str,
+  shots: int = 0,
+  target_form: templates.TargetForm = "raw",
+  separator: str = templates.SEPARATOR,
+  trivia_target: templates.TriviaTarget = "value",
+) -> None:
+  """Registers one version of `task`; call it for choices that have no name of their own.
+
+  Args:
+    task: a name of `catalog.TASKS`.
+    name: the new seqio name, for example 'trivia_qa_normalized.tfds.t5'.
+    place: 'tfds.t5', 'tfds.mt5' or 'micro'.
+    shots: demonstrations before each query.
+    target_form: raw or sentinel-wrapped targets; demonstrations are always raw.
+    separator: text between demonstrations and before the query.
+    trivia_target: the answer field that TriviaQA trains on.
+  """
+  if name in seqio.TaskRegistry.names():
+    return
+  source, _, vocabulary = place.partition(".")
+  feature = seqio.Feature(vocabularies.seqio_vocabulary(vocabulary or source), add_eos=True)
+  seqio.TaskRegistry.add(
+    name,
+    source=sources.task_source(task, source, shots),
+    output_features={"inputs": feature, "targets": feature},
+    preprocessors=preprocessors.pipeline(
+      task, target_form=target_form, separator=separator, trivia_target=trivia_target
+    ),
+    postprocess_fn=functools.partial(preprocessors.postprocess, task=task),
+    metric_fns=[_METRICS[catalog.TASKS[task].metric]],
+  )
+
+
+def metric(task: str):
+  """The metric of a task: `metric(targets, predictions)` -> scores by name, 0 to 100."""
+  return _METRICS[catalog.information(task).metric]

@@ -1,0 +1,201 @@
+"""The seqio source of a task: its records, the splits derived from them, its demonstrations."""
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from promot_jax import errors
+from promot_jax.data import few_shot, templates
+from tasks import catalog, records
+
+# Derived from 'train' by `few_shot.is_held_out`; see `catalog.splits`.
+DERIVED = ("train_strict", "selection")
+
+
+class TaskSource(seqio.DataSource):
+  """Records of one task, with two derived splits and, for few-shot tasks, demonstrations.
+
+  Each element is an element of the underlying source.  With `shots` > 0 it also has
+  `demonstrations` [shots, 2]: rendered input and target of training examples, chosen by
+  `few_shot.Demonstrations` from the start of the training split ('train_strict' for the derived
+  splits).  They depend on the example and on the seed, not on the order of reading.
+
+  Args:
+    task: name of the template.
+    build: makes the underlying source; called on first use, so that a registration reads nothing.
+    description: what is read, for error messages.
+    shots: number of demonstrations.
+    pool_size: how many training records may become demonstrations.
+  """
+
+  def __init__(
+    self,
+    task: str,
+    build: Callable[[], seqio.DataSource],
+    *,
+    description: str,
+    shots: int = 0,
+    pool_size: int = few_shot.POOL_SIZE,
+  ):
+    self.task = task
+    self.description = description
+    self._build = build
+    self._shots = shots
+    self._pool_size = pool_size
+    self._pools: dict[str, few_shot.Demonstrations] = {}
+    super().__init__(splits=())  # `splits` is read on use
+
+  @functools.cached_property
+  def _source(self) -> seqio.DataSource:
+    return self._build()
+
+  @property
+  def splits(self) -> Sequence[str]:
+    with _explained(self):
+      own = tuple(self._source.splits)
+    return own + DERIVED if "train" in own else own
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return False
+
+  def list_shards(self, split: str) -> Sequence[str]:
+    with _explained(self):
+      return self._source.list_shards(_stored(split))
+
+  def num_input_examples(self, split: str) -> int | None:
+    return None if split in DERIVED else self._source.num_input_examples(split)
+
+  def get_dataset(
+    self,
+    split: str = "train",
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    *,
+    sequence_length: Mapping[str, int] | None = None,
+    use_cached: bool = False,
+    num_epochs: int | None = 1,
+  ) -> tf.data.Dataset:
+    """See `seqio.DataSource.get_dataset`; `seed` also chooses the demonstrations (None = 0)."""
+    with _explained(self):
+      dataset = self._source.get_dataset(
+        split=_stored(split), shuffle=shuffle, seed=seed, shard_info=shard_info
+      )
+    if split in DERIVED:
+      dataset = self._part(dataset, held_out=split == "selection")
+    if self._shots:
+      dataset = self._with_demonstrations(dataset, self._pool(split), seed or 0)
+    return dataset
+
+  def _part(self, dataset: tf.data.Dataset, *, held_out: bool) -> tf.data.Dataset:
+    def belongs(record):
+      try:
+        text = templates.render(self.task, record()).input
+      except errors.DataError:
+        return [not held_out]  # stays in train_strict, where it is counted and reported
+      return [few_shot.is_held_out(text) == held_out]
+
+    dataset = records.mapped(
+      self.task, dataset, belongs, {"_belongs": tf.TensorSpec([], tf.bool)}
+    ).filter(lambda element: element["_belongs"])
+    return dataset.map(lambda element: {k: v for k, v in element.items() if k != "_belongs"})
+
+  def _with_demonstrations(
+    self, dataset: tf.data.Dataset, pool: few_shot.Demonstrations, seed: int
+  ) -> tf.data.Dataset:
+    shots = self._shots
+
+    def demonstrations(record):
+      try:
+        query = templates.render(self.task, record()).input
+      except errors.DataError:
+        return [np.full((shots, 2), "", dtype=object)]  # rendering will report the record
+      return [np.array(pool.choose(query, shots=shots, seed=seed), dtype=object)]
+
+    outputs = {"demonstrations": tf.TensorSpec([shots, 2], tf.string)}
+    return records.mapped(self.task, dataset, demonstrations, outputs)
+
+  def _pool(self, split: str) -> few_shot.Demonstrations:
+    train = "train_strict" if split in DERIVED else "train"
+    if train not in self._pools:
+      pairs = []
+      with _explained(self):
+        dataset = self._source.get_dataset(split="train", shuffle=False)
+      fields = records.paths(self.task, dataset.element_spec)
+      chosen = dataset.map(lambda element: [records.leaf(element, path) for path in fields])
+      for values in chosen.take(self._pool_size).as_numpy_iterator():
+        try:
+          record = records.from_values(self.task, fields, values)
+          if not templates.is_usable(self.task, record):
+            continue
+          text = templates.render(self.task, record)
+        except errors.DataError:
+          continue  # reported when the training split itself is read
+        if train == "train" or not few_shot.is_held_out(text.input):
+          pairs.append((text.input, text.target))
+      self._pools[train] = few_shot.Demonstrations(pairs)
+    return self._pools[train]
+
+
+@functools.cache
+def task_source(task: str, place: str, shots: int) -> TaskSource:
+  """The source of a task from 'tfds' or 'micro'; shared by its vocabularies and target forms."""
+  if place == "micro":
+    description = "the micro world"
+
+    def build() -> seqio.DataSource:
+      from promot_jax.micro import sources
+
+      return sources.source(task)
+  else:
+    description = f"TensorFlow Datasets, {catalog.TASKS[task].tfds}"
+
+    def build() -> seqio.DataSource:
+      return seqio.TfdsDataSource(tfds_name=catalog.tfds_name(task))
+
+  return TaskSource(task, build, description=description, shots=shots)
+
+
+def _stored(split: str) -> str:
+  return "train" if split in DERIVED else split
+
+
+class _explained:
+  """Turns the errors of a data set that is not on this machine into one that says what to do."""
+
+  def __init__(self, source: TaskSource):
+    self._source = source
+
+  def __enter__(self) -> None:
+    return None
+
+  def __exit__(self, kind, error, trace) -> bool:
+    if error is None or isinstance(error, errors.PromotError) or not isinstance(error, Exception):
+      return False
+    source = self._source
+    if "TensorFlow Datasets" not in source.description:
+      return False
+    logging.getLogger(__name__).debug("reading %s failed", source.description, exc_info=error)
+    raise errors.ConfigError(_advice(source.task, error)) from error
+
+
+def _advice(task: str, error: Exception) -> str:
+  name = catalog.tfds_name(task)
+  cause = (str(error).strip().splitlines() or [""])[-1][:200]
+  message = f"data set {name} of task {task!r} cannot be read: {type(error).__name__}: {cause}"
+  available = catalog.TASKS[task].available
+  if available and available != name and "cannot be loaded at version" in str(error):
+    return (
+      f"{message}. The paper's version is no longer offered; to use {available} instead, set"
+      f" {catalog.tfds_variable(task)}={available} (other data: say so beside the figures)."
+    )
+  return (
+    f"{message}. Prepare it where there is a network with `tfds build {name.partition(':')[0]}`,"
+    " copy its folder here and name the parent folder with --tfds_data_dir or TFDS_DATA_DIR; or"
+    " use the built-in data with DATA_SOURCE='micro'."
+  )
