@@ -207,6 +207,39 @@ class Store:
       raise self._cannot_write(f"the score of step {step}", 1000, error) from None
     self._collect()
 
+  @property
+  def writing(self) -> bool:
+    """Whether a step is being written in the background."""
+    return self._pending is not None and not self._pending.done()
+
+  def write_json(self, name: str, content: Any) -> None:
+    """Writes a small file beside the steps, whole or not at all.
+
+    Raises:
+      CannotWrite: it could not be written.
+    """
+    try:
+      self.directory.mkdir(parents=True, exist_ok=True)
+      disk.write_json(self.directory / name, content)
+    except OSError as error:
+      raise self._cannot_write(name, 1000, error) from None
+
+  def read_json(self, name: str) -> Any:
+    """Content of a file of `write_json`; None where it does not exist.
+
+    Raises:
+      DamagedCheckpoint: it is no JSON.
+    """
+    try:
+      return json.loads((self.directory / name).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+      return None
+    except (OSError, ValueError) as error:
+      raise errors.DamagedCheckpoint(
+        f"{self.directory / name} cannot be read ({error}). Delete it to go on from the newest"
+        " checkpoint."
+      ) from None
+
   def close(self) -> None:
     """Waits for the background write and ends its thread."""
     try:

@@ -1,0 +1,95 @@
+"""Which checkpoint a stage hands on, and the marker of a stage that is complete."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.checkpoints.store import Store
+from promot_jax.training.stages import Stage
+
+_MARKER = "stage_complete.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageResult:
+  """What a stage leaves to the next one.
+
+  Attributes:
+    model: the given model with the chosen trainable parameters.
+    step: the chosen step.
+    why: one line that says why this step.
+    history: one entry a validation: {'step': int, 'score': float, 'metrics': dict}.
+  """
+
+  model: nnx.Module
+  step: int
+  why: str
+  history: list[dict[str, Any]]
+
+
+def choose_step(stage: Stage, history: list[dict[str, Any]]) -> tuple[int, str]:
+  """The step that a stage hands on, and one line that says why."""
+  if stage.select == "last":
+    return stage.steps, f"step {stage.steps} is used, the last one, as select='last' asks"
+  if not history:
+    return stage.steps, f"step {stage.steps} is used, the last one, because nothing was validated"
+  sign = 1.0 if stage.mode == "max" else -1.0
+  best = max(history, key=lambda entry: (sign * entry["score"], -entry["step"]))
+  ties = [entry["step"] for entry in history if entry["score"] == best["score"]]
+  tied = f"; steps {', '.join(map(str, ties))} tie and the earliest is taken" * (len(ties) > 1)
+  return best["step"], (
+    f"step {best['step']} of {stage.steps} is used, the {stage.mode}imum of validation"
+    f" {stage.metric}, {best['score']:.6g}, over {len(history)} validations{tied}"
+  )
+
+
+def completed(stage: Stage, store: Store, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+  """What `mark_complete` wrote, if it covers all steps of the stage.
+
+  Raises:
+    ConfigError: the store belongs to another run.
+  """
+  done = store.read_json(_MARKER)
+  if done is None:
+    return None
+  require_same_run(identity, done, where=f"{store.directory / _MARKER}")
+  return done if done["steps"] >= stage.steps else None
+
+
+def mark_complete(
+  stage: Stage, store: Store, result: StageResult, identity: Mapping[str, Any]
+) -> None:
+  """Writes the marker that lets a repeated command skip the stage.
+
+  Raises:
+    CannotWrite: the disk refuses.
+  """
+  choice = {"step": result.step, "why": result.why, "history": result.history}
+  store.write_json(_MARKER, {**identity, "steps": stage.steps, **choice})
+
+
+def require_same_run(identity: Mapping[str, Any], stored: Mapping[str, Any], *, where: str) -> None:
+  """Compares what may not change between an interrupted run and its continuation.
+
+  Raises:
+    ConfigError: something changed.
+  """
+  for field, new in identity.items():
+    old = stored.get(field)
+    if old != new:
+      raise errors.ConfigError(
+        f"{where} was made with {field}={old!r}, but this run has {field}={new!r}. Go on with the"
+        " old value or use another directory."
+      )
+
+
+def restore_trainable(store: Store, step: int, trainable: nnx.State) -> nnx.State:
+  """The trainable parameters of a step, placed like the given ones."""
+  named = {f"trainable/{name}": leaf for name, leaf in paths.named_leaves(trainable).items()}
+  leaves = store.restore(step, named, prefix="trainable/").leaves
+  return paths.replace_leaves(
+    trainable, {name.removeprefix("trainable/"): leaf for name, leaf in leaves.items()}
+  )

@@ -1,0 +1,227 @@
+"""What a run tells: metrics for programs, lines and progress for people.
+
+The loop reports once, to `Events`, which passes everything to its sinks.  A sink that fails is
+dropped with one line: a broken metrics file must not stop a training run.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TextIO
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scalars:
+  """Metrics of one step.
+
+  Attributes:
+    stage: name of the stage.
+    kind: 'train', 'validation' or another series.
+    step: updates done in the stage.
+    values: means, by name.
+  """
+
+  stage: str
+  kind: str
+  step: int
+  values: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+  """How far a stage is; `None` where nothing was measured yet.
+
+  Attributes:
+    stage: name of the stage.
+    step: updates done, resumed ones included.
+    steps: updates in all.
+    loss: of the newest finished step.
+    learning_rate: of the newest finished step.
+    tokens_per_second: real tokens (no padding), inputs and targets, while training.
+    steps_per_second: updates while training.
+    seconds_left: to the end of the stage at the pace so far, validation and saving included.
+  """
+
+  stage: str
+  step: int
+  steps: int
+  loss: float | None = None
+  learning_rate: float | None = None
+  tokens_per_second: float | None = None
+  steps_per_second: float | None = None
+  seconds_left: float | None = None
+
+
+class Sink(Protocol):
+  """Where events go.  Methods are called by one thread at a time."""
+
+  def scalars(self, event: Scalars) -> None: ...
+
+  def line(self, text: str) -> None: ...
+
+  def progress(self, event: Progress) -> None: ...
+
+  def rewind(self, stage: str, step: int) -> None:
+    """A stage goes on from `step`: later metrics, and its validation, will be reported again."""
+
+  def close(self) -> None: ...
+
+
+class Events:
+  """Passes events to all sinks; safe to call from several threads."""
+
+  def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+    self._sinks = list(sinks)
+    self._lock = threading.RLock()
+
+  def scalars(self, event: Scalars) -> None:
+    self._send(lambda sink: sink.scalars(event))
+
+  def line(self, text: str) -> None:
+    self._send(lambda sink: sink.line(text))
+
+  def progress(self, event: Progress) -> None:
+    self._send(lambda sink: sink.progress(event))
+
+  def rewind(self, stage: str, step: int) -> None:
+    self._send(lambda sink: sink.rewind(stage, step))
+
+  def close(self) -> None:
+    self._send(lambda sink: sink.close())
+
+  def _send(self, call: Callable[[Sink], None]) -> None:
+    with self._lock:
+      for sink in list(self._sinks):
+        try:
+          call(sink)
+        except Exception as error:
+          self._sinks.remove(sink)
+          self.line(f"{type(sink).__name__} failed and gets no more events: {error}")
+
+
+class JsonLines:
+  """One JSON object a line: {"stage", "kind", "step", "time", metrics...}; NaN becomes null.
+
+  A resumed run removes what the interrupted one wrote after the step it resumes from, so that each
+  step is there exactly once.
+  """
+
+  def __init__(self, path: str | os.PathLike) -> None:
+    self._path = pathlib.Path(path)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._stream = self._path.open("a")
+
+  def scalars(self, event: Scalars) -> None:
+    values = {name: value if math.isfinite(value) else None for name, value in event.values.items()}
+    head = {"stage": event.stage, "kind": event.kind, "step": event.step, "time": time.time()}
+    self._stream.write(json.dumps({**head, **values}) + "\n")
+    self._stream.flush()
+
+  def line(self, text: str) -> None:
+    pass
+
+  def progress(self, event: Progress) -> None:
+    pass
+
+  def rewind(self, stage: str, step: int) -> None:
+    lines = self._path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if _survives(line, stage, step)]
+    if kept == lines:
+      return
+    temporary = self._path.with_name(f".{self._path.name}.tmp-{os.getpid()}")
+    temporary.write_text("".join(kept))
+    temporary.rename(self._path)
+    self._stream.close()
+    self._stream = self._path.open("a")
+
+  def close(self) -> None:
+    self._stream.close()
+
+
+class Console:
+  """Lines for a person: a bar on a terminal, else one progress line every `seconds`."""
+
+  def __init__(self, stream: TextIO, *, seconds: float = 10.0, width: int = 100) -> None:
+    self._stream = stream
+    self._terminal = bool(getattr(stream, "isatty", lambda: False)())
+    self._seconds = 0.2 if self._terminal else seconds
+    self._width = width
+    self._last = -math.inf
+    self._bar = False
+
+  def scalars(self, event: Scalars) -> None:
+    if event.kind != "train":  # training metrics are in the progress line
+      values = "  ".join(f"{name} {value:.4g}" for name, value in event.values.items())
+      self.line(f"{event.stage} {event.kind} at step {event.step}: {values}")
+
+  def line(self, text: str) -> None:
+    self._clear()
+    self._stream.write(text + "\n")
+    self._stream.flush()
+
+  def progress(self, event: Progress) -> None:
+    now = time.monotonic()
+    if now - self._last < self._seconds:
+      return
+    self._last = now
+    if not self._terminal:
+      self.line(progress_text(event))
+      return
+    self._clear()
+    self._stream.write(progress_text(event, bar=12)[: self._width])
+    self._stream.flush()
+    self._bar = True
+
+  def rewind(self, stage: str, step: int) -> None:
+    pass
+
+  def close(self) -> None:
+    self._clear()
+    self._stream.flush()
+
+  def _clear(self) -> None:
+    if self._bar:
+      self._stream.write("\r\x1b[K")
+      self._bar = False
+
+
+def progress_text(event: Progress, *, bar: int = 0) -> str:
+  """'prompt  step 312/500  loss 0.412  learning rate 0.3  18.2k tokens/s  4.8 steps/s  left 0:00:40'."""
+  parts = [event.stage]
+  if bar:
+    done = bar * event.step // max(1, event.steps)
+    parts.append("█" * done + "░" * (bar - done))
+  parts.append(f"step {event.step}/{event.steps}")
+  if event.loss is not None:
+    parts.append(f"loss {event.loss:.4g}")
+  if event.learning_rate is not None:
+    parts.append(f"learning rate {event.learning_rate:.3g}")
+  if event.tokens_per_second is not None:
+    parts.append(f"{_thousands(event.tokens_per_second)} tokens/s")
+  if event.steps_per_second is not None:
+    parts.append(f"{event.steps_per_second:.3g} steps/s")
+  if event.seconds_left is not None:
+    left = int(event.seconds_left + 0.5)
+    parts.append(f"left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}")
+  return "  ".join(parts)
+
+
+def _thousands(value: float) -> str:
+  return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
+
+
+def _survives(line: str, stage: str, step: int) -> bool:
+  """Whether a metrics line is whole and not of this stage's later steps."""
+  try:
+    record = json.loads(line)
+    if not line.endswith("\n"):
+      return False
+    last = step - 1 if record["kind"] == "validation" else step
+    return record["stage"] != stage or record["step"] <= last
+  except (ValueError, KeyError, TypeError):
+    return False  # torn by a kill

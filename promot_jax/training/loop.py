@@ -1,0 +1,359 @@
+"""Runs one stage: from wherever it was interrupted, to its chosen checkpoint.
+
+A run that was killed and repeated ends with the same bits as one that was not: everything that
+changes is in the checkpoint (step, trainable parameters, optimizer state), and everything else is a
+function of the step (batch, dropout key, learning rate).
+"""
+
+import collections
+import contextlib
+import dataclasses
+import math
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from promot_jax import errors, partitioning, paths
+from promot_jax.checkpoints.store import Checkpoint, Store
+from promot_jax.training import choice, guard, meter, prefetch, signals
+from promot_jax.training import events as events_lib
+from promot_jax.training import state as state_lib
+from promot_jax.training import step as step_lib
+from promot_jax.training.choice import StageResult
+from promot_jax.training.stages import Stage
+
+_IN_FLIGHT = 4  # steps dispatched beyond the newest whose metrics were fetched
+
+Validate = Callable[[nnx.Module], Mapping[str, float]]
+
+
+def train_stage(
+  stage: Stage,
+  model: nnx.Module,
+  *,
+  batches: Callable[[int], prefetch.HostBatch],
+  store: Store,
+  seed: int,
+  validate: Validate | None = None,
+  mesh: Mesh | None = None,
+  events: events_lib.Events | None = None,
+  teacher: Any = None,
+  metadata: Mapping[str, Any] | None = None,
+  grace_seconds: float | None = 120.0,
+) -> StageResult:
+  """Trains, or goes on training, or only restores the choice of a stage that is complete.
+
+  Args:
+    stage: what to do.
+    model: where to start; left unchanged.  Under a mesh, already placed on it.
+    batches: the batch of a step (0 is the first), a function of the step only.
+    store: checkpoints of this stage and nothing else.
+    seed: of dropout.
+    validate: metrics of a model by name; it must not keep the model's arrays.  None: the last
+      checkpoint is chosen.
+    mesh: devices; None is the default device.
+    events: receives metrics, progress and lines.
+    teacher: handed to the objective.
+    metadata: stored with each checkpoint (JSON).
+    grace_seconds: time from SIGTERM to the end of the process, saved or not.
+
+  Raises:
+    Preempted: SIGTERM or SIGINT came; the state is saved.
+    Diverged: loss or gradient is not finite; the parameters before are saved, and the batch.
+    CannotWrite: a checkpoint could not be written.
+    DamagedCheckpoint: there are checkpoints, but none is sound.
+    ConfigError: the checkpoints belong to another stage, seed, batch size or model.
+  """
+  events = events or events_lib.Events()
+  store.keep, store.report = stage.keep, events.line
+  graphdef, trainable, frozen = paths.split(model, stage.trainable)
+  identity = {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
+  done = choice.completed(stage, store, identity)
+  if done is not None:
+    trainable = choice.restore_trainable(store, done["step"], trainable)
+    events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
+    model = nnx.merge(graphdef, trainable, frozen)
+    return StageResult(model=model, step=done["step"], why=done["why"], history=done["history"])
+  store.check_writable(paths.nbytes(trainable))
+  with (
+    signals.catch(report=events.line, grace_seconds=grace_seconds) as stop,
+    _nothing_to_save(stop),
+  ):
+    run = _Run(
+      stage=stage,
+      graphdef=graphdef,
+      frozen=frozen,
+      batches=batches,
+      validate=validate,
+      store=store,
+      seed=seed,
+      mesh=mesh,
+      events=events,
+      teacher=teacher,
+      identity=identity,
+      metadata={**(metadata or {}), **identity},
+      stop=stop,
+    )
+    run.start(trainable)
+    run.train()
+    return run.choose()
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Run:
+  """The moving parts of one stage in one process."""
+
+  stage: Stage
+  graphdef: nnx.GraphDef
+  frozen: nnx.State
+  batches: Callable[[int], prefetch.HostBatch]
+  validate: Validate | None
+  store: Store
+  seed: int
+  mesh: Mesh | None
+  events: events_lib.Events
+  teacher: Any
+  identity: dict[str, Any]
+  metadata: dict[str, Any]
+  stop: signals.Stop
+  step: int = 0  # updates dispatched
+  saved: int | None = None  # newest step given to the store
+  saved_at: float = dataclasses.field(default_factory=time.monotonic)
+  history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  in_flight: collections.deque = dataclasses.field(default_factory=collections.deque)
+  window: meter.Window = dataclasses.field(default_factory=meter.Window)
+
+  # Start.
+
+  def start(self, trainable: nnx.State) -> None:
+    """Makes the state, or restores the newest sound one."""
+    stage = self.stage
+    optimizer = stage.optimizer(stage.learning_rate)
+    state = state_lib.create_state(trainable, optimizer, mesh=self.mesh)
+    leaves = paths.named_leaves(state)
+    checkpoint = self.store.restore_latest(leaves)
+    if checkpoint is None:
+      # Committed to their devices, as restored arrays are: both starts compile the same program.
+      leaves = {name: jax.device_put(leaf, leaf.sharding) for name, leaf in leaves.items()}
+      self.events.line(f"stage '{stage.name}': starting at step 0 of {stage.steps}")
+    else:
+      self._check_same_run(checkpoint)
+      leaves = checkpoint.leaves
+      self._resume_at(checkpoint)
+    self.state = paths.replace_leaves(state, leaves)
+    self.events.rewind(stage.name, self.step)
+    if self.history and self.history[-1]["step"] == self.step:
+      self._tell_validation(self.history[-1])
+    self.pace = meter.Pace(stage.name, first=self.step, steps=stage.steps)
+    shardings = state_lib.shardings_of(self.state)
+    train_step = step_lib.make_train_step(
+      self.graphdef,
+      stage.objective,
+      optimizer,
+      stage.learning_rate,
+      microbatches=stage.microbatches,
+      shardings=shardings,
+    )
+    self.train_step = guard.guarded(train_step, shardings)
+    self.sound = jax.device_put(np.asarray(True), self.state.step.sharding)
+    # A stage's dropout differs from another's under the same seed.
+    self.key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(stage.name.encode()))
+
+  def _resume_at(self, checkpoint: Checkpoint) -> None:
+    self.step = self.saved = checkpoint.step
+    self.history = list(checkpoint.metadata["history"])
+    entry = self.store.score(checkpoint.step)
+    if entry is not None:
+      self.history.append({"step": checkpoint.step, **entry})
+    self.events.line(
+      f"stage '{self.stage.name}': resumed from step {self.step} of {self.stage.steps}"
+      f" ({len(checkpoint.leaves)} arrays, checksums verified) in {self.store.directory}"
+    )
+
+  def _check_same_run(self, checkpoint: Checkpoint) -> None:
+    where = str(self.store.path(checkpoint.step))
+    choice.require_same_run(self.identity, checkpoint.metadata, where=where)
+    if checkpoint.step > self.stage.steps:
+      raise errors.ConfigError(
+        f"{where} is beyond the {self.stage.steps} steps of stage"
+        f" '{self.stage.name}'; give at least {checkpoint.step} steps or use another directory."
+      )
+
+  # Training.
+
+  def train(self) -> None:
+    """Steps until the end of the stage; saves and validates where they are due."""
+    place = (lambda batch: partitioning.global_batch(batch, self.mesh)) if self.mesh else _to_device
+    ahead = prefetch.Prefetcher(self.batches, first=self.step, last=self.stage.steps, place=place)
+    with ahead:
+      try:
+        self._save_and_validate()
+        for prepared in ahead:
+          self._update(prepared)
+          self._save_and_validate()
+        self.store.wait()
+      except _NotFinite as problem:
+        raise self._diverged(problem) from None
+
+  def _update(self, prepared: prefetch.Prepared) -> None:
+    assert prepared.step == self.step
+    self.state, self.sound, metrics = self.train_step(
+      self.state, self.sound, self.frozen, prepared.batch, self.key, self.teacher
+    )
+    self.step += 1
+    self.stop.nothing_to_save = False
+    self.in_flight.append((self.step, prepared.tokens, metrics))
+    self._fetch(_IN_FLIGHT)
+    self.store.poll()
+
+  def _fetch(self, remaining: int) -> None:
+    """Reads the metrics of all but the newest `remaining` steps, waiting for them if needed."""
+    while len(self.in_flight) > remaining:
+      step, tokens, metrics = self.in_flight.popleft()
+      metrics = jax.device_get(metrics)
+      if not metrics["finite"][0]:
+        raise _NotFinite(step, metrics)
+      self.window.add({name: pair for name, pair in metrics.items() if name != "finite"})
+      self.pace.finished(step, tokens, metrics)
+      if step % self.stage.log_period == 0:
+        self._tell_training(step)
+      self.events.progress(self.pace.progress())
+
+  def _tell_training(self, step: int) -> None:
+    values = self.window.take()
+    rate = self.pace.progress()
+    for name in ("steps_per_second", "tokens_per_second"):
+      if getattr(rate, name) is not None:
+        values[name] = getattr(rate, name)
+    if values:
+      self.events.scalars(
+        events_lib.Scalars(stage=self.stage.name, kind="train", step=step, values=values)
+      )
+
+  # Between two steps.
+
+  def _save_and_validate(self) -> None:
+    due = self.stage.saves(self.step) or self._overdue() or self.stop.requested
+    if due and self.step != self.saved and (self.step > 0 or not self.stop.requested):
+      with self.pace.pause():
+        self._save()
+    if not self.stop.requested and self.stage.validates(self.step):
+      with self.pace.pause():
+        self._validate()
+    if self.stop.requested:
+      self.store.wait()
+      raise errors.Preempted(
+        f"Stopped by {self.stop.requested} at step {self.step} of {self.stage.steps} of stage"
+        f" '{self.stage.name}'{', which is saved' if self.step else ''}."
+        " Repeat the same command to go on."
+      )
+
+  def _overdue(self) -> bool:
+    seconds = self.stage.save_seconds
+    return seconds is not None and time.monotonic() - self.saved_at >= seconds
+
+  def _save(self) -> None:
+    self._fetch(0)
+    if not guard.all_finite(self.state):
+      raise _NotFinite(self.step, {})
+    if self.step % self.stage.log_period:  # the rest of the window, so that a resume loses nothing
+      self._tell_training(self.step)
+    self.store.save(
+      self.step, paths.named_leaves(self.state), {**self.metadata, "history": self.history}
+    )
+    self.saved, self.saved_at = self.step, time.monotonic()
+
+  def _validate(self) -> None:
+    """Validates the saved state; a kill here loses the validation only."""
+    if self.validate is None or any(entry["step"] == self.step for entry in self.history):
+      return
+    self.store.poll()
+    self.stop.nothing_to_save = not self.store.writing
+    model = nnx.merge(self.graphdef, self.state.trainable, self.frozen)
+    metrics = {name: float(value) for name, value in self.validate(model).items()}
+    if self.stage.metric not in metrics:
+      raise errors.ConfigError(
+        f"Stage '{self.stage.name}' chooses by metric '{self.stage.metric}', but validation gives"
+        f" {', '.join(sorted(metrics)) or 'none'}."
+      )
+    score = metrics[self.stage.metric]
+    if not math.isfinite(score):
+      self.events.line(f"validation {self.stage.metric} is {score} at step {self.step}: ignored")
+      return
+    self.store.record_score(self.step, score, metrics)
+    self.history.append({"step": self.step, "score": score, "metrics": metrics})
+    self._tell_validation(self.history[-1])
+
+  def _tell_validation(self, entry: dict[str, Any]) -> None:
+    self.events.scalars(
+      events_lib.Scalars(
+        stage=self.stage.name, kind="validation", step=entry["step"], values=entry["metrics"]
+      )
+    )
+
+  # Ends.
+
+  def _diverged(self, problem: "_NotFinite") -> errors.Diverged:
+    """Saves the offending batch and the state before it; the guard has kept that state."""
+    self.in_flight.clear()
+    good = int(self.state.step)
+    batch_file = self.store.directory / f"diverged_step_{problem.step}.npz"
+    with contextlib.suppress(OSError):  # the divergence is the news, also on a full disk
+      self.store.directory.mkdir(parents=True, exist_ok=True)
+      np.savez(batch_file, **self.batches(problem.step - 1))
+    if good != self.saved and good < problem.step and bool(guard.all_finite(self.state)):
+      self.step = good
+      self._save()
+    self.store.wait()
+    what = " and ".join(problem.names) or "a parameter"
+    return errors.Diverged(
+      f"{what} became NaN or infinite at step {problem.step} of stage '{self.stage.name}'. Its"
+      f" batch is in {batch_file}; the newest sound state is step {self.store.latest()}. Lower the"
+      " learning rate, clip gradients or look at the batch; repeating the command ends here again."
+    )
+
+  def choose(self) -> StageResult:
+    """Picks the checkpoint that the stage hands on, says so, and marks the stage complete."""
+    stage = self.stage
+    step, why = choice.choose_step(stage, self.history)
+    trainable = self.state.trainable
+    if step != self.step:
+      trainable = choice.restore_trainable(self.store, step, trainable)
+    model = nnx.merge(self.graphdef, trainable, self.frozen)
+    result = StageResult(model=model, step=step, why=why, history=self.history)
+    choice.mark_complete(stage, self.store, result, self.identity)
+    self.events.line(f"stage '{stage.name}' complete: {why}")
+    return result
+
+
+def _to_device(batch: prefetch.HostBatch) -> dict[str, jax.Array]:
+  return {name: jax.device_put(array) for name, array in batch.items()}
+
+
+@contextlib.contextmanager
+def _nothing_to_save(stop: signals.Stop):
+  """Until the first step is done, stopping at once loses nothing; afterwards as before."""
+  former, stop.nothing_to_save = stop.nothing_to_save, True
+  try:
+    yield
+  finally:
+    stop.nothing_to_save = former
+
+
+class _NotFinite(Exception):
+  """Metrics of the first step that is not finite."""
+
+  def __init__(self, step: int, metrics: Mapping[str, Any]) -> None:
+    super().__init__(step)
+    self.step = step
+    self.names = [
+      name
+      for name in ("loss", "grad_norm")
+      if name in metrics and not np.isfinite(metrics[name][0])
+    ]

@@ -1,0 +1,97 @@
+"""Means of training metrics, and the pace of training."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from promot_jax.training import events
+
+Sums = Mapping[str, tuple[float, float]]
+
+
+class Window:
+  """Adds (sum, weight) pairs over steps; the ratio is taken at the very end."""
+
+  def __init__(self) -> None:
+    self._sums: dict[str, tuple[float, float]] = {}
+
+  def add(self, metrics: Sums) -> None:
+    """Adds one step."""
+    for name, (total, weight) in metrics.items():
+      former, former_weight = self._sums.get(name, (0.0, 0.0))
+      self._sums[name] = (former + float(total), former_weight + float(weight))
+
+  def take(self) -> dict[str, float]:
+    """Means since the last call; empty where no step was added."""
+    means = {
+      name: total / weight if weight else float("nan")
+      for name, (total, weight) in self._sums.items()
+    }
+    self._sums = {}
+    return means
+
+
+class Pace:
+  """Rates and the time left, measured from the first finished step on: compilation is no pace.
+
+  Args:
+    stage: name for the events.
+    first: step that training starts or resumes at.
+    steps: updates in all.
+    clock: seconds, monotonic.
+  """
+
+  def __init__(
+    self, stage: str, *, first: int, steps: int, clock: Callable[[], float] = time.monotonic
+  ) -> None:
+    self._stage, self._steps, self._clock = stage, steps, clock
+    self._step = first
+    self._origin: tuple[float, int] | None = None  # time and step of the first finished step
+    self._tokens = 0
+    self._paused = 0.0
+    self._metrics: Sums = {}
+
+  def finished(self, step: int, tokens: int, metrics: Sums) -> None:
+    """One more step is known to be finished."""
+    self._step, self._metrics = step, metrics
+    if self._origin is None:
+      self._origin = (self._clock(), step)
+    else:
+      self._tokens += tokens
+
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Time in the body (validation, saving) counts for the time left, not for the rates."""
+    start = self._clock()
+    try:
+      yield
+    finally:
+      if self._origin is not None:
+        self._paused += self._clock() - start
+
+  def progress(self) -> events.Progress:
+    """Where training is now."""
+    steps_per_second = tokens_per_second = left = None
+    if self._origin is not None and self._step > self._origin[1]:
+      elapsed = max(self._clock() - self._origin[0], 1e-9)
+      done = self._step - self._origin[1]
+      active = max(elapsed - self._paused, 1e-9)
+      steps_per_second = done / active
+      tokens_per_second = self._tokens / active if self._tokens else None
+      left = (self._steps - self._step) * elapsed / done
+    return events.Progress(
+      stage=self._stage,
+      step=self._step,
+      steps=self._steps,
+      loss=self._mean("loss"),
+      learning_rate=self._mean("learning_rate"),
+      tokens_per_second=tokens_per_second,
+      steps_per_second=steps_per_second,
+      seconds_left=left,
+    )
+
+  def _mean(self, name: str) -> float | None:
+    if name not in self._metrics:
+      return None
+    total, weight = self._metrics[name]
+    return float(total) / float(weight) if weight else None

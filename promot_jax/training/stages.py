@@ -1,0 +1,103 @@
+"""A stage: what is trained, for how long, and how its checkpoint is chosen.  Data only."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import optax
+
+from promot_jax import errors, paths
+from promot_jax.checkpoints.store import Keep
+from promot_jax.training.objectives import Objective, Supervised
+from promot_jax.training.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+  """One training stage; ProMoT is two of them.
+
+  Attributes:
+    name: used in messages and for directories.
+    trainable: patterns of the trained parameters (see `promot_jax.paths`); all others are frozen.
+    steps: updates.
+    batch_size: examples a step.
+    optimizer: learning-rate schedule -> gradient transformation, such as `optimizers.adafactor`.
+    learning_rate: step -> rate.
+    objective: what is minimized.
+    microbatches: parts that a batch is cut into, to save memory.
+    eval_period: steps between validations, each of which also saves; None: none.  The last step
+      is always validated and saved.
+    evaluate_at_start: also validates the parameters before training, as step 0.
+    save_period: steps between further checkpoints; None: only those of validation.
+    save_seconds: a checkpoint at least this often; None: never by time.
+    log_period: steps that one line of training metrics averages over.
+    select: 'best' takes the checkpoint with the best validation, the earliest on ties; 'last' the
+      last one.
+    metric: name of the validation metric that decides.
+    mode: whether the highest ('max') or the lowest ('min') value of it is the best.
+    keep_last: newest checkpoints to keep besides the best one; None: all.
+    keep_small_bytes: checkpoints of at most this size are never deleted.
+  """
+
+  name: str
+  trainable: paths.Patterns
+  steps: int
+  batch_size: int
+  optimizer: Callable[[Schedule], optax.GradientTransformation]
+  learning_rate: Schedule
+  objective: Objective = dataclasses.field(default_factory=Supervised)
+  microbatches: int = 1
+  eval_period: int | None = None
+  evaluate_at_start: bool = False
+  save_period: int | None = None
+  save_seconds: float | None = 900.0
+  log_period: int = 10
+  select: Literal["best", "last"] = "best"
+  metric: str = "accuracy"
+  mode: Literal["max", "min"] = "max"
+  keep_last: int | None = 3
+  keep_small_bytes: int = 8 * 2**20
+
+  def __post_init__(self) -> None:
+    def refuse(field: str, expected: str) -> None:
+      value = getattr(self, field)
+      raise errors.ConfigError(f"Stage '{self.name}': {field}={value!r} must be {expected}.")
+
+    if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name):
+      refuse("name", "made of letters, digits, '_', '.' and '-'")
+    for field in ("batch_size", "microbatches", "log_period"):
+      if not _is_count(getattr(self, field)) or getattr(self, field) < 1:
+        refuse(field, "a whole number of at least 1")
+    if not _is_count(self.steps) or self.steps < 0:
+      refuse("steps", "a whole number of at least 0")
+    for field in ("eval_period", "save_period", "keep_last"):
+      value = getattr(self, field)
+      if value is not None and (not _is_count(value) or value < 1):
+        refuse(field, "None or a whole number of at least 1")
+    if self.batch_size % self.microbatches:
+      refuse("microbatches", f"a divisor of batch_size={self.batch_size}")
+    if self.select not in ("best", "last"):
+      refuse("select", "'best' or 'last'")
+    if self.mode not in ("max", "min"):
+      refuse("mode", "'max' or 'min'")
+
+  @property
+  def keep(self) -> Keep:
+    """The policy of the stage's checkpoint store."""
+    return Keep(last=self.keep_last, mode=self.mode, small_bytes=self.keep_small_bytes)
+
+  def validates(self, step: int) -> bool:
+    """Whether the parameters after `step` updates are validated."""
+    if step == 0:
+      return self.evaluate_at_start or self.steps == 0
+    return step == self.steps or (self.eval_period is not None and step % self.eval_period == 0)
+
+  def saves(self, step: int) -> bool:
+    """Whether the state after `step` updates is saved, apart from saving by time."""
+    by_period = step > 0 and self.save_period is not None and step % self.save_period == 0
+    return by_period or step == self.steps or self.validates(step)
+
+
+def _is_count(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
