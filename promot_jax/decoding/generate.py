@@ -1,0 +1,89 @@
+"""The one function that turns a model and a batch into tokens, compiled once per kind of model.
+
+The compiled program depends on the model's structure, the strategy, the lengths and the shapes of
+the batch.  Weights are arguments, so other checkpoints and other batches reuse it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from promot_jax import errors
+from promot_jax.decoding import beam_search, sampling
+from promot_jax.decoding.strategies import Beam, Sample, Strategy
+
+# Targets say nothing about decoding; without them a batch with and one without are the same shapes.
+_TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeResult:
+  """Outputs of a batch, best first.
+
+  tokens: int32 [B, n, T], padding after EOS; n is 1, the width of the beam, or the samples.
+  scores: float32 [B, n].  Greedy and Sample: the model's log p of the tokens, EOS included and
+    neither tempered nor cut.  Beam: log p over the brevity penalty, or log p itself where no
+    hypothesis of an example ended within T tokens; below -1e6 where there are fewer than n.
+  """
+
+  tokens: jax.Array
+  scores: jax.Array
+
+
+def generate(
+  model: nnx.Module,
+  batch: Mapping[str, Any],
+  *,
+  strategy: Strategy,
+  max_length: int,
+  key: jax.Array | None = None,
+  eos: int = 1,
+  pad: int = 0,
+) -> DecodeResult:
+  """Decodes until every row has ended or has `max_length` tokens.
+
+  Args:
+    model: follows `protocol.Decodable`.
+    batch: arrays [B, ...] that the model's `prefill` reads; targets are ignored.
+    strategy: Greedy(), Beam(...) or Sample(...).
+    max_length: T, the largest number of generated tokens, EOS included.
+    key: random key; needed by Sample and ignored by the others.
+    eos: id that ends a sequence.
+    pad: id of the positions after it.
+
+  Raises:
+    ConfigError: no length to generate, or no key to sample with.
+  """
+  if max_length < 1:
+    raise errors.ConfigError(f"max_length is {max_length}; generate at least one token.")
+  if isinstance(strategy, Sample) and key is None:
+    raise errors.ConfigError(
+      "Sample draws random tokens and needs a key; pass jax.random.key(seed)."
+    )
+  graphdef, state = nnx.split(model)
+  batch = {name: array for name, array in batch.items() if name not in _TARGETS}
+  tokens, scores = compiled(
+    state,
+    batch,
+    key if isinstance(strategy, Sample) else None,
+    graphdef=graphdef,
+    strategy=strategy,
+    max_length=max_length,
+    eos=eos,
+    pad=pad,
+  )
+  return DecodeResult(tokens=tokens, scores=scores)
+
+
+def _decode(state, batch, key, *, graphdef, strategy, max_length, eos, pad):
+  model = nnx.merge(graphdef, state)
+  search = beam_search.decode if isinstance(strategy, Beam) else sampling.decode
+  return search(model, batch, strategy=strategy, max_length=max_length, key=key, eos=eos, pad=pad)
+
+
+compiled = jax.jit(_decode, static_argnames=("graphdef", "strategy", "max_length", "eos", "pad"))
+"""The compiled programs; `compiled._cache_size()` counts them."""

@@ -1,0 +1,99 @@
+"""One row at a time: greedy and random decoding."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from promot_jax.decoding.protocol import Decodable
+from promot_jax.decoding.strategies import Greedy, Sample
+
+
+class _Loop(NamedTuple):
+  """R = B * n rows after `length` tokens."""
+
+  length: jax.Array  # int32 []
+  tokens: jax.Array  # int32 [R T]
+  last: jax.Array  # int32 [R]
+  scores: jax.Array  # float32 [R], log p of the tokens so far
+  ended: jax.Array  # bool [R]
+  cache: Any
+
+
+def decode(
+  model: Decodable,
+  batch: Any,
+  *,
+  strategy: Greedy | Sample,
+  max_length: int,
+  key: jax.Array | None,
+  eos: int,
+  pad: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Tokens [B n T] and scores [B n], best first; see `generate`."""
+  copies = strategy.samples if isinstance(strategy, Sample) else 1
+  logits, cache = model.prefill(batch, max_length=max_length)
+  examples = logits.shape[0]
+  rows = examples * copies
+  if copies > 1:
+    logits, cache = jnp.repeat(logits, copies, axis=0), cache.repeat(copies)
+
+  def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
+    if isinstance(strategy, Sample):
+      step_key = jax.random.fold_in(key, state.length)
+      chosen = jax.random.categorical(step_key, truncated(logits, strategy))
+    else:
+      chosen = jnp.argmax(logits, axis=-1)
+    chosen = chosen.astype(jnp.int32)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))  # of the model, whatever was cut
+    gained = jnp.take_along_axis(log_p, chosen[:, None], axis=-1)[:, 0]
+    chosen = jnp.where(state.ended, pad, chosen)
+    return _Loop(
+      length=state.length + 1,
+      tokens=jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], (0, state.length)),
+      last=chosen,
+      scores=state.scores + jnp.where(state.ended, 0.0, gained),
+      ended=state.ended | (chosen == eos),
+      cache=cache,
+    )
+
+  start = _Loop(
+    length=jnp.zeros((), jnp.int32),
+    tokens=jnp.full((rows, max_length), pad, jnp.int32),
+    last=jnp.full((rows,), pad, jnp.int32),
+    scores=jnp.zeros((rows,), jnp.float32),
+    ended=jnp.zeros((rows,), bool),
+    cache=None,
+  )
+  end = jax.lax.while_loop(
+    lambda state: (state.length < max_length) & ~state.ended.all(),
+    lambda state: extend(state, *model.decode_step(state.last, state.cache)),
+    extend(start, logits, cache),
+  )
+  tokens = end.tokens.reshape(examples, copies, max_length)  # [(B n) T] -> [B n T]
+  scores = end.scores.reshape(examples, copies)
+  order = jnp.argsort(-scores, axis=-1, stable=True)
+  return (
+    jnp.take_along_axis(tokens, order[:, :, None], axis=1),
+    jnp.take_along_axis(scores, order, axis=1),
+  )
+
+
+def truncated(logits: jax.Array, strategy: Sample) -> jax.Array:
+  """Logits [R V] divided by the temperature, with -inf where top-k and top-p leave nothing.
+
+  The most probable token always stays.
+  """
+  logits = logits.astype(jnp.float32) / strategy.temperature
+  top_k = min(strategy.top_k, logits.shape[-1])
+  if top_k:
+    worst = jax.lax.top_k(logits, top_k)[0][:, -1:]
+    logits = jnp.where(logits >= worst, logits, -jnp.inf)
+  if strategy.top_p < 1:
+    ranked = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
+    probabilities = jax.nn.softmax(ranked, axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
+    stays = (before < strategy.top_p) & (probabilities > 0)
+    worst = jnp.min(jnp.where(stays, ranked, jnp.inf), axis=-1, keepdims=True)
+    logits = jnp.where(logits >= worst, logits, -jnp.inf)
+  return logits
