@@ -1,0 +1,95 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from promot_jax.data import templates
+from promot_jax.micro import evaluation_sets, prose, vocabulary, world
+from promot_jax.micro.dice import Dice
+
+WORDS = vocabulary.vocabulary()
+
+
+def all_texts():
+  for task in world.TASKS:
+    for split in world.splits(task):
+      for record in world.records(task, split):
+        rendered = templates.render(task, record)
+        yield rendered.input
+        yield from rendered.answers
+
+
+def test_special_tokens_have_the_ids_of_t5():
+  assert WORDS.words[:4] == ("<pad>", "</s>", "<unk>", "<extra_id_0>")
+  assert WORDS.sentinel(0) == 3 and WORDS.sentinel(15) == 18
+
+
+def test_no_word_is_listed_twice():
+  assert len(set(WORDS.words)) == WORDS.size
+
+
+def test_every_record_of_every_split_comes_back_as_it_was():
+  for text in all_texts():
+    ids = WORDS.encode(text)
+    assert vocabulary.UNKNOWN not in ids, text
+    assert WORDS.decode(ids) == text
+
+
+def test_running_text_has_no_unknown_words():
+  dice = Dice("vocabulary test")
+  for _ in range(3000):
+    for text in (prose.text(dice, 0), prose.inference_text(dice, composed=0.5)[0]):
+      assert vocabulary.UNKNOWN not in WORDS.encode(text), text
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    "Is it true or false? answer:",
+    "Is it true or false or neither? answer:",
+    "question: The word bank is used in the same way in the two sentences. Is it true or False?",
+    "Q: where does Anna live? A:",
+    "A) food B) tool C) animal D) vehicle A:",
+    "Translate English to French: the dog.",
+    "Translate English to German: Translate English to Romanian:",
+    "Article: the park. One sentence summary:",
+    "<extra_id_0> True <extra_id_1>",
+    "True",
+    "False",
+    "Neither",
+  ],
+)
+def test_the_wording_of_the_templates_round_trips(text):
+  assert WORDS.decode(WORDS.encode(text)) == text
+
+
+def test_sentinels_are_found_without_blanks_around_them():
+  assert WORDS.encode("<extra_id_0>True<extra_id_1>") == WORDS.encode(
+    "<extra_id_0> True <extra_id_1>"
+  )
+
+
+def test_unknown_words_become_unk_and_decoding_stops_at_the_end():
+  ids = WORDS.encode("the zeppelin")
+  assert ids == [WORDS.encode("the")[0], vocabulary.UNKNOWN]
+  assert WORDS.decode([*ids, vocabulary.EOS, *ids]) == "the <unk>"
+  assert WORDS.decode(np.array([0, ids[0], 0, 10**6])) == "the <unk>"
+
+
+def test_vocabularies_are_equal_by_their_words():
+  assert vocabulary.Vocabulary(WORDS.words) == WORDS
+  assert vocabulary.Vocabulary(WORDS.words[:-1]) != WORDS
+
+
+def test_prompts_fit_their_lengths():
+  # 72 and 176 are the lengths that the model's recipes use for 1 and 4 demonstrations.
+  for shots, length in ((0, 40), (1, 72), (4, 176)):
+    for each in evaluation_sets.eval_sets("test", shots, None):
+      assert max(len(WORDS.encode(text)) for text in each.inputs) < length
+
+
+def test_every_answer_fits_in_eleven_tokens():
+  answers = itertools.chain.from_iterable(
+    each.targets for each in evaluation_sets.eval_sets("validation", 0, None)
+  )
+  assert max(len(WORDS.encode(text)) for text in itertools.chain(*answers)) <= 11
