@@ -1,0 +1,201 @@
+"""Reports of evaluated models: the paper's table with our figures beside the quoted ones.
+
+    collect(folders) -> build(runs) -> Report -> text, Markdown, CSV, JSON, HTML, PNG
+
+Nothing is read but result folders; neither JAX nor TensorFlow is imported.
+"""
+
+import dataclasses
+import os
+import pathlib
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from promot_jax import errors
+from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation import sections as sections_lib
+from promot_jax.evaluation import tables
+from promot_jax.evaluation.results import Prediction, write_bytes, write_json, write_text
+from promot_jax.evaluation.runs import Run
+from promot_jax.evaluation.sections import Section
+from promot_jax.evaluation.tables import Table
+
+FORMATS = ("txt", "md", "csv", "json", "html", "png")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """Everything that is shown, in order."""
+
+  title: str
+  sections: tuple[Section, ...]
+
+  @property
+  def tables(self) -> list[Table]:
+    """Every table of every section."""
+    return [table for part in self.sections for table in (part.main, *part.further)]
+
+
+def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptation") -> Report:
+  """A report on runs that `runs.collect` found.
+
+  Raises:
+    DataError: there are no runs.
+  """
+  groups = runs_lib.group(runs)
+  if not groups:
+    raise errors.DataError("A report needs at least one evaluated model; run `promot eval` first.")
+  return Report(title=title, sections=tuple(map(sections_lib.section, groups)))
+
+
+def write(
+  directories: Sequence[str | os.PathLike],
+  output: str | os.PathLike,
+  *,
+  formats: Sequence[str] = ("html", "md", "csv", "json", "png"),
+  title: str = "Few-shot ability after adaptation",
+) -> tuple[Report, list[pathlib.Path]]:
+  """Reads result folders and writes the report beside `output`, one file for each format.
+
+  Args:
+    output: path of the report; its ending is replaced by each format's.  PNG plots are written as
+      `OUTPUT-PLOT.png`.
+
+  Raises:
+    ConfigError: an unknown format.
+    DataError: a folder holds no results.
+    CannotWrite: the output cannot be written.
+  """
+  unknown = [name for name in formats if name not in FORMATS]
+  if unknown:
+    raise errors.ConfigError(f"Report format '{unknown[0]}' is unknown; use {', '.join(FORMATS)}.")
+  report = build(runs_lib.collect(directories), title=title)
+  base = pathlib.Path(output)
+  base = base.with_suffix("") if base.suffix.lstrip(".") in FORMATS else base
+  written = []
+  for name in formats:
+    if name == "png":
+      written += _write_plots(report, base)
+      continue
+    path = base.with_name(f"{base.name}.{name}")
+    if name == "json":
+      write_json(path, as_json(report))
+    else:
+      write_text(
+        path, {"txt": _full_text, "md": markdown, "csv": _csv, "html": _html}[name](report)
+      )
+    written.append(path)
+  return report, written
+
+
+def text(report: Report, *, width: int = 120, full: bool = False) -> str:
+  """The report for a terminal: a summary of each section, or, if `full`, all of its tables."""
+  parts = [report.title, ""]
+  for section in report.sections:
+    parts += [tables.text(section.summary, width=width), _differences_text(section, width)]
+    if full:
+      parts += [tables.text(table, width=width) for table in (section.main, *section.further)]
+  return "\n".join(parts)
+
+
+def markdown(report: Report) -> str:
+  """The report in GitHub Markdown."""
+  parts = [f"# {report.title}", ""]
+  for section in report.sections:
+    parts += [f"## {section.title}", "", tables.markdown(section.summary)]
+    parts += ["What differs from the paper:", "", "| | ours | paper |", "|---|---|---|"]
+    parts += [
+      "| " + " | ".join(tables.escape_markdown(value) for value in line) + " |"
+      for line in section.differences
+    ]
+    parts += ["", *(tables.markdown(table) for table in (section.main, *section.further))]
+  return "\n".join(parts)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+  """The report as JSON values: every figure with its source, every run with its record."""
+  return {
+    "format": 1,
+    "title": report.title,
+    "sections": [
+      {
+        "title": section.title,
+        "trained_on": section.group.trained_on,
+        "variant": section.group.variant,
+        "figures": [
+          record for table in (section.main, *section.further) for record in tables.records(table)
+        ],
+        "differences": [
+          dict(zip(("aspect", "ours", "paper"), line, strict=True)) for line in section.differences
+        ],
+        "runs": [
+          {
+            **dataclasses.asdict(run.record),
+            "directory": str(run.directory),
+            "selected": run.selected,
+            "checkpoints": list(run.results),
+          }
+          for runs in section.group.runs.values()
+          for run in runs
+        ],
+      }
+      for section in report.sections
+    ],
+  }
+
+
+def samples(run: Run, *, each: int = 2) -> list[Prediction]:
+  """A few predictions of a run's reported checkpoint: for each task, right and wrong ones."""
+  chosen = []
+  for result in run.reported:
+    right, wrong = [], []
+    for prediction in run.store.predictions(run.selected, result):
+      pile = right if (prediction.score or 0) >= 50 else wrong
+      if len(pile) < each:
+        pile.append(prediction)
+      if len(right) == len(wrong) == each:
+        break
+    chosen += right + wrong
+  return chosen
+
+
+def _differences_text(section: Section, width: int) -> str:
+  lines = ["What differs from the paper"]
+  for aspect, ours, paper in section.differences:
+    for number, (who, value) in enumerate((("ours", ours), ("paper", paper))):
+      head = f"  {aspect if number == 0 else '':<11}{who:<6} "
+      lines += textwrap.wrap(
+        value, width, initial_indent=head, subsequent_indent=" " * len(head)
+      ) or [head.rstrip()]
+  return "\n".join([*lines, ""])
+
+
+# Files.
+
+
+def _full_text(report: Report) -> str:
+  return text(report, full=True)
+
+
+def _csv(report: Report) -> str:
+  return tables.comma_separated(report.tables)
+
+
+def _html(report: Report) -> str:
+  from promot_jax.evaluation import html  # brings in the plotting library
+
+  return html.page(report.title, report.sections, samples)
+
+
+def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:
+  from promot_jax.evaluation import plots
+
+  written = []
+  for number, section in enumerate(report.sections):
+    for name, plot in plots.section_plots(section).items():
+      part = f"-{number + 1}" if len(report.sections) > 1 else ""
+      path = base.with_name(f"{base.name}{part}-{name}.png")
+      write_bytes(path, plots.draw(plot, "png"))
+      written.append(path)
+  return written

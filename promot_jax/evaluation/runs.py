@@ -1,0 +1,239 @@
+"""Evaluated models found on disk, and their scores averaged over seeds.
+
+Reads result folders (`results.py`) and nothing else.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from promot_jax import errors
+from promot_jax.evaluation import averages, published
+from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
+from promot_jax.evaluation.tables import Cell
+
+METHODS: Mapping[str, str] = {
+  "pretrained": "Pretrained",
+  "fine_tuning": "Standard fine-tuning",
+  "promot": "ProMoT",
+  "promot_1shot": "ProMoT + 1-shot",
+  "prompt_tuning": "Prompt tuning",
+  "prompt_tuning_1shot": "Prompt tuning + 1-shot",
+  "joint": "Joint tuning",
+  "fine_tuning_1shot": "Fine-tuning + 1-shot",
+  "random_prompt": "Fixed random prompt",
+  "multitask_fine_tuning": "Multi-task fine-tuning",
+  "multitask_promot": "Multi-task ProMoT",
+  "multitask_fine_tuning_1shot": "Multi-task fine-tuning + 1-shot",
+  "multitask_promot_1shot": "Multi-task ProMoT + 1-shot",
+}
+"""Methods in the order of the columns (the paper's Tables 3, 6 and 5), with their names in print."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """One evaluated model: how it was made, where it lies, its results by checkpoint."""
+
+  record: RunRecord
+  directory: pathlib.Path
+  results: Mapping[str, Sequence[TaskResult]]
+
+  @property
+  def selected(self) -> str:
+    """The reported checkpoint: the recorded one, or the last if none is recorded."""
+    return self.record.selected or list(self.results)[-1]
+
+  @property
+  def reported(self) -> Sequence[TaskResult]:
+    """Results of the reported checkpoint."""
+    return self.results[self.selected]
+
+  @property
+  def store(self) -> ResultStore:
+    return ResultStore(self.directory)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+  """Runs that make one table: equal in training task, variant, backbone and data."""
+
+  trained_on: str
+  variant: str
+  backbone: str
+  data: str
+  runs: Mapping[str, Sequence[Run]]
+  """Method -> its runs, one a seed, in column order; `pretrained` comes first."""
+
+  @property
+  def tuned_tasks(self) -> list[str]:
+    """Names of the tasks that were trained on."""
+    return published.plus_joined(self.trained_on).split("+")
+
+  @property
+  def shots(self) -> list[int]:
+    """Numbers of shots at which unseen tasks were evaluated."""
+    return sorted(
+      {
+        result.shots
+        for runs in self.runs.values()
+        for run in runs
+        for result in run.reported
+        if result.task in averages.UNSEEN_TASKS
+      }
+    )
+
+
+def method_name(method: str) -> str:
+  """A method's name in print."""
+  return METHODS.get(method, method.replace("_", " "))
+
+
+def collect(directories: Iterable[str | os.PathLike]) -> list[Run]:
+  """Every evaluated model at or below the given folders.
+
+  Raises:
+    DataError: a folder holds none, or a record names a checkpoint that was not evaluated.
+  """
+  found: dict[pathlib.Path, Run] = {}
+  for directory in directories:
+    records = sorted(pathlib.Path(directory).rglob("run.json"))
+    before = len(found)
+    for path in records:
+      run = _read(path.parent)
+      if run:
+        found[path.parent.resolve()] = run
+    if len(found) == before and not any(path.parent.resolve() in found for path in records):
+      raise errors.DataError(
+        f"No evaluated model at or below {directory}; run `promot eval` first, or name the folder "
+        "that holds run.json."
+      )
+  return list(found.values())
+
+
+def group(runs: Iterable[Run]) -> list[Group]:
+  """Runs sorted into tables; pretrained models join every table of their backbone and data.
+
+  Runs of pretrained models alone give one table of their own.
+  """
+  runs = list(runs)
+  bases = [run for run in runs if run.record.method == "pretrained"]
+  tuned = [run for run in runs if run.record.method != "pretrained"]
+  keys = list(dict.fromkeys(_key(run.record) for run in tuned))
+  if not keys:
+    keys = list(dict.fromkeys(("none", "", run.record.backbone, run.record.data) for run in bases))
+  return [
+    Group(
+      trained_on=trained_on,
+      variant=variant,
+      backbone=backbone,
+      data=data,
+      runs=_by_method(
+        [run for run in bases if (run.record.backbone, run.record.data) == (backbone, data)]
+        + [run for run in tuned if _key(run.record) == (trained_on, variant, backbone, data)]
+      ),
+    )
+    for trained_on, variant, backbone, data in keys
+  ]
+
+
+def task_cell(
+  runs: Sequence[Run], *, task: str, shots: int, prompt_on: bool = False, metric: str = ""
+) -> Cell | None:
+  """The mean headline score over runs, or None if no run has it.
+
+  Args:
+    prompt_on: take results with the prompt attached instead of those without one.
+    metric: another score than the headline one, such as `format_share`.
+  """
+  found = []
+  for run in runs:
+    matching = [
+      result
+      for result in run.reported
+      if (result.task, result.shots) == (task, shots)
+      and (result.prompt == "attached") == prompt_on
+      and (not metric or metric in result.scores)
+    ]
+    # A run may also hold scores on the split that chose its checkpoint; the test split reports.
+    found += sorted(matching, key=lambda result: result.split == "test")[-1:]
+  if not found:
+    return None
+  scores = [result.scores[metric or result.metric] for result in found]
+  errors_ = [result.standard_errors.get(metric or result.metric) for result in found]
+  return _cell(scores, errors_)
+
+
+def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
+  """The tuned task's score: prompt attached where there is one, in the form it was tuned in.
+
+  Models tuned with a demonstration are scored with one if such a result exists.
+  """
+  for shots in (1, 0) if method.endswith("_1shot") else (0,):
+    for prompt_on in (True, False):
+      cell = task_cell(runs, task=task, shots=shots, prompt_on=prompt_on)
+      if cell:
+        return dataclasses.replace(cell, note=f"{shots}-shot") if shots else cell
+  return None
+
+
+def average_cell(
+  runs: Sequence[Run], *, shots: int, pretrained: Sequence[Run] = (), prompt_on: bool = False
+) -> Cell | None:
+  """Norm. Avg over runs that have all eight tasks, with its difference from the pretrained mean."""
+  cell = _average(runs, shots, prompt_on)
+  base = _average(pretrained, shots, False) if pretrained else None
+  if cell and base:
+    return dataclasses.replace(cell, difference=cell.value - base.value)
+  return cell
+
+
+def _average(runs: Sequence[Run], shots: int, prompt_on: bool) -> Cell | None:
+  found = [averages.average(run.reported, shots=shots, prompt_on=prompt_on) for run in runs]
+  found = [average for average in found if average.value is not None]
+  return _cell([a.value for a in found], [a.standard_error for a in found]) if found else None
+
+
+def _cell(scores: Sequence[float], deviations: Sequence[float | None]) -> Cell:
+  """Mean with the seeds' sample standard deviation, or one score with its standard error."""
+  if len(scores) > 1:
+    return Cell(
+      value=statistics.fmean(scores),
+      spread=statistics.stdev(scores),
+      kind="sd",
+      count=len(scores),
+    )
+  deviation = deviations[0]
+  known = deviation is not None and math.isfinite(deviation)
+  return Cell(value=scores[0], spread=deviation if known else None, kind="se" if known else "")
+
+
+def _read(folder: pathlib.Path) -> Run | None:
+  store = ResultStore(folder)
+  record = store.read_run()
+  results = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
+  if not results:
+    return None
+  if record.selected and record.selected not in results:
+    raise errors.DataError(
+      f"{folder} says that checkpoint '{record.selected}' is reported, but only "
+      f"{', '.join(results)} were evaluated; evaluate it, or correct run.json."
+    )
+  return Run(record=record, directory=folder, results=results)
+
+
+def _key(record: RunRecord) -> tuple[str, str, str, str]:
+  return record.trained_on, record.variant, record.backbone, record.data
+
+
+def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  methods = {run.record.method for run in runs}
+  order = [method for method in METHODS if method in methods] + sorted(methods - set(METHODS))
+  return {
+    method: sorted(
+      (run for run in runs if run.record.method == method), key=lambda run: run.record.seed
+    )
+    for method in order
+  }

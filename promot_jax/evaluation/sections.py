@@ -1,0 +1,319 @@
+"""The tables of one group of runs: the paper's layout, and what the paper does not print.
+
+Nothing is computed here but means over seeds and Norm. Avg.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from promot_jax.evaluation import averages, differences, published
+from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.runs import Group
+from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
+
+QUOTED_MODEL = "mT5-XXL"
+_COMPUTED = "†"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+  """One group of runs: its tables and what tells them from the paper's.
+
+  Args:
+    summary: a line for each method: tuned tasks and Norm. Avg, ours and quoted.
+    main: laid out as the paper's table; further: format share, prompt on, checkpoints.
+    differences: (aspect, ours, paper), the plain statement of what differs.
+  """
+
+  title: str
+  group: Group
+  summary: Table
+  main: Table
+  further: tuple[Table, ...]
+  differences: tuple[tuple[str, str, str], ...]
+
+
+def section(group: Group) -> Section:
+  """Everything a report shows of one group."""
+  further = [_format_table(group), _prompt_on_table(group), _checkpoint_table(group)]
+  names = " + ".join(group.tuned_tasks)
+  title = "Pretrained model" if group.trained_on == "none" else f"Tuned on {names}"
+  if group.variant:
+    title += f", {group.variant}"
+  main = _main_table(group, f"{title}: every task")
+  return Section(
+    title=title,
+    group=group,
+    summary=_summary(main, title),
+    main=main,
+    further=tuple(table for table in further if table and table.rows),
+    differences=differences.differences(group),
+  )
+
+
+def _main_table(group: Group, title: str) -> Table:
+  """Tuned tasks, Norm. Avg, then the eight unseen tasks, at every number of shots."""
+  columns = _columns(group)
+  lines: list[tuple[str, str, str, int | None, bool]] = []  # label, detail, task, shots, strong
+  for task in group.tuned_tasks:
+    if task != "none":
+      lines.append((task, "tuned task", task, None, True))
+  lines += [("Norm. Avg", f"{n}-shot", "norm_avg", n, True) for n in group.shots]
+  for task, metric in averages.UNSEEN_TASKS.items():
+    lines += [(task, f"{n}-shot {metric}", task, n, False) for n in group.shots]
+  rows = []
+  for label, detail, task, shots, strong in lines:
+    cells = tuple(
+      _ours(group, column, task, shots)
+      if column.kind == OURS
+      else _quoted(group, column, task, shots)
+      for column in columns
+    )
+    if any(cells):
+      rows.append(Row(label=label, detail=detail, cells=cells, strong=strong))
+  kept = [
+    i
+    for i, column in enumerate(columns)
+    if column.kind == OURS or any(row.cells[i] for row in rows)
+  ]
+  return Table(
+    title=title,
+    columns=tuple(columns[i] for i in kept),
+    rows=tuple(dataclasses.replace(row, cells=tuple(row.cells[i] for i in kept)) for row in rows),
+    notes=_main_notes(group, rows),
+  )
+
+
+def _summary(main: Table, title: str) -> Table:
+  """The strong rows of the main table turned on their side: one line for each method."""
+  strong = [row for row in main.rows if row.strong]
+  kinds = [kind for kind in (OURS, QUOTED) if any(c.kind == kind for c in main.columns)]
+  cells = {
+    (column.group, column.kind, number): row.cells[index]
+    for number, row in enumerate(strong)
+    for index, column in enumerate(main.columns)
+  }
+  columns = [(number, kind) for number in range(len(strong)) for kind in kinds]
+  return Table(
+    title=title,
+    columns=tuple(
+      Column(
+        group=f"{strong[number].label}, {strong[number].detail}",
+        header="ours" if kind == OURS else f"{QUOTED_MODEL} (quoted)",
+        kind=kind,
+      )
+      for number, kind in columns
+    ),
+    rows=tuple(
+      Row(
+        label=method,
+        detail="",
+        cells=tuple(cells.get((method, kind, number)) for number, kind in columns),
+      )
+      for method, _ in main.groups()
+    ),
+    notes=main.notes,
+  )
+
+
+def _columns(group: Group) -> list[Column]:
+  columns = []
+  for method in group.runs:
+    name = runs_lib.method_name(method)
+    columns.append(Column(group=name, header="ours", kind=OURS))
+    if published.home_table(group.trained_on):
+      columns.append(Column(group=name, header=f"{QUOTED_MODEL} (quoted)", kind=QUOTED))
+  return columns
+
+
+def _method_of(group: Group, column: Column) -> str:
+  return next(method for method in group.runs if runs_lib.method_name(method) == column.group)
+
+
+def _ours(group: Group, column: Column, task: str, shots: int | None) -> Cell | None:
+  method = _method_of(group, column)
+  runs = group.runs[method]
+  if task == "norm_avg":
+    base = group.runs.get("pretrained", ()) if method != "pretrained" else ()
+    return runs_lib.average_cell(runs, shots=shots, pretrained=base)
+  if shots is None:
+    return runs_lib.tuned_cell(runs, task=task, method=method)
+  return runs_lib.task_cell(runs, task=task, shots=shots)
+
+
+def _quoted(group: Group, column: Column, task: str, shots: int | None) -> Cell | None:
+  """The printed figure; the paper does not state the shots of `_1shot` rows on the tuned task."""
+  wanted = {"trained_on": group.trained_on, "method": _method_of(group, column), "task": task}
+  figure = published.find(**wanted, shots=shots)
+  if figure is None and shots is None:
+    figure = published.find(**wanted, shots=0)
+  if figure is None:
+    return _computed_average(wanted, shots) if task == "norm_avg" else None
+  difference = published.find(**wanted, shots=shots, metric="difference_from_pretrained")
+  return Cell(
+    value=figure.value,
+    printed=figure.text,
+    difference=difference.value if difference else None,
+    printed_difference=difference.text if difference else "",
+    source=figure.source,
+    note=figure.note,
+  )
+
+
+def _computed_average(wanted: Mapping[str, str], shots: int | None) -> Cell | None:
+  """The mean of the eight quoted scores where the paper prints them without Norm. Avg (Table 6)."""
+  figures = {
+    task: published.find(**{**wanted, "task": task}, shots=shots) for task in averages.UNSEEN_TASKS
+  }
+  if not all(figures.values()):
+    return None
+  value = averages.norm_average({task: figure.value for task, figure in figures.items()})
+  sources = sorted({figure.source for figure in figures.values()})
+  return Cell(
+    value=value, printed=f"{value:.2f}{_COMPUTED}", source="; ".join(sources), note="computed here"
+  )
+
+
+def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
+  notes = [
+    "Scores are 0 to 100. Norm. Avg: plain mean of the eight unseen tasks, prompt removed; in "
+    "brackets the difference from the pretrained model."
+  ]
+  cells = [cell for row in rows for cell in row.cells if cell]
+  kinds = {cell.kind for cell in cells}
+  if "sd" in kinds:
+    seeds = sorted({cell.count for cell in cells if cell.kind == "sd"})
+    notes.append(
+      f"±: standard deviation over {' or '.join(map(str, seeds))} training seeds; a figure of one "
+      "run alone shows its standard error over test examples."
+    )
+  elif "se" in kinds:
+    notes.append("±: standard error over test examples (bootstrap); one training seed.")
+  sources = sorted({cell.source for cell in cells if cell.source})
+  if sources:
+    numbers = ", ".join(source.removeprefix(f"{published.PAPER}, Table ") for source in sources)
+    notes.append(
+      f"'{QUOTED_MODEL} (quoted)': printed figures of {published.PAPER}, Tables {numbers}; not ours. "
+      "Another model on other data: compare signs and order, not sizes."
+    )
+  if any(cell.printed.endswith(_COMPUTED) for cell in cells):
+    notes.append(f"{_COMPUTED} Not printed: computed here as the mean of the eight quoted scores.")
+  incomplete = _incomplete(group)
+  if incomplete:
+    notes.append(incomplete)
+  return tuple(notes)
+
+
+def _incomplete(group: Group) -> str:
+  """Which Norm. Avg is absent, and what it lacks."""
+  lacking = []
+  for method, runs in group.runs.items():
+    for run in runs:
+      for shots in group.shots:
+        average = averages.average(run.reported, shots=shots)
+        if average.missing and average.tasks:
+          lacking.append(
+            f"{runs_lib.method_name(method)} (seed {run.record.seed}, {shots}-shot) lacks "
+            + ", ".join(average.missing)
+          )
+  return f"No Norm. Avg without all eight tasks: {'; '.join(lacking)}." if lacking else ""
+
+
+def _format_table(group: Group) -> Table | None:
+  """Share of outputs in the tuned task's format on every unseen task (Figure 2 of the paper)."""
+  columns = tuple(Column(group=runs_lib.method_name(m), header="ours") for m in group.runs)
+  rows = []
+  for task in averages.UNSEEN_TASKS:
+    for shots in group.shots:
+      cells = tuple(
+        runs_lib.task_cell(runs, task=task, shots=shots, metric="format_share")
+        for runs in group.runs.values()
+      )
+      if any(cells):
+        rows.append(Row(label=task, detail=f"{shots}-shot", cells=cells))
+  kinds = sorted(
+    {
+      str(result.settings.get("format"))
+      for runs in group.runs.values()
+      for run in runs
+      for result in run.reported
+      if result.settings.get("format")
+    }
+  )
+  return Table(
+    title="Outputs in the tuned task's format (%)",
+    columns=columns,
+    rows=tuple(rows),
+    notes=(
+      f"Counted: {'; '.join(kinds)}. High shares on tasks that ask for something else mean that "
+      "the format was learned instead of the task (the paper's Figure 2).",
+    ),
+  )
+
+
+def _prompt_on_table(group: Group) -> Table | None:
+  """Unseen tasks with the prompt left on, beside the same with it removed: a column of ours."""
+  methods = {
+    method: runs
+    for method, runs in group.runs.items()
+    if any(
+      result.prompt == "attached" and result.task in averages.UNSEEN_TASKS
+      for run in runs
+      for result in run.reported
+    )
+  }
+  if not methods:
+    return None
+  rows = []
+  lines = [("Norm. Avg", n, True) for n in group.shots]
+  lines += [(task, n, False) for task in averages.UNSEEN_TASKS for n in group.shots]
+  for label, shots, strong in lines:
+    cells: list[Cell | None] = []
+    for runs in methods.values():
+      for on in (False, True):
+        if label == "Norm. Avg":
+          cells.append(runs_lib.average_cell(runs, shots=shots, prompt_on=on))
+        else:
+          cells.append(runs_lib.task_cell(runs, task=label, shots=shots, prompt_on=on))
+    if any(cells):
+      rows.append(Row(label=label, detail=f"{shots}-shot", cells=tuple(cells), strong=strong))
+  return Table(
+    title="Unseen tasks with the prompt off and on",
+    columns=tuple(
+      Column(group=runs_lib.method_name(method), header=state)
+      for method in methods
+      for state in ("prompt off", "prompt on")
+    ),
+    rows=tuple(rows),
+    notes=("The paper removes the prompt on unseen tasks; the prompt-on columns are ours.",),
+  )
+
+
+def _checkpoint_table(group: Group) -> Table | None:
+  """Tuned task, Norm. Avg and format share at every evaluated checkpoint of every run."""
+  runs = [run for runs in group.runs.values() for run in runs if len(run.results) > 1]
+  if not runs:
+    return None
+  columns = [Column(group=task, header="score") for task in group.tuned_tasks if task != "none"]
+  columns += [Column(group="Norm. Avg", header=f"{n}-shot") for n in group.shots]
+  rows = []
+  for run in runs:
+    for checkpoint in run.results:
+      here = [dataclasses.replace(run, record=dataclasses.replace(run.record, selected=checkpoint))]
+      method = run.record.method
+      cells = [
+        runs_lib.tuned_cell(here, task=task, method=method)
+        for task in group.tuned_tasks
+        if task != "none"
+      ]
+      cells += [runs_lib.average_cell(here, shots=shots) for shots in group.shots]
+      reported = " (reported)" if checkpoint == run.selected else ""
+      rows.append(
+        Row(
+          label=f"{runs_lib.method_name(method)}, seed {run.record.seed}",
+          detail=checkpoint + reported,
+          cells=tuple(cells),
+          strong=bool(reported),
+        )
+      )
+  return Table(title="Every evaluated checkpoint", columns=tuple(columns), rows=tuple(rows))
