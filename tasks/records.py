@@ -1,6 +1,7 @@
 """From tensors of a data set to the plain record that a template reads."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,23 @@ def mapped(task: str, dataset: tf.data.Dataset, function, outputs: Mapping[str, 
     return {**element, **added}
 
   return dataset.map(graph, num_parallel_calls=1)  # Python holds its lock: more would only wait
+
+
+def plain(task: str, dataset: tf.data.Dataset) -> Iterator[Callable[[], dict[str, Any]]]:
+  """The records of a data set, each as a callable that returns it or raises DataError."""
+  fields = paths(task, dataset.element_spec)
+  chosen = dataset.map(lambda element: [leaf(element, path) for path in fields])
+  # In blocks: TensorFlow spends more on handing over an element than on what is in it.
+  for block in chosen.ragged_batch(256).as_numpy_iterator():
+    columns = [_rows(column) for column in block]
+    for values in zip(*columns, strict=True):
+      yield functools.partial(from_values, task, fields, values)
+
+
+def _rows(column: Any) -> Sequence[Any]:
+  if hasattr(column, "row_splits"):
+    return np.split(column.values, column.row_splits[1:-1])
+  return column
 
 
 def _plain(value: Any) -> Any:

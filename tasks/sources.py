@@ -46,7 +46,8 @@ class TaskSource(seqio.DataSource):
     self._build = build
     self._shots = shots
     self._pool_size = pool_size
-    self._pools: dict[str, few_shot.Demonstrations] = {}
+    self._pairs: list[tuple[str, str]] | None = None
+    self._pools: dict[bool, few_shot.Demonstrations] = {}  # by whether held-out texts are left out
     super().__init__(splits=())  # `splits` is read on use
 
   @functools.cached_property
@@ -121,25 +122,26 @@ class TaskSource(seqio.DataSource):
     return records.mapped(self.task, dataset, demonstrations, outputs)
 
   def _pool(self, split: str) -> few_shot.Demonstrations:
-    train = "train_strict" if split in DERIVED else "train"
-    if train not in self._pools:
-      pairs = []
+    strict = split in DERIVED
+    if self._pairs is None:
       with _explained(self):
         dataset = self._source.get_dataset(split="train", shuffle=False)
-      fields = records.paths(self.task, dataset.element_spec)
-      chosen = dataset.map(lambda element: [records.leaf(element, path) for path in fields])
-      for values in chosen.take(self._pool_size).as_numpy_iterator():
-        try:
-          record = records.from_values(self.task, fields, values)
-          if not templates.is_usable(self.task, record):
-            continue
-          text = templates.render(self.task, record)
-        except errors.DataError:
-          continue  # reported when the training split itself is read
-        if train == "train" or not few_shot.is_held_out(text.input):
+      self._pairs = self._rendered(dataset.take(self._pool_size))
+    if strict not in self._pools:
+      kept = (pair for pair in self._pairs if not (strict and few_shot.is_held_out(pair[0])))
+      self._pools[strict] = few_shot.Demonstrations(kept)
+    return self._pools[strict]
+
+  def _rendered(self, dataset: tf.data.Dataset) -> list[tuple[str, str]]:
+    pairs = []
+    for record in records.plain(self.task, dataset):
+      try:
+        if templates.is_usable(self.task, record()):
+          text = templates.render(self.task, record())
           pairs.append((text.input, text.target))
-      self._pools[train] = few_shot.Demonstrations(pairs)
-    return self._pools[train]
+      except errors.DataError:
+        continue  # reported when the training split itself is read
+    return pairs
 
 
 @functools.cache
