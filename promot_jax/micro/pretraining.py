@@ -1,7 +1,8 @@
 """The pretraining stream: any step's batch, from its number alone.
 
 An example is a text with gaps, or an episode: 0 to 4 solved records of one task and a further one.
-The target is always `<extra_id_0> answer <extra_id_1> </s>`, with further gaps after it in texts.
+Inputs end with </s>.  The target is always `<extra_id_0> answer <extra_id_1> </s>`, with further
+gaps after it in texts.
 All material is encoded once; a batch is then a few array operations, and needs no state: whatever is
 random is a hash of (seed, step, row).
 """
@@ -159,8 +160,8 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
   """Cuts one to three gaps of one to three tokens out of a text.
 
   Returns:
-    The text with a sentinel in the place of each gap, and the gaps, each after its sentinel, closed
-    by one more sentinel and </s>.
+    The text with a sentinel in the place of each gap and </s>, and the gaps, each after its
+    sentinel, closed by one more sentinel and </s>.
   """
   gone = set()
   for _ in range(max(1, round(CORRUPTED * len(tokens) / 2))):
@@ -178,7 +179,7 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
       cut.append(words.sentinel(gaps))
       gaps += 1
     cut.append(token)
-  return kept, [*cut, words.sentinel(gaps), EOS]
+  return [*kept, EOS], [*cut, words.sentinel(gaps), EOS]
 
 
 @functools.cache
@@ -209,7 +210,7 @@ def _material(seed: int) -> tuple[Segments, dict[str, Pool]]:
     answers = [words.encode(each.target) for each in rendered]
     add(
       task,
-      queries,
+      [[*query, EOS] for query in queries],
       [[*query, *answer] for query, answer in zip(queries, answers)],
       [[words.sentinel(0), *answer, words.sentinel(1), EOS] for answer in answers],
     )
@@ -222,7 +223,7 @@ def _inference_pair(dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]
   if dice.chance(0.3):
     return corrupt(words.encode(text), dice, words)
   gap = text.replace(f". {connective} ", ". <extra_id_0> ", 1)
-  return words.encode(gap), words.encode(f"<extra_id_0> {connective} <extra_id_1> </s>")
+  return [*words.encode(gap), EOS], [*words.encode(f"<extra_id_0> {connective} <extra_id_1>"), EOS]
 
 
 def _uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:

@@ -67,6 +67,13 @@ def test_every_target_is_an_answer_between_sentinels(stream):
       assert vocabulary.UNKNOWN not in row
 
 
+def test_every_input_ends_with_the_end_mark(stream):
+  for step in range(20):
+    for row in stream.batch(step)["encoder_input_tokens"]:
+      assert row[row > 0][-1] == vocabulary.EOS
+      assert np.count_nonzero(row == vocabulary.EOS) == 1
+
+
 def test_after_the_last_phase_the_stream_goes_on(stream):
   assert stream.steps == 43
   assert stream.batch(1000)["encoder_input_tokens"].any()
@@ -81,7 +88,7 @@ def test_no_evaluated_prompt_and_no_demonstration_pool_occurs_in_pretraining():
     assert len(trained) == pool.size
     for split in ("train", "validation", "test"):
       for record in world.records(task, split):
-        ids = WORDS.encode(templates.render(task, record).input)
+        ids = [*WORDS.encode(templates.render(task, record).input), vocabulary.EOS]
         assert np.pad(np.array(ids, np.int32), (0, 48 - len(ids))).tobytes() not in trained
 
 
@@ -123,7 +130,7 @@ def test_gaps_put_back_into_a_corrupted_text_give_the_text():
       else:
         gaps[list(gaps)[-1]].append(token)
     restored = [piece for token in kept for piece in gaps.get(token, [token])]
-    assert restored == text
+    assert restored == [*text, vocabulary.EOS]
     assert cut[-1] == vocabulary.EOS
 
 
