@@ -256,7 +256,8 @@ class _Run:
 
   def _overdue(self) -> bool:
     seconds = self.stage.save_seconds
-    return seconds is not None and time.monotonic() - self.saved_at >= seconds
+    waited = time.monotonic() - self.saved_at
+    return seconds is not None and self.step > 0 and waited >= seconds
 
   def _save(self) -> None:
     self._fetch(0)
