@@ -6,6 +6,7 @@ module's attributes include the modules that it imports itself).
 """
 
 import importlib.util  # noqa: F401  gin 0.5 uses it without importing it
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -62,17 +63,16 @@ def build(
       f"{scanned.files[0]} binds no {EXPERIMENT}, so there is nothing to run. Recipes end in an "
       f"include of runs/, or bind {EXPERIMENT} = @experiment.Experiment()."
     )
-  with gin.unlock_config():
-    gin.clear_config()
-  for folder in _folders(search_paths):
-    gin.add_config_file_search_path(folder)
+  gin.clear_config()  # never finalized: a process may build several recipes, as the tests do
+  # Plain files only: gin's reader of package resources logs an error for each folder it tries.
+  gin_internals._FILE_READERS[:] = [(open, os.path.isfile)]
+  gin_internals._LOCATION_PREFIXES[:] = ["", *_folders(search_paths)]
   try:
     for path in scanned.roots:
       gin.parse_config_file(path)
     header = ["from __gin__ import dynamic_registration", *scanned.statements]
     gin.parse_config([*header, *scanned.extra])
     _check_origins((*gin_scan.ALLOWED_IMPORTS, *_split(allow_imports), "gin"))
-    gin.finalize()
     return gin.get_configurable(f"{EXPERIMENT}/gin.macro")()
   except PromotError:
     raise

@@ -9,6 +9,7 @@ source of our own modules with `ast`) to name a wrong parameter with file, line 
 import ast
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import io
 import os
@@ -332,6 +333,7 @@ def _module_file(module: str, place: str = "") -> pathlib.Path | None:
   raise ConfigError(f"{place}: there is no module '{module}'.{_near(rest[-1], near)}")
 
 
+@functools.cache
 def _tree(module: str) -> ast.Module | None:
   path = _module_file(module)
   return ast.parse(path.read_text()) if path else None

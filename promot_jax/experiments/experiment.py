@@ -57,6 +57,7 @@ class EvaluationPlan:
   unseen_prompt: 'off' (the paper's tables), 'on', or both.
   checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
   strategy: how answers are decoded.
+  buckets: how many padded input lengths there may be; each is one compilation.
   limit: number of examples of each task (the first ones of a fixed order); None = all.
   feature_lengths: largest lengths; a task's entry in `task_lengths` wins.
   """
@@ -68,6 +69,7 @@ class EvaluationPlan:
   checkpoints: Sequence[str] = ("chosen",)
   strategy: Any = dataclasses.field(default_factory=Beam)
   batch_size: int = 32
+  buckets: int = 4
   limit: int | None = None
   feature_lengths: Mapping[str, int] = dataclasses.field(
     default_factory=lambda: {"inputs": 512, "targets": 128}
@@ -107,7 +109,8 @@ class Experiment:
     values are taken over instead of training (ProMoT's first stage is prompt tuning).  A bare name
     is a sibling of `model_dir`.
   train_limit, validation_limit: number of examples read; None = all.
-  buckets: lengths that inputs are padded to, ascending; the last one is the largest input length.
+  input_buckets, target_buckets: how many padded lengths training batches may have; each is one
+    compilation.
   seed: of initialization, data order and dropout.
   """
 
@@ -131,13 +134,13 @@ class Experiment:
   evaluation: EvaluationPlan = dataclasses.field(default_factory=EvaluationPlan)
   train_limit: int | None = None
   validation_limit: int | None = None
-  buckets: Sequence[int] = ()
+  input_buckets: int = 4
+  target_buckets: int = 2
   seed: int = 0
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 
   def __post_init__(self):
     object.__setattr__(self, "stages", tuple(self.stages))
-    object.__setattr__(self, "buckets", tuple(self.buckets))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
       raise ConfigError(
         f"Experiment.name={self.name!r} becomes a folder: use letters, digits, '_', '-' and '.'."

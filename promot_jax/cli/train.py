@@ -1,0 +1,95 @@
+"""`promot train`: runs the experiment or comparison of a gin file, or prints its plan."""
+
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+
+from promot_jax.cli import gin_config, gin_scan
+from promot_jax.cli.flags import Flags
+
+_STARTED_WITH = "config.flat.txt"  # what the next start in this directory is compared with
+
+
+def run(flags: Flags) -> int:
+  """Runs `promot train`.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  values = flags.values
+  paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
+  scanned = gin_config.read(flags.gin_files, flags.bindings, **paths)
+  experiment = gin_config.build(scanned, **paths)
+  if values.dry_run:
+    from promot_jax.experiments import plan
+
+    plan.check(experiment)
+    for line in (*_header(scanned), *plan.describe(experiment, verbose=values.verbose)):
+      print(line)
+    print("dry run: nothing was written. Remove --dry_run to start.")
+    return 0
+  return _run(flags, scanned, experiment)
+
+
+def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
+  from promot_jax.experiments import execute
+  from promot_jax.training.events import Console
+
+  values = flags.values
+  folder = pathlib.Path(experiment.model_dir)
+  changes = []
+  if (folder / _STARTED_WITH).is_file():
+    earlier = (folder / _STARTED_WITH).read_text()
+    changes = gin_config.compare_with_earlier(
+      scanned, earlier, allow_change=values.allow_config_change
+    )
+  if not values.quiet:
+    for line in (*_header(scanned), *(f"changed   {change}" for change in changes)):
+      print(line, file=sys.stderr)
+  sinks = [] if values.quiet else [Console(sys.stderr)]
+  outcomes = execute.execute(
+    experiment, sinks=sinks, started=lambda: _write_config(folder, scanned)
+  )
+  return _tell(outcomes, experiment, as_json=values.json)
+
+
+def _header(scanned: gin_scan.Scan) -> Iterator[str]:
+  import jax
+
+  from promot_jax import __version__
+
+  names = ", ".join(pathlib.Path(root).name for root in scanned.roots)
+  included = len(scanned.files) - len(scanned.roots)
+  yield f"promot {__version__} · jax {jax.__version__}"
+  yield f"config    {names} (+{included} included, {len(scanned.extra)} bindings given)"
+
+
+def _write_config(folder: pathlib.Path, scanned: gin_scan.Scan) -> None:
+  """config.gin can be run again; operative_config.gin shows what was used."""
+  config, operative = gin_config.texts()
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "config.gin").write_text(config)
+  (folder / "operative_config.gin").write_text(operative)
+  (folder / _STARTED_WITH).write_text(gin_config.flat_text(scanned))
+
+
+def _tell(outcomes, experiment, *, as_json: bool) -> int:
+  from promot_jax.evaluation import report
+
+  folder = pathlib.Path(experiment.model_dir)
+  made, written = report.write([folder], folder / "report")
+  if as_json:
+    print(json.dumps(report.as_json(made)))
+  else:
+    print(report.text(made))
+    for outcome in outcomes:
+      print(f"{outcome.experiment.name}: {outcome.selected} ({outcome.why})")
+    print(f"report: {next(path for path in written if path.suffix == '.html')}")
+  return 0
+
+
+if __name__ == "__main__":
+  from promot_jax.cli.main import main
+
+  sys.exit(main(["train", *sys.argv[1:]]))

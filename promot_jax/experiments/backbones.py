@@ -1,0 +1,25 @@
+"""From a backbone's configuration to the network: the one place that knows which type makes which."""
+
+from typing import Any
+
+from flax import nnx
+
+from promot_jax.errors import ConfigError
+from promot_jax.models.t5 import T5, T5Config
+
+_NETWORKS = {T5Config: T5}
+
+
+def build(config: Any, rngs: nnx.Rngs) -> Any:
+  """A freshly initialized network.
+
+  Raises:
+    ConfigError: no network is made from a configuration of this type.
+  """
+  network = _NETWORKS.get(type(config))
+  if network is None:
+    known = ", ".join(kind.__name__ for kind in _NETWORKS)
+    raise ConfigError(
+      f"MODEL is a {type(config).__name__}; it must be the configuration of a backbone: {known}."
+    )
+  return network(config, rngs)

@@ -1,0 +1,239 @@
+"""Which examples an experiment trains, selects and reports on, and how each task is scored."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from promot_jax.data import buckets as bucketing
+from promot_jax.data import cache
+from promot_jax.data.batches import TrainBatches
+from promot_jax.data.examples import Examples, load_examples
+from promot_jax.data.vocabularies import open_vocabulary
+from promot_jax.errors import ConfigError
+from promot_jax.evaluation.task import EvalTask
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.metrics import accuracy, bleu, exact_match, format_share, postprocess, rouge
+from promot_jax.micro import lexicon
+from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
+from tasks import catalog
+
+_METRICS: Mapping[str, Any] = {
+  "accuracy": accuracy.accuracy,
+  "exact_match": exact_match.exact_match,
+  "bleu": bleu.bleu,
+  "rouge2": rouge.rouge,
+}
+# Answers of the tuned task, whose share among outputs for other tasks is reported.
+_LABELS = {
+  "rte": ("True", "False"),
+  "cb": ("True", "False", "Neither"),
+  "snli": ("True", "False", "Neither"),
+  "wic": ("True", "False"),
+  "openbookqa": ("A", "B", "C", "D"),
+}
+
+# Words that only the French of the micro world has.
+_FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
+  word for english, words in lexicon.TRANSLATIONS.items() for word in (english, *words[1:])
+)
+
+
+class Reader:
+  """Reads each split once in a process; later processes find it in the user's cache."""
+
+  def __init__(self, report: Callable[[str], None], cache_dir: pathlib.Path | None = None):
+    self._report = report
+    self._cache_dir = cache_dir or cache.default_dir()
+    self._read: dict[tuple, Examples] = {}
+
+  def examples(
+    self,
+    experiment: Experiment,
+    task: str,
+    split: str,
+    lengths: Mapping[str, int],
+    limit: int | None,
+  ) -> Examples:
+    """One split of one task; the first reading says what was cut."""
+    name = experiment.seqio_name(task)
+    key = (name, split, lengths["inputs"], lengths["targets"], limit)
+    if key not in self._read:
+      found = load_examples(
+        name,
+        split,
+        lengths,
+        limit=limit,
+        modules=(f"tasks.{catalog.split_shots(task)[0]}",),
+        cache_dir=self._cache_dir,
+      )
+      _check_vocabulary(found, experiment.backbone.vocab_size)
+      self._report(f"data      {name} {split}: {found.lengths}")
+      self._read[key] = found
+    return self._read[key]
+
+
+def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:
+  """`batches(step)` of a stage: its task's or its mixture's training examples."""
+  import jax  # the number of hosts
+
+  examples = [
+    reader.examples(
+      experiment,
+      task,
+      experiment.splits_of(task).train,
+      experiment.lengths_of(stage),
+      experiment.train_limit,
+    )
+    for task in catalog.members(experiment.task_of(stage))
+  ]
+  fitted = bucketing.fit(
+    np.array([len(tokens) for part in examples for tokens in part.inputs]),
+    np.array([len(tokens) for part in examples for tokens in part.targets]),
+    inputs=experiment.input_buckets,
+    targets=experiment.target_buckets,
+  )
+  return TrainBatches(
+    examples if len(examples) > 1 else examples[0],
+    batch_size=batch_size,
+    seed=experiment.seed,
+    buckets=fitted,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list[EvalTask]:
+  """The selection split of what a stage trains on, with the method attached if there is one."""
+  prompt = "none" if experiment.method is None else "attached"
+  tasks = catalog.members(experiment.task_of(stage))
+  return [
+    eval_task(
+      experiment,
+      task,
+      experiment.splits_of(task).select,
+      reader,
+      prompt=prompt,
+      prompt_id=number,
+      lengths=experiment.lengths_of(stage),
+      limit=experiment.validation_limit,
+    )
+    for number, task in enumerate(tasks)
+  ]
+
+
+def report_tasks(experiment: Experiment, reader: Reader) -> list[EvalTask]:
+  """Everything that the experiment's evaluation plan measures, the tuned tasks first."""
+  plan, method = experiment.evaluation, experiment.method
+  adapted = bool(experiment.stages)
+  wanted: list[tuple[str, str, int, Mapping[str, int]]] = []
+  if plan.tuned:
+    prompt = "attached" if method is not None and adapted else "none"
+    lengths = experiment.feature_lengths
+    wanted += [(task, prompt, row, lengths) for row, task in enumerate(experiment.tasks)]
+  for state in plan.unseen_prompt:
+    if state == "on" and (method is None or not adapted or len(experiment.tasks) > 1):
+      continue  # nothing to attach, or no prompt that is the unseen task's own
+    prompt = (
+      "none" if method is None or not adapted else "attached" if state == "on" else "detached"
+    )
+    for base in plan.unseen:
+      lengths = plan.task_lengths.get(base, plan.feature_lengths)
+      names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
+      wanted += [(name, prompt, 0, lengths) for name in names]
+  return [
+    eval_task(
+      experiment,
+      task,
+      experiment.splits_of(task).report,
+      reader,
+      prompt=prompt,
+      prompt_id=row,
+      lengths=lengths,
+      limit=plan.limit,
+    )
+    for task, prompt, row, lengths in wanted
+  ]
+
+
+def eval_task(
+  experiment: Experiment,
+  task: str,
+  split: str,
+  reader: Reader,
+  *,
+  prompt: str,
+  prompt_id: int,
+  lengths: Mapping[str, int],
+  limit: int | None,
+) -> EvalTask:
+  """One task at one number of shots with its examples, its post-processing and its metric."""
+  base, shots = catalog.split_shots(task)
+  metric = catalog.information(base).metric
+  return EvalTask(
+    label=base,
+    shots=shots,
+    examples=reader.examples(experiment, task, split, lengths, limit),
+    metric_fns=(_METRICS[metric],),
+    metric=metric,
+    postprocess=functools.partial(postprocess.postprocess, base),
+    prompt=prompt,
+    prompt_id=prompt_id,
+    max_target_length=lengths["targets"],
+    split=split,
+  )
+
+
+def headline(results: Sequence[Any]) -> dict[str, float]:
+  """Validation metrics by name: of one task its own, of several 'task/metric' and their 'mean'."""
+  if len(results) == 1:
+    return {results[0].metric: results[0].score}
+  values = {f"{result.task}/{result.metric}": result.score for result in results}
+  return {**values, "mean": float(np.mean([result.score for result in results]))}
+
+
+def format_metric(experiment: Experiment) -> Any:
+  """Share of outputs in the tuned task's format; None where the task has none that can be told."""
+  for task in experiment.tasks:
+    base = catalog.split_shots(task)[0]
+    if base in _LABELS:
+      return format_share.FormatShare(labels=_LABELS[base])
+    if base == "wmt14_en_fr" and experiment.source == "micro":
+      return format_share.LanguageShare(is_word=_FRENCH.__contains__, language="micro French")
+  return None
+
+
+def format_metric(experiment: Experiment) -> Any:
+  """Share of outputs in the tuned task's format; None where the task has none that can be told."""
+  for task in experiment.tasks:
+    base = catalog.split_shots(task)[0]
+    if base in _LABELS:
+      return format_share.FormatShare(labels=_LABELS[base])
+  return None
+
+
+def decoder(experiment: Experiment) -> Callable[[Sequence[int]], str]:
+  """Token ids -> text."""
+  return text_vocabulary(experiment).decode
+
+
+def text_vocabulary(experiment: Experiment) -> Any:
+  """The vocabulary of the experiment's data: `encode`, `decode`, `size`."""
+  if experiment.source == "micro":
+    return micro_vocabulary()
+  return open_vocabulary(experiment.vocabulary)
+
+
+def _check_vocabulary(examples: Examples, rows: int) -> None:
+  largest = max(
+    (int(tokens.max()) for part in (examples.inputs, examples.targets) for tokens in part),
+    default=0,
+  )
+  if largest >= rows:
+    likely = "an mT5 vocabulary (250112 rows)" if largest >= 32128 else "another vocabulary"
+    raise ConfigError(
+      f"{examples.name} has token {largest}, but the model's embedding has {rows} rows: the task "
+      f"was made with {likely}. Set VOCABULARY to the model's."
+    )

@@ -1,0 +1,390 @@
+"""Runs experiments: stages, the choice of checkpoints, evaluation, results.
+
+A repeated command does only what is left: finished stages and finished evaluations are found on
+disk, and nothing is loaded that nobody needs.  Layout of a model directory:
+
+    stages/NAME/checkpoint_N/      checkpoints of a stage, and the marker of its completion
+    evaluation/                    run.json, scores and predictions (evaluation/results.py)
+    train/                         metrics.jsonl and TensorBoard events
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from promot_jax import __version__, partitioning, paths
+from promot_jax.checkpoints.lease import Lease
+from promot_jax.checkpoints.store import Store
+from promot_jax.errors import ConfigError, Preempted
+from promot_jax.evaluation import evaluator
+from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
+from promot_jax.experiments import data, plan, weights
+from promot_jax.experiments.comparison import Comparison, experiments_of
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.training import choice, loop, signals
+from promot_jax.training.events import Events, JsonLines, Sink
+from promot_jax.training.stages import Stage
+from promot_jax.training.tensorboard import TensorBoard
+from tasks import catalog
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """What an experiment left: the chosen checkpoint and its scores."""
+
+  experiment: Experiment
+  selected: str
+  why: str
+  results: Sequence[TaskResult]
+
+
+def execute(
+  run: Experiment | Comparison,
+  *,
+  sinks: Sequence[Sink] = (),
+  started: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+  """Runs everything that is not finished yet.
+
+  Args:
+    run: one experiment or several.
+    sinks: where progress and lines go, besides the metrics files of each model directory.
+    started: called once the directory is ours, and writable, and the plan is sound.
+
+  Raises:
+    PromotError: any of `promot_jax.errors`; everything finished before it is on disk.
+  """
+  console = Events(sinks)
+  folder = pathlib.Path(run.model_dir)
+  _check_local(run.model_dir)
+  with Lease(folder, report=console.line), signals.catch(report=console.line) as stop:
+    Store(folder).check_writable()
+    plan.check(run)
+    started()
+    shared = Shared(stop=stop, console=console)
+    outcomes = []
+    experiments = experiments_of(run)
+    for number, experiment in enumerate(experiments):
+      if len(experiments) > 1:
+        console.line(f"=== {number + 1} of {len(experiments)}: {experiment.name}")
+      outcomes.append(Runner(experiment, shared, sinks).run())
+  return outcomes
+
+
+class Shared:
+  """What the experiments of one process use in common."""
+
+  def __init__(self, *, stop: signals.Stop, console: Events):
+    self.stop = stop
+    self.console = console
+    self.reader = data.Reader(console.line)
+    self._pretrained: tuple[tuple, nnx.Module] | None = None
+    stop.nothing_to_save = True
+
+  @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the process's run)
+  def mesh(self, shape) -> Mesh | None:
+    """The mesh of an experiment; None for a single device."""
+    mesh = partitioning.make_mesh(shape.data, shape.model)
+    return mesh if mesh.size > 1 else None
+
+  def pretrained(self, experiment: Experiment) -> nnx.Module:
+    """The backbone's initial values; kept while experiments ask for the same."""
+    key = (experiment.backbone, weights.identity(experiment), experiment.mesh)
+    if self._pretrained is None or self._pretrained[0] != key:
+      self._pretrained = None  # free the former one first
+      model = weights.pretrained(experiment, self.mesh(experiment.mesh), self.console.line)
+      self._pretrained = (key, model)
+    return self._pretrained[1]
+
+  def stop_if_asked(self) -> None:
+    if self.stop.requested:
+      raise Preempted(f"Stopped by {self.stop.requested}. Repeat the same command to go on.")
+
+
+class Runner:
+  """One experiment in its model directory."""
+
+  def __init__(self, experiment: Experiment, shared: Shared, sinks: Sequence[Sink]):
+    self.experiment = experiment
+    self.shared = shared
+    self.folder = pathlib.Path(experiment.model_dir)
+    self.results = ResultStore(self.folder / "evaluation")
+    self._sinks = sinks
+    self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
+
+  def run(self) -> Outcome:
+    """Trains what is not trained, evaluates what is not evaluated."""
+    experiment = self.experiment
+    with self._events() as events:
+      self.events = events
+      chosen = [self._stage(position) for position in range(len(experiment.stages))]
+      selected, why = self._selected(chosen)
+      results = self._evaluate(chosen, selected)
+    self.results.write_run(self._record(selected, why))
+    return Outcome(experiment=experiment, selected=selected, why=why, results=results)
+
+  # Stages.
+
+  def store(self, stage: Stage) -> Store:
+    """Checkpoints of a stage."""
+    return Store(self.folder / "stages" / stage.name, keep=stage.keep, report=self._saved)
+
+  def _stage(self, position: int) -> Mapping[str, Any]:
+    """The completion marker of a stage: trains it, or takes it over, if there is none."""
+    experiment, stage = self.experiment, self.experiment.stages[position]
+    store = self.store(stage)
+    identity = {"stage": stage.name, "seed": experiment.seed, "batch_size": stage.batch_size}
+    done = choice.completed(stage, store, identity)
+    if done is None and stage.name in experiment.imported_stages:
+      self._take_over(stage, store)
+      done = choice.completed(stage, store, identity)
+    if done is not None:
+      self.events.line(f"stage '{stage.name}' is complete: {done['why']}")
+      return done
+    validation = data.validation_tasks(experiment, stage.name, self.shared.reader)
+    batches = data.train_batches(experiment, stage.name, stage.batch_size, self.shared.reader)
+    self.events.line(
+      f"batches   {stage.batch_size} x inputs {'/'.join(map(str, batches.buckets.inputs))}, targets "
+      f"{'/'.join(map(str, batches.buckets.targets))}: {batches.padding_ratio(100):.2f} computed "
+      "tokens for each needed one"
+    )
+    self.shared.stop_if_asked()
+    result = loop.train_stage(
+      stage,
+      self.model(position),
+      batches=batches,
+      store=store,
+      seed=experiment.seed,
+      validate=functools.partial(self._validate, validation),
+      mesh=self.shared.mesh(experiment.mesh),
+      events=self.events,
+      metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
+    )
+    store.close()
+    self._models = {position + 1: result.model}
+    self.shared.stop.nothing_to_save = True
+    marker = choice.completed(stage, store, identity)
+    assert marker is not None
+    return marker
+
+  def model(self, stages: int) -> nnx.Module:
+    """The model after the first `stages` stages, restored where this process did not train it."""
+    if stages not in self._models:
+      if stages == 0:
+        experiment = self.experiment
+        model = self.shared.pretrained(experiment)
+        self._models[0] = weights.attach(experiment, model, self.shared.mesh(experiment.mesh))
+      else:
+        stage = self.experiment.stages[stages - 1]
+        step = self.store(stage).read_json("stage_complete.json")["step"]
+        self._models[stages] = self._at_step(stages, step)
+    return self._models[stages]
+
+  def _at_step(self, stages: int, step: int) -> nnx.Module:
+    """The model after `stages` stages, the last of them at a certain step."""
+    stage = self.experiment.stages[stages - 1]
+    graphdef, trainable, frozen = paths.split(self.model(stages - 1), stage.trainable)
+    restored = choice.restore_trainable(self.store(stage), step, trainable)
+    return nnx.merge(graphdef, restored, frozen)
+
+  def _take_over(self, stage: Stage, store: Store) -> None:
+    """Copies a stage's chosen checkpoint and marker from another experiment, the marker last."""
+    name = self.experiment.imported_stages[stage.name]
+    source = pathlib.Path(name) if os.sep in name else self.folder.parent / name
+    marker = source / "stages" / stage.name / "stage_complete.json"
+    if not marker.is_file():
+      raise ConfigError(
+        f"'{self.experiment.name}' takes stage '{stage.name}' over from {source}, where it is not "
+        "complete. Run that experiment first."
+      )
+    content = json.loads(marker.read_text())
+    step = f"checkpoint_{content['step']}"
+    store.directory.mkdir(parents=True, exist_ok=True)
+    if not (store.directory / step).exists():
+      temporary = store.directory / f"{step}.tmp-{os.getpid()}"
+      shutil.copytree(marker.parent / step, temporary)
+      temporary.rename(store.directory / step)
+    content["why"] += f" (taken over from {source.name})"
+    store.write_json(marker.name, content)
+
+  def _validate(self, tasks: Sequence[evaluator.EvalTask], model: nnx.Module) -> dict[str, float]:
+    experiment, plan_ = self.experiment, self.experiment.evaluation
+    results = evaluator.evaluate(
+      model,
+      tasks,
+      decode=data.decoder(experiment),
+      strategy=plan_.strategy,
+      batch_size=plan_.batch_size,
+      max_target_length=experiment.feature_lengths["targets"],
+      buckets=experiment.input_buckets,
+      place=self._place,
+    )
+    return data.headline(results)
+
+  # Evaluation.
+
+  def _selected(self, chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    if not chosen:
+      return "pretrained", "the pretrained model, nothing was trained"
+    stage = self.experiment.stages[-1]
+    return f"{stage.name}-{chosen[-1]['step']}", chosen[-1]["why"]
+
+  def _evaluate(self, chosen: Sequence[Mapping[str, Any]], selected: str) -> list[TaskResult]:
+    """Every checkpoint of the plan; returns the results of the selected one."""
+    tasks = data.report_tasks(self.experiment, self.shared.reader)
+    results: list[TaskResult] = []
+    for name, stages, step in self._checkpoints(chosen, selected):
+      self.shared.stop_if_asked()
+      found = self.evaluate(tasks, name=name, stages=stages, step=step)
+      if name == selected:
+        results = found
+    return results
+
+  def _checkpoints(self, chosen, selected: str) -> Iterator[tuple[str, int, int | None]]:
+    """(name, number of stages, step of the last one) of what is evaluated, the selected first."""
+    count = len(self.experiment.stages)
+    if not count:
+      yield "pretrained", 0, None
+      return
+    yield selected, count, chosen[-1]["step"]
+    stage = self.experiment.stages[-1]
+    steps = []
+    if "all" in self.experiment.evaluation.checkpoints:
+      steps = self.store(stage).steps()
+    elif "last" in self.experiment.evaluation.checkpoints:
+      steps = [stage.steps]
+    for step in steps:
+      if step != chosen[-1]["step"]:
+        yield f"{stage.name}-{step}", count, step
+
+  def evaluate(
+    self,
+    tasks: Sequence[evaluator.EvalTask],
+    *,
+    name: str,
+    stages: int,
+    step: int | None,
+    store: ResultStore | None = None,
+  ) -> list[TaskResult]:
+    """Scores of one checkpoint; what is stored already is not run again."""
+    experiment, plan_ = self.experiment, self.experiment.evaluation
+    settings: dict[str, Any] = {
+      "strategy": plan_.strategy,
+      "max_target_length": plan_.feature_lengths["targets"],
+      "format_metric": data.format_metric(experiment),
+      "store": store or self.results,
+      "checkpoint": name,
+      "identity": self._identity(stages, step),
+    }
+    left = evaluator.unfinished(tasks, **settings)
+    if not left:
+      self.events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
+    else:
+      self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
+    method = experiment.method
+
+    def model() -> nnx.Module:
+      return self._at_step(stages, step) if step is not None and stages else self.model(stages)
+
+    def progress(state: evaluator.Progress) -> None:
+      self.shared.stop_if_asked()
+
+    return evaluator.evaluate(
+      model,
+      tasks,
+      decode=data.decoder(experiment),
+      batch_size=plan_.batch_size,
+      buckets=plan_.buckets,
+      detach=method.detach if method is not None else None,
+      place=self._place,
+      progress=progress,
+      key=jax.random.key(experiment.seed),
+      **settings,
+    )
+
+  def _identity(self, stages: int, step: int | None) -> str:
+    """The start and the checksums of every stage's chosen checkpoint."""
+    parts = [weights.identity(self.experiment)]
+    for number, stage in enumerate(self.experiment.stages[:stages]):
+      store = self.store(stage)
+      chosen = step if number == stages - 1 and step is not None else None
+      if chosen is None:
+        chosen = store.read_json("stage_complete.json")["step"]
+      manifest = store.path(chosen) / "manifest.json"
+      parts.append(hashlib.sha256(manifest.read_bytes()).hexdigest()[:16])
+    return "/".join(parts)
+
+  def _place(self, batch: Mapping[str, Any]) -> Any:
+    mesh = self.shared.mesh(self.experiment.mesh)
+    return partitioning.global_batch(batch, mesh) if mesh is not None else batch
+
+  # Records.
+
+  @contextlib.contextmanager
+  def _events(self) -> Iterator[Events]:
+    """Events of this experiment: the given sinks, and files in its directory."""
+    train = self.folder / "train"
+    files: list[Sink] = [JsonLines(train / "metrics.jsonl"), TensorBoard(train)]
+    try:
+      yield Events([*self._sinks, *files])
+    finally:
+      Events(files).close()
+
+  def _saved(self, text: str) -> None:
+    self.shared.console.line(text)
+
+  def _record(self, selected: str, why: str) -> RunRecord:
+    experiment = self.experiment
+    tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
+    settings: dict[str, Any] = {"strategy": repr(experiment.evaluation.strategy)}
+    for stage in experiment.stages:
+      settings[f"{stage.name}: steps"] = stage.steps
+      settings[f"{stage.name}: batch size"] = stage.batch_size
+      settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
+    return RunRecord(
+      method=experiment.name,
+      trained_on="+".join(tasks) if experiment.stages else "none",
+      seed=experiment.seed,
+      selected=selected,
+      why=why,
+      backbone=f"{experiment.initial_checkpoint}",
+      parameters=paths.count(plan.abstract_model(experiment)),
+      data=experiment.source,
+      settings=settings,
+      environment=environment(),
+      command=" ".join(["promot", *sys.argv[1:]]),
+    )
+
+
+def environment() -> dict[str, Any]:
+  """Versions and device, for the record of a run."""
+  import flax
+
+  return {
+    "promot_jax": __version__,
+    "jax": jax.__version__,
+    "flax": flax.__version__,
+    "python": platform.python_version(),
+    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "precision": "float32 parameters",
+  }
+
+
+def _check_local(model_dir: str) -> None:
+  if "://" in model_dir:
+    raise ConfigError(
+      f"--model_dir={model_dir} is remote; this release writes to local or mounted directories."
+    )

@@ -1,0 +1,264 @@
+"""What a run is going to do, computed from shapes alone: nothing is allocated, trained or written.
+
+`describe` gives the lines that `promot train --dry_run` prints.  An XXL model's plan takes seconds
+on a laptop without network: parameters and optimizer state are abstract, and the mesh is arithmetic.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from promot_jax import partitioning, paths
+from promot_jax.errors import ConfigError
+from promot_jax.experiments import backbones, micro_model
+from promot_jax.experiments.comparison import Comparison, experiments_of
+from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
+from promot_jax.methods.prompt import prompt_count
+from promot_jax.training.stages import Stage
+from tasks import catalog
+
+# Examples of the training splits that the paper's data sets have, for the number of epochs.
+_TRAIN_SIZES = {
+  "rte": 2490,
+  "cb": 250,
+  "wic": 5428,
+  "snli": 549_367,
+  "openbookqa": 4957,
+  "trivia_qa": 138_384,
+  "web_questions": 3778,
+  "wmt14_en_fr": 15_786_979,
+  "wmt16_en_de": 4_548_885,
+  "wmt16_en_ro": 610_320,
+  "xsum": 203_577,
+  "wiki_lingua": 99_020,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StagePlan:
+  """Parameters and bytes of one stage."""
+
+  stage: Stage
+  trainable: int
+  frozen: int
+  optimizer: int  # bytes of the whole optimizer state
+  bytes: partitioning.BytePlan
+
+
+def abstract_model(experiment: Experiment) -> Any:
+  """The experiment's model with its method attached, as shapes."""
+
+  def build():
+    model = backbones.build(experiment.backbone, nnx.Rngs(0))
+    if experiment.method is not None:
+      model = experiment.method.attach(model, nnx.Rngs(1))
+    return model
+
+  return nnx.eval_shape(build)
+
+
+def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]:
+  """What each stage trains and what it costs on a chip of `mesh`.
+
+  Raises:
+    ConfigError: a pattern matches nothing, or a size cannot be divided over the mesh.
+  """
+  model = abstract_model(experiment)
+  plans = []
+  for stage in experiment.stages:
+    partitioning.check_batch_size(
+      stage.batch_size // stage.microbatches, mesh, what=f"stage '{stage.name}'"
+    )
+    _, trainable, frozen = paths.split(model, stage.trainable)
+    state = jax.eval_shape(stage.optimizer(stage.learning_rate).init, trainable)
+    plans.append(
+      StagePlan(
+        stage=stage,
+        trainable=paths.count(trainable),
+        frozen=paths.count(frozen),
+        optimizer=paths.nbytes(state),
+        bytes=partitioning.byte_plan(model, mesh, trainable=stage.trainable, optimizer_state=state),
+      )
+    )
+  return plans
+
+
+def check(run: Experiment | Comparison) -> None:
+  """Everything about a run that shapes alone can prove wrong.
+
+  Raises:
+    ConfigError: patterns, mesh, batch sizes, heads or prompts that do not fit.
+  """
+  for experiment in experiments_of(run):
+    model = abstract_model(experiment)
+    stage_plans(experiment, mesh_sizes(experiment.mesh))
+    prompts = prompt_count(model)
+    if experiment.method is not None and prompts > 1 and len(experiment.tasks) > prompts:
+      raise ConfigError(
+        f"'{experiment.task}' has {len(experiment.tasks)} tasks and the method {prompts} prompts; "
+        "set PROMPT_TASKS to the number of tasks."
+      )
+
+
+def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator[str]:
+  """The lines of the plan."""
+  experiments = experiments_of(run)
+  devices = jax.devices()
+  yield f"devices   {len(devices)} x {devices[0].device_kind} ({jax.process_count()} host)"
+  for number, experiment in enumerate(experiments):
+    if len(experiments) > 1:
+      yield ""
+      yield f"--- {number + 1} of {len(experiments)}: {experiment.name}"
+    if number == 0 or _shared(experiment) != _shared(experiments[0]):
+      yield from _model_lines(experiment)
+    yield from _stage_lines(experiment)
+    if number == 0 or experiment.evaluation != experiments[0].evaluation:
+      yield from _evaluation_lines(experiment)
+    if verbose:
+      patterns = experiment.stages[-1].trainable if experiment.stages else None
+      rows = paths.parameter_table(abstract_model(experiment), patterns, partitioning.T5_RULES)
+      yield from paths.format_table(rows).splitlines()
+  yield f"writes    {run.model_dir} ({_writable(run.model_dir)})"
+
+
+def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
+  """Axis sizes, -1 filled up with the devices that this process has."""
+  if mesh.data == -1:
+    return {"data": max(1, len(jax.devices()) // mesh.model), "model": mesh.model}
+  return {"data": mesh.data, "model": mesh.model}
+
+
+def start_text(experiment: Experiment) -> str:
+  """The initial checkpoint, and whether it can be read from here."""
+  path = experiment.initial_checkpoint
+  if path == SHIPPED_MICRO:
+    found = f"shipped weights, sha256 {micro_model.digest()}" if micro_model.available() else ""
+    return f"micro: {found or 'not in this installation (make them with pretrain_micro.gin)'}"
+  if path == RANDOM:
+    return "random initialization: nothing pretrained is restored"
+  if "://" in path:
+    return f"{path} (remote: not looked at in a plan)"
+  return f"{path} ({'readable' if os.access(path, os.R_OK) else 'NOT readable from here'})"
+
+
+def _model_lines(experiment: Experiment) -> Iterator[str]:
+  model = abstract_model(experiment)
+  config = experiment.backbone
+  total = paths.count(model)
+  yield (
+    f"model     {type(config).__name__} {config.encoder_layers}+{config.decoder_layers} layers, "
+    f"width {config.width}, vocabulary {config.vocab_size}, {_count(total)} parameters, "
+    f"{'scanned' if config.scan_layers else 'unrolled'}, remat {config.remat}, {config.dtype}"
+  )
+  yield f"start     {start_text(experiment)}"
+  splits = {task: experiment.splits_of(task) for task in experiment.tasks}
+  for task, split in splits.items():
+    name = experiment.seqio_name(task)
+    yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
+    if experiment.source == "tfds":
+      yield f"          {_tfds_text(task)}"
+
+
+def _stage_lines(experiment: Experiment) -> Iterator[str]:
+  sizes = mesh_sizes(experiment.mesh)
+  chips = math.prod(sizes.values())
+  plans = stage_plans(experiment, sizes)
+  if not plans:
+    yield "stages    none: the pretrained model is only measured"
+    return
+  source = experiment.imported_stages
+  yield "stages    name      steps   batch  epochs  learning rate   trained       frozen  optimizer MB"
+  for plan in plans:
+    stage = plan.stage
+    rate = float(stage.learning_rate(0))
+    later = float(stage.learning_rate(max(0, stage.steps - 1)))
+    rates = f"{rate:g}" if math.isclose(rate, later, rel_tol=1e-6) else f"{rate:g} to {later:g}"
+    yield (
+      f"          {stage.name:<8} {stage.steps:>6} {stage.batch_size:>7} "
+      f"{_epochs(experiment, stage):>7} {rates:>14} {_count(plan.trainable):>9} "
+      f"{_count(plan.frozen):>12} {plan.optimizer / 2**20:>13,.2f}"
+    )
+    if stage.name in source:
+      yield f"          {stage.name}: taken over from {source[stage.name]}, not trained again"
+    lengths = experiment.lengths_of(stage.name)
+    yield (
+      f"          {stage.name}: on {experiment.task_of(stage.name)}, inputs {lengths['inputs']}, "
+      f"targets {lengths['targets']}; checkpoint every {stage.save_period} steps, keeps the "
+      f"{stage.select} by {stage.metric}"
+    )
+  for plan in plans:
+    bytes_ = plan.bytes
+    yield (
+      f"memory    {plan.stage.name}: {_gb(bytes_.total)} a chip on mesh data={sizes['data']} x "
+      f"model={sizes['model']} ({chips} chips): parameters {_gb(bytes_.parameters)}, gradients "
+      f"{_gb(bytes_.gradients)}, optimizer {_gb(bytes_.optimizer)}; activations not counted"
+    )
+
+
+def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
+  plan = experiment.evaluation
+  strategy = plan.strategy
+  unseen = [
+    f"{task}_{shots}shot" if shots else task for task in plan.unseen for shots in plan.shots
+  ]
+  count = len(unseen) * len(plan.unseen_prompt) + plan.tuned * len(experiment.tasks)
+  yield (
+    f"evaluate  {count} evaluations of {', '.join(plan.checkpoints)} checkpoint: tuned "
+    f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(plan.unseen)} unseen tasks x "
+    f"{'/'.join(map(str, plan.shots))} shots, prompt {' and '.join(plan.unseen_prompt)}; {strategy}"
+  )
+
+
+def _shared(experiment: Experiment) -> tuple:
+  return (experiment.backbone, experiment.initial_checkpoint, experiment.task)
+
+
+def _epochs(experiment: Experiment, stage: Stage) -> str:
+  tasks = catalog.members(experiment.task_of(stage.name))
+  size = sum(_TRAIN_SIZES[catalog.information(task).name] for task in tasks)
+  limit = experiment.train_limit
+  if experiment.source == "micro":
+    if limit is None:
+      return "-"
+    size = limit * len(tasks)
+  elif limit is not None:
+    size = min(size, limit * len(tasks))
+  return f"{stage.steps * stage.batch_size / size:.2g}"
+
+
+def _tfds_text(task: str) -> str:
+  """Whether TFDS has the data prepared; looks at folders only."""
+  base = catalog.split_shots(task)[0]
+  name = catalog.tfds_name(base)
+  folder = os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+  path = os.path.join(folder, *name.replace(":", "/").split("/"))
+  state = "prepared" if os.path.isdir(path) else "not prepared yet: TFDS will download it"
+  return f"tfds {name} in {folder}: {state}"
+
+
+def _writable(model_dir: str) -> str:
+  if "://" in model_dir:
+    return "remote: not looked at in a plan"
+  folder = os.path.abspath(model_dir)
+  while not os.path.exists(folder):
+    folder = os.path.dirname(folder)
+  if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    return f"NOT writable: {folder}"
+  free = os.statvfs(folder)
+  return f"writable, {free.f_bavail * free.f_frsize / 2**30:,.0f} GB free"
+
+
+def _count(number: int) -> str:
+  for unit, size in (("B", 10**9), ("M", 10**6)):
+    if number >= size:
+      return f"{number / size:.1f} {unit}"
+  return f"{number:,}"
+
+
+def _gb(number: int) -> str:
+  return f"{number / 2**30:.2f} GB" if number >= 2**30 / 10 else f"{number / 2**20:.1f} MB"
