@@ -1,0 +1,161 @@
+"""Metrics reach files and people; a broken sink never stops a run."""
+
+import io
+import json
+import struct
+
+import pytest
+
+from promot_jax.training.events import Console, Events, JsonLines, Progress, Scalars, progress_text
+from promot_jax.training.tensorboard import TensorBoard, crc32c
+
+
+def scalars(step, *, stage="prompt", kind="train", **values):
+  return Scalars(stage=stage, kind=kind, step=step, values=values)
+
+
+class Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+PROGRESS = Progress(
+  stage="prompt",
+  step=312,
+  steps=500,
+  loss=0.41234,
+  learning_rate=0.3,
+  tokens_per_second=18234.0,
+  steps_per_second=4.7,
+  seconds_left=3640.2,
+)
+
+
+def test_progress_says_step_loss_rate_and_time_left():
+  assert progress_text(PROGRESS) == (
+    "prompt  step 312/500  loss 0.4123  learning rate 0.3  18.2k tokens/s  4.7 steps/s"
+    "  left 1:00:40"
+  )
+
+
+def test_progress_without_measurements_says_the_step_only():
+  assert progress_text(Progress(stage="model", step=0, steps=9)) == "model  step 0/9"
+
+
+def test_a_terminal_gets_a_bar_that_lines_replace():
+  stream = Terminal()
+  console = Console(stream)
+  console.progress(PROGRESS)
+  console.line("saved step 312")
+  console.close()
+  assert stream.getvalue().startswith("prompt  ███████░░░░░  step 312/500")
+  assert stream.getvalue().endswith("\r\x1b[Ksaved step 312\n")
+
+
+def test_a_file_gets_one_line_an_interval_and_no_control_characters():
+  stream = io.StringIO()
+  console = Console(stream, seconds=3600)
+  for _ in range(5):
+    console.progress(PROGRESS)
+  console.scalars(scalars(300, kind="validation", accuracy=0.718))
+  console.scalars(scalars(300, loss=1.0))
+  assert stream.getvalue().splitlines() == [
+    progress_text(PROGRESS),
+    "prompt validation at step 300: accuracy 0.718",
+  ]
+
+
+def test_json_lines_hold_stage_kind_step_and_values(tmp_path):
+  sink = JsonLines(tmp_path / "logs" / "metrics.jsonl")
+  sink.scalars(scalars(10, loss=0.5, ratio=float("nan")))
+  sink.close()
+  (record,) = [json.loads(line) for line in (tmp_path / "logs/metrics.jsonl").open()]
+  assert record.pop("time") > 1e9
+  assert record == {"stage": "prompt", "kind": "train", "step": 10, "loss": 0.5, "ratio": None}
+
+
+def test_rewinding_removes_later_and_torn_lines_of_the_stage_only(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  sink = JsonLines(path)
+  sink.scalars(scalars(30, stage="first", loss=1))
+  for step in (10, 20, 30):
+    sink.scalars(scalars(step, loss=1))
+    sink.scalars(scalars(step, kind="validation", accuracy=1))
+  sink.close()
+  with path.open("a") as stream:
+    stream.write('{"stage": "prompt", "step": 5')
+  sink = JsonLines(path)
+  sink.rewind("prompt", 20)
+  sink.scalars(scalars(20, kind="validation", accuracy=2))
+  sink.close()
+  records = [json.loads(line) for line in path.open()]
+  assert [(r["stage"], r["kind"], r["step"]) for r in records] == [
+    ("first", "train", 30),
+    ("prompt", "train", 10),
+    ("prompt", "validation", 10),
+    ("prompt", "train", 20),
+    ("prompt", "validation", 20),
+  ]
+
+
+def test_a_failing_sink_is_dropped_with_a_line_and_the_others_go_on(tmp_path):
+  class Broken(JsonLines):
+    def scalars(self, event):
+      raise OSError(28, "No space left on device")
+
+  stream = io.StringIO()
+  path = tmp_path / "metrics.jsonl"
+  events = Events([Broken(tmp_path / "broken.jsonl"), Console(stream), JsonLines(path)])
+  for step in (1, 2):
+    events.scalars(scalars(step, loss=1.0))
+  events.close()
+  assert stream.getvalue() == (
+    "Broken failed and gets no more events: [Errno 28] No space left on device\n"
+  )
+  assert len(path.read_text().splitlines()) == 2
+
+
+def test_crc32c_of_the_published_test_vectors():
+  """RFC 3720, appendix B.4, and the check value of the CRC catalogue."""
+  assert crc32c(bytes(32)) == 0x8A9136AA
+  assert crc32c(b"\xff" * 32) == 0x62A8AB43
+  assert crc32c(bytes(range(32))) == 0x46DD794E
+  assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_tensorboard_reads_the_scalars_back(tmp_path):
+  event_pb2 = pytest.importorskip(
+    "tensorboard.compat.proto.event_pb2", reason="needs tensorboard to read the files"
+  )
+  sink = TensorBoard(tmp_path)
+  sink.rewind("prompt", 20)
+  sink.scalars(scalars(21, loss=0.25, accuracy=0.5))
+  sink.scalars(scalars(300, loss=-2.0))
+  sink.scalars(scalars(300, kind="validation", accuracy=1.0))
+  sink.close()
+  (path,) = (tmp_path / "prompt" / "train").iterdir()
+  content, events = path.read_bytes(), []
+  while content:
+    (length,) = struct.unpack("<Q", content[:8])
+    events.append(event_pb2.Event.FromString(content[12 : 12 + length]))
+    content = content[16 + length :]
+  assert events[0].file_version == "brain.Event:2"
+  assert (events[1].session_log.status, events[1].step) == (event_pb2.SessionLog.START, 21)
+  found = [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events[2:]]
+  assert found == [(21, {"loss": 0.25, "accuracy": 0.5}), (300, {"loss": -2.0})]
+  assert len(list((tmp_path / "prompt" / "validation").iterdir())) == 1
+
+
+def test_tensorboard_itself_loads_the_file(tmp_path):
+  pytest.importorskip("tensorboard", reason="needs tensorboard to read the files")
+  from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+
+  sink = TensorBoard(tmp_path)
+  sink.scalars(scalars(21, loss=0.25))
+  sink.close()
+  (path,) = (tmp_path / "prompt" / "train").iterdir()
+  reader = PyRecordReader_New(str(path).encode())  # checks both checksums of each record
+  reader.GetNext()
+  reader.GetNext()
+  with pytest.raises(Exception, match="No more events"):
+    reader.GetNext()
