@@ -115,7 +115,9 @@ def create_learning_rate_scheduler(
 
 def constant(learning_rate: float) -> Schedule:
   """The same rate at every step."""
-  return create_learning_rate_scheduler("constant", base_learning_rate=learning_rate)
+  return create_learning_rate_scheduler(
+    "constant", base_learning_rate=learning_rate, min_learning_rate=0.0
+  )
 
 
 def linear(learning_rate: float, *, total_steps: int, warmup_steps: int = 0) -> Schedule:

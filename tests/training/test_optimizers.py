@@ -1,0 +1,70 @@
+"""AdamW, Adam and SGD: one update worked out by hand, decay masks, clipping, schedules."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from promot_jax import paths
+from promot_jax.training import optimizers, schedules
+
+
+class Block(nnx.Module):
+  def __init__(self):
+    self.kernel = nnx.Param(jnp.array([[1.0, -2.0, 3.0]]))
+    self.scale = nnx.Param(jnp.array([4.0, -5.0]))
+
+
+def state_of(values=None):
+  _, state = nnx.split(Block())
+  return state if values is None else paths.replace_leaves(state, values)
+
+
+GRADIENTS = {"kernel": jnp.array([[0.3, -0.1, 0.0]]), "scale": jnp.array([0.2, 0.4])}
+
+
+def one_update(optimizer, steps=1):
+  params, gradients = state_of(), state_of(GRADIENTS)
+  state = optimizer.init(params)
+  for _ in range(steps):
+    updates, state = optimizer.update(gradients, state, params)
+    params = optax.apply_updates(params, updates)
+  return paths.named_leaves(params)
+
+
+def test_first_adamw_update_moves_by_the_rate_and_decays_kernels_only():
+  new = one_update(optimizers.adamw(0.1, weight_decay=0.5, eps=0.0))
+  # Bias-corrected moments of the first step are g and g^2, so the update is the sign of g (and
+  # 0 / 0 where g is 0, which eps=0 shows).
+  np.testing.assert_allclose(
+    new["kernel"][0, :2], [1 - 0.1 * (1 + 0.5 * 1), -2 - 0.1 * (-1 + 0.5 * -2)], rtol=1e-6
+  )
+  np.testing.assert_allclose(new["scale"], [4 - 0.1, -5 - 0.1], rtol=1e-6)
+
+
+def test_decay_patterns_are_matched_or_refused():
+  all_decayed = one_update(optimizers.adamw(0.1, weight_decay=0.5, decayed=[".*"]))
+  np.testing.assert_allclose(all_decayed["scale"][1], -5 - 0.1 * (1 + 0.5 * -5), rtol=1e-6)
+  only_scale = one_update(optimizers.adamw(0.1, weight_decay=0.5, decayed="scale"))
+  np.testing.assert_allclose(only_scale["kernel"][0, 0], 0.9, rtol=1e-6)
+  with pytest.raises(paths.PathError, match="'scales' matches none"):
+    optimizers.adamw(0.1, decayed="scales").init(state_of())
+
+
+def test_sgd_follows_the_schedule():
+  schedule = schedules.linear(1.0, total_steps=4)  # 1, 0.75, ...
+  new = one_update(optimizers.sgd(schedule), steps=2)
+  np.testing.assert_allclose(new["scale"], [4 - 1.75 * 0.2, -5 - 1.75 * 0.4], rtol=1e-6)
+
+
+def test_adam_has_no_decay():
+  np.testing.assert_allclose(one_update(optimizers.adam(0.1))["scale"], [3.9, -5.1], rtol=1e-5)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+  norm = np.sqrt(0.3**2 + 0.1**2 + 0.2**2 + 0.4**2)
+  new = one_update(optimizers.sgd(1.0, global_norm_clip_threshold=0.1))
+  np.testing.assert_allclose(new["scale"], [4 - 0.2 * 0.1 / norm, -5 - 0.4 * 0.1 / norm], rtol=1e-6)
+  unclipped = one_update(optimizers.sgd(1.0, global_norm_clip_threshold=1.0))
+  np.testing.assert_allclose(unclipped["scale"], [3.8, -5.4], rtol=1e-6)
