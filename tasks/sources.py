@@ -2,6 +2,8 @@
 
 import functools
 import logging
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -58,6 +60,12 @@ class TaskSource(seqio.DataSource):
   def splits(self) -> Sequence[str]:
     with _explained(self):
       own = tuple(self._source.splits)
+      if not own and isinstance(self._source, seqio.TfdsDataSource):
+        # Without network TFDS does not know the splits of a set that was never prepared, and with
+        # it preparing is what the caller is about to need.
+        _check_network()
+        self._source.tfds_dataset.builder.download_and_prepare()
+        own = tuple(self._source.tfds_dataset.builder.info.splits)
     return own + DERIVED if "train" in own else own
 
   @property
@@ -165,6 +173,14 @@ def task_source(task: str, place: str, shots: int) -> TaskSource:
 
 def _stored(split: str) -> str:
   return "train" if split in DERIVED else split
+
+
+def _check_network() -> None:
+  """Raises OSError at once where there is no network; TFDS would retry for minutes."""
+  try:
+    urllib.request.urlopen("https://storage.googleapis.com", timeout=10).close()
+  except urllib.error.HTTPError:
+    return  # an answer, if an unfriendly one
 
 
 class _explained:
