@@ -205,15 +205,6 @@ def format_metric(experiment: Experiment) -> Any:
   return None
 
 
-def format_metric(experiment: Experiment) -> Any:
-  """Share of outputs in the tuned task's format; None where the task has none that can be told."""
-  for task in experiment.tasks:
-    base = catalog.split_shots(task)[0]
-    if base in _LABELS:
-      return format_share.FormatShare(labels=_LABELS[base])
-  return None
-
-
 def decoder(experiment: Experiment) -> Callable[[Sequence[int]], str]:
   """Token ids -> text."""
   return text_vocabulary(experiment).decode

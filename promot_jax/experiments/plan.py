@@ -7,7 +7,7 @@ on a laptop without network: parameters and optimizer state are abstract, and th
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
