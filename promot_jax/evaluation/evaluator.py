@@ -2,23 +2,25 @@
 
     tasks -> rows -> pooled batches -> generate or score options -> text -> metrics -> TaskResult
 
-Tasks that see the same model (prompt attached or not) share one stream of batches, so a whole suite
-of tasks compiles a handful of shapes (`pooling.py`).  With a store, raw outputs are journaled batch
+Tasks that see the same model (prompt attached or not) share one stream of length-bucketed batches,
+so a whole suite of tasks compiles a handful of shapes.  With a store, raw outputs are journaled batch
 by batch and finished results are kept: repeating a stopped evaluation runs only what is missing.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.data import batches as batches_lib
+from promot_jax.data import buckets as buckets_lib
+from promot_jax.data import examples as examples_lib
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring, strategies
-from promot_jax.evaluation import pooling, scorer
+from promot_jax.evaluation import scorer
 from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.results import Journal, ResultStore, TaskResult
 from promot_jax.evaluation.scorer import EOS, Output
@@ -33,6 +35,14 @@ class Progress:
 
   done: int
   total: int
+
+
+class Row(NamedTuple):
+  """One row to run: task (position in the list), example of that task, answer option."""
+
+  task: int
+  index: int
+  option: int = 0
 
 
 def evaluate(
@@ -146,30 +156,17 @@ def unfinished(
 # Planning: which rows are run, through which model.
 
 
-def _rows(position: int, task: EvalTask) -> Iterator[pooling.Row]:
-  options = list((task.options or {}).values())
-  for index, (tokens, target) in enumerate(
-    zip(task.examples.inputs, task.examples.targets, strict=True)
-  ):
-    make = functools.partial(
-      pooling.Row,
-      task=position,
-      index=index,
-      tokens=np.asarray(tokens),
-      prompt_id=task.prompt_id,
-    )
-    if not options:
-      yield make(target=np.asarray(target))
-    for number, option in enumerate(options):
-      yield make(target=np.asarray(option), option=number)
+def _rows(position: int, task: EvalTask) -> list[Row]:
+  options = range(max(1, len(task.options or ())))
+  return [Row(position, i, option) for i in range(len(task.examples.inputs)) for option in options]
 
 
-def _buckets(buckets: Sequence[int] | int, tasks: Sequence[EvalTask]) -> Sequence[int]:
+def _buckets(buckets: Sequence[int] | int, tasks: Sequence[EvalTask]) -> tuple[int, ...]:
   """From all tasks, finished ones too, so that a resumed evaluation compiles nothing new."""
   if not isinstance(buckets, int):
-    return sorted(buckets)
-  lengths = [len(tokens) for task in tasks for tokens in task.examples.inputs]
-  return pooling.choose_buckets(lengths, buckets)
+    return tuple(sorted(buckets))
+  lengths = np.asarray([len(tokens) for task in tasks for tokens in task.examples.inputs])
+  return buckets_lib.best_lengths(lengths, count=buckets)
 
 
 # Running: batches through the model, one batch ahead of the host.
@@ -208,33 +205,45 @@ class _Runner:
   key: Any
 
   def run(
-    self, models: Mapping[str, Any], rows: Sequence[pooling.Row], buckets: Sequence[int]
-  ) -> Iterator[list[tuple[pooling.Row, Output]]]:
+    self, models: Mapping[str, Any], rows: Sequence[Row], buckets: Sequence[int]
+  ) -> Iterator[list[tuple[Row, Output]]]:
     """The outputs of each batch.  Rows are pooled that see one model and decode alike."""
-    pools: dict[tuple[str, bool, int], list[pooling.Row]] = {}
+    pools: dict[tuple[str, bool, int], list[Row]] = {}
     for row in rows:
       pools.setdefault(self._pool(self.tasks[row.task]), []).append(row)
     waiting = None
     for (state, scored, length), pooled in sorted(pools.items()):
-      batches = pooling.batches(
-        pooled,
-        batch_size=self.batch_size,
-        buckets=buckets,
-        target_length=max(len(row.target) for row in pooled) if scored else None,
-      )
-      for batch, members in batches:
-        started = self._start(models[state], batch, members[0], scored, length), members
+      for batch, numbers in self._batches(pooled, buckets):
+        members = [pooled[number] for number in numbers if number >= 0]  # -1 fills the last batch
+        started = self._start(models[state], batch, members[0], scored, length), members, numbers
         if waiting:  # the device works on the new batch while the host reads the one before
           yield _read(*waiting)
         waiting = started
     if waiting:
       yield _read(*waiting)
 
+  def _batches(self, rows: Sequence[Row], buckets: Sequence[int]) -> batches_lib.EvalBatches:
+    """Rows of similar input length and, within a bucket, of similar expected output length: a
+    batch takes as long as its longest output."""
+    tasks = [self.tasks[row.task] for row in rows]
+    examples = examples_lib.Examples(
+      name="pool",
+      split="",
+      inputs=[np.asarray(task.examples.inputs[row.index]) for task, row in zip(tasks, rows)],
+      targets=[_target(task, row) for task, row in zip(tasks, rows)],
+      records=[{}] * len(rows),
+      prompt_ids=np.asarray([task.prompt_row(row.index) for task, row in zip(tasks, rows)]),
+      lengths=examples_lib.LengthReport(examples=len(rows), inputs_limit=None, targets_limit=None),
+    )
+    longest = max(len(target) for target in examples.targets)
+    limits = buckets_lib.Buckets(inputs=tuple(buckets), targets=(longest,))
+    return batches_lib.EvalBatches(examples, batch_size=self.batch_size, buckets=limits)
+
   def _pool(self, task: EvalTask) -> tuple[str, bool, int]:
     return _state(task), bool(task.options), task.max_target_length or self.max_target_length
 
   def _start(
-    self, model: Any, batch: Mapping[str, np.ndarray], first: pooling.Row, scored: bool, length: int
+    self, model: Any, batch: Mapping[str, np.ndarray], first: Row, scored: bool, length: int
   ) -> Any:
     placed = self.place(batch)
     if scored:
@@ -245,15 +254,23 @@ class _Runner:
     return generate_lib.generate(model, placed, strategy=self.strategy, max_length=length, key=key)
 
 
-def _read(result: Any, rows: Sequence[pooling.Row]) -> list[tuple[pooling.Row, Output]]:
-  """Waits for a batch and pairs its rows with their outputs; repeated rows fall off the end."""
+def _target(task: EvalTask, row: Row) -> np.ndarray:
+  if task.options:
+    return np.asarray(list(task.options.values())[row.option])
+  return np.asarray(task.examples.targets[row.index])
+
+
+def _read(result: Any, rows: Sequence[Row], numbers: np.ndarray) -> list[tuple[Row, Output]]:
+  """Waits for a batch and pairs its rows with their outputs."""
+  places = np.flatnonzero(np.asarray(numbers) >= 0)
   if not hasattr(result, "tokens"):
-    scores = np.asarray(result)
-    return [(row, Output(tokens=[], score=float(scores[i]))) for i, row in enumerate(rows)]
-  tokens, scores = np.asarray(result.tokens)[:, 0], np.asarray(result.scores)[:, 0]  # the best
+    scores = np.asarray(result)[places]
+    return [(row, Output(tokens=[], score=float(value))) for row, value in zip(rows, scores)]
+  tokens = np.asarray(result.tokens)[places, 0]  # the best of each row's outputs
+  scores = np.asarray(result.scores)[places, 0]
   return [
-    (row, Output(tokens=_until_end(tokens[i]), score=float(scores[i])))
-    for i, row in enumerate(rows)
+    (row, Output(tokens=_until_end(ids), score=float(value)))
+    for row, ids, value in zip(rows, tokens, scores)
   ]
 
 
@@ -279,7 +296,7 @@ def _journaled(
   return found
 
 
-def _entry(plan: TaskResult, row: pooling.Row, output: Output) -> dict[str, Any]:
+def _entry(plan: TaskResult, row: Row, output: Output) -> dict[str, Any]:
   return {
     "fingerprint": plan.fingerprint,
     "index": row.index,

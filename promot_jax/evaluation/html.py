@@ -32,8 +32,10 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, table.words td, table.words th { text-align: left; }
 table.words td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
+table.words td:first-child { white-space: nowrap; }
 thead th { border-bottom: 1px solid #999; font-weight: 600; }
-tbody tr:nth-child(even) { background: #f6f7f9; }
+tr { background: #fff; } tbody tr:nth-child(even) { background: #f6f7f9; }
+th:first-child, td:first-child { position: sticky; left: 0; background: inherit; }
 tr.strong td { font-weight: 600; border-bottom: 1px solid #ddd; }
 .start { border-left: 1px solid #ccc; }
 .quoted { color: #6a5a00; font-style: italic; }

@@ -203,7 +203,7 @@ class ResultStore:
 
 @dataclasses.dataclass(frozen=True)
 class Journal:
-  """Outputs appended batch by batch, so that a stopped evaluation repeats at most one batch."""
+  """Outputs appended batch by batch, so a stopped evaluation repeats only the batches in flight."""
 
   path: pathlib.Path
 

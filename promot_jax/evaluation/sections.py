@@ -44,7 +44,7 @@ def section(group: Group) -> Section:
   return Section(
     title=title,
     group=group,
-    summary=_summary(main, title),
+    summary=_summary(main, f"{title}: summary"),
     main=main,
     further=tuple(table for table in further if table and table.rows),
     differences=differences.differences(group),

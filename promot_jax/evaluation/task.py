@@ -33,7 +33,7 @@ class EvalTask:
     references: record -> accepted answers; None takes the record's `answers` if it has any, else
       the decoded target without sentinels.
     prompt: `none` if the model never had a prompt, `attached` to use it, `detached` to take it off.
-    prompt_id: row of the prompt bank, for `attached`.
+    prompt_id: row of the prompt bank, for `attached`; None takes each example's own `prompt_ids`.
     options: answer -> its target tokens, end of sequence included.  If given, nothing is generated:
       the answer with the highest log-probability is the prediction.
     max_target_length: longest output of this task; None takes the evaluation's.
@@ -48,7 +48,7 @@ class EvalTask:
   postprocess: Callable[[str], str] = postprocess.between_sentinels
   references: Callable[[Mapping[str, Any]], Any] | None = None
   prompt: str = "none"
-  prompt_id: int = 0
+  prompt_id: int | None = None
   options: Mapping[str, Sequence[int]] | None = None
   max_target_length: int | None = None
   split: str = ""
@@ -58,6 +58,13 @@ class EvalTask:
       raise errors.ConfigError(
         f"Task '{self.label}' asks for prompt '{self.prompt}'; use one of {', '.join(PROMPTS)}."
       )
+
+  def prompt_row(self, index: int) -> int:
+    """Row of the prompt bank that example `index` uses."""
+    if self.prompt_id is not None:
+      return self.prompt_id
+    rows = getattr(self.examples, "prompt_ids", None)
+    return int(rows[index]) if rows is not None else 0
 
 
 def plan(
@@ -74,12 +81,14 @@ def plan(
     "decoding": decoding,
     "max_target_length": task.max_target_length or max_target_length,
     "metrics": [_describe(metric) for metric in task.metric_fns],
-    "format": _describe(format_metric) if format_metric else "",
+    "format": getattr(format_metric, "signature", None) or _describe(format_metric)
+    if format_metric
+    else "",
     "options": {name: list(map(int, ids)) for name, ids in (task.options or {}).items()},
   }
   identities = {
     "task": [task.label, task.split, task.shots, task.prompt, task.prompt_id, task.metric],
-    "examples": _digest(task.examples),
+    "examples": _digest(task),
     "settings": settings,
     "identity": identity,
   }
@@ -87,7 +96,7 @@ def plan(
     task=task.label,
     shots=task.shots,
     prompt=task.prompt,
-    prompt_id=task.prompt_id,
+    prompt_id=task.prompt_id or 0,
     split=task.split,
     metric=task.metric,
     scores={},
@@ -109,8 +118,11 @@ def _describe(metric: Any) -> str:
   return getattr(metric, "__qualname__", type(metric).__name__)
 
 
-def _digest(examples: Any) -> str:
-  digest = hashlib.sha256()
+def _digest(task: EvalTask) -> str:
+  """Of everything a model sees of the examples."""
+  examples = task.examples
+  rows = np.asarray([task.prompt_row(i) for i in range(len(examples.inputs))], np.int32)
+  digest = hashlib.sha256(rows.tobytes())
   for sequences in (examples.inputs, examples.targets):
     for tokens in sequences:
       array = np.ascontiguousarray(tokens, np.int32)
