@@ -1,0 +1,239 @@
+"""The T5 backbone as a whole: forms of its stack, precision, dropout, prompts and decoding."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from promot_jax import paths
+from promot_jax.errors import ConfigError
+from promot_jax.models import T5, T5Config, stack_layers, unstack_layers
+
+
+def _config(**changes):
+  shape = {
+    "vocab_size": 31,
+    "width": 14,
+    "heads": 3,
+    "head_width": 4,
+    "mlp_width": 18,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+  }
+  return T5Config(**{**shape, **changes})
+
+
+@functools.lru_cache
+def _model(**changes):
+  return jax.jit(lambda key: T5(_config(**changes), nnx.Rngs(key)))(jax.random.key(0))
+
+
+def _reconfigured(model, **changes):
+  """The same weights under another configuration."""
+  config = dataclasses.replace(model.config, **changes)
+  other = nnx.eval_shape(lambda: T5(config, nnx.Rngs(1)))
+  return paths.replace_leaves(other, paths.named_leaves(model))
+
+
+def _batch(rows=2):
+  random = np.random.default_rng(0)
+  source = random.integers(2, 31, (rows, 5)).astype(np.int32)
+  source[-1, 3:] = 0
+  targets = random.integers(2, 31, (rows, 4)).astype(np.int32)
+  shifted = np.concatenate([np.zeros((rows, 1), np.int32), targets[:, :-1]], 1)
+  return {
+    "encoder_input_tokens": source,
+    "decoder_input_tokens": shifted,
+    "decoder_target_tokens": targets,
+  }
+
+
+@jax.jit
+def _logits(model, batch, key=None):
+  return model.logits(model.hidden(batch, key=key))
+
+
+def _gradients(model, batch, key=None):
+  graphdef, state = nnx.split(model)
+
+  @jax.jit
+  def gradients(state, batch, key):
+    def loss(state):
+      return jnp.square(_logits(nnx.merge(graphdef, state), batch, key)).mean()
+
+    return jax.grad(loss)(state)
+
+  return nnx.merge(graphdef, gradients(state, batch, key))
+
+
+def _assert_close(actual, expected, tolerance=2e-5):
+  actual, expected = paths.named_leaves(actual), paths.named_leaves(expected)
+  assert actual.keys() == expected.keys()
+  for name, leaf in expected.items():
+    largest = np.abs(leaf).max()
+    np.testing.assert_allclose(actual[name], leaf, atol=tolerance * largest, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("remat", ["none", "full", "minimal"])
+def test_scanned_equals_unrolled_with_dropout_in_outputs_and_gradients(remat):
+  model = _model(dropout_rate=0.3)
+  scanned = _reconfigured(stack_layers(model), remat=remat)
+  key = jax.random.key(4)
+  _assert_close(_logits(scanned, _batch(), key), _logits(model, _batch(), key))
+  gradients = _gradients(scanned, _batch(), key)
+  _assert_close(unstack_layers(gradients), _gradients(model, _batch(), key), 1e-4)
+
+
+@pytest.mark.parametrize("remat", ["full", "minimal"])
+def test_rematerialized_unrolled_layers_have_equal_gradients(remat):
+  model = _model()
+  expected = _gradients(model, _batch())
+  _assert_close(_gradients(_reconfigured(model, remat=remat), _batch()), expected, 1e-4)
+
+
+def test_stacking_and_unstacking_are_inverse_and_build_equal_weights():
+  model = _model()
+  stacked = stack_layers(model)
+  kernel = stacked.encoder.layers.attention.query.kernel
+  assert kernel.shape == (2, 14, 12)
+  assert model.config.scan_layers is False and stacked.config.scan_layers is True
+  _assert_close(unstack_layers(stacked), model, 0)
+  _assert_close(_model(scan_layers=True), stacked, 1e-6)
+
+
+def test_padding_does_not_change_real_positions():
+  model, batch = _model(), _batch()
+  wide = {
+    "encoder_input_tokens": np.pad(batch["encoder_input_tokens"], [(0, 0), (0, 3)]),
+    "decoder_input_tokens": np.pad(batch["decoder_input_tokens"], [(0, 0), (0, 2)]),
+  }
+  np.testing.assert_allclose(_logits(model, wide)[:, :4], _logits(model, batch), atol=2e-5)
+
+
+def test_a_target_position_does_not_see_later_ones():
+  model, batch = _model(), _batch()
+  changed = dict(batch, decoder_input_tokens=batch["decoder_input_tokens"].copy())
+  changed["decoder_input_tokens"][:, 2] = 17
+  before, after = _logits(model, batch), _logits(model, changed)
+  np.testing.assert_array_equal(before[:, :2], after[:, :2])
+  assert np.abs(before[:, 2:] - after[:, 2:]).max() > 1e-3
+
+
+def test_bfloat16_compute_is_near_float32_and_ends_in_float32():
+  model = _model()
+  low = _reconfigured(model, dtype="bfloat16")
+  hidden = jax.jit(lambda model, batch: model.hidden(batch))(low, _batch())
+  assert hidden.dtype == jnp.bfloat16
+  logits, expected = _logits(low, _batch()), _logits(model, _batch())
+  assert logits.dtype == jnp.float32
+  assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
+  assert len(np.unique(np.asarray(logits).view(np.uint32) & 0xFFFF)) > 100, "not rounded"
+
+
+def test_tied_logits_use_the_scaled_embedding_table():
+  model = _model(tied_logits=True)
+  assert "decoder/logits_dense/kernel" not in paths.named_leaves(model)
+  hidden = np.random.default_rng(3).normal(size=(2, 14)).astype(np.float32)
+  table = np.asarray(model.token_embedder.embedding[...])
+  np.testing.assert_allclose(model.logits(hidden), hidden @ table.T / 14**0.5, atol=1e-5)
+  kernel, scale = model.logits_kernel()
+  np.testing.assert_allclose(hidden @ kernel * scale, model.logits(hidden), atol=1e-5)
+  assert _config(tied_logits=True, scale_logits=False).logits_scale == 1.0
+  assert _config().logits_scale == 1.0
+
+
+def test_dropout_depends_on_the_key_and_only_on_it():
+  model = _model(dropout_rate=0.3)
+  batch, key = _batch(), jax.random.key(0)
+  np.testing.assert_array_equal(_logits(model, batch, key), _logits(model, batch, key))
+  other = _logits(model, batch, jax.random.key(1))
+  assert np.abs(_logits(model, batch, key) - other).max() > 1e-2
+  np.testing.assert_array_equal(_logits(model, batch), _logits(_model(), batch))
+
+
+def test_one_hot_lookup_equals_gather():
+  model = _model()
+  other = _reconfigured(model, embedding_lookup="one_hot")
+  np.testing.assert_allclose(_logits(other, _batch()), _logits(model, _batch()), atol=1e-5)
+
+
+def test_input_embeddings_replace_the_embedded_tokens():
+  model, batch = _model(), _batch()
+  embedded = model.token_embedder(batch["encoder_input_tokens"])
+  expected = _logits(model, batch)
+  swapped = dict(batch, encoder_input_tokens=np.where(batch["encoder_input_tokens"] > 0, 9, 0))
+  hidden = jax.jit(lambda model, batch, x: model.hidden(batch, input_embeddings=x))
+  actual = model.logits(hidden(model, swapped, embedded))
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+class _Repeat(nnx.Module):
+  """A prompt that looks up fixed tokens, so that prompting equals longer inputs."""
+
+  def __init__(self, vectors):
+    self.prompt = nnx.Param(vectors)
+
+  def __call__(self, embeddings, mask, prompt_ids):
+    rows = self.prompt[...][prompt_ids]
+    seen = jnp.ones(rows.shape[:2], bool)
+    return jnp.concatenate([rows, embeddings], 1), jnp.concatenate([seen, mask], 1)
+
+
+def test_a_prompt_of_token_vectors_equals_those_tokens_in_the_input():
+  plain, batch = _model(), _batch()
+  tokens = np.array([[5, 6, 7], [8, 9, 10]], np.int32)
+  prompted = paths.copy(plain)
+  prompted.encoder.prompt = _Repeat(plain.token_embedder(tokens))
+  ids = np.array([1, 0], np.int32)
+  longer = np.concatenate([tokens[ids], batch["encoder_input_tokens"]], 1)
+  expected = _logits(plain, dict(batch, encoder_input_tokens=longer))
+  actual = _logits(prompted, dict(batch, prompt_ids=ids))
+  np.testing.assert_allclose(actual, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_rows_of_one_example_decode_like_examples_of_their_own(scanned):
+  model = stack_layers(_model()) if scanned else _model()
+  batch, beams, length = _batch(), 3, 5
+  random = np.random.default_rng(6)
+  tokens = random.integers(2, 31, (2 * beams, length)).astype(np.int32)
+  parents = np.array([2, 0, 2, 3, 5, 4])  # always of the same example
+  step = jax.jit(lambda model, tokens, cache: model.decode_step(tokens, cache))
+
+  prefill = jax.jit(lambda model, batch: model.prefill(batch, max_length=length))
+  _, cache = prefill(model, batch)
+  cache = cache.repeat(beams)
+  memory = jax.tree.leaves(cache.cross_attention)[0]
+  assert memory.shape[-4] == 2, "the memory must not be repeated"
+  for position in range(2):
+    logits, cache = step(model, tokens[:, position], cache)
+  cache = cache.reorder(parents)
+  tokens[:, :2] = tokens[parents, :2]
+  for position in range(2, length - 1):
+    logits, cache = step(model, tokens[:, position], cache)
+
+  start = np.zeros((2 * beams, 1), np.int32)
+  alone = {
+    "encoder_input_tokens": np.repeat(batch["encoder_input_tokens"], beams, 0),
+    "decoder_input_tokens": np.concatenate([start, tokens[:, : length - 1]], 1),
+  }
+  np.testing.assert_allclose(logits, _logits(model, alone)[:, -1], atol=2e-5)
+
+
+def test_wrong_configurations_are_reported_with_their_value():
+  with pytest.raises(ConfigError, match="remat='some'"):
+    _config(remat="some")
+  with pytest.raises(ConfigError, match="encoder_layers=0"):
+    _config(encoder_layers=0)
+  with pytest.raises(ConfigError, match=r"T5Config.width=0"):
+    _config(width=0)
+
+
+def test_a_configuration_from_lists_is_hashable():
+  assert hash(_config(mlp_activations=["relu", "linear"])) == hash(
+    _config(mlp_activations=("relu", "linear"))
+  )
