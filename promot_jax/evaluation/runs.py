@@ -116,12 +116,13 @@ def collect(directories: Iterable[str | os.PathLike]) -> list[Run]:
 def group(runs: Iterable[Run]) -> list[Group]:
   """Runs sorted into tables; pretrained models join every table of their backbone and data.
 
-  Runs of pretrained models alone give one table of their own.
+  Tables follow the paper's order.  Runs of pretrained models alone give one of their own.
   """
   runs = list(runs)
   bases = [run for run in runs if run.record.method == "pretrained"]
   tuned = [run for run in runs if run.record.method != "pretrained"]
   keys = list(dict.fromkeys(_key(run.record) for run in tuned))
+  keys.sort(key=lambda key: (published.home_table(key[0]) or 99, key))
   if not keys:
     keys = list(dict.fromkeys(("none", "", run.record.backbone, run.record.data) for run in bases))
   return [

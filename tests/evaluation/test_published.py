@@ -1,0 +1,104 @@
+"""The quoted figures: complete, found by the right key, and consistent with Norm. Avg."""
+
+import pytest
+
+from promot_jax.evaluation import averages, published
+
+# Headline figures of Wang et al. 2024, typed in from the paper's tables.
+HEADLINES = [
+  ("rte", "pretrained", 1, "17.52", 3),
+  ("rte", "fine_tuning", 4, "16.56", 3),
+  ("rte", "promot", 1, "20.10", 3),
+  ("rte", "promot_1shot", 4, "22.33", 3),
+  ("wmt14_en_fr", "fine_tuning", 1, "9.15", 4),
+  ("wmt14_en_fr", "promot", 4, "20.64", 4),
+  ("rte_and_wmt14_en_fr", "multitask_fine_tuning", 1, "20.06", 5),
+  ("rte+wmt14_en_fr", "multitask_promot", 1, "25.88", 5),
+  ("snli", "promot", 1, "19.83", 10),
+]
+
+
+@pytest.mark.parametrize(("trained_on", "method", "shots", "digits", "table"), HEADLINES)
+def test_headline_figures_are_found_with_their_table(trained_on, method, shots, digits, table):
+  figure = published.find(trained_on=trained_on, method=method, task="norm_avg", shots=shots)
+  assert (figure.text, figure.source) == (digits, f"Wang et al. 2024, Table {table}")
+
+
+def test_printed_averages_are_the_mean_of_their_eight_tasks():
+  checked = 0
+  for figure in published.figures():
+    if (figure.task, figure.metric) != ("norm_avg", "normalized_average"):
+      continue
+    scores = {
+      other.task: other.value
+      for other in published.figures()
+      if other.task in averages.UNSEEN_TASKS
+      and (other.table, other.trained_on, other.method, other.shots)
+      == (figure.table, figure.trained_on, figure.method, figure.shots)
+    }
+    assert averages.norm_average(scores) == pytest.approx(figure.value, abs=0.02), figure
+    checked += 1
+  assert checked == 8 + 8 + 5 + 6  # Tables 3, 4, 5 and 10
+
+
+def test_printed_differences_are_those_of_the_printed_averages():
+  for figure in published.figures():
+    if figure.metric == "difference_from_pretrained":
+      wanted = {"trained_on": figure.trained_on, "task": "norm_avg", "shots": figure.shots}
+      ours = published.find(**wanted, method=figure.method)
+      base = published.find(**wanted, method="pretrained")
+      assert ours.value - base.value == pytest.approx(figure.value, abs=0.0101)
+
+
+def test_the_tuned_task_is_taken_from_the_home_table():
+  figure = published.find(trained_on="rte", method="promot", task="rte", shots=0)
+  assert (figure.text, figure.table) == ("92.78", 3)
+  prompt_tuning = published.find(trained_on="rte", method="prompt_tuning", task="rte", shots=0)
+  assert (prompt_tuning.text, prompt_tuning.table) == ("91.34", 2)
+
+
+def test_what_is_not_printed_is_not_found():
+  assert published.find(trained_on="rte", method="joint", task="norm_avg", shots=1) is None
+  assert published.find(trained_on="cb", method="promot", task="rte", shots=0) is None
+
+
+def test_every_quoted_row_stands_in_the_shared_table(shared_data):
+  import csv
+
+  renamed = {
+    "wmt14_enfr": "wmt14_en_fr",
+    "wmt16_ende": "wmt16_en_de",
+    "wmt16_enro": "wmt16_en_ro",
+    "wiki_lingua_en": "wiki_lingua",
+    "rte+wmt14_enfr": "rte+wmt14_en_fr",
+  }
+  path = shared_data.parent / "docs" / "PUBLISHED.csv"
+  if not path.exists():
+    pytest.skip(f"the source of the quoted figures is not at {path}")
+  with path.open(encoding="utf-8", newline="") as lines:
+    source = {
+      (
+        int(row["table"]),
+        renamed.get(row["trained_on"], row["trained_on"]),
+        row["method"],
+        renamed.get(row["eval_task"], row["eval_task"]),
+        row["shots"],
+        row["metric"],
+        row["value"],
+      )
+      for row in csv.DictReader(lines)
+      if row["source"] == "wang2024" and row["table"] in ("2", "3", "4", "5", "6", "9", "10")
+    }
+  ours = {
+    (
+      f.table,
+      f.trained_on,
+      f.method,
+      f.task,
+      "" if f.shots is None else str(f.shots),
+      f.metric,
+      f.text,
+    )
+    for f in published.figures()
+  }
+  assert ours == source

@@ -1,0 +1,235 @@
+"""Reports made from result folders alone."""
+
+import html.parser
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from promot_jax import errors
+from promot_jax.evaluation import averages, report, runs
+from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
+
+HOSTILE = '</td><script>alert(1)</script><img src="http://x/y" onerror=1>"\'&'
+
+
+def evaluate_by_hand(
+  folder, method, *, seed=0, tuned=90.0, unseen=40.0, shots=(1,), share=0.0, text="w", **record
+):
+  """Writes what an evaluation leaves: the tuned task and eight unseen tasks of equal score."""
+  store = ResultStore(folder)
+  defaults = {"trained_on": "rte", "backbone": "T5 tiny", "data": "micro", "selected": "tune-20"}
+  if method == "pretrained":
+    defaults["trained_on"] = "none"
+  store.write_run(RunRecord(**{"method": method, "seed": seed, **defaults, **record}))
+  prompted = method.startswith(("promot", "prompt", "joint", "random"))
+
+  def put(task, number, prompt, metric, score):
+    result = TaskResult(
+      task=task,
+      shots=number,
+      prompt=prompt,
+      metric=metric,
+      scores={metric: score, "format_share": share},
+      standard_errors={metric: 2.0, "format_share": 0.0},
+      count=50,
+      split="test",
+      settings={"decoding": "Greedy()", "metrics": [metric], "format": "outputs that are True"},
+    )
+    prediction = Prediction(
+      task=task,
+      shots=number,
+      index=0,
+      input=text,
+      targets=[text],
+      prediction=text,
+      raw=text,
+      score=0.0,
+      log_probability=-1.0,
+    )
+    store.write("tune-20", result, [prediction])
+
+  put("rte", 0, "attached" if prompted else "none", "accuracy", tuned)
+  for number in shots:
+    for task, metric in averages.UNSEEN_TASKS.items():
+      put(task, number, "detached" if prompted else "none", metric, unseen)
+  return folder
+
+
+@pytest.fixture
+def study(tmp_path):
+  """Pretrained once, fine-tuning and ProMoT with three seeds."""
+  evaluate_by_hand(tmp_path / "pretrained", "pretrained", tuned=36.0, unseen=45.0)
+  for seed, (kept, lost) in enumerate([(41.0, 30.0), (43.0, 24.0), (42.0, 36.0)]):
+    evaluate_by_hand(tmp_path / f"promot-{seed}", "promot", seed=seed, unseen=kept)
+    evaluate_by_hand(
+      tmp_path / f"ft-{seed}", "fine_tuning", seed=seed, unseen=lost, share=50.0 + seed
+    )
+  return tmp_path
+
+
+def figure(table, label, group, kind="ours"):
+  (row,) = [row for row in table.rows if f"{row.label} {row.detail}".startswith(label)]
+  (index,) = [
+    i for i, column in enumerate(table.columns) if (column.group, column.kind) == (group, kind)
+  ]
+  return row.cells[index]
+
+
+def test_several_seeds_give_mean_sample_deviation_and_difference(study):
+  (section,) = report.build(runs.collect([study])).sections
+  cell = figure(section.main, "Norm. Avg 1-shot", "Standard fine-tuning")
+  assert cell.value == 30
+  assert cell.spread == pytest.approx(statistics.stdev([30.0, 24.0, 36.0]))
+  assert (cell.kind, cell.count, cell.difference) == ("sd", 3, -15.0)
+  base = figure(section.main, "Norm. Avg 1-shot", "Pretrained")
+  assert (base.value, base.kind, base.difference) == (45.0, "se", None)
+
+
+def test_quoted_figures_stand_beside_ours_with_their_table(study):
+  (section,) = report.build(runs.collect([study])).sections
+  cell = figure(section.main, "Norm. Avg 1-shot", "ProMoT", "quoted")
+  assert (cell.text(), cell.source) == ("20.10 (+2.58)", "Wang et al. 2024, Table 3")
+  assert figure(section.main, "cb", "Pretrained", "quoted").text() == "46.43"
+  assert any("Tables 3" in note for note in section.main.notes)
+
+
+def test_tables_without_printed_average_get_a_marked_mean(tmp_path):
+  evaluate_by_hand(tmp_path / "joint", "joint")
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  cell = figure(section.main, "Norm. Avg 1-shot", "Joint tuning", "quoted")
+  # Table 6, joint: CB 83.93, WiC 50.47, TriviaQA 0.75, WebQuestions 0.64, the others 0.
+  assert cell.text() == f"{(83.93 + 50.47 + 0.75 + 0.64) / 8:.2f}†"
+  assert any(note.startswith("†") for note in section.main.notes)
+
+
+def test_the_tuned_task_is_read_with_the_prompt_attached(study):
+  (section,) = report.build(runs.collect([study])).sections
+  assert figure(section.main, "rte", "ProMoT").value == 90
+  assert figure(section.main, "rte", "Pretrained").value == 36
+
+
+def test_an_incomplete_suite_has_no_average_and_says_what_is_missing(tmp_path):
+  folder = evaluate_by_hand(tmp_path / "run", "promot")
+  for path in folder.glob("*/xsum.*"):
+    path.unlink()
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  assert figure(section.main, "Norm. Avg 1-shot", "ProMoT") is None
+  assert any("ProMoT (seed 0, 1-shot) lacks xsum" in note for note in section.main.notes)
+
+
+def test_learning_rates_and_training_tasks_get_tables_of_their_own(study):
+  evaluate_by_hand(study / "low", "promot", variant="learning rate 0.003")
+  evaluate_by_hand(study / "fr", "promot", trained_on="wmt14_en_fr")
+  sections = report.build(runs.collect([study])).sections
+  assert [section.title for section in sections] == [
+    "Tuned on rte",
+    "Tuned on rte, learning rate 0.003",
+    "Tuned on wmt14_en_fr",
+  ]
+  assert all("pretrained" in section.group.runs for section in sections)
+
+
+def test_format_shares_are_shown_by_method(study):
+  (section,) = report.build(runs.collect([study])).sections
+  (table,) = [table for table in section.further if "format" in table.title]
+  assert figure(table, "trivia_qa 1-shot", "Standard fine-tuning").value == 51
+  assert figure(table, "trivia_qa 1-shot", "ProMoT").value == 0
+
+
+def test_what_differs_is_said_from_the_records(study):
+  (section,) = report.build(runs.collect([study])).sections
+  stated = {aspect: (ours, paper) for aspect, ours, paper in section.differences}
+  assert stated["model"] == ("T5 tiny", "mT5 XXL, 13 billion weights")
+  assert stated["seeds"][0] == "3 (0, 1, 2)"
+  assert "micro world" in stated["data"][0]
+  assert "cb test 50" in stated["test sets"][0]
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+  with pytest.raises(errors.DataError, match="No evaluated model"):
+    runs.collect([tmp_path])
+
+
+def test_a_reported_checkpoint_that_was_not_evaluated_is_refused(tmp_path):
+  evaluate_by_hand(tmp_path / "run", "promot", selected="tune-999")
+  with pytest.raises(errors.DataError, match=r"'tune-999' is reported, but only tune-20"):
+    runs.collect([tmp_path])
+
+
+def test_every_format_is_written_and_says_the_same(study, tmp_path):
+  output = tmp_path / "out" / "report.html"
+  _, written = report.write([study], output, formats=("html", "md", "csv", "json", "txt", "png"))
+  names = {path.name for path in written}
+  assert {f"report.{ending}" for ending in ("html", "md", "csv", "json", "txt")} <= names
+  assert {"report-norm-avg.png", "report-tasks.png", "report-trade-off.png"} <= names
+  for path in written:
+    if path.suffix == ".png":
+      assert path.read_bytes().startswith(b"\x89PNG")
+    else:
+      shown = "42.0" if path.suffix in (".csv", ".json") else "42.00"  # ProMoT's mean of 3 seeds
+      assert shown in path.read_text()
+  figures = json.loads((tmp_path / "out" / "report.json").read_text())["sections"][0]["figures"]
+  quoted = [f for f in figures if f["kind"] == "quoted"]
+  assert quoted
+  assert all(f["source"].startswith("Wang et al. 2024, Table") for f in quoted)
+
+
+def test_an_unknown_format_is_refused(study, tmp_path):
+  with pytest.raises(errors.ConfigError, match="'pdf'"):
+    report.write([study], tmp_path / "report", formats=("pdf",))
+
+
+class _Tags(html.parser.HTMLParser):
+  def __init__(self):
+    super().__init__()
+    self.tags, self.addresses, self.attributes = [], [], set()
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.append(tag)
+    self.attributes |= {name for name, _ in attributes}
+    self.addresses += [value for name, value in attributes if name in ("src", "href")]
+
+
+def test_hostile_text_cannot_become_markup(tmp_path):
+  evaluate_by_hand(
+    tmp_path / "run",
+    "promot",
+    text=HOSTILE,
+    why=HOSTILE,
+    variant=HOSTILE,
+    backbone=HOSTILE,
+    settings={HOSTILE: HOSTILE},
+    environment={"device": HOSTILE},
+    command=HOSTILE,
+  )
+  evaluate_by_hand(tmp_path / "odd", HOSTILE, variant=HOSTILE, backbone=HOSTILE)
+  output = tmp_path / "report.html"
+  report.write([tmp_path], output, formats=("html",), title=HOSTILE)
+  page = output.read_text()
+  tags = _Tags()
+  tags.feed(page)
+  assert "alert(1)" in page  # it is there as text
+  assert not {"script", "iframe", "object", "link", "form"} & set(tags.tags)
+  assert not [name for name in tags.attributes if name.startswith("on")]
+  assert tags.addresses
+  assert all(address.startswith("data:image/svg+xml;base64,") for address in tags.addresses)
+
+
+def test_equal_results_give_equal_pages(study, tmp_path):
+  pages = []
+  for name in ("a", "b"):
+    report.write([study], tmp_path / name / "report.html", formats=("html",))
+    pages.append((tmp_path / name / "report.html").read_bytes())
+  assert pages[0] == pages[1]
+
+
+def test_reports_import_neither_jax_nor_tensorflow():
+  code = (
+    "import sys; from promot_jax.evaluation import report, html, plots, selection, task, scorer; "
+    "bad = {'jax', 'tensorflow', 'seqio'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
+  )
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
