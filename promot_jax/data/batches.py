@@ -30,7 +30,8 @@ class TrainBatches:
       tasks' numbers in this order; with one they are those of the examples.
     batch_size: rows of the global batch, over all hosts.
     seed: order of the examples.
-    buckets: padded lengths; None fits them to the examples (and so never cuts one).
+    buckets: padded lengths; None fits them to the batches, the same ones for every seed.
+    bucket_counts: how many lengths of the source and of the target axis are fitted at most.
     rates: how often each of several tasks is drawn; see `mixtures`.
     batches_per_window: more pad less, fewer mix short and long examples better.
     process_index, process_count: which contiguous rows of the global batch are this host's.
@@ -48,8 +49,9 @@ class TrainBatches:
     batch_size: int,
     seed: int = 0,
     buckets: bucketing.Buckets | None = None,
+    bucket_counts: tuple[int, int] = (6, 2),
     rates: mixtures.Rates = mixtures.equal,
-    batches_per_window: int = 8,
+    batches_per_window: int = 32,
     process_index: int = 0,
     process_count: int = 1,
   ):
@@ -72,10 +74,16 @@ class TrainBatches:
     self._all = example_lists.concatenate(self._tasks)
     if several:
       self._all = self._all.with_prompt_ids(np.repeat(np.arange(len(sizes)), sizes))
-    self._shapes = _Shapes(self._all, buckets)
-    self.buckets = self._shapes.buckets
     # A window larger than the data would put one example into the same batch twice.
     self.batches_per_window = max(1, min(batches_per_window, sum(sizes) // batch_size))
+    lengths = _Lengths(self._all)
+    if buckets is None:
+      windows = range(min(8, -(-sum(sizes) // (self.batches_per_window * batch_size))))
+      # Drawn with seed 0 whatever the seed: runs that differ in the seed share their compilations.
+      drawn = [self._drawn(window, seed=0) for window in windows]
+      buckets = lengths.fit(drawn, batch_size, bucket_counts)
+    self.buckets = buckets
+    self._shapes = _Shapes(lengths, buckets)
 
   def __call__(self, step: int) -> Batch:
     indices, shape = self._plan(step)
@@ -106,28 +114,30 @@ class TrainBatches:
 
   @functools.lru_cache(maxsize=4)  # noqa: B019  (one object lives as long as its run)
   def _window(self, window: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    drawn = self.batches_per_window * self.batch_size
-    tasks, draws = self._interleaving.draw(np.arange(window * drawn, (window + 1) * drawn))
-    indices = np.empty(drawn, dtype=np.int64)
-    for task in np.unique(tasks):
-      members = tasks == task
-      indices[members] = self._starts[task] + self._examples_of(int(task), draws[members])
     random = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + window]))
-    indices = indices[random.permutation(drawn)]  # equal lengths in no order
+    indices = self._drawn(window, seed=self.seed)
+    indices = indices[random.permutation(len(indices))]  # equal lengths in no order
     batches = self._shapes.split(indices, self.batch_size)
     return [batches[place] for place in random.permutation(len(batches))]
 
-  def _examples_of(self, task: int, draws: np.ndarray) -> np.ndarray:
-    epochs, places = np.divmod(draws, self._sizes[task])
-    found = np.empty(len(draws), dtype=np.int64)
-    for epoch in np.unique(epochs):
-      members = epochs == epoch
-      found[members] = self._permutation(task, int(epoch))[places[members]]
-    return found
+  def _drawn(self, window: int, *, seed: int) -> np.ndarray:
+    """Numbers of the examples at the stream positions of a window."""
+    count = self.batches_per_window * self.batch_size
+    tasks, draws = self._interleaving.draw(np.arange(window * count, (window + 1) * count))
+    indices = np.empty(count, dtype=np.int64)
+    for task in np.unique(tasks):
+      members = tasks == task
+      epochs, places = np.divmod(draws[members], self._sizes[task])
+      found = np.empty(len(places), dtype=np.int64)
+      for epoch in np.unique(epochs):
+        now = epochs == epoch
+        found[now] = self._permutation(seed, int(task), int(epoch))[places[now]]
+      indices[members] = self._starts[task] + found
+    return indices
 
   @functools.lru_cache(maxsize=8)  # noqa: B019
-  def _permutation(self, task: int, epoch: int) -> np.ndarray:
-    sequence = np.random.SeedSequence([self.seed, task, epoch])
+  def _permutation(self, seed: int, task: int, epoch: int) -> np.ndarray:
+    sequence = np.random.SeedSequence([seed, task, epoch])
     return np.random.Generator(np.random.Philox(sequence)).permutation(self._sizes[task])
 
 
@@ -140,7 +150,8 @@ class EvalBatches:
   Args:
     examples: of one task, or of several tasks that can share batches.
     batch_size: rows of every batch.
-    buckets: padded lengths; None fits them to the examples.
+    buckets: padded lengths; None fits them to the batches.
+    bucket_counts: how many lengths of the source and of the target axis are fitted at most.
   """
 
   def __init__(
@@ -149,11 +160,14 @@ class EvalBatches:
     *,
     batch_size: int,
     buckets: bucketing.Buckets | None = None,
+    bucket_counts: tuple[int, int] = (6, 2),
   ):
     several = not isinstance(examples, example_lists.Examples)
     self._all = example_lists.concatenate(examples) if several else examples
-    self._shapes = _Shapes(self._all, buckets)
-    self.buckets = self._shapes.buckets
+    lengths = _Lengths(self._all)
+    everything = np.arange(len(self._all))
+    self.buckets = buckets or lengths.fit([everything], batch_size, bucket_counts)
+    self._shapes = _Shapes(lengths, self.buckets)
     self.batch_size = batch_size
 
   def __len__(self) -> int:
@@ -175,31 +189,57 @@ class EvalBatches:
     return self._shapes.split(np.arange(len(self._all)), self.batch_size)[::-1]
 
 
-class _Shapes:
-  """Lengths of examples and the padded shapes of batches made of them."""
+class _Lengths:
+  """Source and target lengths [N] of examples."""
 
-  def __init__(self, examples: "example_lists.Examples", buckets: bucketing.Buckets | None):
-    self._inputs = np.array([len(tokens) for tokens in examples.inputs])  # [N]
-    self._targets = np.array([len(tokens) for tokens in examples.targets])  # [N]
-    self.buckets = buckets or bucketing.fit(self._inputs, self._targets)
-    self._input_bucket = bucketing.choose(self.buckets.inputs, self._inputs)
-    self._target_bucket = bucketing.choose(self.buckets.targets, self._targets)
+  def __init__(self, examples: "example_lists.Examples"):
+    self.inputs = np.array([len(tokens) for tokens in examples.inputs])
+    self.targets = np.array([len(tokens) for tokens in examples.targets])
+
+  def fit(
+    self, windows: Sequence[np.ndarray], batch_size: int, counts: tuple[int, int]
+  ) -> bucketing.Buckets:
+    """Buckets for the batches into which the windows will be cut."""
+    longest = self._maxima(self.inputs, windows, batch_size, (self.inputs,))
+    inputs = bucketing.best_lengths(longest, count=counts[0], multiple=bucketing.INPUT_MULTIPLE)
+    # The target axis is fitted to batches that are sorted with those source buckets.
+    place = bucketing.choose(inputs, self.inputs)
+    longest = self._maxima(self.targets, windows, batch_size, (self.targets, place))
+    targets = bucketing.best_lengths(longest, count=counts[1], multiple=bucketing.TARGET_MULTIPLE)
+    return bucketing.Buckets(inputs=inputs, targets=targets)
+
+  @staticmethod
+  def _maxima(
+    lengths: np.ndarray,
+    windows: Sequence[np.ndarray],
+    batch_size: int,
+    keys: tuple[np.ndarray, ...],
+  ) -> np.ndarray:
+    """Longest of each batch; of all examples once more, so that every one fits a bucket."""
+    batches = [
+      part for window in windows for part in _cut(window[_order(keys, window)], batch_size)
+    ]
+    return np.array([lengths[part].max() for part in batches] + [lengths.max()])
+
+
+class _Shapes:
+  """The padded shapes of batches made of examples of these lengths."""
+
+  def __init__(self, lengths: _Lengths, buckets: bucketing.Buckets):
+    self.buckets = buckets
+    self._inputs, self._targets = lengths.inputs, lengths.targets
+    self._input_bucket = bucketing.choose(buckets.inputs, self._inputs)
+    self._target_bucket = bucketing.choose(buckets.targets, self._targets)
 
   def split(self, indices: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """Batches of similar length, shortest first, each with its padded (S, T); the last of a
-    sorted run may be smaller."""
-    # Within a source bucket by target length, so that the target axis is padded little as well.
-    keys = (
-      self._inputs[indices],
-      self._targets[indices],
-      self._target_bucket[indices],
-      self._input_bucket[indices],
-    )
-    ordered = indices[np.lexsort(keys)]
-    # Counted from the longest, so that an incomplete batch is the one of the shortest examples.
-    cuts = range(len(ordered) % batch_size, len(ordered), batch_size)
-    parts = [part for part in np.split(ordered, list(cuts)) if len(part)]
-    return [(part, self._shape(part)) for part in parts]
+    """Batches of similar length, shortest first, each with its padded (S, T).
+
+    Within a source bucket the order is by target length, so that the target axis is padded little
+    as well.  Only the first batch, of the shortest examples, may be smaller.
+    """
+    keys = (self._inputs, self._targets, self._input_bucket)
+    ordered = indices[_order(keys, indices)]
+    return [(part, self._shape(part)) for part in _cut(ordered, batch_size)]
 
   def _shape(self, indices: np.ndarray) -> tuple[int, int]:
     return (
@@ -213,6 +253,17 @@ class _Shapes:
       computed += len(indices) * (source + target)
       needed += int(self._inputs[indices].sum() + self._targets[indices].sum())
     return computed / needed
+
+
+def _order(keys: Sequence[np.ndarray], indices: np.ndarray) -> np.ndarray:
+  """Order of `indices` by the last key first."""
+  return np.lexsort([key[indices] for key in keys])
+
+
+def _cut(ordered: np.ndarray, batch_size: int) -> list[np.ndarray]:
+  """Batches counted from the end, so that an incomplete one holds the shortest examples."""
+  cuts = range(len(ordered) % batch_size, len(ordered), batch_size)
+  return [part for part in np.split(ordered, list(cuts)) if len(part)]
 
 
 def collate(

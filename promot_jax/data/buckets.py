@@ -7,6 +7,9 @@ import numpy as np
 
 from promot_jax import errors
 
+# Buckets are multiples of these; targets are short, so that a multiple of 8 would double many.
+INPUT_MULTIPLE, TARGET_MULTIPLE = 8, 4
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Buckets:
@@ -30,18 +33,17 @@ def fit(
   *,
   inputs: int = 6,
   targets: int = 2,
-  multiple: int = 8,
 ) -> Buckets:
-  """Buckets that pad these examples least.
+  """Buckets that pad least.
 
   Args:
-    input_lengths, target_lengths: [N] tokens of each example.
+    input_lengths, target_lengths: [N] the longest source and target of each batch (or the lengths
+      of single examples, where the batches are not known).
     inputs, targets: the largest number of buckets on each side.
-    multiple: every bucket is a multiple of it.
   """
   return Buckets(
-    inputs=best_lengths(input_lengths, count=inputs, multiple=multiple),
-    targets=best_lengths(target_lengths, count=targets, multiple=multiple),
+    inputs=best_lengths(input_lengths, count=inputs, multiple=INPUT_MULTIPLE),
+    targets=best_lengths(target_lengths, count=targets, multiple=TARGET_MULTIPLE),
   )
 
 

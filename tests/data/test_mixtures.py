@@ -1,0 +1,48 @@
+"""Rates of tasks, and the endless stream drawn at those rates."""
+
+import numpy as np
+import pytest
+
+from promot_jax import errors
+from promot_jax.data import mixtures
+
+
+def test_rates_are_equal_proportional_or_between():
+  sizes = [100, 300, 1600]
+  np.testing.assert_allclose(mixtures.equal(sizes), [1 / 3] * 3)
+  np.testing.assert_allclose(mixtures.proportional(sizes), [0.05, 0.15, 0.8])
+  np.testing.assert_allclose(mixtures.proportional(sizes, maximum=400), [0.125, 0.375, 0.5])
+  np.testing.assert_allclose(mixtures.temperature(sizes, temperature=1), [0.05, 0.15, 0.8])
+  np.testing.assert_allclose(mixtures.temperature([1, 9], temperature=2), [0.25, 0.75])
+  np.testing.assert_allclose(mixtures.weighted([1, 1, 2])(sizes), [0.25, 0.25, 0.5])
+
+
+def test_wrong_weights_and_temperatures_are_refused():
+  with pytest.raises(errors.ConfigError, match="3 positive numbers"):
+    mixtures.weighted([1, 2])([5, 5, 5])
+  with pytest.raises(errors.ConfigError, match="must be positive"):
+    mixtures.temperature([1, 2], temperature=0)
+
+
+@pytest.mark.parametrize("rates", [[0.5, 0.5], [0.05, 0.15, 0.8], [0.001, 0.999], [1.0]])
+def test_tasks_are_drawn_at_their_rates_and_evenly(rates):
+  interleaving = mixtures.Interleaving(np.array(rates))
+  drawn, _ = interleaving.draw(np.arange(40 * len(interleaving.block)))
+  shares = np.bincount(drawn) / len(drawn)
+  np.testing.assert_allclose(shares, rates, rtol=0.13)
+  half = np.bincount(drawn[: len(drawn) // 2], minlength=len(rates)) / (len(drawn) // 2)
+  np.testing.assert_allclose(half, shares, rtol=0.05)
+
+
+def test_the_draws_of_each_task_are_counted_without_gaps():
+  interleaving = mixtures.Interleaving(np.array([0.3, 0.7]))
+  tasks, draws = interleaving.draw(np.arange(500))
+  for task in (0, 1):
+    assert draws[tasks == task].tolist() == list(range((tasks == task).sum()))
+
+
+def test_a_position_can_be_looked_up_alone():
+  interleaving = mixtures.Interleaving(np.array([0.3, 0.7]))
+  tasks, draws = interleaving.draw(np.arange(500))
+  task, draw = interleaving.draw(np.array([321]))
+  assert (task[0], draw[0]) == (tasks[321], draws[321])

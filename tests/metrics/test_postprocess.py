@@ -1,0 +1,44 @@
+"""Which part of an output is scored: the rules of Wang et al. (ICLR 2024), case by case."""
+
+import pytest
+
+from promot_jax.metrics import postprocess
+
+
+@pytest.mark.parametrize(
+  ("output", "scored"),
+  [
+    ("Paris", "Paris"),
+    ("<extra_id_0> Paris <extra_id_1>", "Paris"),
+    ("<extra_id_0> Paris <extra_id_1> London <extra_id_2>", "Paris"),
+    ("well <extra_id_0> Paris", "Paris"),
+    ("Paris <extra_id_1> London", "Paris"),
+    ("Paris Q: And Spain? A: Madrid", "Paris"),
+    ("Paris Translate English to French: a cat", "Paris"),
+    ("Paris Article: News", "Paris"),
+    ("Paris Article: News Q: And?", "Paris"),
+    ("Q: Where? A: Paris Q: And Spain?", "Q: Where? A: Paris"),  # cut at the second prefix only
+    ("<extra_id_0> Paris Q: And Spain? <extra_id_1>", "Paris"),
+    ("The FAQ: is Translated", "The FAQ: is Translated"),
+    ("", ""),
+  ],
+)
+def test_generated_text_is_cut_as_in_the_paper(output, scored):
+  assert postprocess.postprocess("trivia_qa", output) == scored
+
+
+@pytest.mark.parametrize("task", ["rte", "cb", "wic", "snli"])
+def test_classification_looks_at_the_first_token_only(task):
+  assert postprocess.postprocess(task, "True") == "True"
+  assert postprocess.postprocess(task, "<extra_id_0> False, because it rains") == "False"
+  assert postprocess.postprocess(task, "Neither.") == "Neither"
+  assert postprocess.postprocess(task, "It is True") == "It"
+  assert postprocess.postprocess(task, "?") == ""
+
+
+def test_an_answer_letter_is_not_cut_from_a_sentence():
+  assert postprocess.postprocess("openbookqa", "A cat") == "A cat"
+
+
+def test_several_outputs_keep_their_order():
+  assert postprocess.postprocess_all("rte", ["True x", "False"]) == ["True", "False"]
