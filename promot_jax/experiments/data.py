@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax.data import buckets as bucketing
 from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples, load_examples
@@ -89,17 +88,11 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     )
     for task in catalog.members(experiment.task_of(stage))
   ]
-  fitted = bucketing.fit(
-    np.array([len(tokens) for part in examples for tokens in part.inputs]),
-    np.array([len(tokens) for part in examples for tokens in part.targets]),
-    inputs=experiment.input_buckets,
-    targets=experiment.target_buckets,
-  )
   return TrainBatches(
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,
     seed=experiment.seed,
-    buckets=fitted,
+    bucket_counts=(experiment.input_buckets, experiment.target_buckets),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
