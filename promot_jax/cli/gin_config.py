@@ -109,6 +109,11 @@ def flat_text(scanned: gin_scan.Scan) -> str:
   return "".join(f"{name} = {value}\n" for name, value in scanned.flat().items())
 
 
+def shown(value: Any) -> str:
+  """A scanned value as it stands in a gin file."""
+  return gin_scan.text(value)
+
+
 def _folders(search_paths: str) -> list[str]:
   return [*_split(search_paths), *gin_scan.recipe_folders()]
 

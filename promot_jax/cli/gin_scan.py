@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gin import config_parser
@@ -74,7 +75,7 @@ class Scan:
     values = {}
     for (scope, selector, parameter), binding in self.bindings.items():
       name = ".".join([*selector.split(".")[-2:], parameter])
-      values[f"{scope}/{name}" if scope else name] = _text(binding.value, self.macros)
+      values[f"{scope}/{name}" if scope else name] = text(binding.value, self.macros)
     return dict(sorted(values.items()))
 
 
@@ -303,13 +304,14 @@ def _walk(value) -> Iterator[Reference | Macro]:
       yield from _walk(item)
 
 
-def _text(value, macros, depth: int = 0) -> str:
+def text(value, macros=MappingProxyType({}), depth: int = 0) -> str:
+  """A value as it stands in a gin file, the given macros replaced by their values."""
   if isinstance(value, Macro) and value.name in macros and depth < 20:
-    return _text(macros[value.name].value, macros, depth + 1)
+    return text(macros[value.name].value, macros, depth + 1)
   if isinstance(value, list | tuple):
-    return "[" + ", ".join(_text(item, macros, depth) for item in value) + "]"
+    return "[" + ", ".join(text(item, macros, depth) for item in value) + "]"
   if isinstance(value, dict):
-    items = (f"{_text(k, macros, depth)}: {_text(v, macros, depth)}" for k, v in value.items())
+    items = (f"{text(k, macros, depth)}: {text(v, macros, depth)}" for k, v in value.items())
     return "{" + ", ".join(items) + "}"
   return str(value) if isinstance(value, Reference | Macro) else repr(value)
 

@@ -1,8 +1,12 @@
 """Which examples an experiment trains, selects and reports on, and how each task is scored."""
 
+import contextlib
 import functools
+import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,18 +64,40 @@ class Reader:
     name = experiment.seqio_name(task)
     key = (name, split, lengths["inputs"], lengths["targets"], limit)
     if key not in self._read:
-      found = load_examples(
-        name,
-        split,
-        lengths,
-        limit=limit,
-        modules=(f"tasks.{catalog.split_shots(task)[0]}",),
-        cache_dir=self._cache_dir,
-      )
+      with _quiet():
+        found = load_examples(
+          name,
+          split,
+          lengths,
+          limit=limit,
+          modules=(f"tasks.{catalog.split_shots(task)[0]}",),
+          cache_dir=self._cache_dir,
+        )
       _check_vocabulary(found, experiment.backbone.vocab_size)
       self._report(f"data      {name} {split}: {found.lengths}")
       self._read[key] = found
     return self._read[key]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps the C++ notes that TensorFlow writes when it is imported off the screen.
+
+  They go to file descriptor 2 and obey no setting.  If reading fails, what was written is shown.
+  """
+  sys.stderr.flush()
+  shown = os.dup(2)
+  with tempfile.TemporaryFile() as hidden:
+    os.dup2(hidden.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      hidden.seek(0)
+      os.write(shown, hidden.read())
+      raise
+    finally:
+      os.dup2(shown, 2)
+      os.close(shown)
 
 
 def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:

@@ -125,11 +125,13 @@ class Runner:
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
 
+    self.events = Events(sinks)
+
   def run(self) -> Outcome:
     """Trains what is not trained, evaluates what is not evaluated."""
     experiment = self.experiment
-    with self._events() as events:
-      self.events = events
+    with self._files() as files:
+      self.events = Events([*self._sinks, *files])
       chosen = [self._stage(position) for position in range(len(experiment.stages))]
       selected, why = self._selected(chosen)
       results = self._evaluate(chosen, selected)
@@ -193,6 +195,43 @@ class Runner:
         self._models[stages] = self._at_step(stages, step)
     return self._models[stages]
 
+  def checkpoint(self, text: str) -> tuple[str, int, int | None]:
+    """(name, number of stages, step) of 'chosen', 'pretrained', 'STAGE' or 'STAGE:STEP'.
+
+    Raises:
+      ConfigError: there is no such stage or step, or the stage is not complete.
+    """
+    stages = self.experiment.stages
+    names = [stage.name for stage in stages]
+    if text == "pretrained" or (text == "chosen" and not stages):
+      return "pretrained", 0, None
+    wanted, _, number = (names[-1] if text == "chosen" else text).partition(":")
+    if wanted not in names:
+      raise ConfigError(
+        f"--checkpoint={text} names no stage of '{self.experiment.name}'. Use chosen, pretrained"
+        f"{''.join(f', {name}, {name}:STEP' for name in names)}."
+      )
+    position = names.index(wanted)
+    store = self.store(stages[position])
+    marker = store.read_json("stage_complete.json")
+    steps = store.steps()
+    if not number and marker is None:
+      raise ConfigError(
+        f"stage '{wanted}' in {self.folder} is not complete. Finish it with promot train, or name "
+        f"a step: {', '.join(f'{wanted}:{step}' for step in steps) or 'there is none yet'}."
+      )
+    step = marker["step"] if not number else int(number) if number.isdigit() else -1
+    if step not in steps:
+      raise ConfigError(
+        f"--checkpoint={text}: {store.directory} has no such step. It has: "
+        f"{', '.join(map(str, steps)) or 'none'}."
+      )
+    return f"{wanted}-{step}", position + 1, step
+
+  def model_of(self, stages: int, step: int | None) -> nnx.Module:
+    """The model of one checkpoint, method attached; `step` is the last stage's, None = chosen."""
+    return self._at_step(stages, step) if stages and step is not None else self.model(stages)
+
   def _at_step(self, stages: int, step: int) -> nnx.Module:
     """The model after `stages` stages, the last of them at a certain step."""
     stage = self.experiment.stages[stages - 1]
@@ -230,7 +269,7 @@ class Runner:
       batch_size=plan_.batch_size,
       max_target_length=experiment.feature_lengths["targets"],
       buckets=experiment.input_buckets,
-      place=self._place,
+      place=self.place,
     )
     return data.headline(results)
 
@@ -287,7 +326,7 @@ class Runner:
       "format_metric": data.format_metric(experiment),
       "store": store or self.results,
       "checkpoint": name,
-      "identity": self._identity(stages, step),
+      "identity": self.identity(stages, step),
     }
     left = evaluator.unfinished(tasks, **settings)
     if not left:
@@ -296,26 +335,23 @@ class Runner:
       self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
     method = experiment.method
 
-    def model() -> nnx.Module:
-      return self._at_step(stages, step) if step is not None and stages else self.model(stages)
-
     def progress(state: evaluator.Progress) -> None:
       self.shared.stop_if_asked()
 
     return evaluator.evaluate(
-      model,
+      functools.partial(self.model_of, stages, step),
       tasks,
       decode=data.decoder(experiment),
       batch_size=plan_.batch_size,
       buckets=plan_.buckets,
       detach=method.detach if method is not None else None,
-      place=self._place,
+      place=self.place,
       progress=progress,
       key=jax.random.key(experiment.seed),
       **settings,
     )
 
-  def _identity(self, stages: int, step: int | None) -> str:
+  def identity(self, stages: int, step: int | None) -> str:
     """The start and the checksums of every stage's chosen checkpoint."""
     parts = [weights.identity(self.experiment)]
     for number, stage in enumerate(self.experiment.stages[:stages]):
@@ -327,19 +363,19 @@ class Runner:
       parts.append(hashlib.sha256(manifest.read_bytes()).hexdigest()[:16])
     return "/".join(parts)
 
-  def _place(self, batch: Mapping[str, Any]) -> Any:
+  def place(self, batch: Mapping[str, Any]) -> Any:
     mesh = self.shared.mesh(self.experiment.mesh)
     return partitioning.global_batch(batch, mesh) if mesh is not None else batch
 
   # Records.
 
   @contextlib.contextmanager
-  def _events(self) -> Iterator[Events]:
-    """Events of this experiment: the given sinks, and files in its directory."""
+  def _files(self) -> Iterator[list[Sink]]:
+    """The sinks that write into the experiment's directory."""
     train = self.folder / "train"
     files: list[Sink] = [JsonLines(train / "metrics.jsonl"), TensorBoard(train)]
     try:
-      yield Events([*self._sinks, *files])
+      yield files
     finally:
       Events(files).close()
 

@@ -1,0 +1,56 @@
+"""From a model directory back to the experiment that made it."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+from promot_jax.cli import gin_config
+from promot_jax.cli.flags import Flags
+from promot_jax.errors import ConfigError
+
+
+def runners(flags: Flags):
+  """A Runner for each experiment that the command line means.
+
+  The configuration is the given gin files', or the `config.gin` that `promot train` wrote into
+  --model_dir or, for one experiment of a comparison, above it.
+
+  Raises:
+    ConfigError: no configuration is found.
+  """
+  values = flags.values
+  if not values.model_dir:
+    raise ConfigError("no --model_dir given: the directory that promot train wrote.")
+  folder = pathlib.Path(values.model_dir)
+  files, bindings, only = flags.gin_files, list(flags.bindings), None
+  if not files:
+    root = next((f for f in (folder, folder.parent) if (f / "config.gin").is_file()), None)
+    if root is None:
+      raise ConfigError(
+        f"{folder} has no config.gin, so promot train was not run there. Name a model directory, or "
+        "the recipe with --gin_file."
+      )
+    files = (str(root / "config.gin"),)
+    bindings.append(f"MODEL_DIR = {str(root)!r}")
+    only = folder.name if root != folder else None
+  return _build(values, files, bindings, only)
+
+
+def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str], only: str | None):
+  paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
+  run = gin_config.build(gin_config.read(files, bindings, **paths), **paths)
+
+  import sys
+
+  from promot_jax.experiments import execute
+  from promot_jax.experiments.comparison import experiments_of
+  from promot_jax.training import signals
+  from promot_jax.training.events import Console, Events
+
+  experiments = [e for e in experiments_of(run) if only in (None, e.name)]
+  if not experiments:
+    names = ", ".join(e.name for e in experiments_of(run))
+    raise ConfigError(f"{files[0]} describes no experiment '{only}'. It has: {names}.")
+  sinks = [] if values.quiet else [Console(sys.stderr)]
+  shared = execute.Shared(stop=signals.Stop(), console=Events(sinks))
+  return [execute.Runner(experiment, shared, sinks) for experiment in experiments]

@@ -1,0 +1,154 @@
+"""`promot eval`: scores of a model directory's checkpoints on any tasks, shots and prompt states."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+
+from promot_jax.cli import directory
+from promot_jax.cli.flags import Flags
+from promot_jax.errors import ConfigError
+
+
+def run(flags: Flags) -> int:
+  """Runs `promot eval`.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  values = flags.values
+  runners = directory.runners(flags)
+
+  from promot_jax.checkpoints.lease import Lease
+  from promot_jax.evaluation.results import ResultStore
+
+  if values.output and len(runners) > 1:
+    raise ConfigError(
+      "--output is for one experiment; name its folder: "
+      + ", ".join(str(runner.folder) for runner in runners)
+    )
+  rows, folders = [], []
+  for runner in runners:
+    # Scores of a part of the data must not replace those that the report shows.
+    part = runner.folder / "evaluation_of_parts" if values.limit or values.split else None
+    store = ResultStore(values.output or part or runner.results.root)
+    folders.append(str(store.root))
+    with contextlib.nullcontext() if values.output else Lease(runner.folder):
+      name, stages, step = runner.checkpoint(values.checkpoint)
+      found = runner.evaluate(
+        tasks(values, runner, stages), name=name, stages=stages, step=step, store=store
+      )
+    rows += [(runner.experiment.name, name, result) for result in found]
+  if values.json:
+    print(
+      json.dumps(
+        [
+          {"experiment": experiment, "checkpoint": name, **dataclasses.asdict(result)}
+          for experiment, name, result in rows
+        ]
+      )
+    )
+    return 0
+  print(_table(rows))
+  print(f"predictions: {', '.join(folders)}")
+  return 0
+
+
+def tasks(values, runner, stages: int):
+  """The evaluation tasks that the flags ask for; without --tasks the recipe's own plan.
+
+  Raises:
+    ConfigError: no such task, with the nearest names.
+  """
+  from promot_jax.experiments import data
+  from tasks import catalog
+
+  experiment, reader = runner.experiment, runner.shared.reader
+  plan = experiment.evaluation
+  changes: dict = {}
+  if values.limit:
+    changes["limit"] = values.limit
+  if values.shots:
+    changes["shots"] = _numbers(values.shots)
+  if values.prompt != "auto":
+    changes["unseen_prompt"] = (values.prompt,)
+  plan = dataclasses.replace(plan, **changes)
+  experiment = dataclasses.replace(experiment, evaluation=plan)
+  if not stages:
+    experiment = dataclasses.replace(
+      experiment, stages=(), imported_stages={}, stage_tasks={}, stage_feature_lengths={}
+    )
+  if not values.tasks:
+    return data.report_tasks(experiment, reader)
+  tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
+  found = []
+  for name in values.tasks.split(","):
+    base, given = catalog.split_shots(name)
+    experiment.seqio_name(name)  # refuses unknown names
+    for shots in [given] if given else plan.shots if base not in tuned or values.shots else [0]:
+      task = f"{base}_{shots}shot" if shots else base
+      found.append(
+        data.eval_task(
+          experiment,
+          task,
+          values.split or experiment.splits_of(task).report,
+          reader,
+          prompt=prompt_state(values.prompt, runner, tuned=base in tuned),
+          prompt_id=tuned.index(base) if base in tuned else 0,
+          lengths=plan.task_lengths.get(base, plan.feature_lengths),
+          limit=plan.limit,
+        )
+      )
+  return found
+
+
+def prompt_state(flag: str, runner, *, tuned: bool) -> str:
+  """'attached', 'detached' or 'none' for a --prompt flag.
+
+  Raises:
+    ConfigError: the flag asks for a prompt and the experiment has none.
+  """
+  if runner.experiment.method is None:
+    if flag == "on":
+      raise ConfigError(f"--prompt=on: '{runner.experiment.name}' has no prompt to attach.")
+    return "none"
+  return "attached" if flag == "on" or (flag == "auto" and tuned) else "detached"
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+  try:
+    return tuple(int(part) for part in text.split(","))
+  except ValueError:
+    raise ConfigError(f"--shots={text} must be numbers joined by commas, such as 0,1,4.") from None
+
+
+def _table(rows) -> str:
+  lines = [
+    ("experiment", "checkpoint", "task", "split", "shots", "prompt", "n", "metric", "value", "±")
+  ]
+  for experiment, name, result in rows:
+    error = result.standard_error
+    lines.append(
+      (
+        experiment,
+        name,
+        result.task,
+        result.split,
+        str(result.shots),
+        result.prompt,
+        str(result.count),
+        result.metric,
+        f"{result.score:.2f}",
+        "" if error is None else f"{error:.2f}",
+      )
+    )
+  widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+  return "\n".join(
+    "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+  )
+
+
+if __name__ == "__main__":
+  from promot_jax.cli.main import main
+
+  sys.exit(main(["eval", *sys.argv[1:]]))

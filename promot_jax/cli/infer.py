@@ -1,0 +1,148 @@
+"""`promot infer`: JSON lines in, JSON lines out, in order; a repeated command goes on where it was.
+
+Each output line is the input line with `prediction` and `score` added.  What was made with which
+checkpoint is in `OUTPUT.meta.json`; a command that would mix two models in one file is refused.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+from promot_jax.cli import directory
+from promot_jax.cli.eval import prompt_state
+from promot_jax.cli.flags import Flags
+from promot_jax.errors import CannotWrite, ConfigError, DataError
+
+_BATCHES = 8  # batches between two writes
+
+
+def run(flags: Flags) -> int:
+  """Runs `promot infer`.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  values = flags.values
+  source = pathlib.Path(values.input)
+  if not values.output:
+    raise ConfigError("no --output given: the JSON-lines file to write.")
+  output = pathlib.Path(values.output)
+  if output.resolve() == source.resolve():
+    raise ConfigError(f"--output={output} is the input itself; give another file.")
+  records = _records(source, values.field)[: values.limit]
+  _check_writable(output)
+  runners = directory.runners(flags)
+  if len(runners) > 1:
+    raise ConfigError(
+      f"{values.model_dir} has several experiments; name one: "
+      + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
+    )
+  runner = runners[0]
+  name, stages, step = runner.checkpoint(values.checkpoint)
+  prompt = prompt_state(values.prompt if stages else "off", runner, tuned=False)
+  made_with = {
+    "experiment": runner.experiment.name,
+    "checkpoint": name,
+    "weights": runner.identity(stages, step),
+    "prompt": prompt,
+    "strategy": repr(runner.experiment.evaluation.strategy),
+    "field": values.field,
+  }
+  done = _done(output, made_with)
+  if not values.quiet:
+    print(
+      f"{source} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
+      f"· {name}, prompt {prompt}",
+      file=sys.stderr,
+    )
+  if done < len(records):
+    _answer(runner, (stages, step, prompt), records, done, output, values)
+  summary = {"input": str(source), "output": str(output), "lines": len(records), **made_with}
+  print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines")
+  return 0
+
+
+def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values) -> None:
+  from promot_jax.experiments import inference
+
+  stages, step, prompt = checkpoint
+  model = runner.model_of(stages, step)
+  if prompt == "detached":
+    model = runner.experiment.method.detach(model)
+  size = _BATCHES * runner.experiment.evaluation.batch_size
+  start = time.monotonic()
+  with output.open("a", encoding="utf-8") as file:
+    for first in range(done, len(records), size):
+      chunk = records[first : first + size]
+      answers = inference.answer(runner, model, [record[values.field] for record in chunk])
+      lines = [
+        json.dumps({**record, "prediction": text, "score": score}, ensure_ascii=False) + "\n"
+        for record, (text, score) in zip(chunk, answers)
+      ]
+      file.write("".join(lines))
+      file.flush()
+      os.fsync(file.fileno())
+      if not values.quiet:
+        rate = (first + len(chunk) - done) / (time.monotonic() - start)
+        print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
+
+
+def _records(path: pathlib.Path, field: str) -> list[dict]:
+  try:
+    text = path.read_text(encoding="utf-8")
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(f"--input={path} cannot be read: {error}.") from None
+  records = []
+  for number, line in enumerate(text.splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      record = json.loads(line)
+    except ValueError as error:
+      raise DataError(f"{path}:{number} is no JSON: {error}.") from None
+    if not isinstance(record, dict) or not isinstance(record.get(field), str):
+      found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
+      raise DataError(
+        f"{path}:{number} has no text in field '{field}' (it has: {found}). Use --field=NAME."
+      )
+    records.append(record)
+  if not records:
+    raise DataError(f"{path} has no line to answer.")
+  return records
+
+
+def _check_writable(output: pathlib.Path) -> None:
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("a"):
+      pass
+  except OSError as error:
+    raise CannotWrite(f"--output={output} cannot be written: {error.strerror}.") from None
+
+
+def _done(output: pathlib.Path, made_with: dict) -> int:
+  """Number of whole lines there; a line torn by a kill is removed."""
+  meta = output.with_name(output.name + ".meta.json")
+  content = output.read_bytes()
+  if content and not meta.is_file():
+    raise ConfigError(
+      f"--output={output} exists and was not written by promot infer. Choose another."
+    )
+  if content and (earlier := json.loads(meta.read_text())) != made_with:
+    changed = [f"{k}: {earlier.get(k)} -> {v}" for k, v in made_with.items() if earlier.get(k) != v]
+    raise ConfigError(
+      f"--output={output} was begun with other settings ({'; '.join(changed)}). Choose another file."
+    )
+  meta.write_text(json.dumps(made_with, indent=1) + "\n")
+  whole = content.rfind(b"\n") + 1
+  if whole < len(content):
+    os.truncate(output, whole)
+  return content.count(b"\n")
+
+
+if __name__ == "__main__":
+  from promot_jax.cli.main import main
+
+  sys.exit(main(["infer", *sys.argv[1:]]))

@@ -1,0 +1,134 @@
+"""`promot inspect`: what a task's examples, a checkpoint, a configuration or a model look like."""
+
+import json
+import pathlib
+import sys
+
+from promot_jax.cli import gin_config
+from promot_jax.cli.flags import Flags
+from promot_jax.errors import ConfigError
+
+
+def run(flags: Flags) -> int:
+  """Runs `promot inspect`.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  return _COMMANDS[flags.values.what](flags) or 0
+
+
+def _data(flags: Flags) -> None:
+  values = flags.values
+  if not values.name:
+    from tasks import catalog
+
+    print("tasks: " + ", ".join(catalog.names()))
+    return
+
+  from promot_jax.data import cache
+  from promot_jax.data.examples import load_examples
+  from tasks import catalog
+
+  task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
+  split = values.split
+  examples = load_examples(
+    task, split, {"inputs": None, "targets": None}, limit=values.n, cache_dir=cache.default_dir()
+  )
+  if values.json:
+    print(json.dumps([dict(record) for record in examples.records]))
+    return
+  print(f"{task}, split {split}, first {len(examples)} examples")
+  for number, record in enumerate(examples.records):
+    print(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with </s>)")
+    print(f"    {record['inputs']}")
+    print(f"    targets: {record['targets']}   answers: {record['answers']}")
+
+
+def _checkpoint(flags: Flags) -> int:
+  from promot_jax.checkpoints.store import Store
+
+  values = flags.values
+  if not values.name:
+    raise ConfigError("promot inspect checkpoint needs a folder.")
+  root = pathlib.Path(values.name)
+  steps = [root] if (root / "manifest.json").is_file() else sorted(root.rglob("checkpoint_*"))
+  steps = [path for path in steps if path.is_dir() and (path / "metadata.json").is_file()]
+  if not steps:
+    return _t5x(root)
+  damaged = 0
+  for path in steps:
+    store = Store(path.parent)
+    description = json.loads((path / "metadata.json").read_text())
+    arrays = description["arrays"]
+    state = ""
+    if values.verify:
+      problems = store.verify(int(path.name.removeprefix("checkpoint_")))
+      damaged += bool(problems)
+      state = f"  DAMAGED: {'; '.join(problems)}" if problems else "  checksums ok"
+    print(f"{path}  {len(arrays)} arrays{state}")
+    if len(steps) == 1 or values.verbose:
+      for name, entry in arrays.items():
+        print(f"  {name}  {entry['shape']}  {entry['dtype']}")
+    store.close()
+  return 74 if damaged else 0
+
+
+def _t5x(root: pathlib.Path) -> int:
+  from promot_jax.checkpoints import t5x
+
+  leaves = t5x.open_t5x(root)
+  print(f"{t5x.find_t5x(root)}  T5X checkpoint, {len(leaves)} parameters")
+  for name, leaf in leaves.items():
+    print(f"  {name}  {list(leaf.shape)}  {leaf.dtype}")
+  return 0
+
+
+def _config(flags: Flags) -> None:
+  values = flags.values
+  files = [*([values.name] if values.name else []), *flags.gin_files]
+  scanned = gin_config.read(
+    files,
+    flags.bindings,
+    search_paths=values.gin_search_paths,
+    allow_imports=values.gin_allow_imports,
+  )
+  if values.json:
+    print(json.dumps(scanned.flat()))
+    return
+  for path in scanned.files:
+    print(f"# {path}")
+  print("\n# macros")
+  for name, binding in sorted(scanned.macros.items()):
+    print(f"{name} = {gin_config.shown(binding.value)}    # {binding.place}")
+  print("\n# parameters, macros resolved")
+  print(gin_config.flat_text(scanned), end="")
+
+
+def _model(flags: Flags) -> None:
+  values = flags.values
+  files = [*([values.name] if values.name else []), *flags.gin_files]
+  paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
+  run_ = gin_config.build(gin_config.read(files, flags.bindings, **paths), **paths)
+
+  from promot_jax import partitioning
+  from promot_jax import paths as parameter_paths
+  from promot_jax.experiments import plan
+  from promot_jax.experiments.comparison import experiments_of
+
+  for experiment in experiments_of(run_):
+    model = plan.abstract_model(experiment)
+    for stage in experiment.stages or (None,):
+      print(f"{experiment.name}, stage {stage.name if stage else 'none'}")
+      rows = parameter_paths.parameter_table(
+        model, stage.trainable if stage else None, partitioning.T5_RULES
+      )
+      print(parameter_paths.format_table(rows) + "\n")
+
+
+_COMMANDS = {"data": _data, "checkpoint": _checkpoint, "config": _config, "model": _model}
+
+if __name__ == "__main__":
+  from promot_jax.cli.main import main
+
+  sys.exit(main(["inspect", *sys.argv[1:]]))
