@@ -1,0 +1,146 @@
+"""Greedy and beam search write what transformers' T5 writes with the same weights.
+
+The two beam searches differ by design: transformers divides log p by length^length_penalty, T5X by
+((5 + length) / 6)^alpha; transformers lets unfinished beams compete with finished ones at the end,
+and only the best `width` candidates of a step may end there.  With both penalties at 0 and outputs
+that end in time, the living beams are the same, and the best output is the same unless it ended as
+a candidate that transformers does not let end.
+"""
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from promot_jax import paths
+from promot_jax.decoding.generate import generate
+from promot_jax.decoding.strategies import Beam, Greedy
+from promot_jax.models.t5 import T5, T5Config
+
+torch = pytest.importorskip("torch", reason="needs the [torch] extra")
+transformers = pytest.importorskip("transformers", reason="needs the [torch] extra")
+pytestmark = pytest.mark.parity
+
+CONFIG = T5Config(
+  vocab_size=7, width=16, heads=3, head_width=4, mlp_width=20, encoder_layers=2, decoder_layers=2
+)
+MAX_LENGTH = 9
+
+
+def transformers_name(name):
+  """The parameter's name in transformers, written out from its module structure."""
+  if name == "token_embedder/embedding":
+    return "shared.weight"
+  if name == "decoder/logits_dense/kernel":
+    return "lm_head.weight"
+  stack, *rest = name.split("/")
+  if rest[0] == f"{stack}_norm":
+    return f"{stack}.final_layer_norm.weight"
+  if rest[0] == "relpos_bias":
+    return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+  _, number, module, *leaf = rest
+  mlp = 1 if stack == "encoder" else 2
+  sublayer = {
+    "attention": "layer.0.SelfAttention",
+    "self_attention": "layer.0.SelfAttention",
+    "encoder_decoder_attention": "layer.1.EncDecAttention",
+    "mlp": f"layer.{mlp}.DenseReluDense",
+    "pre_attention_layer_norm": "layer.0.layer_norm",
+    "pre_self_attention_layer_norm": "layer.0.layer_norm",
+    "pre_cross_attention_layer_norm": "layer.1.layer_norm",
+    "pre_mlp_layer_norm": f"layer.{mlp}.layer_norm",
+  }[module]
+  kind = {"query": "q.", "key": "k.", "value": "v.", "out": "o.", "scale": ""}.get(
+    leaf[0], f"{leaf[0]}."
+  )
+  return f"{stack}.block.{number}.{sublayer}.{kind}weight"
+
+
+def pair(seed):
+  """The same random T5 here and in transformers, with logits far enough apart to have no ties."""
+  model = T5(CONFIG, nnx.Rngs(seed))
+  draw = np.random.default_rng(seed).normal
+  leaves = {
+    name: np.asarray(leaf) + 0.5 * draw(size=leaf.shape).astype(np.float32)
+    for name, leaf in paths.named_leaves(model).items()
+  }
+  model = paths.replace_leaves(model, leaves)
+  other = transformers.T5ForConditionalGeneration(
+    transformers.T5Config(
+      vocab_size=CONFIG.vocab_size,
+      d_model=CONFIG.width,
+      d_kv=CONFIG.head_width,
+      d_ff=CONFIG.mlp_width,
+      num_layers=CONFIG.encoder_layers,
+      num_decoder_layers=CONFIG.decoder_layers,
+      num_heads=CONFIG.heads,
+      feed_forward_proj="gated-gelu",
+      tie_word_embeddings=False,
+      scale_decoder_outputs=False,
+      decoder_start_token_id=0,
+    )
+  ).eval()
+  # transformers 5 ties the output kernel to the embedding whatever the configuration says
+  other.lm_head.weight = torch.nn.Parameter(torch.zeros(CONFIG.vocab_size, CONFIG.width))
+  weights = {
+    transformers_name(name): torch.tensor(
+      leaf if "embedding" in name and "rel" not in name else leaf.T
+    )
+    for name, leaf in leaves.items()
+  }
+  missing, unexpected = other.load_state_dict(weights, strict=False)
+  assert not unexpected
+  assert all("embed_tokens" in name for name in missing)  # tied to 'shared'
+  return model, other
+
+
+def inputs(seed):
+  tokens = np.random.default_rng(seed).integers(2, 7, size=(16, 5)).astype(np.int32)
+  tokens[1, 4:] = 0
+  tokens[3, 2:] = 0
+  return tokens
+
+
+def both(seed, strategy, **options):
+  model, other = pair(seed)
+  tokens = inputs(seed)
+  ours = generate(model, {"encoder_input_tokens": tokens}, strategy=strategy, max_length=MAX_LENGTH)
+  with torch.no_grad():
+    theirs = other.generate(
+      torch.tensor(tokens, dtype=torch.long),
+      attention_mask=torch.tensor(tokens > 0),
+      max_new_tokens=MAX_LENGTH,
+      do_sample=False,
+      use_cache=False,  # its size would follow the encoder's depth
+      return_dict_in_generate=True,
+      output_scores=True,
+      **options,
+    )
+  sequences = theirs.sequences.numpy()[:, 1:]  # the first is the start token
+  # transformers pads beams with EOS where the padding id is 0
+  after_end = np.cumsum(sequences == 1, axis=1) - (sequences == 1) > 0
+  sequences = np.where(after_end, 0, sequences)
+  padded = np.pad(sequences, ((0, 0), (0, MAX_LENGTH - sequences.shape[1])))
+  return np.asarray(ours.tokens), np.asarray(ours.scores), padded, theirs
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_greedy_outputs_are_the_same(seed):
+  tokens, _, expected, _ = both(seed, Greedy(), num_beams=1)
+  np.testing.assert_array_equal(tokens[:, 0], expected)
+
+
+def test_best_beams_that_end_are_the_same_or_better():
+  same = better = 0
+  for seed in range(2):
+    tokens, scores, expected, theirs = both(
+      seed, Beam(width=4, alpha=0.0), num_beams=4, length_penalty=0.0, early_stopping=False
+    )
+    for row in np.flatnonzero((expected == 1).any(axis=1)):
+      their_score = theirs.sequences_scores[row].item()
+      if np.array_equal(tokens[row, 0], expected[row]):
+        np.testing.assert_allclose(scores[row, 0], their_score, rtol=1e-3, atol=1e-4)
+        same += 1
+      else:  # it ended where transformers allows no end
+        assert scores[row, 0] > their_score
+        better += 1
+  assert same >= 10 and better <= same / 3, (same, better)
