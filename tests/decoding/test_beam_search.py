@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from promot_jax import paths
+from promot_jax import partitioning, paths
 from promot_jax.checkpoints import t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding.strategies import Beam, Greedy
@@ -219,3 +219,23 @@ def test_batches_and_checkpoints_of_one_shape_share_one_program(toy):
   assert generate_lib.compiled._cache_size() == programs
   decode(models[0], max_length=7, width=3)
   assert generate_lib.compiled._cache_size() == programs + 1
+
+
+def test_decoding_over_a_mesh_equals_decoding_on_one_device():
+  strategy = Beam(width=2)
+  config = T5Config(
+    vocab_size=24, width=8, heads=2, head_width=3, mlp_width=6, encoder_layers=1, decoder_layers=2
+  )
+  model = T5(config, nnx.Rngs(0))
+  tokens = np.random.default_rng(0).integers(2, 24, size=(4, 5)).astype(np.int32)
+  batch = {"encoder_input_tokens": tokens}
+  expected = generate_lib.generate(model, batch, strategy=strategy, max_length=6)
+  mesh = partitioning.make_mesh(data=2, model=2)
+  result = generate_lib.generate(
+    partitioning.place(model, mesh),
+    partitioning.global_batch(batch, mesh),
+    strategy=strategy,
+    max_length=6,
+  )
+  np.testing.assert_array_equal(result.tokens, expected.tokens)
+  np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-5)
