@@ -18,32 +18,16 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import arrays, disk, manifest, matching
+from promot_jax.checkpoints import arrays, disk, manifest, matching, policy, step_files
+from promot_jax.checkpoints.policy import Keep
 
 _log = logging.getLogger(__name__)
-_FORMAT = 1
 _SCORE = "score.json"  # written after the step, so it is not in the manifest
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Keep:
-  """Which steps survive.  The newest and the best one always do.
-
-  Attributes:
-    last: number of newest steps to keep; None keeps all.
-    mode: whether the highest ('max') or the lowest ('min') score is the best.
-    small_bytes: steps of at most this size are never deleted (a prompt's whole history costs
-      nothing); 0 makes no exception.
-  """
-
-  last: int | None = 3
-  mode: Literal["max", "min"] = "max"
-  small_bytes: int = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,10 +87,7 @@ class Store:
     """The step with the best score, the earliest on ties; None where no step has a score."""
     scores = {step: self.score(step) for step in self.steps()}
     values = {step: entry["score"] for step, entry in scores.items() if entry is not None}
-    if not values:
-      return None
-    sign = 1.0 if self.keep.mode == "max" else -1.0
-    return max(values, key=lambda step: (sign * values[step], -step))
+    return policy.best_step(values, self.keep.mode)
 
   def score(self, step: int) -> dict[str, Any] | None:
     """{'score': float, 'metrics': dict} recorded for a step, or None."""
@@ -121,7 +102,7 @@ class Store:
 
   def metadata(self, step: int) -> dict[str, Any]:
     """What was given to `save` with a step (not checked against the manifest)."""
-    return self._description(step)["metadata"]
+    return step_files.describe(self.path(step))[0]
 
   def unfinished(self) -> list[str]:
     """Names of directories that a killed process left behind."""
@@ -303,7 +284,7 @@ class Store:
     damaged: dict[int, list[str]] = {}
     for step in sorted(directories, reverse=True):
       found = self.verify(step)
-      if _is_foreign(directories[step]):
+      if step_files.is_foreign(directories[step]):
         raise errors.ConfigError(
           f"{directories[step]} was written by another library. Name it as the initial checkpoint"
           " and give the run a directory of its own."
@@ -334,62 +315,30 @@ class Store:
     ]
     return {int(match[1]): path for match, path in matches if match and path.is_dir()}
 
-  def _description(self, step: int) -> dict[str, Any]:
-    try:
-      content = json.loads((self.path(step) / "metadata.json").read_text())
-      if content["format"] == _FORMAT:
-        return content
-      problem = f"has format {content['format']}; this version reads format {_FORMAT}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      problem = f"cannot be read ({error})"
-    raise errors.DamagedCheckpoint(f"{self.path(step) / 'metadata.json'} {problem}.")
-
   def _read(self, step: int, abstract: Mapping[str, Any] | None, prefix: str) -> Checkpoint:
-    description = self._description(step)
-    stored = {
-      name: matching.Stored(tuple(entry["shape"]), entry["dtype"])
-      for name, entry in description["arrays"].items()
-      if name.startswith(prefix)
-    }
+    metadata, stored = step_files.describe(self.path(step))
+    stored = {name: value for name, value in stored.items() if name.startswith(prefix)}
     if abstract is None:
       abstract = stored
     else:
       abstract = {name: value for name, value in abstract.items() if name.startswith(prefix)}
       matching.require_equal(abstract, stored, where=str(self.path(step)))
     try:
-      leaves = arrays.read(self.path(step) / "arrays", abstract) if abstract else {}
+      leaves = arrays.read(self.path(step) / step_files.ARRAYS, abstract) if abstract else {}
     except Exception as error:
       raise errors.DamagedCheckpoint(
         f"{self.path(step)} has correct checksums but cannot be read:"
         f" {arrays.root_cause(error)}. Was it written by a newer version?"
       ) from error
-    return Checkpoint(step=step, leaves=leaves, metadata=description["metadata"])
+    return Checkpoint(step=step, leaves=leaves, metadata=metadata)
 
   def _write(self, step: int, leaves: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     start = time.monotonic()
-    temporary = self.directory / f"checkpoint_{step}.tmp-{os.getpid()}"
-    description = {
-      "format": _FORMAT,
-      "step": step,
-      "metadata": metadata,
-      "arrays": {
-        name: {"shape": list(value.shape), "dtype": str(value.dtype)}
-        for name, value in leaves.items()
-      },
-    }
     size = sum(value.nbytes for value in leaves.values())
     try:
       self._remove_leftovers()
-      temporary.mkdir(parents=True)
-      arrays.write(temporary / "arrays", leaves)
-      (temporary / "metadata.json").write_text(json.dumps(description, indent=1) + "\n")
-      manifest.write(temporary)
-      if self.path(step).exists():  # without a manifest: not a step, and in the way
-        self._set_aside(step, ["it has no manifest"], instead=None)
-      temporary.rename(self.path(step))
-      manifest.flush_directory(self.directory)
+      step_files.write(self.path(step), leaves, metadata)
     except Exception as error:
-      shutil.rmtree(temporary, ignore_errors=True)
       cause = disk.refusal(error)
       if cause is None:
         raise
@@ -399,18 +348,16 @@ class Store:
     self._collect()
 
   def _collect(self) -> None:
-    """Deletes what the policy gives up; renamed first, so no half-deleted step is ever offered."""
-    if self.keep.last is None:
-      return
-    steps = self.steps()
-    protected = {*steps[-max(1, self.keep.last) :], self.best()}
-    for step in steps:
-      if step in protected or disk.tree_size(self.path(step)) <= self.keep.small_bytes:
-        continue
-      doomed = self.directory / f"checkpoint_{step}.deleted-{os.getpid()}"
+    """Deletes what the policy gives up."""
+    given_up = policy.doomed(
+      self.keep,
+      self.steps(),
+      best=self.best(),
+      size=lambda step: disk.tree_size(self.path(step)),
+    )
+    for step in given_up:
       try:
-        self.path(step).rename(doomed)
-        shutil.rmtree(doomed)
+        step_files.delete(self.path(step))
       except OSError as error:
         self.report(f"could not delete the old {self.path(step)}: {error.strerror}")
 
@@ -418,19 +365,14 @@ class Store:
     for name in self.unfinished():
       shutil.rmtree(self.directory / name, ignore_errors=True)
 
-  def _set_aside(self, step: int, reasons: list[str], *, instead: int | None) -> None:
-    target = self.directory / f"checkpoint_{step}.damaged"
-    number = 2
-    while target.exists():
-      target = self.directory / f"checkpoint_{step}.damaged-{number}"
-      number += 1
-    fallback = "" if instead is None else f"; using step {instead} instead"
+  def _set_aside(self, step: int, reasons: list[str], *, instead: int) -> None:
     try:
-      self.path(step).rename(target)
-      kept = f"kept as {target.name}"
+      kept = f"kept as {step_files.set_aside(self.path(step)).name}"
     except OSError as error:
       kept = f"could not be renamed: {error.strerror}"
-    self.report(f"{self.path(step)} is damaged ({_some(reasons)}){fallback}; {kept}")
+    self.report(
+      f"{self.path(step)} is damaged ({_some(reasons)}); using step {instead} instead; {kept}"
+    )
 
   def _cannot_write(self, what: str, nbytes: int, cause: BaseException) -> errors.CannotWrite:
     try:
@@ -450,13 +392,6 @@ class Store:
 
 def _to_host(value: Any) -> np.ndarray:
   return np.array(value, copy=True)  # a view would pin, or lose, a buffer that is donated later
-
-
-def _is_foreign(directory: pathlib.Path) -> bool:
-  """Whether this is a step of T5X (legacy or Orbax) or a bare Orbax one, and none of ours."""
-  if (directory / manifest.FILE).exists() or (directory / "metadata.json").exists():
-    return False
-  return any((directory / name).exists() for name in ("checkpoint", "state", "_METADATA"))
 
 
 def _some(items: list[str], limit: int = 3) -> str:

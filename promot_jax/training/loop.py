@@ -53,7 +53,7 @@ def train_stage(
     stage: what to do.
     model: where to start; left unchanged.  Under a mesh, already placed on it.
     batches: the batch of a step (0 is the first), a function of the step only.
-    store: checkpoints of this stage and nothing else.
+    store: checkpoints of this stage and nothing else; takes the stage's keep policy.
     seed: of dropout.
     validate: metrics of a model by name; it must not keep the model's arrays.  None: the last
       checkpoint is chosen.
@@ -71,7 +71,7 @@ def train_stage(
     ConfigError: the checkpoints belong to another stage, seed, batch size or model.
   """
   events = events or events_lib.Events()
-  store.keep, store.report = stage.keep, events.line
+  store.keep = stage.keep
   graphdef, trainable, frozen = paths.split(model, stage.trainable)
   identity = {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
   done = choice.completed(stage, store, identity)

@@ -67,7 +67,7 @@ def run(tiny, tmp_path):
 
     recorder = recorder or Recorder()
     given = {"batches": batches, "validate": tiny.validation, "seed": 3, **given}
-    store = Store(tmp_path / folder)
+    store = Store(tmp_path / folder, report=recorder.line)
     return train_stage(
       stage,
       model if model is not None else tiny.TinyModel(nnx.Rngs(0)),

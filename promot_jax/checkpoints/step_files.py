@@ -1,0 +1,85 @@
+"""The files of one step: written all or not at all, recognized, and set aside when damaged."""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.checkpoints import arrays, manifest, matching
+
+_FORMAT = 1
+_DESCRIPTION = "metadata.json"
+ARRAYS = "arrays"
+
+
+def write(
+  path: pathlib.Path, leaves: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
+) -> None:
+  """Makes the directory `path`: under a temporary name until all of it is on the disk.
+
+  On an error nothing is left behind.  A directory in the way that is no complete step is set aside.
+  """
+  temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+  table = {
+    name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in leaves.items()
+  }
+  description = {"format": _FORMAT, "metadata": dict(metadata), "arrays": table}
+  try:
+    temporary.mkdir(parents=True)
+    arrays.write(temporary / ARRAYS, leaves)
+    (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    manifest.write(temporary)
+    if path.exists():
+      set_aside(path)
+    temporary.rename(path)
+    manifest.flush_directory(path.parent)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+
+
+def describe(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, matching.Stored]]:
+  """(metadata given to `write`, shapes and types of the arrays by name).
+
+  Raises:
+    DamagedCheckpoint: the description cannot be read or has another format.
+  """
+  try:
+    content = json.loads((path / _DESCRIPTION).read_text())
+    if content["format"] == _FORMAT:
+      table = {
+        name: matching.Stored(tuple(entry["shape"]), entry["dtype"])
+        for name, entry in content["arrays"].items()
+      }
+      return content["metadata"], table
+    problem = f"has format {content['format']}; this version reads format {_FORMAT}"
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    problem = f"cannot be read ({error})"
+  raise errors.DamagedCheckpoint(f"{path / _DESCRIPTION} {problem}.")
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+  """Renames a damaged step out of the way, and gives the new path."""
+  target = path.with_name(f"{path.name}.damaged")
+  number = 2
+  while target.exists():
+    target = path.with_name(f"{path.name}.damaged-{number}")
+    number += 1
+  return path.rename(target)
+
+
+def delete(path: pathlib.Path) -> None:
+  """Deletes a step; renamed first, so that a half-deleted one is never offered."""
+  shutil.rmtree(path.rename(path.with_name(f"{path.name}.deleted-{os.getpid()}")))
+
+
+def is_foreign(path: pathlib.Path) -> bool:
+  """Whether this is a step of T5X (legacy or Orbax) or a bare Orbax one, and none of ours."""
+  if (path / manifest.FILE).exists() or (path / _DESCRIPTION).exists():
+    return False
+  return any((path / name).exists() for name in ("checkpoint", "state", "_METADATA"))
