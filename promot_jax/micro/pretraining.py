@@ -146,7 +146,8 @@ class Stream:
   def _widths(self, shots: int) -> tuple[int, int]:
     """Array lengths that every example with so many demonstrations fits into."""
     longest_input = longest_target = 0
-    for pool in self._pools.values():
+    used = {name for phase in self.curriculum for name, weight in phase.mixture.items() if weight}
+    for pool in (self._pools[name] for name in sorted(used)):
       pieces = np.arange(pool.size)
       length = self._segments.lengths[pool.queries + pieces].max()
       if pool.demonstrations >= 0:

@@ -7,8 +7,6 @@ SENTENCES = (
   "the {word} and the {context}.",
   "a {word} with a {context}.",
   "{name} saw {word} and {context}.",
-  "one {context} near a {word}.",
-  "{name} likes {context} and {word}.",
 )
 
 
