@@ -123,7 +123,10 @@ def _split(text: str) -> list[str]:
 
 
 def _check_origins(allowed: Sequence[str]) -> None:
-  for configurable in gin_internals._INVERSE_REGISTRY.values():
+  used = [
+    reference.configurable for reference in gin_internals.iterate_references(gin_internals._CONFIG)
+  ]
+  for configurable in used:  # what is bound but never referenced is never called
     module = getattr(configurable.wrapped, "__module__", "") or ""
     if module.split(".")[0] not in allowed:
       raise ConfigError(
