@@ -62,11 +62,12 @@ def average(results: Iterable[TaskResult], *, shots: int, prompt_on: bool = Fals
   value = None
   if not missing:
     value = norm_average({task: found[task].scores[UNSEEN_TASKS[task]] for task in UNSEEN_TASKS})
-  deviations = [found[t].standard_errors.get(UNSEEN_TASKS[t]) for t in UNSEEN_TASKS if t in found]
+  known = [result.standard_errors.get(UNSEEN_TASKS[task]) for task, result in found.items()]
+  deviations = [deviation for deviation in known if deviation is not None]
   error = None
-  if not missing and all(deviation is not None for deviation in deviations):
+  if len(deviations) == len(UNSEEN_TASKS):
     # The tasks' examples are drawn independently: variances add.
-    error = math.sqrt(sum(deviation**2 for deviation in deviations)) / len(UNSEEN_TASKS)
+    error = math.hypot(*deviations) / len(UNSEEN_TASKS)
   return Average(
     value=value,
     standard_error=error,

@@ -41,7 +41,7 @@ class Row(NamedTuple):
   """One row to run: task (position in the list), example of that task, answer option."""
 
   task: int
-  index: int
+  example: int
   option: int = 0
 
 
@@ -88,8 +88,11 @@ def evaluate(
   plans = [
     task_lib.plan(task, format_metric=format_metric, identity=identity, **options) for task in tasks
   ]
-  results = {i: store.find(checkpoint, plan) for i, plan in enumerate(plans)} if store else {}
-  todo = [i for i in range(len(tasks)) if results.get(i) is None]
+  results: dict[int, TaskResult] = {}
+  for i, plan in enumerate(plans):
+    if store and (found := store.find(checkpoint, plan)):
+      results[i] = found
+  todo = [i for i in range(len(tasks)) if i not in results]
   if not todo:
     return [results[i] for i in range(len(tasks))]
 
@@ -104,7 +107,7 @@ def evaluate(
     key=key,
   )
   rows = [
-    row for i in todo for row in _rows(i, tasks[i]) if (row.index, row.option) not in outputs[i]
+    row for i in todo for row in _rows(i, tasks[i]) if (row.example, row.option) not in outputs[i]
   ]
   if rows:
     models = _models(model, detach, {_state(tasks[row.task]) for row in rows}, tasks)
@@ -113,7 +116,7 @@ def evaluate(
     done = total - len(rows)
     for finished in runner.run(models, rows, limits):
       for row, output in finished:
-        outputs[row.task][row.index, row.option] = output
+        outputs[row.task][row.example, row.option] = output
       done += len(finished)
       if journal:
         journal.append(_entry(plans[row.task], row, output) for row, output in finished)
@@ -187,7 +190,7 @@ def _models(
       "detach it; pass detach=method.detach, or prompt='none' for a model without a method."
     )
   whole = model() if _is_maker(model) else model
-  return {state: detach(whole) if state == "detached" else whole for state in states}
+  return {state: detach(whole) if detach and state == "detached" else whole for state in states}
 
 
 def _is_maker(model: Any) -> bool:
@@ -229,10 +232,10 @@ class _Runner:
     examples = examples_lib.Examples(
       name="pool",
       split="",
-      inputs=[np.asarray(task.examples.inputs[row.index]) for task, row in zip(tasks, rows)],
+      inputs=[np.asarray(task.examples.inputs[row.example]) for task, row in zip(tasks, rows)],
       targets=[_target(task, row) for task, row in zip(tasks, rows)],
       records=[{}] * len(rows),
-      prompt_ids=np.asarray([task.prompt_row(row.index) for task, row in zip(tasks, rows)]),
+      prompt_ids=np.asarray([task.prompt_row(row.example) for task, row in zip(tasks, rows)]),
       lengths=examples_lib.LengthReport(examples=len(rows), inputs_limit=None, targets_limit=None),
     )
     longest = max(len(target) for target in examples.targets)
@@ -250,14 +253,14 @@ class _Runner:
       return scoring.score(model, placed)
     key = self.key
     if key is not None:  # other randomness for every batch, the same when it is run again
-      key = jax.random.fold_in(jax.random.fold_in(key, first.task), first.index)
+      key = jax.random.fold_in(jax.random.fold_in(key, first.task), first.example)
     return generate_lib.generate(model, placed, strategy=self.strategy, max_length=length, key=key)
 
 
 def _target(task: EvalTask, row: Row) -> np.ndarray:
   if task.options:
     return np.asarray(list(task.options.values())[row.option])
-  return np.asarray(task.examples.targets[row.index])
+  return np.asarray(task.examples.targets[row.example])
 
 
 def _read(result: Any, rows: Sequence[Row], numbers: np.ndarray) -> list[tuple[Row, Output]]:
@@ -287,7 +290,7 @@ def _journaled(
   journal: Journal | None, plans: Sequence[TaskResult], todo: Sequence[int]
 ) -> dict[int, dict[tuple[int, int], Output]]:
   found: dict[int, dict[tuple[int, int], Output]] = {i: {} for i in todo}
-  positions = {plans[i].fingerprint: i for i in todo}
+  positions: dict[Any, int] = {plans[i].fingerprint: i for i in todo}
   for entry in journal.read() if journal else ():
     position = positions.get(entry.get("fingerprint"))
     if position is not None:
@@ -299,7 +302,7 @@ def _journaled(
 def _entry(plan: TaskResult, row: Row, output: Output) -> dict[str, Any]:
   return {
     "fingerprint": plan.fingerprint,
-    "index": row.index,
+    "index": row.example,
     "option": row.option,
     "tokens": output.tokens,
     "score": output.score,

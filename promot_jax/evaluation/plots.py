@@ -13,6 +13,7 @@ import functools
 import io
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,7 +41,7 @@ _COLORS = {
   "random_prompt": "#8c564b",
 }
 _OTHERS = ("#4c4c9d", "#a3a500", "#b07aa1", "#444444")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
   "font.size": 9,
   "axes.spines.top": False,
   "axes.spines.right": False,
@@ -218,9 +219,11 @@ def _checkpoints(group: Group) -> Figure | None:
     label = None if method in labelled else runs_lib.method_name(method)
     labelled.add(method)
     axis.plot(across, up, color=_color(method), marker=".", linewidth=1.2, label=label)
-    rings = [(names.index(name), value) for name, value, reported in line if reported]
-    if rings:
-      axis.scatter(*zip(*rings, strict=True), s=60, facecolors="none", edgecolors=_color(method))
+    for name, value, reported in line:
+      if reported:
+        axis.scatter(
+          [names.index(name)], [value], s=60, facecolors="none", edgecolors=_color(method)
+        )
   axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
   axis.set_ylabel(f"Norm. Avg, {shots}-shot")
   axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -42,22 +42,21 @@ class Figure:
 def figures() -> tuple[Figure, ...]:
   """Every quoted number, in the order of the tables."""
   file = importlib.resources.files("promot_jax.evaluation") / "published.csv"
-  with file.open(encoding="utf-8", newline="") as lines:
-    return tuple(
-      Figure(
-        table=int(row["table"]),
-        model=row["model"],
-        trained_on=row["trained_on"],
-        method=row["method"],
-        task=row["eval_task"],
-        split=row["split"],
-        shots=int(row["shots"]) if row["shots"] else None,
-        metric=row["metric"],
-        text=row["value"],
-        note=row["note"],
-      )
-      for row in csv.DictReader(lines)
+  return tuple(
+    Figure(
+      table=int(row["table"]),
+      model=row["model"],
+      trained_on=row["trained_on"],
+      method=row["method"],
+      task=row["eval_task"],
+      split=row["split"],
+      shots=int(row["shots"]) if row["shots"] else None,
+      metric=row["metric"],
+      text=row["value"],
+      note=row["note"],
     )
+    for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+  )
 
 
 def find(

@@ -147,9 +147,10 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def samples(run: Run, *, each: int = 2) -> list[Prediction]:
   """A few predictions of a run's reported checkpoint: for each task, right and wrong ones."""
-  chosen = []
+  chosen: list[Prediction] = []
   for result in run.reported:
-    right, wrong = [], []
+    right: list[Prediction] = []
+    wrong: list[Prediction] = []
     for prediction in run.store.predictions(run.selected, result):
       pile = right if (prediction.score or 0) >= 50 else wrong
       if len(pile) < each:

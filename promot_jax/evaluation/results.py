@@ -105,7 +105,7 @@ class Prediction:
   Args:
     input: decoded model input; targets: the accepted answers; raw: the decoded output;
       prediction: what post-processing left of it.
-    score: the headline metric of this example alone, 0 to 100.
+    score: the headline metric of this example alone, 0 to 100; None if it has no such score.
     log_probability: the decoding strategy's score of the output (or of the chosen option).
   """
 
@@ -116,7 +116,7 @@ class Prediction:
   targets: Any
   prediction: str
   raw: str
-  score: float
+  score: float | None
   log_probability: float
 
 

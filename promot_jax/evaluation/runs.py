@@ -193,8 +193,8 @@ def average_cell(
 
 def _average(runs: Sequence[Run], shots: int, prompt_on: bool) -> Cell | None:
   found = [averages.average(run.reported, shots=shots, prompt_on=prompt_on) for run in runs]
-  found = [average for average in found if average.value is not None]
-  return _cell([a.value for a in found], [a.standard_error for a in found]) if found else None
+  known = [(a.value, a.standard_error) for a in found if a.value is not None]
+  return _cell([value for value, _ in known], [error for _, error in known]) if known else None
 
 
 def _cell(scores: Sequence[float], deviations: Sequence[float | None]) -> Cell:

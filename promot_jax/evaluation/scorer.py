@@ -55,7 +55,7 @@ def score(
     answers = [postprocess.between_sentinels(text) for text in raw]
     _apply(format_metric, targets, answers, scores, deviations, {})
   result = dataclasses.replace(plan, metric=headline, scores=scores, standard_errors=deviations)
-  single = each.get(headline, [None] * len(raw))
+  single: Sequence[float | None] = each.get(headline) or [None] * len(raw)
   return result, [
     Prediction(
       task=task.label,

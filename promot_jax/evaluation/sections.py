@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from promot_jax.evaluation import averages, differences, published
 from promot_jax.evaluation import runs as runs_lib
-from promot_jax.evaluation.runs import Group
+from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
 
 QUOTED_MODEL = "mT5-XXL"
@@ -133,7 +133,7 @@ def _method_of(group: Group, column: Column) -> str:
 def _ours(group: Group, column: Column, task: str, shots: int | None) -> Cell | None:
   method = _method_of(group, column)
   runs = group.runs[method]
-  if task == "norm_avg":
+  if task == "norm_avg" and shots is not None:
     base = group.runs.get("pretrained", ()) if method != "pretrained" else ()
     return runs_lib.average_cell(runs, shots=shots, pretrained=base)
   if shots is None:
@@ -163,9 +163,11 @@ def _quoted(group: Group, column: Column, task: str, shots: int | None) -> Cell 
 def _computed_average(wanted: Mapping[str, str], shots: int | None) -> Cell | None:
   """The mean of the eight quoted scores where the paper prints them without Norm. Avg (Table 6)."""
   figures = {
-    task: published.find(**{**wanted, "task": task}, shots=shots) for task in averages.UNSEEN_TASKS
+    task: figure
+    for task in averages.UNSEEN_TASKS
+    if (figure := published.find(**{**wanted, "task": task}, shots=shots))
   }
-  if not all(figures.values()):
+  if len(figures) < len(averages.UNSEEN_TASKS):
     return None
   value = averages.norm_average({task: figure.value for task, figure in figures.items()})
   sources = sorted({figure.source for figure in figures.values()})
@@ -198,10 +200,34 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
     )
   if any(cell.printed.endswith(_COMPUTED) for cell in cells):
     notes.append(f"{_COMPUTED} Not printed: computed here as the mean of the eight quoted scores.")
+  notes += _mixed_runs(group)
   incomplete = _incomplete(group)
   if incomplete:
     notes.append(incomplete)
   return tuple(notes)
+
+
+def _mixed_runs(group: Group) -> list[str]:
+  """Warnings where a mean is not over seeds: runs of one method and seed with other settings."""
+  warnings = []
+  for method, runs in group.runs.items():
+    by_seed: dict[int, list[Run]] = {}
+    for run in runs:
+      by_seed.setdefault(run.record.seed, []).append(run)
+    differing = {
+      name
+      for same in by_seed.values()
+      for run in same
+      for name, value in run.record.settings.items()
+      if value != same[0].record.settings.get(name)
+    }
+    if differing:
+      warnings.append(
+        f"Warning: {runs_lib.method_name(method)} has runs of one seed that differ in "
+        f"{', '.join(sorted(differing))}; their mean is not one over seeds. Report them apart, or "
+        "give them different variants."
+      )
+  return warnings
 
 
 def _incomplete(group: Group) -> str:

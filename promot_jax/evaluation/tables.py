@@ -88,7 +88,8 @@ def text(table: Table, *, width: int = 120) -> str:
   """
   labels = [f"{row.label}  {row.detail}".rstrip() for row in table.rows]
   label_width = max((len(label) for label in labels), default=0)
-  blocks, used = [[]], label_width
+  blocks: list[list[tuple[str, list[int]]]] = [[]]
+  used = label_width
   for group in table.groups():
     needed = _group_width(table, group)
     if blocks[-1] and used + needed > width:
@@ -162,7 +163,7 @@ def _group_width(table: Table, group: tuple[str, list[int]]) -> int:
 
 
 def _column_width(table: Table, index: int) -> int:
-  cells = [row.cells[index].text() for row in table.rows if row.cells[index]]
+  cells = [cell.text() for row in table.rows if (cell := row.cells[index])]
   return max(map(len, [table.columns[index].header, *cells]))
 
 

@@ -132,4 +132,6 @@ def _digest(task: EvalTask) -> str:
 
 def _notes(examples: Any) -> dict[str, Any]:
   lengths = getattr(examples, "lengths", None)
-  return dataclasses.asdict(lengths) if dataclasses.is_dataclass(lengths) else {}
+  if dataclasses.is_dataclass(lengths) and not isinstance(lengths, type):
+    return dataclasses.asdict(lengths)
+  return {}

@@ -59,7 +59,7 @@ def check_lengths(targets: Sequence[Any], predictions: Sequence[Any]) -> None:
     )
 
 
-def mean_statistics(columns: Sequence[Sequence[float]]) -> np.ndarray:
+def mean_statistics(columns: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
   """Statistics of metrics that are means of per-example scores: [1, score, score, ...] rows.
 
   Args:

@@ -132,6 +132,14 @@ def test_learning_rates_and_training_tasks_get_tables_of_their_own(study):
   assert all("pretrained" in section.group.runs for section in sections)
 
 
+def test_runs_that_are_no_seeds_of_one_another_are_pointed_out(study):
+  for seed, rate in ((7, 0.01), (7, 0.003)):
+    evaluate_by_hand(study / str(rate), "promot", seed=seed, settings={"learning rate": rate})
+  (section,) = report.build(runs.collect([study])).sections
+  (warning,) = [note for note in section.main.notes if note.startswith("Warning")]
+  assert "ProMoT has runs of one seed that differ in learning rate" in warning
+
+
 def test_format_shares_are_shown_by_method(study):
   (section,) = report.build(runs.collect([study])).sections
   (table,) = [table for table in section.further if "format" in table.title]
