@@ -1,0 +1,87 @@
+"""The T5 vocabulary without TensorFlow, against seqio's and known tokens."""
+
+import pytest
+
+from promot_jax import errors
+from promot_jax.data import vocabularies
+
+
+@pytest.fixture(scope="module")
+def t5(shared_data):
+  return vocabularies.SentencePiece(str(shared_data / "vocab" / "t5_spiece.model"))
+
+
+TEXTS = ["<extra_id_0> True <extra_id_1>", "Translate English to German: À bientôt!", "a\n\n b", ""]
+
+
+def test_sentinels_are_the_last_tokens_in_descending_order(t5):
+  assert t5.size == 32100
+  assert t5.encode("<extra_id_0> <extra_id_1> <extra_id_99>") == [32099, 32098, 32000]
+  assert t5.decode([32099, 10998, 32098, 1]) == "<extra_id_0> True <extra_id_1>"
+
+
+def test_tokens_are_seqios(t5):
+  seqio = pytest.importorskip("seqio")
+  theirs = seqio.SentencePieceVocabulary(t5.file, extra_ids=100)
+  assert theirs.vocab_size == t5.size
+  for text in TEXTS:
+    assert t5.encode(text) == list(theirs.encode(text))
+    assert t5.decode(t5.encode(text)) == theirs.decode(theirs.encode(text))
+
+
+def test_decoding_stops_at_the_end_and_ignores_padding(t5):
+  tokens = t5.encode("a cat")
+  assert t5.decode([0, *tokens, 1, *tokens]) == "a cat"
+  assert t5.decode([*tokens, 0, 0]) == "a cat"
+  assert t5.decode([32127]) == t5.decode([2])  # a padded row of the embedding is unknown
+
+
+def test_a_missing_file_names_the_variable_to_set(monkeypatch, tmp_path):
+  monkeypatch.setenv("PROMOT_MT5_VOCABULARY", str(tmp_path / "absent.model"))
+  with pytest.raises(errors.ConfigError, match=r"absent.model does not exist.*PROMOT_MT5_VOCAB"):
+    vocabularies.open_vocabulary("mt5")
+  with pytest.raises(errors.ConfigError, match="'t6' is not known; there are: t5, mt5"):
+    vocabularies.open_vocabulary("t6")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+  file = tmp_path / "wrong.model"
+  file.write_bytes(b"not a model at all")
+  with pytest.raises(errors.ConfigError, match=r"wrong\.model is not a SentencePiece model"):
+    vocabularies.SentencePiece(str(file))
+
+
+def test_a_bucket_file_is_fetched_once(monkeypatch, tmp_path, shared_data):
+  content = (shared_data / "vocab" / "t5_spiece.model").read_bytes()
+  asked = []
+
+  class Answer:
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *error):
+      return False
+
+    def read(self):
+      return content
+
+  def urlopen(url, timeout):
+    asked.append(url)
+    return Answer()
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.setattr(vocabularies.urllib.request, "urlopen", urlopen)
+  for _ in range(2):
+    assert vocabularies.SentencePiece("gs://bucket/a/b.model").size == 32100
+  assert asked == ["https://storage.googleapis.com/bucket/a/b.model"]
+
+
+def test_no_network_is_said_with_what_to_do(monkeypatch, tmp_path):
+  def urlopen(url, timeout):
+    raise OSError("Name or service not known")
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.delenv("PROMOT_T5_VOCABULARY", raising=False)
+  monkeypatch.setattr(vocabularies.urllib.request, "urlopen", urlopen)
+  with pytest.raises(errors.ConfigError, match=r"could not be fetched.*PROMOT_T5_VOCABULARY"):
+    vocabularies.SentencePiece(vocabularies.FILES["t5"])
