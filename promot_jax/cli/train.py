@@ -1,5 +1,6 @@
 """`promot train`: runs the experiment or comparison of a gin file, or prints its plan."""
 
+import functools
 import json
 import pathlib
 import sys
@@ -22,18 +23,25 @@ def run(flags: Flags) -> int:
   scanned = gin_config.read(flags.gin_files, flags.bindings, **paths)
   experiment = gin_config.build(scanned, **paths)
   if values.dry_run:
-    from promot_jax.experiments import plan
-
-    plan.check(experiment)
-    for line in (*_header(scanned), *plan.describe(experiment, verbose=values.verbose)):
+    for line in (*_header(scanned), *_plan(experiment, verbose=values.verbose)):
       print(line)
     print("dry run: nothing was written. Remove --dry_run to start.")
     return 0
   return _run(flags, scanned, experiment)
 
 
+def _plan(experiment, *, verbose: bool) -> Iterator[str]:
+  from promot_jax.experiments import plan
+  from promot_jax.experiments.pretraining import Pretraining
+
+  if isinstance(experiment, Pretraining):
+    return plan.describe_pretraining(experiment)
+  plan.check(experiment)
+  return plan.describe(experiment, verbose=verbose)
+
+
 def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
-  from promot_jax.experiments import execute
+  from promot_jax.experiments import execute, pretraining
   from promot_jax.training.events import Console
 
   values = flags.values
@@ -48,9 +56,13 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
     for line in (*_header(scanned), *(f"changed   {change}" for change in changes)):
       print(line, file=sys.stderr)
   sinks = [] if values.quiet else [Console(sys.stderr)]
-  outcomes = execute.execute(
-    experiment, sinks=sinks, started=lambda: _write_config(folder, scanned)
-  )
+  started = functools.partial(_write_config, folder, scanned)
+  if isinstance(experiment, pretraining.Pretraining):
+    weights = pretraining.pretrain(experiment, sinks=sinks, started=started)
+    print(f"weights: {weights}")
+    print(f"to ship them: cp {weights} promot_jax/micro/")
+    return 0
+  outcomes = execute.execute(experiment, sinks=sinks, started=started)
   return _tell(outcomes, experiment, as_json=values.json)
 
 

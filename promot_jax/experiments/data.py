@@ -13,7 +13,7 @@ import numpy as np
 
 from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
-from promot_jax.data.examples import Examples, load_examples
+from promot_jax.data.examples import Examples, LengthReport, load_examples
 from promot_jax.data.vocabularies import open_vocabulary
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
@@ -23,7 +23,7 @@ from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from tasks import catalog
 
-_METRICS: Mapping[str, Any] = {
+METRICS: Mapping[str, Any] = {
   "accuracy": accuracy.accuracy,
   "exact_match": exact_match.exact_match,
   "bleu": bleu.bleu,
@@ -195,13 +195,39 @@ def eval_task(
     label=base,
     shots=shots,
     examples=reader.examples(experiment, task, split, lengths, limit),
-    metric_fns=(_METRICS[metric],),
+    metric_fns=(METRICS[metric],),
     metric=metric,
     postprocess=functools.partial(postprocess.postprocess, base),
     prompt=prompt,
     prompt_id=prompt_id,
     max_target_length=lengths["targets"],
     split=split,
+  )
+
+
+def in_memory(
+  name: str,
+  inputs: Sequence[np.ndarray],
+  targets: Sequence[np.ndarray],
+  records: Sequence[dict[str, Any]],
+  *,
+  prompt_id: int = 0,
+) -> Examples:
+  """Examples that come from no seqio task."""
+  return Examples(
+    name=name,
+    split="all",
+    inputs=inputs,
+    targets=targets,
+    records=records,
+    prompt_ids=np.full(len(inputs), prompt_id, np.int32),
+    lengths=LengthReport(
+      examples=len(inputs),
+      inputs_limit=None,
+      targets_limit=None,
+      longest_input=max(map(len, inputs)),
+      longest_target=max(map(len, targets)),
+    ),
   )
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from flax import nnx
 
 from promot_jax.data.batches import EvalBatches
-from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.errors import DataError
 from promot_jax.experiments import data
@@ -40,14 +39,12 @@ def answer(
         f"an input has {len(ids)} tokens and the plan's longest is {limit}: '{text[:60]}...'. "
         "Shorten it, or raise EvaluationPlan.feature_lengths."
       )
-  examples = Examples(
-    name="infer",
-    split="all",
-    inputs=tokens,
-    targets=[np.asarray([_EOS], np.int32)] * len(tokens),
-    records=[{"inputs": text, "targets": "", "answers": []} for text in texts],
-    prompt_ids=np.full(len(tokens), prompt_id, np.int32),
-    lengths=LengthReport(examples=len(tokens), inputs_limit=limit, targets_limit=longest),
+  examples = data.in_memory(
+    "infer",
+    tokens,
+    [np.asarray([_EOS], np.int32)] * len(tokens),
+    [{"inputs": text, "targets": "", "answers": []} for text in texts],
+    prompt_id=prompt_id,
   )
   answers: list[tuple[str, float]] = [("", 0.0)] * len(texts)
   for batch, rows in EvalBatches(examples, batch_size=plan.batch_size):

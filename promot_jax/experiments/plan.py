@@ -126,6 +126,22 @@ def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator
   yield f"writes    {run.model_dir} ({_writable(run.model_dir)})"
 
 
+def describe_pretraining(run: Any) -> Iterator[str]:
+  """The lines of the plan of a `pretraining.Pretraining`."""
+  model = nnx.eval_shape(lambda: backbones.build(run.backbone, nnx.Rngs(0)))
+  yield f"model     {_count(paths.count(model))} parameters, width {run.backbone.width}, from nothing"
+  for number, phase in enumerate(run.curriculum):
+    batches = ", ".join(f"{shots} shots x {size}" for shots, size in phase.batch_size.items())
+    yield f"phase {number + 1}   {phase.steps} steps: {batches}"
+  stage = run.stage
+  yield (
+    f"stage     {stage.steps} steps, learning rate up to "
+    f"{max(float(stage.learning_rate(step)) for step in range(0, stage.steps, 50)):g}; validated "
+    f"every {stage.eval_period} steps, keeps the {stage.select} by {stage.metric}"
+  )
+  yield f"writes    {run.model_dir} ({_writable(run.model_dir)})"
+
+
 def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
   """Axis sizes, -1 filled up with the devices that this process has."""
   if mesh.data == -1:

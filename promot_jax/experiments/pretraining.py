@@ -1,0 +1,154 @@
+"""Makes the small model that comes with the package, from nothing.
+
+The stream of `promot_jax.micro.pretraining` replaces a task's batches; everything else is one more
+stage: checkpoints, exact resume, and the step with the best few-shot scores is exported as
+`weights.npz`, with a card that says how it was made.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from promot_jax import paths
+from promot_jax.checkpoints.lease import Lease
+from promot_jax.checkpoints.store import Store
+from promot_jax.decoding import strategies
+from promot_jax.evaluation import evaluator
+from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
+from promot_jax.experiments import backbones, data, micro_model
+from promot_jax.experiments.execute import environment
+from promot_jax.metrics import postprocess
+from promot_jax.micro import evaluation_sets
+from promot_jax.micro.curriculum import CURRICULUM, Phase
+from promot_jax.micro.pretraining import Stream
+from promot_jax.micro.vocabulary import EOS, vocabulary
+from promot_jax.models.t5 import T5Config
+from promot_jax.training import loop, signals
+from promot_jax.training.events import Events, JsonLines, Sink
+from promot_jax.training.stages import Stage
+from promot_jax.training.tensorboard import TensorBoard
+from tasks import catalog
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretraining:
+  """A pretraining run of the micro model.
+
+  model_dir: where checkpoints and `weights.npz` are written.
+  stage: all parameters, from a random start; `batch_size` is nominal, the curriculum decides.
+  curriculum: phases of the stream.
+  shots: the few-shot scores that choose the step: `norm_avg`, the mean over unseen tasks and these.
+  limit: examples of each task in a validation.
+  """
+
+  model_dir: str
+  stage: Stage
+  backbone: T5Config = dataclasses.field(default_factory=micro_model.config)
+  curriculum: Sequence[Phase] = CURRICULUM
+  shots: Sequence[int] = (1,)
+  limit: int = 96
+  seed: int = 0
+
+
+def pretrain(
+  run: Pretraining,
+  *,
+  sinks: Sequence[Sink] = (),
+  started: Callable[[], None] = lambda: None,
+) -> pathlib.Path:
+  """Trains, or goes on training, and exports the chosen step; returns the path of the weights.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  folder = pathlib.Path(run.model_dir)
+  stream = Stream(run.curriculum, seed=run.seed)
+  with Lease(folder), signals.catch(report=Events(sinks).line):
+    started()
+    files = [JsonLines(folder / "train" / "metrics.jsonl"), TensorBoard(folder / "train")]
+    events = Events([*sinks, *files])
+    store = Store(folder / "stages" / run.stage.name, keep=run.stage.keep, report=events.line)
+    start = time.monotonic()
+    result = loop.train_stage(
+      run.stage,
+      backbones.build(run.backbone, nnx.Rngs(run.seed)),
+      batches=stream.batch,
+      store=store,
+      seed=run.seed,
+      validate=functools.partial(validate, run),
+      events=events,
+    )
+    store.close()
+    events.close()
+  weights = folder / micro_model.WEIGHTS
+  buffer = io.BytesIO()
+  leaves = jax.device_get(paths.named_leaves(result.model))
+  np.savez_compressed(buffer, **leaves)
+  write_bytes(weights, buffer.getvalue())
+  card = {
+    "step": result.step,
+    "why": result.why,
+    "steps": run.stage.steps,
+    "seed": run.seed,
+    "parameters": paths.count(result.model),
+    "bytes": weights.stat().st_size,
+    "seconds of this process": round(time.monotonic() - start),
+    "validation": result.history,
+    "backbone": dataclasses.asdict(run.backbone),
+    "environment": environment(),
+  }
+  write_text(weights.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+  return weights
+
+
+def validate(run: Pretraining, model: nnx.Module) -> Mapping[str, float]:
+  """Few-shot scores on the validation splits: 'norm_avg', and each task's own."""
+  tasks = [
+    _eval_task(each, shots)
+    for shots in run.shots
+    for each in evaluation_sets.eval_sets(
+      "validation", shots=shots, limit=run.limit, tasks=evaluation_sets.UNSEEN_TASKS
+    )
+  ]
+  results = evaluator.evaluate(
+    model,
+    tasks,
+    decode=vocabulary().decode,
+    strategy=strategies.Greedy(),
+    batch_size=run.limit,
+    max_target_length=24,
+    buckets=2,
+  )
+  return {"norm_avg": float(np.mean([r.score for r in results])), **_named(results)}
+
+
+def _named(results: Sequence[TaskResult]) -> dict[str, float]:
+  return {f"{result.task}_{result.shots}shot": result.score for result in results}
+
+
+def _eval_task(each: evaluation_sets.EvaluationSet, shots: int) -> evaluator.EvalTask:
+  words = vocabulary()
+  inputs = [np.asarray([*words.encode(text), EOS], np.int32) for text in each.inputs]
+  targets = [np.asarray([*words.encode(found[0]), EOS], np.int32) for found in each.targets]
+  records = [
+    {"inputs": text, "targets": found[0], "answers": list(found)}
+    for text, found in zip(each.inputs, each.targets)
+  ]
+  metric = catalog.information(each.task).metric
+  return evaluator.EvalTask(
+    label=each.task,
+    shots=shots,
+    examples=data.in_memory(each.task, inputs, targets, records),
+    metric_fns=(data.METRICS[metric],),
+    metric=metric,
+    postprocess=functools.partial(postprocess.postprocess, each.task),
+    split="validation",
+  )
