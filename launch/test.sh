@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types and the fast tests.   launch/test.sh [--parity] [--slow] [pytest arguments]
+# Lint, types and the fast tests:  launch/test.sh [--parity] [--slow] [pytest arguments]
 #
 #   --parity   also install the [torch] extra (a CPU build) and run the comparisons with transformers
 #   --slow     also the tests that take minutes
