@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -166,7 +167,9 @@ def task_source(task: str, place: str, shots: int) -> TaskSource:
     description = f"TensorFlow Datasets, {catalog.TASKS[task].tfds}"
 
     def build() -> seqio.DataSource:
-      return seqio.TfdsDataSource(tfds_name=catalog.tfds_name(task))
+      # Read here because TFDS looks at the variable only when it is imported.
+      folder = os.environ.get("TFDS_DATA_DIR")
+      return seqio.TfdsDataSource(tfds_name=catalog.tfds_name(task), tfds_data_dir=folder)
 
   return TaskSource(task, build, description=description, shots=shots)
 
