@@ -73,7 +73,7 @@ def pretrain(
   stream = Stream(run.curriculum, seed=run.seed)
   with Lease(folder), signals.catch(report=Events(sinks).line):
     started()
-    files = [JsonLines(folder / "train" / "metrics.jsonl"), TensorBoard(folder / "train")]
+    files: list[Sink] = [JsonLines(folder / "train" / "metrics.jsonl"), TensorBoard(folder / "train")]
     events = Events([*sinks, *files])
     store = Store(folder / "stages" / run.stage.name, keep=run.stage.keep, report=events.line)
     start = time.monotonic()
