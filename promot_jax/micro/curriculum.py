@@ -46,8 +46,8 @@ class Phase:
 CURRICULUM = (
   Phase(steps=800, shots={0: 1.0}, batch_size={0: 128}),
   Phase(
-    steps=6000,
-    shots={0: 0.2, 1: 0.6, 2: 0.1, 4: 0.1},
+    steps=2600,
+    shots={0: 0.2, 1: 0.55, 2: 0.1, 4: 0.15},
     batch_size={0: 96, 1: 64, 2: 48, 4: 24},
   ),
 )
