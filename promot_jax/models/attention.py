@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax.models.kv_cache import KVCache
-from promot_jax.models.layers import Linear, dropout, fan_in_normal, fold_in
+from promot_jax.models.layers import Linear, dropout, fan_in_normal, split_key
 from promot_jax.types import Array, Key
 
 MASKED = -1e10
@@ -61,7 +61,8 @@ class Attention(nnx.Module):
     key: Key | None = None,
   ) -> Array:
     """[B Q D] and projected keys and values [B L H K] -> [B Q D]."""
-    queries = self._split_heads(self.query(x, key=fold_in(key, 0)))
+    query_key, dropout_key, out_key = split_key(key, 3)
+    queries = self._split_heads(self.query(x, key=query_key))
     keys, values = memory.keys, memory.values
     if bias is not None:
       # Another layer's prefix may have made the stack count more positions than this one has.
@@ -76,10 +77,10 @@ class Attention(nnx.Module):
       bias=bias,
       mask=mask,
       dropout_rate=self.dropout_rate,
-      key=fold_in(key, 3),
+      key=dropout_key,
     )
     joined = mixed.reshape(*mixed.shape[:-2], -1)  # [B Q H K] -> [B Q J]
-    return self.out(joined, key=fold_in(key, 4))
+    return self.out(joined, key=out_key)
 
   @property
   def prefix_positions(self) -> int:
@@ -88,9 +89,10 @@ class Attention(nnx.Module):
 
   def project(self, memory: Array, *, key: Key | None = None) -> KVCache:
     """Keys and values [B L H K] of the sequence [B L D] that is attended to."""
+    key_key, value_key = split_key(key, 2)
     return KVCache(
-      keys=self._split_heads(self.key(memory, key=fold_in(key, 1))),
-      values=self._split_heads(self.value(memory, key=fold_in(key, 2))),
+      keys=self._split_heads(self.key(memory, key=key_key)),
+      values=self._split_heads(self.value(memory, key=value_key)),
     )
 
   def _split_heads(self, x: Array) -> Array:

@@ -7,14 +7,14 @@ arXiv:2010.11934.  The module holds parameters only.  Randomness, caches and bat
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax import paths
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 from promot_jax.models.kv_cache import DecodeCache
-from promot_jax.models.layers import Embedding, fold_in
+from promot_jax.models.layers import Embedding, split_key
 from promot_jax.models.t5_stacks import Decoder, Encoder
 from promot_jax.types import Array, Batch, Key
 
@@ -105,9 +105,10 @@ class T5(nnx.Module):
       input_embeddings: [B S D] in place of the embedded encoder tokens.
       key: for dropout; None: no dropout.
     """
-    memory, mask = self.encode(batch, input_embeddings=input_embeddings, key=fold_in(key, 0))
+    encoder_key, decoder_key = split_key(key, 2)
+    memory, mask = self.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
     targets = self.token_embedder(batch["decoder_input_tokens"], dtype=self.config.dtype)
-    return self.decoder(targets, memory, mask, key=fold_in(key, 1))
+    return self.decoder(targets, memory, mask, key=decoder_key)
 
   def encode(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
@@ -170,8 +171,8 @@ def unstack_layers(model: T5) -> T5:
 
 
 def _with_layers(model: T5, convert, *, scan: bool) -> T5:
-  copy = jax.tree.map(lambda leaf: leaf, model)  # new modules, same arrays
+  copy = paths.copy(model)  # new modules and variables, same arrays
   copy.config = dataclasses.replace(model.config, scan_layers=scan)
-  copy.encoder.layers = convert(model.encoder.layers)
-  copy.decoder.layers = convert(model.decoder.layers)
+  copy.encoder.layers = convert(copy.encoder.layers)
+  copy.decoder.layers = convert(copy.decoder.layers)
   return copy

@@ -13,7 +13,7 @@ from flax import nnx
 from promot_jax.models import stack
 from promot_jax.models.attention import MASKED, Attention
 from promot_jax.models.kv_cache import DecodeCache, KVCache
-from promot_jax.models.layers import Linear, Mlp, RMSNorm, dropout, fold_in
+from promot_jax.models.layers import Linear, Mlp, RMSNorm, dropout, split_key
 from promot_jax.models.positions import RelativePositionBias
 from promot_jax.types import Array, Key
 
@@ -58,7 +58,8 @@ class Encoder(nnx.Module):
     """[B S D] and bool [B S] -> memory [B P+S D] and its mask [B P+S]."""
     if self.prompt is not None:
       embeddings, mask = self.prompt(embeddings, mask, prompt_ids)
-    x = dropout(embeddings, self.dropout_rate, fold_in(key, 0), broadcast=LENGTH)
+    in_key, layers_key, out_key = split_key(key, 3)
+    x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], _prefix_positions(self.layers, "attention")
     bias = self.relpos_bias(length, offset + length, offset=offset)
     attended = mask[:, None, None, :]
@@ -66,9 +67,9 @@ class Encoder(nnx.Module):
     def step(layer, x, layer_key):
       return layer(x, bias=bias, mask=attended, key=layer_key), None
 
-    keys = stack.split_keys(fold_in(key, 1), stack.count(self.layers))
+    keys = stack.split_keys(layers_key, stack.count(self.layers))
     x, _ = stack.run(self.layers, step, x, keys, remat=self.remat)
-    return dropout(self.encoder_norm(x), self.dropout_rate, fold_in(key, 2)), mask
+    return dropout(self.encoder_norm(x), self.dropout_rate, out_key), mask
 
 
 class EncoderLayer(nnx.Module):
@@ -83,12 +84,13 @@ class EncoderLayer(nnx.Module):
 
   def __call__(self, x: Array, *, bias: Array, mask: Array, key: Key | None) -> Array:
     """[B S D] -> [B S D]; bias [1 H S S], mask [B 1 1 S]."""
+    keys = split_key(key, 5)
     normal = self.pre_attention_layer_norm(x)
-    memory = self.attention.project(normal, key=fold_in(key, 0))
-    y = self.attention(normal, memory, bias=bias, mask=mask, key=fold_in(key, 0))
-    x = x + dropout(y, self.dropout_rate, fold_in(key, 1), broadcast=LENGTH)
-    y = self.mlp(self.pre_mlp_layer_norm(x), key=fold_in(key, 2))
-    return x + dropout(y, self.dropout_rate, fold_in(key, 3), broadcast=LENGTH)
+    memory = self.attention.project(normal, key=keys[0])
+    y = self.attention(normal, memory, bias=bias, mask=mask, key=keys[1])
+    x = x + dropout(y, self.dropout_rate, keys[2], broadcast=LENGTH)
+    y = self.mlp(self.pre_mlp_layer_norm(x), key=keys[3])
+    return x + dropout(y, self.dropout_rate, keys[4], broadcast=LENGTH)
 
 
 class Decoder(nnx.Module):
@@ -114,7 +116,8 @@ class Decoder(nnx.Module):
     self, embeddings: Array, memory: Array, memory_mask: Array, *, key: Key | None = None
   ) -> Array:
     """All target positions at once: [B T D], memory [B S D], bool [B S] -> hidden [B T D]."""
-    x = dropout(embeddings, self.dropout_rate, fold_in(key, 0), broadcast=LENGTH)
+    in_key, layers_key, out_key = split_key(key, 3)
+    x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], _prefix_positions(self.layers, "self_attention")
     # 1 0 0   The causal mask is part of the bias: position i sees positions <= i.  Padding is at
     # 1 1 0   the end of targets, so nothing else needs hiding from a real position.
@@ -128,9 +131,9 @@ class Decoder(nnx.Module):
       y = layer(x, memory, bias=bias, memory_mask=memory_attended, key=layer_key)
       return y, None
 
-    keys = stack.split_keys(fold_in(key, 1), stack.count(self.layers))
+    keys = stack.split_keys(layers_key, stack.count(self.layers))
     x, _ = stack.run(self.layers, step, x, keys, remat=self.remat)
-    return dropout(self.decoder_norm(x), self.dropout_rate, fold_in(key, 2), broadcast=LENGTH)
+    return dropout(self.decoder_norm(x), self.dropout_rate, out_key, broadcast=LENGTH)
 
   def start(self, memory: Array, memory_mask: Array, *, max_length: int) -> DecodeCache:
     """An empty cache for `max_length` positions; projects the memory once for all steps."""
@@ -202,12 +205,13 @@ class DecoderLayer(nnx.Module):
     self, x: Array, memory: Array, *, bias: Array, memory_mask: Array, key: Key | None
   ) -> Array:
     """[B T D] and memory [B S D] -> [B T D]; bias [1 H T T] is causal, memory_mask [B 1 1 S]."""
+    keys = split_key(key, 5)
     normal = self.pre_self_attention_layer_norm(x)
-    own = self.self_attention.project(normal, key=fold_in(key, 0))
-    y = self.self_attention(normal, own, bias=bias, key=fold_in(key, 0))
-    x = x + dropout(y, self.dropout_rate, fold_in(key, 1), broadcast=LENGTH)
-    projected = self.encoder_decoder_attention.project(memory, key=fold_in(key, 2))
-    return self._finish(x, projected, memory_mask=memory_mask, key=key)
+    own = self.self_attention.project(normal, key=keys[0])
+    y = self.self_attention(normal, own, bias=bias, key=keys[1])
+    x = x + dropout(y, self.dropout_rate, keys[2], broadcast=LENGTH)
+    projected = self.encoder_decoder_attention.project(memory, key=keys[3])
+    return self._finish(x, projected, memory_mask=memory_mask, key=keys[4])
 
   def step(
     self,
@@ -230,12 +234,13 @@ class DecoderLayer(nnx.Module):
     return self._finish(x, memory, memory_mask=memory_mask, key=None).reshape(shape), own
 
   def _finish(self, x: Array, memory: KVCache, *, memory_mask: Array, key: Key | None) -> Array:
+    keys = split_key(key, 4)
     y = self.encoder_decoder_attention(
-      self.pre_cross_attention_layer_norm(x), memory, mask=memory_mask, key=fold_in(key, 2)
+      self.pre_cross_attention_layer_norm(x), memory, mask=memory_mask, key=keys[0]
     )
-    x = x + dropout(y, self.dropout_rate, fold_in(key, 3), broadcast=LENGTH)
-    y = self.mlp(self.pre_mlp_layer_norm(x), key=fold_in(key, 4))
-    return x + dropout(y, self.dropout_rate, fold_in(key, 5), broadcast=LENGTH)
+    x = x + dropout(y, self.dropout_rate, keys[1], broadcast=LENGTH)
+    y = self.mlp(self.pre_mlp_layer_norm(x), key=keys[2])
+    return x + dropout(y, self.dropout_rate, keys[3], broadcast=LENGTH)
 
 
 def _attention(config: "T5Config", *, rngs: nnx.Rngs) -> Attention:
