@@ -80,9 +80,9 @@ def seqio_vocabulary(name: str) -> LazyVocabulary:
 
 def _build(name: str) -> seqio.Vocabulary:
   if name == "micro":
-    from promot_jax.micro import vocabulary
+    from promot_jax.micro import sources
 
-    return vocabulary.seqio_vocabulary()
+    return sources.seqio_vocabulary()
   opened = vocabularies.open_vocabulary(name)
   return seqio.SentencePieceVocabulary(
     str(vocabularies.local_copy(opened.file)), extra_ids=opened.extra_ids

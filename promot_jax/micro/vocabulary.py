@@ -79,10 +79,3 @@ def vocabulary() -> Vocabulary:
   """The vocabulary of the micro world, from the package's data."""
   data = importlib.resources.files(__package__) / "vocabulary.txt"
   return Vocabulary(data.read_text(encoding="utf-8").split())
-
-
-def seqio_vocabulary():
-  """The same vocabulary as a `seqio.Vocabulary`; imports seqio and TensorFlow when called."""
-  from promot_jax.micro import sources
-
-  return sources.seqio_vocabulary()

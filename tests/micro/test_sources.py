@@ -63,4 +63,4 @@ def test_the_vocabulary_can_be_pickled_and_compared():
   assert pickle.loads(pickle.dumps(words)) == words
   assert (words.pad_id, words.eos_id, words.unk_id) == (0, 1, 2)
   assert words.vocab_size == vocabulary.vocabulary().size
-  assert vocabulary.seqio_vocabulary() is words
+  assert sources.seqio_vocabulary() is words
