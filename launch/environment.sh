@@ -20,15 +20,15 @@ say() { printf '%s\n' "$*" >&2; }
 install_torch() {
   local python=$1 version="torch==2.13.0" index=${PROMOT_TORCH_INDEX:-}
   if "$python" -c 'import torch' 2>/dev/null; then return; fi
-  if [[ -z $index ]] && "$python" -m pip install --dry-run --quiet --report - "$version" 2>/dev/null |
+  if [[ -z $index ]] && "$python" -m pip install --dry-run -qq --report - "$version" 2>/dev/null |
     grep -Eq '"name": "(nvidia-|cuda-toolkit|cuda-bindings)'; then
     index=https://download.pytorch.org/whl/cpu
     say "torch from the default index is a CUDA build; taking the CPU build from $index"
   fi
   if [[ -n $index ]]; then
-    "$python" -m pip install --quiet --index-url "$index" "$version"
+    "$python" -m pip install -qq --index-url "$index" "$version"
   else
-    "$python" -m pip install --quiet "$version"
+    "$python" -m pip install -qq "$version"
   fi
 }
 
@@ -55,8 +55,8 @@ PY
   say "installing into $folder (once; about two minutes) ..."
   rm -rf "$folder"
   "$base" -m venv "$folder"
-  "$PYTHON" -m pip install --quiet --upgrade pip
+  "$PYTHON" -m pip install -qq --upgrade pip
   if [[ ",$extras," == *,torch,* ]]; then install_torch "$PYTHON"; fi
-  "$PYTHON" -m pip install --quiet --editable "$here${extras:+[$extras]}"
+  "$PYTHON" -m pip install -qq --editable "$here${extras:+[$extras]}"
   touch "$folder/complete"
 }

@@ -1,0 +1,243 @@
+"""A whole small comparison, its repetition, and what its parts have in common."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from promot_jax.checkpoints.store import Store
+from promot_jax.decoding.strategies import Greedy
+from promot_jax.errors import ConfigError, ModelDirInUse
+from promot_jax.evaluation.results import ResultStore
+from promot_jax.experiments import execute, micro_model
+from promot_jax.experiments.comparison import Comparison
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.training import optimizers, schedules
+from promot_jax.training.stages import Stage
+
+BACKBONE = micro_model.config(
+  width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
+)
+PROMPT = Stage(
+  name="prompt",
+  trainable=".*/prompt/.*",
+  steps=4,
+  eval_period=2,
+  batch_size=6,
+  optimizer=optimizers.prompt_adafactor,
+  learning_rate=schedules.constant(0.3),
+)
+MODEL = Stage(
+  name="model",
+  trainable="!.*/prompt/.*",
+  steps=4,
+  eval_period=2,
+  batch_size=6,
+  optimizer=optimizers.adafactor,
+  learning_rate=schedules.constant(0.01),
+)
+
+
+class Lines:
+  """A sink that remembers lines."""
+
+  def __init__(self):
+    self.lines = []
+
+  def line(self, text):
+    self.lines.append(text)
+
+  def scalars(self, event):
+    pass
+
+  def progress(self, event):
+    pass
+
+  def rewind(self, stage, step):
+    pass
+
+  def close(self):
+    pass
+
+
+def experiment(label: str, **changes) -> Experiment:
+  values = {
+    "name": label,
+    "model_dir": "unused",
+    "backbone": BACKBONE,
+    "initial_checkpoint": "random",
+    "source": "micro",
+    "task": "rte",
+    "feature_lengths": {"inputs": 64, "targets": 8},
+    "evaluation": EvaluationPlan(
+      unseen=("cb", "trivia_qa"),
+      shots=(1,),
+      strategy=Greedy(),
+      batch_size=8,
+      buckets=1,
+      limit=5,
+      feature_lengths={"inputs": 96, "targets": 8},
+    ),
+    "train_limit": 30,
+    "validation_limit": 7,
+    "input_buckets": 1,
+    "target_buckets": 1,
+    "seed": 3,
+    "mesh": MeshShape(data=1, model=1),
+  }
+  return Experiment(**{**values, **changes})
+
+
+def comparison(folder: pathlib.Path) -> Comparison:
+  method = SoftPrompt(length=5)
+  return Comparison(
+    model_dir=str(folder),
+    experiments=[
+      experiment("pretrained"),
+      experiment("prompt_tuning", method=method, stages=[PROMPT]),
+      experiment(
+        "promot",
+        method=method,
+        stages=[PROMPT, MODEL],
+        imported_stages={"prompt": "prompt_tuning"},
+      ),
+    ],
+  )
+
+
+def scores(outcome: execute.Outcome) -> list:
+  return [(result.task, result.shots, dict(result.scores)) for result in outcome.results]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("comparison")
+  sink = Lines()
+  outcomes = execute.execute(comparison(folder), sinks=[sink])
+  return folder, outcomes, sink.lines
+
+
+def test_each_experiment_is_evaluated_on_the_tuned_and_the_unseen_tasks(finished):
+  _, outcomes, _ = finished
+  assert [outcome.experiment.name for outcome in outcomes] == [
+    "pretrained",
+    "prompt_tuning",
+    "promot",
+  ]
+  for outcome in outcomes:
+    assert [(r.task, r.shots) for r in outcome.results] == [("rte", 0), ("cb", 1), ("trivia_qa", 1)]
+
+
+def test_the_prompt_is_attached_for_the_tuned_task_only(finished):
+  _, outcomes, _ = finished
+  assert [result.prompt for result in outcomes[0].results] == ["none"] * 3
+  for outcome in outcomes[1:]:
+    assert [r.prompt for r in outcome.results] == ["attached", "detached", "detached"]
+
+
+def test_prompt_tuning_leaves_unseen_tasks_as_the_pretrained_model_has_them(finished):
+  folder, outcomes, _ = finished
+  pretrained, tuned = (
+    [
+      [
+        p.raw
+        for p in ResultStore(folder / o.experiment.name / "evaluation").predictions(o.selected, r)
+      ]
+      for r in o.results[1:]
+    ]
+    for o in outcomes[:2]
+  )
+  assert pretrained == tuned
+
+
+def test_promot_takes_over_the_prompt_of_prompt_tuning(finished):
+  folder, _, lines = finished
+  leaves = []
+  for name in ("prompt_tuning", "promot"):
+    stage = folder / name / "stages" / "prompt"
+    step = json.loads((stage / "stage_complete.json").read_text())["step"]
+    restored = Store(stage).restore(step, prefix="trainable/").leaves
+    leaves.append(restored["trainable/encoder/prompt/prompt"])
+  np.testing.assert_array_equal(*leaves)
+  assert any("taken over from prompt_tuning" in line for line in lines)
+
+
+def test_the_second_stage_does_not_store_the_frozen_prompt(finished):
+  folder, _, _ = finished
+  stage = folder / "promot" / "stages" / "model"
+  names = Store(stage).restore(4, prefix="trainable/").leaves
+  assert names
+  assert not [name for name in names if "/prompt/" in name]
+
+
+def test_a_repeated_run_trains_and_evaluates_nothing(finished):
+  folder, outcomes, _ = finished
+  before = {path: path.stat().st_mtime_ns for path in folder.rglob("checkpoint_*/manifest.json")}
+  sink = Lines()
+  again = execute.execute(comparison(folder), sinks=[sink])
+  assert [scores(outcome) for outcome in again] == [scores(outcome) for outcome in outcomes]
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob("checkpoint_*/manifest.json")} == before
+  assert not [line for line in sink.lines if "to run" in line and "none to run" not in line]
+  assert not [line for line in sink.lines if "starting at step" in line]
+
+
+def test_a_lost_evaluation_is_repeated_alone_and_alike(finished):
+  folder, outcomes, _ = finished
+  (lost,) = (folder / "promot" / "evaluation").glob("*/cb.test.1shot.detached.json")
+  lost.unlink()
+  sink = Lines()
+  again = execute.execute(comparison(folder), sinks=[sink])
+  assert [line for line in sink.lines if line.endswith("1 of 3 results to run")]
+  assert scores(again[2]) == scores(outcomes[2])
+
+
+def test_a_second_run_in_the_same_directory_is_refused(finished):
+  folder, _, _ = finished
+  from promot_jax.checkpoints.lease import Lease
+
+  with Lease(folder), pytest.raises(ModelDirInUse):
+    execute.execute(comparison(folder))
+
+
+def test_a_stage_is_not_taken_over_from_an_experiment_that_runs_later(tmp_path):
+  made = comparison(tmp_path)
+  with pytest.raises(ConfigError, match="does not run before it"):
+    dataclasses.replace(made, experiments=made.experiments[::-1])
+
+
+def test_checkpoints_are_named_by_stage_and_step(finished):
+  _, outcomes, _ = finished
+  shared = execute.Shared(stop=execute.signals.Stop(), console=execute.Events([]))
+  runner = execute.Runner(outcomes[2].experiment, shared, [])
+  assert runner.checkpoint("pretrained") == ("pretrained", 0, None)
+  assert runner.checkpoint("model:2") == ("model-2", 2, 2)
+  assert runner.checkpoint("chosen")[0] == outcomes[2].selected
+  with pytest.raises(ConfigError, match="no such step"):
+    runner.checkpoint("model:3")
+  with pytest.raises(ConfigError, match="names no stage"):
+    runner.checkpoint("modl")
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"task": "rtee"}, "did you mean rte"),
+    ({"name": "../x"}, "becomes a folder"),
+    ({"imported_stages": {"prompt": "x"}}, "imported_stages"),
+    ({"stages": [PROMPT, PROMPT]}, "two stages of one name"),
+    ({"feature_lengths": {"inputs": 0, "targets": 3}}, "needs 'inputs'"),
+  ],
+)
+def test_an_impossible_experiment_is_refused_with_a_sentence(changes, words):
+  with pytest.raises(ConfigError, match=words):
+    experiment("a", **changes)
+
+
+def test_a_prompt_pattern_without_a_prompt_is_refused_before_anything_is_read(tmp_path):
+  made = experiment("a", model_dir=str(tmp_path / "a"), stages=[PROMPT])
+  with pytest.raises(ConfigError, match="prompt"):
+    execute.execute(made)
+  assert not (tmp_path / "a" / "stages").exists()

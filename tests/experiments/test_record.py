@@ -1,0 +1,132 @@
+"""What a run's record says, and what the plan refuses before anything is read."""
+
+import pathlib
+
+import pytest
+
+from promot_jax.decoding.strategies import Greedy
+from promot_jax.errors import ConfigError
+from promot_jax.experiments import execute, micro_model, plan, record
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.training import optimizers, schedules
+from promot_jax.training.stages import Stage
+
+
+def stage(name: str, rate: float, **changes) -> Stage:
+  values = {
+    "name": name,
+    "trainable": ".*/prompt/.*" if name == "prompt" else "!.*/prompt/.*",
+    "steps": 2,
+    "batch_size": 6,
+    "optimizer": optimizers.adafactor,
+    "learning_rate": schedules.constant(rate),
+  }
+  return Stage(**{**values, **changes})
+
+
+def experiment(*stages: Stage, **changes) -> Experiment:
+  values = {
+    "name": "promot",
+    "model_dir": "unused",
+    "backbone": micro_model.config(),
+    "initial_checkpoint": "random",
+    "source": "micro",
+    "task": "rte",
+    "method": SoftPrompt(length=5),
+    "stages": stages,
+    "evaluation": EvaluationPlan(unseen=("cb",), strategy=Greedy(), batch_size=8),
+    "mesh": MeshShape(data=1, model=1),
+  }
+  return Experiment(**{**values, **changes})
+
+
+def variant(*stages: Stage) -> str:
+  return record.run_record(experiment(*stages), selected="model-2", why="").variant
+
+
+def test_runs_that_differ_in_the_backbones_learning_rate_are_variants():
+  prompt = stage("prompt", 0.3)
+  assert variant(prompt, stage("model", 0.01)) == "learning rate 0.01"
+  assert variant(prompt, stage("model", 0.003)) == "learning rate 0.003"
+  assert variant(stage("model", 0.01)) == "learning rate 0.01"
+  assert variant(prompt) == ""
+
+
+def test_the_record_tells_the_types_of_the_weights():
+  made = experiment(stage("prompt", 0.3, frozen_dtype="bfloat16"))
+  precision = record.run_record(made, selected="prompt-2", why="").environment["precision"]
+  assert precision == (
+    "float32 parameters, frozen ones bfloat16 in stage 'prompt', float32 activations"
+  )
+
+
+def test_a_plan_counts_the_copy_of_frozen_weights():
+  plans = [
+    plan.stage_plans(experiment(stage("prompt", 0.3, frozen_dtype=dtype)), {"data": 1, "model": 1})
+    for dtype in (None, "bfloat16")
+  ]
+  (as_they_are,), (with_copy,) = plans
+  assert with_copy.bytes.parameters - as_they_are.bytes.parameters == 2 * as_they_are.frozen
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"stages": [stage("model", 0.1, metric="acuracy")]}, "validation on rte gives accuracy"),
+    (
+      {"stages": [stage("model", 0.1)], "task": "rte_and_wmt14_en_fr"},
+      "gives mean, rte/accuracy, wmt14_en_fr/bleu",
+    ),
+    ({"initial_checkpoint": "/no/such/folder"}, "is not a folder on this machine"),
+    (
+      {
+        "mesh": MeshShape(data=4, model=1),
+        "evaluation": EvaluationPlan(unseen=("cb",), batch_size=6),
+        "stages": [],
+      },
+      "batch of the evaluation",
+    ),
+  ],
+)
+def test_what_must_fail_fails_before_the_directory_is_made(tmp_path, changes, words):
+  folder = tmp_path / "run"
+  with pytest.raises(ConfigError, match=words):
+    execute.execute(experiment(**{"model_dir": str(folder), **changes}))
+  assert not pathlib.Path(folder).exists()
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"shots": 1}, r"shots=1 must be a list: write \[1\]"),
+    ({"unseen": "cb"}, r"write \['cb'\]"),
+    ({"buckets": 0}, "buckets=0 must be a whole number"),
+    ({"limit": 0}, "None for all examples"),
+    ({"feature_lengths": {"inputs": 10}}, "needs 'targets'"),
+    ({"task_lengths": {"wmt16_en_d": {"inputs": 9, "targets": 9}}}, "wmt16_en_d"),
+    ({"task_lengths": {"cb": {"inputs": 9}}}, "task_lengths of cb"),
+  ],
+)
+def test_an_impossible_evaluation_plan_is_refused(changes, words):
+  with pytest.raises(ConfigError, match=words):
+    EvaluationPlan(**changes)
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"selection": "strickt"}, "did you mean strict"),
+    ({"seed": -1}, "seed=-1"),
+    ({"train_limit": 0}, "train_limit=0"),
+    ({"input_buckets": 0}, "input_buckets=0"),
+    ({"stages": [stage("prompt", 0.1)], "stage_tasks": {"prompt": "rtee"}}, "did you mean rte"),
+    (
+      {"stages": [stage("prompt", 0.1)], "stage_feature_lengths": {"prompt": {"inputs": 9}}},
+      "stage_feature_lengths of 'prompt'",
+    ),
+  ],
+)
+def test_an_impossible_experiment_is_refused(changes, words):
+  with pytest.raises(ConfigError, match=words):
+    experiment(**changes)
