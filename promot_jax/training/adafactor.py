@@ -62,6 +62,22 @@ class _Layout(NamedTuple):
   column: int | None
 
 
+class _Options(NamedTuple):
+  """The options of `adafactor` that the update of one parameter needs."""
+
+  beta1: float | None
+  decay_rate: float
+  step_offset: int
+  clipping_threshold: float | None
+  weight_decay_rate: float | None
+  weight_decay_rate_lr_exponent: float | None
+  epsilon1: float
+  epsilon2: float
+  dtype_momentum: Any
+  max_parameter_scale: float | None
+  skip_nan_updates: bool
+
+
 def adafactor(
   learning_rate: Callable[[jax.Array], jax.Array] | float,
   *,
@@ -107,7 +123,19 @@ def adafactor(
     unfactored: patterns of parameters that are never factored; with three dimensions (a bank of
       prompts) their first axis counts separate parameters.
   """
-  options = dict(locals())
+  options = _Options(
+    beta1=beta1,
+    decay_rate=decay_rate,
+    step_offset=step_offset,
+    clipping_threshold=clipping_threshold,
+    weight_decay_rate=weight_decay_rate,
+    weight_decay_rate_lr_exponent=weight_decay_rate_lr_exponent,
+    epsilon1=epsilon1,
+    epsilon2=epsilon2,
+    dtype_momentum=dtype_momentum,
+    max_parameter_scale=max_parameter_scale,
+    skip_nan_updates=skip_nan_updates,
+  )
 
   def layout(name: str, shape: Sequence[int]) -> _Layout:
     return _layout(
@@ -180,15 +208,15 @@ def _update_one(
   rate: jax.Array | float,
   layout: _Layout,
   relative: bool,
-  options: dict[str, Any],
+  options: _Options,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """(what is added to the parameter, new m, v, v_row, v_col); all arithmetic in float32."""
   grad = grad.astype(jnp.float32)
   parameter = parameter.astype(jnp.float32)
   new = dict(old)
-  steps = (count - options["step_offset"]).astype(jnp.float32) + 1.0
-  decay = 1.0 - steps ** -options["decay_rate"]
-  squared = grad * grad + options["epsilon1"]
+  steps = (count - options.step_offset).astype(jnp.float32) + 1.0
+  decay = 1.0 - steps**-options.decay_rate
+  squared = grad * grad + options.epsilon1
 
   if layout.row is not None:
     row, column = layout.row, layout.column
@@ -202,24 +230,24 @@ def _update_one(
     new["v"] = decay * old["v"] + (1.0 - decay) * squared
     step = grad * new["v"] ** -0.5
 
-  if options["clipping_threshold"] is not None:
-    step /= jnp.maximum(1.0, _rms(step, layout.averaged) / options["clipping_threshold"])
+  if options.clipping_threshold is not None:
+    step /= jnp.maximum(1.0, _rms(step, layout.averaged) / options.clipping_threshold)
   if relative:
-    scale = jnp.maximum(_rms(parameter, layout.averaged), options["epsilon2"])
-    if options["max_parameter_scale"] is not None:
-      scale = jnp.minimum(scale, options["max_parameter_scale"])
+    scale = jnp.maximum(_rms(parameter, layout.averaged), options.epsilon2)
+    if options.max_parameter_scale is not None:
+      scale = jnp.minimum(scale, options.max_parameter_scale)
     step *= rate * scale
   else:
     step *= rate
-  if options["beta1"] is not None:
-    step = options["beta1"] * old["m"] + (1.0 - options["beta1"]) * step
-    new["m"] = step.astype(options["dtype_momentum"])
+  if options.beta1 is not None:
+    step = options.beta1 * old["m"] + (1.0 - options.beta1) * step
+    new["m"] = step.astype(options.dtype_momentum)
 
-  decay_share = options["weight_decay_rate"]
-  if options["weight_decay_rate_lr_exponent"]:
-    decay_share = (decay_share or 1.0) * rate ** options["weight_decay_rate_lr_exponent"]
+  decay_share = options.weight_decay_rate
+  if options.weight_decay_rate_lr_exponent:
+    decay_share = (decay_share or 1.0) * rate**options.weight_decay_rate_lr_exponent
   change = -step if decay_share is None else -step - decay_share * parameter
-  if options["skip_nan_updates"]:
+  if options.skip_nan_updates:
     change = jnp.where(jnp.isnan(change), 0.0, change)
     new = {field: jnp.where(jnp.isnan(new[field]), old[field], new[field]) for field in new}
   return change, new
