@@ -15,6 +15,7 @@ from typing import Any
 import gin
 from gin import config as gin_internals
 
+from promot_jax import errors
 from promot_jax.cli import gin_scan
 from promot_jax.errors import ConfigError, PromotError
 
@@ -22,8 +23,9 @@ EXPERIMENT = "EXPERIMENT"  # the macro that every runnable recipe binds
 # Bindings that may not change between two starts in one model directory: the checkpoints there would
 # not fit, or the result would be of two runs mixed.
 _FIXED = re.compile(
-  r"Config\.|SoftPrompt\.|feature_lengths$|batch_size$|\.(seed|task|vocabulary|source)$|"
-  r"initial_checkpoint$"
+  r"Config\.|SoftPrompt\.|Experiment\.\w*feature_lengths$|Stage\.(batch_size|trainable)$|"
+  r"Experiment\.(seed|task|stage_tasks|vocabulary|source|targets|selection|train_limit|method|"
+  r"backbone|initial_checkpoint)$"
 )
 
 
@@ -74,8 +76,10 @@ def build(
     gin.parse_config([*header, *scanned.extra])
     _check_origins((*gin_scan.ALLOWED_IMPORTS, *_split(allow_imports), "gin"))
     return gin.get_configurable(f"{EXPERIMENT}/gin.macro")()
-  except PromotError:
-    raise
+  except PromotError as error:
+    # gin raises a stand-in class of the same name, which cannot be made from a message.
+    kind = getattr(errors, type(error).__name__, ConfigError)
+    raise kind(_without_call(str(error))) from error
   except Exception as error:
     raise ConfigError(_plain(error)) from error
 
@@ -134,6 +138,11 @@ def _check_origins(allowed: Sequence[str]) -> None:
         f"{', '.join(a for a in allowed if not a.startswith('__'))}. "
         "If you trust it, import its own package and add --gin_allow_imports."
       )
+
+
+def _without_call(message: str) -> str:
+  """A message of our own without the line that gin appends about the class it was building."""
+  return re.split(r"\n\s*In call to configurable", message, maxsplit=1)[0].rstrip()
 
 
 def _plain(error: Exception) -> str:

@@ -1,0 +1,109 @@
+"""Exit codes and messages of whole command lines, in this process."""
+
+import json
+import pathlib
+
+import pytest
+
+from promot_jax.checkpoints.lease import Lease
+from promot_jax.cli.main import main
+
+RECIPE = "--gin_file=promot_rte_micro.gin"
+RANDOM = "--gin.INITIAL_CHECKPOINT_PATH='random'"
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+
+
+def test_a_wrong_gin_name_ends_with_code_2_and_writes_nothing(tmp_path, capsys):
+  folder = tmp_path / "run"
+  assert main(["train", RECIPE, f"--model_dir={folder}", "--gin.TRAIN_STEP=3"]) == 2
+  assert "Did you mean 'TRAIN_STEPS'?" in capsys.readouterr().err
+  assert not folder.exists()
+
+
+def test_a_wrong_value_ends_with_code_2_and_writes_nothing(tmp_path, capsys):
+  folder = tmp_path / "run"
+  assert main(["train", RECIPE, f"--model_dir={folder}", "--gin.BATCH_SIZE=0"]) == 2
+  assert "batch_size" in capsys.readouterr().err
+  assert not folder.exists()
+
+
+def test_an_unknown_task_ends_with_code_2_and_names_the_nearest(tmp_path, capsys):
+  command = ["train", RECIPE, f"--model_dir={tmp_path / 'run'}"]
+  assert main([*command, "--gin.MIXTURE_OR_TASK_NAME='rtee'"]) == 2
+  assert "rte" in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+  folder = tmp_path / "run"
+  assert main(["train", RECIPE, f"--model_dir={folder}", "--dry_run"]) == 0
+  assert "nothing was written" in capsys.readouterr().out
+  assert not folder.exists()
+
+
+def test_a_path_below_a_file_ends_with_code_73(tmp_path, capsys):
+  (tmp_path / "file").write_text("")
+  folder = tmp_path / "file" / "run"
+  assert main(["train", RECIPE, RANDOM, f"--model_dir={folder}", "--quiet"]) == 73
+  assert str(folder) in capsys.readouterr().err
+
+
+def test_a_directory_in_use_ends_with_code_77(tmp_path, capsys):
+  with Lease(tmp_path):
+    assert main(["train", RECIPE, RANDOM, f"--model_dir={tmp_path}", "--quiet"]) == 77
+  assert "in use by" in capsys.readouterr().err
+
+
+def test_a_changed_batch_size_is_refused_in_a_started_directory(tmp_path, capsys):
+  assert main(["inspect", "config", "promot_rte_micro.gin", "--json"]) == 0
+  flat = json.loads(capsys.readouterr().out)
+  (tmp_path / "config.flat.txt").write_text("".join(f"{k} = {v}\n" for k, v in flat.items()))
+  (tmp_path / "stages" / "prompt" / "checkpoint_50").mkdir(parents=True)
+  command = ["train", RECIPE, f"--model_dir={tmp_path}", "--gin.BATCH_SIZE=32"]
+  assert main(command) == 2
+  assert "64 -> 32" in capsys.readouterr().err
+
+
+def test_a_report_of_nothing_ends_with_code_65(tmp_path, capsys):
+  assert main(["report", str(tmp_path)]) == 65
+  assert "ERROR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["eval", "infer"])
+def test_a_directory_without_a_run_ends_with_code_2(tmp_path, capsys, command):
+  questions = tmp_path / "q.jsonl"
+  questions.write_text('{"inputs": "Q: who? A:"}\n')
+  flags = ["--input", str(questions), "--output", str(tmp_path / "a.jsonl")]
+  assert main([command, f"--model_dir={tmp_path}", *(flags if command == "infer" else [])]) == 2
+  assert "config.gin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("line", "words"),
+  [("{", "no JSON"), ('{"text": "a"}', "no text in field 'inputs'"), ("", "no line")],
+)
+def test_input_that_cannot_be_used_ends_with_code_65(tmp_path, capsys, line, words):
+  questions = tmp_path / "q.jsonl"
+  questions.write_text(line + "\n")
+  flags = ["--input", str(questions), "--output", str(tmp_path / "a.jsonl")]
+  assert main(["infer", f"--model_dir={tmp_path}", *flags]) == 65
+  assert words in capsys.readouterr().err
+
+
+def test_a_world_writable_compilation_cache_is_refused(tmp_path, monkeypatch, capsys):
+  cache = tmp_path / "open"
+  cache.mkdir()
+  cache.chmod(0o777)
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
+  assert main(["inspect", "config", "promot_rte_micro.gin"]) == 2
+  assert "writable by everybody" in capsys.readouterr().err
+
+
+def test_inspect_config_shows_where_a_macro_was_set(capsys):
+  assert main(["inspect", "config", "promot_rte_micro.gin"]) == 0
+  out = capsys.readouterr().out
+  assert "TRAIN_STEPS = 300" in out
+  assert str(pathlib.Path("runs") / "micro.gin") in out
