@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def _shapes_of_random_bits(jaxpr):
   for equation in jaxpr.eqns:
     if equation.primitive.name == "random_bits":
       yield equation.outvars[0].aval.shape
-    for inner in jax.core.jaxprs_in_params(equation.params):
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
       yield from _shapes_of_random_bits(inner)
 
 
