@@ -210,6 +210,16 @@ def test_s3_the_same_step_on_a_mesh_of_eight_devices(model, batch):
     np.testing.assert_allclose(many, one, atol=2e-4)
 
 
+def test_a_stacked_model_shares_no_variable_with_the_one_it_was_made_from(model):
+  for source in (model, stack_layers(model)):
+    before = {name: np.asarray(leaf) for name, leaf in paths.named_leaves(source).items()}
+    for _, variable in nnx.iter_graph(stack_layers(source)):
+      if isinstance(variable, nnx.Param):
+        variable.set_value(variable.get_value() + 1)
+    for name, leaf in paths.named_leaves(source).items():
+      np.testing.assert_array_equal(leaf, before[name], err_msg=name)
+
+
 def test_s4_unrolled_equals_scanned_before_and_after_an_edit_of_each_layer(model, batch):
   key = jax.random.key(3)
   scanned = stack_layers(model)
