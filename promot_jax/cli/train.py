@@ -47,7 +47,7 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
   values = flags.values
   folder = pathlib.Path(experiment.model_dir)
   changes = []
-  if (folder / _STARTED_WITH).is_file():
+  if (folder / _STARTED_WITH).is_file() and _has_results(folder):
     earlier = (folder / _STARTED_WITH).read_text()
     changes = gin_config.compare_with_earlier(
       scanned, earlier, allow_change=values.allow_config_change
@@ -62,8 +62,16 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
     print(f"weights: {weights}")
     print(f"to ship them: cp {weights} promot_jax/micro/")
     return 0
-  outcomes = execute.execute(experiment, sinks=sinks, started=started)
+  outcomes = execute.execute(
+    experiment, sinks=sinks, started=started, allow_change=values.allow_config_change
+  )
   return _tell(outcomes, experiment, as_json=values.json)
+
+
+def _has_results(folder: pathlib.Path) -> bool:
+  """Whether a start here left anything that another configuration could not go on with."""
+  kept = ("stages/*/*", "evaluation/*/*", "*/stages/*/*", "*/evaluation/*/*")
+  return any(next(folder.glob(pattern), None) for pattern in kept)
 
 
 def _header(scanned: gin_scan.Scan) -> Iterator[str]:

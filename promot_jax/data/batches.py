@@ -89,6 +89,11 @@ class TrainBatches:
     indices, shape = self._plan(step)
     return collate(self._all, indices[self._rows], shape)
 
+  @property
+  def prompt_ids(self) -> np.ndarray:
+    """int32 [examples]: row of the prompt bank of every example, through all tasks."""
+    return self._all.prompt_ids
+
   def indices(self, step: int) -> np.ndarray:
     """[B] numbers of the global batch's rows, counted through the tasks in their order."""
     return self._plan(step)[0]

@@ -1,9 +1,7 @@
 """Several experiments that make one table, run one after the other in folders of one directory.
 
 What they share is done once: an experiment may take a finished stage over from an earlier one
-(`Experiment.imported_stages`), examples are read once, and an evaluation of the same weights on the
-same examples is looked up instead of repeated (the pretrained model and prompt tuning with the
-prompt removed are the same weights).
+(`Experiment.imported_stages`), and examples and the pretrained weights are read once.
 """
 
 import dataclasses

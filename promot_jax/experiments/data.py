@@ -14,10 +14,12 @@ import numpy as np
 from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples, LengthReport, load_examples
+from promot_jax.data.templates import LABELS
 from promot_jax.data.vocabularies import open_vocabulary
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.methods.prompt import check_prompt_ids, prompt_count
 from promot_jax.metrics import accuracy, bleu, exact_match, format_share, postprocess, rouge
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
@@ -29,15 +31,6 @@ METRICS: Mapping[str, Any] = {
   "bleu": bleu.bleu,
   "rouge2": rouge.rouge,
 }
-# Answers of the tuned task, whose share among outputs for other tasks is reported.
-_LABELS = {
-  "rte": ("True", "False"),
-  "cb": ("True", "False", "Neither"),
-  "snli": ("True", "False", "Neither"),
-  "wic": ("True", "False"),
-  "openbookqa": ("A", "B", "C", "D"),
-}
-
 # Words that only the French of the micro world has.
 _FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
   word for english, words in lexicon.TRANSLATIONS.items() for word in (english, *words[1:])
@@ -205,6 +198,27 @@ def eval_task(
   )
 
 
+def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask]) -> None:
+  """Every example must name a prompt of the model's bank; a single prompt serves all.
+
+  Args:
+    train: prompt ids of the training examples; None where nothing is trained.
+    tasks: only those with the prompt attached are looked at.
+
+  Raises:
+    DataError: a prompt that the bank does not have.
+  """
+  prompts = prompt_count(model)
+  if prompts < 2:
+    return
+  if train is not None:
+    check_prompt_ids(train, prompts)
+  for task in tasks:
+    if task.prompt == "attached":
+      rows = [task.prompt_row(index) for index in range(len(task.examples.inputs))]
+      check_prompt_ids(np.asarray(rows), prompts)
+
+
 def in_memory(
   name: str,
   inputs: Sequence[np.ndarray],
@@ -243,8 +257,8 @@ def format_metric(experiment: Experiment) -> Any:
   """Share of outputs in the tuned task's format; None where the task has none that can be told."""
   for task in experiment.tasks:
     base = catalog.split_shots(task)[0]
-    if base in _LABELS:
-      return format_share.FormatShare(labels=_LABELS[base])
+    if base in LABELS:
+      return format_share.FormatShare(labels=LABELS[base])
     if base == "wmt14_en_fr" and experiment.source == "micro":
       return format_share.LanguageShare(is_word=_FRENCH.__contains__, language="micro French")
   return None

@@ -15,9 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,20 +23,19 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import __version__, partitioning, paths
+from promot_jax import partitioning, paths
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError, Preempted
 from promot_jax.evaluation import evaluator
-from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
-from promot_jax.experiments import data, plan, weights
+from promot_jax.evaluation.results import ResultStore, TaskResult
+from promot_jax.experiments import data, plan, record, weights
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.training import choice, loop, signals
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage
 from promot_jax.training.tensorboard import TensorBoard
-from tasks import catalog
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +53,7 @@ def execute(
   *,
   sinks: Sequence[Sink] = (),
   started: Callable[[], None] = lambda: None,
+  allow_change: bool = False,
 ) -> list[Outcome]:
   """Runs everything that is not finished yet.
 
@@ -63,6 +61,7 @@ def execute(
     run: one experiment or several.
     sinks: where progress and lines go, besides the metrics files of each model directory.
     started: called once the directory is ours, and writable, and the plan is sound.
+    allow_change: go on with checkpoints of another seed or batch size.
 
   Raises:
     PromotError: any of `promot_jax.errors`; everything finished before it is on disk.
@@ -70,25 +69,32 @@ def execute(
   console = Events(sinks)
   folder = pathlib.Path(run.model_dir)
   _check_local(run.model_dir)
+  experiments = experiments_of(run)
+  plan.check(run)  # before the directory is made
+  for experiment in experiments:
+    if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
+      weights.check(experiment)
   with Lease(folder, report=console.line), signals.catch(report=console.line) as stop:
     Store(folder).check_writable()
-    plan.check(run)
     started()
-    shared = Shared(stop=stop, console=console)
+    shared = Shared(stop=stop, console=console, allow_change=allow_change)
     outcomes = []
-    experiments = experiments_of(run)
     for number, experiment in enumerate(experiments):
       if len(experiments) > 1:
         console.line(f"=== {number + 1} of {len(experiments)}: {experiment.name}")
-      outcomes.append(Runner(experiment, shared, sinks).run())
+      own = pathlib.Path(experiment.model_dir)
+      # `promot eval` of one experiment knows that experiment's folder only.
+      with Lease(own, report=console.line) if own != folder else contextlib.nullcontext():
+        outcomes.append(Runner(experiment, shared, sinks).run())
   return outcomes
 
 
 class Shared:
   """What the experiments of one process use in common."""
 
-  def __init__(self, *, stop: signals.Stop, console: Events):
+  def __init__(self, *, stop: signals.Stop, console: Events, allow_change: bool = False):
     self.stop = stop
+    self.allow_change = allow_change
     self.console = console
     self.reader = data.Reader(console.line)
     self._pretrained: tuple[tuple, nnx.Module] | None = None
@@ -135,7 +141,7 @@ class Runner:
       chosen = [self._stage(position) for position in range(len(experiment.stages))]
       selected, why = self._selected(chosen)
       results = self._evaluate(chosen, selected)
-    self.results.write_run(self._record(selected, why))
+    self.results.write_run(record.run_record(experiment, selected=selected, why=why))
     return Outcome(experiment=experiment, selected=selected, why=why, results=results)
 
   # Stages.
@@ -148,7 +154,8 @@ class Runner:
     """The completion marker of a stage: trains it, or takes it over, if there is none."""
     experiment, stage = self.experiment, self.experiment.stages[position]
     store = self.store(stage)
-    identity = {"stage": stage.name, "seed": experiment.seed, "batch_size": stage.batch_size}
+    change = self.shared.allow_change
+    identity = choice.identity(stage, experiment.seed, allow_change=change)
     done = choice.completed(stage, store, identity)
     if done is None and stage.name in experiment.imported_stages:
       self._take_over(stage, store)
@@ -164,9 +171,11 @@ class Runner:
       "tokens for each needed one"
     )
     self.shared.stop_if_asked()
+    model = self.model(position)
+    data.check_prompts(model, batches.prompt_ids, validation)
     result = loop.train_stage(
       stage,
-      self.model(position),
+      model,
       batches=batches,
       store=store,
       seed=experiment.seed,
@@ -174,6 +183,7 @@ class Runner:
       mesh=self.shared.mesh(experiment.mesh),
       events=self.events,
       metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
+      allow_change=change,
     )
     store.close()
     self._models = {position + 1: result.model}
@@ -334,6 +344,8 @@ class Runner:
     else:
       self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
     method = experiment.method
+    if method is not None and any(task.prompt == "attached" for task in tasks):
+      data.check_prompts(plan.abstract_model(experiment), None, tasks)
 
     def progress(state: evaluator.Progress) -> None:
       self.shared.stop_if_asked()
@@ -381,42 +393,6 @@ class Runner:
 
   def _saved(self, text: str) -> None:
     self.shared.console.line(text)
-
-  def _record(self, selected: str, why: str) -> RunRecord:
-    experiment = self.experiment
-    tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
-    settings: dict[str, Any] = {"strategy": repr(experiment.evaluation.strategy)}
-    for stage in experiment.stages:
-      settings[f"{stage.name}: steps"] = stage.steps
-      settings[f"{stage.name}: batch size"] = stage.batch_size
-      settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
-    return RunRecord(
-      method=experiment.name,
-      trained_on="+".join(tasks) if experiment.stages else "none",
-      seed=experiment.seed,
-      selected=selected,
-      why=why,
-      backbone=f"{experiment.initial_checkpoint}",
-      parameters=paths.count(plan.abstract_model(experiment)),
-      data=experiment.source,
-      settings=settings,
-      environment=environment(),
-      command=" ".join(["promot", *sys.argv[1:]]),
-    )
-
-
-def environment() -> dict[str, Any]:
-  """Versions and device, for the record of a run."""
-  import flax
-
-  return {
-    "promot_jax": __version__,
-    "jax": jax.__version__,
-    "flax": flax.__version__,
-    "python": platform.python_version(),
-    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "precision": "float32 parameters",
-  }
 
 
 def _check_local(model_dir: str) -> None:

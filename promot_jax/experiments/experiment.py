@@ -7,25 +7,17 @@ are experiments that differ in `method` and `stages`.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
+from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.methods.base import Method
 from promot_jax.training.stages import Stage
 from tasks import catalog
 
-UNSEEN = (
-  "cb",
-  "wic",
-  "trivia_qa",
-  "web_questions",
-  "wmt16_en_de",
-  "wmt16_en_ro",
-  "xsum",
-  "wiki_lingua",
-)
+UNSEEN = tuple(UNSEEN_TASKS)
 """The eight unseen tasks of Wang et al., 2024, Table 3, in its order."""
 SHIPPED_MICRO = "micro"
 """`initial_checkpoint` of the weights that come with the package."""
@@ -78,13 +70,21 @@ class EvaluationPlan:
 
   def __post_init__(self):
     for name in ("unseen", "shots", "unseen_prompt", "checkpoints"):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+      value = getattr(self, name)
+      if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(f"EvaluationPlan.{name}={value!r} must be a list: write [{value!r}].")
+      object.__setattr__(self, name, tuple(value))
     _check_choice("EvaluationPlan.unseen_prompt", self.unseen_prompt, ("off", "on"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
     _check_choice("EvaluationPlan.unseen", self.unseen, tuple(catalog.TASKS))
-    if self.batch_size < 1:
-      raise ConfigError(f"EvaluationPlan.batch_size={self.batch_size} must be at least 1.")
+    _check_choice("EvaluationPlan.task_lengths", self.task_lengths, tuple(catalog.TASKS))
+    for name in ("batch_size", "buckets"):
+      _check_count(f"EvaluationPlan.{name}", getattr(self, name))
+    _check_count("EvaluationPlan.limit", self.limit, none="all examples")
+    _check_lengths("EvaluationPlan.feature_lengths", self.feature_lengths)
+    for task, lengths in self.task_lengths.items():
+      _check_lengths(f"EvaluationPlan.task_lengths of {task}", lengths)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,11 +153,18 @@ class Experiment:
       raise ConfigError(f"Experiment '{self.name}' has two stages of one name: {', '.join(names)}.")
     for field in ("imported_stages", "stage_tasks", "stage_feature_lengths"):
       _check_choice(f"Experiment.{field}", getattr(self, field), tuple(names))
-    for key in ("inputs", "targets"):
-      if self.feature_lengths.get(key, 0) < 1:
-        raise ConfigError(
-          f"Experiment.feature_lengths={dict(self.feature_lengths)} needs '{key}' of at least 1."
-        )
+    _check_lengths("Experiment.feature_lengths", self.feature_lengths)
+    for stage, lengths in self.stage_feature_lengths.items():
+      _check_lengths(f"Experiment.stage_feature_lengths of '{stage}'", lengths)
+    for stage in names:
+      self.seqio_name(self.task_of(stage))
+    self.splits_of(self.tasks[0])  # refuses an unknown `selection`
+    for name in ("train_limit", "validation_limit"):
+      _check_count(f"Experiment.{name}", getattr(self, name), none="all examples")
+    for name in ("input_buckets", "target_buckets"):
+      _check_count(f"Experiment.{name}", getattr(self, name))
+    if not isinstance(self.seed, int) or self.seed < 0:
+      raise ConfigError(f"Experiment.seed={self.seed!r} must be a whole number of at least 0.")
 
   @property
   def tasks(self) -> list[str]:
@@ -192,4 +199,23 @@ def _check_choice(name: str, values, allowed: tuple) -> None:
     if value not in allowed:
       raise ConfigError(
         f"{name} has {value!r}; it may be {', '.join(map(repr, allowed)) or 'nothing (no stages)'}."
+      )
+
+
+def _check_count(name: str, value: Any, *, none: str = "") -> None:
+  """A whole number of at least 1, or None where None has a meaning."""
+  if none and value is None:
+    return
+  if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    other = f", or None for {none}" if none else ""
+    raise ConfigError(f"{name}={value!r} must be a whole number of at least 1{other}.")
+
+
+def _check_lengths(name: str, lengths: Mapping[str, int]) -> None:
+  """Token counts of inputs and targets, each with room for a token and the end of sequence."""
+  for key in ("inputs", "targets"):
+    length = lengths.get(key, 0) if isinstance(lengths, Mapping) else 0
+    if not isinstance(length, int) or length < 2:
+      raise ConfigError(
+        f"{name}={lengths!r} needs '{key}' of at least 2 tokens: {{'inputs': 512, 'targets': 16}}."
       )

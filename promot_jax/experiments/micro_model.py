@@ -33,8 +33,8 @@ def config(*, dropout_rate: float = 0.0, embedding_lookup: str = "one_hot", **ch
 
 
 def padded_vocabulary() -> int:
-  """Rows of the embedding table: the words, filled up to a multiple of 64."""
-  return -(-vocabulary().size // 64) * 64
+  """Rows of the embedding table: the words, filled up to a multiple of 8."""
+  return -(-vocabulary().size // 8) * 8
 
 
 def available() -> bool:
@@ -48,14 +48,19 @@ def weights() -> Mapping[str, np.ndarray]:
   Raises:
     ConfigError: this installation has none.
   """
+  require()
+  with _file().open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    return {name: arrays[name] for name in arrays.files}
+
+
+def require() -> None:
+  """Raises ConfigError where this installation has no weights."""
   if not available():
     raise ConfigError(
       "this installation has no micro weights (promot_jax/micro/weights.npz). Make them with "
       "promot train --gin_file=pretrain_micro.gin, or start from another checkpoint with "
       "--gin.INITIAL_CHECKPOINT_PATH=\"'random'\"."
     )
-  with _file().open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-    return {name: arrays[name] for name in arrays.files}
 
 
 def digest() -> str:

@@ -20,6 +20,7 @@ from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
 from promot_jax.training.stages import Stage
+from promot_jax.training.state import cast
 from tasks import catalog
 
 # Examples of the training splits that the paper's data sets have, for the number of epochs.
@@ -82,10 +83,20 @@ def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]
         trainable=paths.count(trainable),
         frozen=paths.count(frozen),
         optimizer=paths.nbytes(state),
-        bytes=partitioning.byte_plan(model, mesh, trainable=stage.trainable, optimizer_state=state),
+        bytes=_bytes(model, mesh, stage, frozen, state),
       )
     )
   return plans
+
+
+def _bytes(model, mesh: dict[str, int], stage: Stage, frozen, state) -> partitioning.BytePlan:
+  """Bytes a chip, those of frozen parameters in the stage's own type included."""
+  found = partitioning.byte_plan(model, mesh, trainable=stage.trainable, optimizer_state=state)
+  if stage.frozen_dtype is None:
+    return found
+  copy = jax.eval_shape(lambda tree: cast(tree, stage.frozen_dtype), frozen)
+  more = partitioning.byte_plan(copy, mesh).parameters
+  return dataclasses.replace(found, parameters=found.parameters + more)
 
 
 def check(run: Experiment | Comparison) -> None:
@@ -96,13 +107,33 @@ def check(run: Experiment | Comparison) -> None:
   """
   for experiment in experiments_of(run):
     model = abstract_model(experiment)
-    stage_plans(experiment, mesh_sizes(experiment.mesh))
+    sizes = mesh_sizes(experiment.mesh)
+    stage_plans(experiment, sizes)
+    partitioning.check_batch_size(
+      experiment.evaluation.batch_size, sizes, what="a batch of the evaluation (batch_size)"
+    )
+    for stage in experiment.stages:
+      _check_metric(experiment, stage)
     prompts = prompt_count(model)
     if experiment.method is not None and prompts > 1 and len(experiment.tasks) > prompts:
       raise ConfigError(
         f"'{experiment.task}' has {len(experiment.tasks)} tasks and the method {prompts} prompts; "
         "set PROMPT_TASKS to the number of tasks."
       )
+
+
+def _check_metric(experiment: Experiment, stage: Stage) -> None:
+  """Whether validation will give the metric that chooses the stage's checkpoint."""
+  tasks = catalog.members(experiment.task_of(stage.name))
+  given = [catalog.information(task).metric for task in tasks]
+  if len(tasks) > 1:
+    bases = [catalog.split_shots(task)[0] for task in tasks]
+    given = ["mean", *(f"{base}/{metric}" for base, metric in zip(bases, given))]
+  if stage.metric not in given:
+    raise ConfigError(
+      f"stage '{stage.name}' chooses its checkpoint by '{stage.metric}', but validation on "
+      f"{experiment.task_of(stage.name)} gives {', '.join(given)}. Set VALIDATION_METRIC."
+    )
 
 
 def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator[str]:
@@ -244,7 +275,7 @@ def _epochs(experiment: Experiment, stage: Stage) -> str:
     size = limit * len(tasks)
   elif limit is not None:
     size = min(size, limit * len(tasks))
-  return f"{stage.steps * stage.batch_size / size:.2g}"
+  return f"{stage.steps * stage.batch_size / size:.3g}"
 
 
 def _tfds_text(task: str) -> str:

@@ -24,7 +24,7 @@ from promot_jax.decoding import strategies
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model
-from promot_jax.experiments.execute import environment
+from promot_jax.experiments.record import environment
 from promot_jax.metrics import postprocess
 from promot_jax.micro import evaluation_sets
 from promot_jax.micro.curriculum import CURRICULUM, Phase
@@ -73,7 +73,10 @@ def pretrain(
   stream = Stream(run.curriculum, seed=run.seed)
   with Lease(folder), signals.catch(report=Events(sinks).line):
     started()
-    files: list[Sink] = [JsonLines(folder / "train" / "metrics.jsonl"), TensorBoard(folder / "train")]
+    files: list[Sink] = [
+      JsonLines(folder / "train" / "metrics.jsonl"),
+      TensorBoard(folder / "train"),
+    ]
     events = Events([*sinks, *files])
     store = Store(folder / "stages" / run.stage.name, keep=run.stage.keep, report=events.line)
     start = time.monotonic()

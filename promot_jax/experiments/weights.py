@@ -39,7 +39,7 @@ def pretrained(
   path = experiment.initial_checkpoint
   if path == RANDOM:
     report("start     random initialization: nothing pretrained is restored")
-    return partitioning.build(create, mesh or partitioning.make_mesh(1, 1)) if mesh else create()
+    return partitioning.build(create, mesh) if mesh else create()
   model = nnx.eval_shape(create)
   if mesh is not None:
     model = partitioning.abstract(model, mesh)
@@ -60,9 +60,22 @@ def identity(experiment: Experiment) -> str:
   return path
 
 
-def _read(path: str) -> Mapping[str, Any]:
+def check(experiment: Experiment) -> None:
+  """Fails now, before data are read, if the initial checkpoint is not there.
+
+  Raises:
+    ConfigError: it is absent, remote, or no checkpoint.
+    DamagedCheckpoint: its parts contradict each other.
+  """
+  path = experiment.initial_checkpoint
   if path == SHIPPED_MICRO:
-    return micro_model.weights()
+    micro_model.require()
+  elif path != RANDOM and _kind(path) == "t5x":
+    t5x.open_t5x(path)
+
+
+def _kind(path: str) -> str:
+  """What lies at a path: 'arrays' (.npz), 'step' (one of our own), or 't5x'."""
   if "://" in path:
     raise ConfigError(
       f"INITIAL_CHECKPOINT_PATH={path!r} is remote, and checkpoints are read from local or mounted "
@@ -71,15 +84,24 @@ def _read(path: str) -> Mapping[str, Any]:
     )
   folder = pathlib.Path(path)
   if folder.suffix == ".npz" and folder.is_file():
+    return "arrays"
+  return "step" if (folder / "manifest.json").is_file() else "t5x"
+
+
+def _read(path: str) -> Mapping[str, Any]:
+  if path == SHIPPED_MICRO:
+    return micro_model.weights()
+  kind, folder = _kind(path), pathlib.Path(path)
+  if kind == "t5x":
+    return t5x.open_t5x(path)
+  if kind == "arrays":
     with np.load(folder, allow_pickle=False) as arrays:
       return {name: arrays[name] for name in arrays.files}
-  if (folder / "manifest.json").is_file():  # one of our own steps
-    step = int(folder.name.removeprefix("checkpoint_"))
-    store = Store(folder.parent)
-    leaves = store.restore(step, prefix=_OURS).leaves
-    store.close()
-    return {name.removeprefix(_OURS): leaf for name, leaf in leaves.items()}
-  return t5x.open_t5x(path)
+  step = int(folder.name.removeprefix("checkpoint_"))
+  store = Store(folder.parent)
+  leaves = store.restore(step, prefix=_OURS).leaves
+  store.close()
+  return {name.removeprefix(_OURS): leaf for name, leaf in leaves.items()}
 
 
 def attach(experiment: Experiment, model: nnx.Module, mesh: Mesh | None) -> nnx.Module:

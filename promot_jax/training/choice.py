@@ -7,6 +7,7 @@ from typing import Any
 from flax import nnx
 
 from promot_jax import errors, paths
+from promot_jax.checkpoints import policy
 from promot_jax.checkpoints.store import Store
 from promot_jax.training.stages import Stage
 
@@ -36,14 +37,22 @@ def choose_step(stage: Stage, history: list[dict[str, Any]]) -> tuple[int, str]:
     return stage.steps, f"step {stage.steps} is used, the last one, as select='last' asks"
   if not history:
     return stage.steps, f"step {stage.steps} is used, the last one, because nothing was validated"
-  sign = 1.0 if stage.mode == "max" else -1.0
-  best = max(history, key=lambda entry: (sign * entry["score"], -entry["step"]))
-  ties = [entry["step"] for entry in history if entry["score"] == best["score"]]
+  scores = {entry["step"]: entry["score"] for entry in history}
+  step = policy.best_step(scores, stage.mode)
+  assert step is not None  # the history is not empty
+  ties = [other for other, score in scores.items() if score == scores[step]]
   tied = f"; steps {', '.join(map(str, ties))} tie and the earliest is taken" * (len(ties) > 1)
-  return best["step"], (
-    f"step {best['step']} of {stage.steps} is used, the {stage.mode}imum of validation"
-    f" {stage.metric}, {best['score']:.6g}, over {len(history)} validations{tied}"
+  return step, (
+    f"step {step} of {stage.steps} is used, the {stage.mode}imum of validation"
+    f" {stage.metric}, {scores[step]:.6g}, over {len(history)} validations{tied}"
   )
+
+
+def identity(stage: Stage, seed: int, *, allow_change: bool = False) -> dict[str, Any]:
+  """What a continued run must share with its start; with `allow_change` only the stage's name."""
+  if allow_change:
+    return {"stage": stage.name}
+  return {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
 
 
 def completed(stage: Stage, store: Store, identity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -46,6 +46,7 @@ def train_stage(
   teacher: Any = None,
   metadata: Mapping[str, Any] | None = None,
   grace_seconds: float | None = 120.0,
+  allow_change: bool = False,
 ) -> StageResult:
   """Trains, or goes on training, or only restores the choice of a stage that is complete.
 
@@ -62,6 +63,7 @@ def train_stage(
     teacher: handed to the objective.
     metadata: stored with each checkpoint (JSON).
     grace_seconds: time from SIGTERM to the end of the process, saved or not.
+    allow_change: go on with checkpoints of another seed or batch size.
 
   Raises:
     Preempted: SIGTERM or SIGINT came; the state is saved.
@@ -73,8 +75,9 @@ def train_stage(
   events = events or events_lib.Events()
   store.keep = stage.keep
   graphdef, trainable, frozen = paths.split(model, stage.trainable)
-  identity = {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
-  done = choice.completed(stage, store, identity)
+  identity = choice.identity(stage, seed)
+  fixed = choice.identity(stage, seed, allow_change=allow_change)
+  done = choice.completed(stage, store, fixed)
   if done is not None:
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
@@ -88,7 +91,8 @@ def train_stage(
     run = _Run(
       stage=stage,
       graphdef=graphdef,
-      frozen=frozen,
+      given=frozen,
+      frozen=state_lib.cast(frozen, stage.frozen_dtype),
       batches=batches,
       validate=validate,
       store=store,
@@ -97,6 +101,7 @@ def train_stage(
       events=events,
       teacher=teacher,
       identity=identity,
+      fixed=fixed,
       metadata={**(metadata or {}), **identity},
       stop=stop,
     )
@@ -111,7 +116,8 @@ class _Run:
 
   stage: Stage
   graphdef: nnx.GraphDef
-  frozen: nnx.State
+  given: nnx.State  # the frozen parameters as the model had them
+  frozen: nnx.State  # in the stage's frozen_dtype
   batches: Callable[[int], prefetch.HostBatch]
   validate: Validate | None
   store: Store
@@ -119,7 +125,8 @@ class _Run:
   mesh: Mesh | None
   events: events_lib.Events
   teacher: Any
-  identity: dict[str, Any]
+  identity: dict[str, Any]  # of this run, stored with every checkpoint
+  fixed: dict[str, Any]  # the part of it that a checkpoint must share
   metadata: dict[str, Any]
   stop: signals.Stop
   step: int = 0  # updates dispatched
@@ -178,7 +185,7 @@ class _Run:
 
   def _check_same_run(self, checkpoint: Checkpoint) -> None:
     where = str(self.store.path(checkpoint.step))
-    choice.require_same_run(self.identity, checkpoint.metadata, where=where)
+    choice.require_same_run(self.fixed, checkpoint.metadata, where=where)
     if checkpoint.step > self.stage.steps:
       raise errors.ConfigError(
         f"{where} is beyond the {self.stage.steps} steps of stage"
@@ -326,7 +333,7 @@ class _Run:
     trainable = self.state.trainable
     if step != self.step:
       trainable = choice.restore_trainable(self.store, step, trainable)
-    model = nnx.merge(self.graphdef, trainable, self.frozen)
+    model = nnx.merge(self.graphdef, trainable, self.given)
     result = StageResult(model=model, step=step, why=why, history=self.history)
     choice.mark_complete(stage, self.store, result, self.identity)
     self.events.line(f"stage '{stage.name}' complete: {why}")

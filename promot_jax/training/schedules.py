@@ -73,6 +73,10 @@ def create_learning_rate_scheduler(
       raise errors.ConfigError(
         f"Unknown learning-rate factor '{name}' in '{factors}'. Known are: {', '.join(FACTORS)}."
       )
+  if isinstance(base_learning_rate, str) or not base_learning_rate >= 0:
+    raise errors.ConfigError(
+      f"base_learning_rate={base_learning_rate!r} must be a number of at least 0, such as 1e-3."
+    )
   divides_by_warmup = {"linear_warmup", "linear_decay", "rsqrt_decay", "rsqrt_normalized_decay"}
   if warmup_steps < 1 and divides_by_warmup & set(names):
     raise errors.ConfigError(

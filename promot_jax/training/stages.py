@@ -26,6 +26,9 @@ class Stage:
     learning_rate: step -> rate.
     objective: what is minimized.
     microbatches: parts that a batch is cut into, to save memory.
+    frozen_dtype: type that the frozen parameters are cast to while this stage trains and validates,
+      such as 'bfloat16': a step then reads half the bytes.  The next stage gets them as they were,
+      so both copies are held meanwhile.  None: they stay as they are.
     eval_period: steps between validations, each of which also saves; None: none.  The last step
       is always validated and saved.
     evaluate_at_start: also validates the parameters before training, as step 0.
@@ -48,6 +51,7 @@ class Stage:
   learning_rate: Schedule
   objective: Objective = dataclasses.field(default_factory=Supervised)
   microbatches: int = 1
+  frozen_dtype: Literal["float32", "bfloat16"] | None = None
   eval_period: int | None = None
   evaluate_at_start: bool = False
   save_period: int | None = None
@@ -81,6 +85,11 @@ class Stage:
       refuse("select", "'best' or 'last'")
     if self.mode not in ("max", "min"):
       refuse("mode", "'max' or 'min'")
+    if self.frozen_dtype not in (None, "float32", "bfloat16"):
+      refuse("frozen_dtype", "None, 'float32' or 'bfloat16'")
+    for field in ("optimizer", "learning_rate"):
+      if not callable(getattr(self, field)):
+        refuse(field, "a function; in a gin file write @optimizers.adafactor, or @schedules.NAME()")
 
   @property
   def keep(self) -> Keep:

@@ -64,6 +64,15 @@ def create_state(
   return jax.jit(build, out_shardings=shardings)(trainable)
 
 
+def cast(tree: nnx.State, dtype: str | None) -> nnx.State:
+  """The floating-point leaves in another type, placed as they were; None changes nothing."""
+  if dtype is None:
+    return tree
+  return jax.tree.map(
+    lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+  )
+
+
 def state_shardings(abstract: TrainState, trainable: nnx.State, mesh: Mesh) -> TrainState:
   """Shardings of a state, as a tree of the state's structure.
 

@@ -97,6 +97,38 @@ def test_an_interrupted_run_repeated_ends_with_the_bits_of_an_uninterrupted_one(
   assert sorted(set(consumed)) == list(range(20))
 
 
+def test_frozen_parameters_are_cast_for_the_stage_and_handed_on_as_they_were(tiny, run):
+  seen = []
+
+  def validate(model):
+    seen.append({name: str(leaf.dtype) for name, leaf in paths.named_leaves(model).items()})
+    return {"accuracy": 1.0}
+
+  stage = dataclasses.replace(
+    tiny.make_stage("model", "first/.*", 4), frozen_dtype="bfloat16", metric="accuracy"
+  )
+  before = paths.named_leaves(tiny.TinyModel(nnx.Rngs(0)))
+  after = paths.named_leaves(run(stage, validate=validate).model)
+  frozen = [name for name in before if not name.startswith("first/")]
+  assert frozen and len(frozen) < len(before)
+  for types in seen:
+    for name, dtype in types.items():
+      assert dtype == ("bfloat16" if name in frozen else "float32")
+  for name in frozen:
+    np.testing.assert_array_equal(after[name], before[name])
+  again = paths.named_leaves(run(stage, validate=validate).model)  # from the finished stage
+  assert all(again[name].dtype == jnp.float32 for name in frozen)
+
+
+def test_another_batch_size_is_refused_unless_the_change_is_allowed(tiny, run):
+  stage = tiny.make_stage("model", "first/.*", 8)
+  with pytest.raises(Interrupted):
+    run(stage, crash_at=6)
+  with pytest.raises(errors.ConfigError, match="seed=3"):
+    run(stage, seed=4)
+  assert run(stage, seed=4, allow_change=True).step <= 8
+
+
 def test_the_resumed_run_equals_plain_optax_without_any_loop(tiny, run):
   """Dropout off: a loop written by hand is the independent source."""
 

@@ -1,0 +1,69 @@
+"""How a run was made, for its report: settings, versions, and what tells it from its siblings."""
+
+import platform
+import sys
+from typing import Any
+
+import jax
+
+from promot_jax import __version__, paths
+from promot_jax.evaluation.results import RunRecord
+from promot_jax.experiments import plan
+from promot_jax.experiments.experiment import Experiment
+from tasks import catalog
+
+
+def run_record(experiment: Experiment, *, selected: str, why: str) -> RunRecord:
+  """The record of an experiment whose checkpoint `selected` is reported."""
+  tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
+  settings: dict[str, Any] = {"strategy": repr(experiment.evaluation.strategy)}
+  for stage in experiment.stages:
+    settings[f"{stage.name}: steps"] = stage.steps
+    settings[f"{stage.name}: batch size"] = stage.batch_size
+    settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
+  return RunRecord(
+    method=experiment.name,
+    trained_on="+".join(tasks) if experiment.stages else "none",
+    seed=experiment.seed,
+    selected=selected,
+    why=why,
+    backbone=f"{experiment.initial_checkpoint}",
+    parameters=paths.count(plan.abstract_model(experiment)),
+    data=experiment.source,
+    variant=_variant(experiment),
+    settings=settings,
+    environment={**environment(), "precision": _precision(experiment)},
+    command=" ".join(["promot", *sys.argv[1:]]),
+  )
+
+
+def _variant(experiment: Experiment) -> str:
+  """The learning rate of the stage that trains the backbone: a report never averages over it."""
+  return ", ".join(
+    f"learning rate {float(stage.learning_rate(0)):.6g}"
+    for stage in experiment.stages
+    if stage.name == "model"
+  )
+
+
+def _precision(experiment: Experiment) -> str:
+  config = experiment.backbone
+  frozen = [
+    f"frozen ones {stage.frozen_dtype} in stage '{stage.name}'"
+    for stage in experiment.stages
+    if stage.frozen_dtype
+  ]
+  return ", ".join([f"{config.param_dtype} parameters", *frozen, f"{config.dtype} activations"])
+
+
+def environment() -> dict[str, Any]:
+  """Versions and device, for the record of a run."""
+  import flax
+
+  return {
+    "promot_jax": __version__,
+    "jax": jax.__version__,
+    "flax": flax.__version__,
+    "python": platform.python_version(),
+    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+  }
