@@ -32,6 +32,8 @@ METHODS: Mapping[str, str] = {
 }
 """Methods in the order of the columns (the paper's Tables 3, 6 and 5), with their names in print."""
 
+_PROMPT_ONLY = ("prompt_tuning", "prompt_tuning_1shot")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -116,12 +118,18 @@ def collect(directories: Iterable[str | os.PathLike]) -> list[Run]:
 def group(runs: Iterable[Run]) -> list[Group]:
   """Runs sorted into tables; pretrained models join every table of their backbone and data.
 
+  Prompt tuning has no variant, since it leaves the backbone alone: it joins every variant's table.
   Tables follow the paper's order.  Runs of pretrained models alone give one of their own.
   """
   runs = list(runs)
   bases = [run for run in runs if run.record.method == "pretrained"]
   tuned = [run for run in runs if run.record.method != "pretrained"]
+  joining = [run for run in tuned if run.record.method in _PROMPT_ONLY and not run.record.variant]
+  tuned = [run for run in tuned if run not in joining]
   keys = list(dict.fromkeys(_key(run.record) for run in tuned))
+  joined = {_apart(key) for key in keys}
+  keys += [key for run in joining if _apart(key := _key(run.record)) not in joined]
+  keys = list(dict.fromkeys(keys))
   keys.sort(key=lambda key: (published.home_table(key[0]) or 99, key))
   if not keys:
     keys = list(dict.fromkeys(("none", "", run.record.backbone, run.record.data) for run in bases))
@@ -133,6 +141,7 @@ def group(runs: Iterable[Run]) -> list[Group]:
       data=data,
       runs=_by_method(
         [run for run in bases if (run.record.backbone, run.record.data) == (backbone, data)]
+        + [run for run in joining if _apart(_key(run.record)) == (trained_on, backbone, data)]
         + [run for run in tuned if _key(run.record) == (trained_on, variant, backbone, data)]
       ),
     )
@@ -227,6 +236,11 @@ def _read(folder: pathlib.Path) -> Run | None:
 
 def _key(record: RunRecord) -> tuple[str, str, str, str]:
   return record.trained_on, record.variant, record.backbone, record.data
+
+
+def _apart(key: tuple[str, str, str, str]) -> tuple[str, str, str]:
+  """A key without its variant."""
+  return key[0], key[2], key[3]
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:

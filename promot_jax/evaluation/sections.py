@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from promot_jax.evaluation import averages, differences, published
 from promot_jax.evaluation import runs as runs_lib
-from promot_jax.evaluation.runs import Group, Run
+from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
 
 QUOTED_MODEL = "mT5-XXL"
@@ -208,22 +208,19 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _mixed_runs(group: Group) -> list[str]:
-  """Warnings where a mean is not over seeds: runs of one method and seed with other settings."""
+  """Warnings where a mean is not over seeds alone: runs of one method with other settings."""
   warnings = []
   for method, runs in group.runs.items():
-    by_seed: dict[int, list[Run]] = {}
-    for run in runs:
-      by_seed.setdefault(run.record.seed, []).append(run)
+    first = runs[0].record.settings
     differing = {
       name
-      for same in by_seed.values()
-      for run in same
+      for run in runs
       for name, value in run.record.settings.items()
-      if value != same[0].record.settings.get(name)
+      if value != first.get(name)
     }
     if differing:
       warnings.append(
-        f"Warning: {runs_lib.method_name(method)} has runs of one seed that differ in "
+        f"Warning: {runs_lib.method_name(method)} has runs that differ in "
         f"{', '.join(sorted(differing))}; their mean is not one over seeds. Report them apart, or "
         "give them different variants."
       )

@@ -132,12 +132,25 @@ def test_learning_rates_and_training_tasks_get_tables_of_their_own(study):
   assert all("pretrained" in section.group.runs for section in sections)
 
 
+def test_prompt_tuning_stands_beside_every_learning_rate_of_the_backbone(tmp_path):
+  for rate in ("0.01", "0.003"):
+    evaluate_by_hand(tmp_path / rate, "promot", variant=f"learning rate {rate}")
+  evaluate_by_hand(tmp_path / "prompt", "prompt_tuning")
+  sections = report.build(runs.collect([tmp_path])).sections
+  assert sorted(section.title for section in sections) == [
+    "Tuned on rte, learning rate 0.003",
+    "Tuned on rte, learning rate 0.01",
+  ]
+  assert all(set(section.group.runs) == {"promot", "prompt_tuning"} for section in sections)
+  assert all(len(section.group.runs["promot"]) == 1 for section in sections)
+
+
 def test_runs_that_are_no_seeds_of_one_another_are_pointed_out(study):
-  for seed, rate in ((7, 0.01), (7, 0.003)):
+  for seed, rate in ((7, 0.01), (8, 0.003)):
     evaluate_by_hand(study / str(rate), "promot", seed=seed, settings={"learning rate": rate})
   (section,) = report.build(runs.collect([study])).sections
   (warning,) = [note for note in section.main.notes if note.startswith("Warning")]
-  assert "ProMoT has runs of one seed that differ in learning rate" in warning
+  assert "ProMoT has runs that differ in learning rate" in warning
 
 
 def test_format_shares_are_shown_by_method(study):
