@@ -55,14 +55,16 @@ NONCOMMITTAL = "hopes thinks guesses fears expects".split()
 
 # Words with two senses, each sense with the things it is met with.
 HOMONYMS = {
-  "bank": (("money", "loan"), ("river", "shore")),
-  "bat": (("ball", "player"), ("cave", "wing")),
-  "seal": (("letter", "stamp"), ("ocean", "whale")),
-  "bark": (("tree", "branch"), ("puppy", "howl")),
-  "crane": (("builder", "tower"), ("feather", "nest")),
-  "spring": (("metal", "coil"), ("sun", "rain")),
-  "match": (("fire", "candle"), ("team", "goal")),
-  "palm": (("finger", "wrist"), ("coconut", "beach")),
+  "bank": (("money", "loan", "cash"), ("river", "water", "shore")),
+  "bat": (("ball", "game", "player"), ("cave", "wing", "night")),
+  "seal": (("letter", "stamp", "wax"), ("ocean", "ice", "whale")),
+  "bark": (("tree", "branch", "leaf"), ("puppy", "noise", "howl")),
+  "crane": (("builder", "tower", "brick"), ("feather", "nest", "lake")),
+  "spring": (("metal", "coil", "mattress"), ("april", "sun", "rain")),
+  "match": (("fire", "smoke", "candle"), ("team", "goal", "score")),
+  "palm": (("finger", "wrist", "thumb"), ("coconut", "beach", "island")),
+  "pitch": (("grass", "stadium", "fence"), ("tone", "song", "melody")),
+  "mouse": (("keyboard", "screen", "computer"), ("barn", "trap", "tail")),
 }
 
 # Kinds of things, and where each kind is found.

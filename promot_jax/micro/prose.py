@@ -14,11 +14,11 @@ from promot_jax.micro.dice import Dice
 # Between a sentence and what it says of another: it follows, it is excluded, it is open.
 CONNECTIVES = ("indeed", "yet not", "maybe")
 
-_SENTENCES_OF_A_TEXT = ((1, 2), (0.6, 0.4))
+_SENTENCES_OF_A_TEXT = ((1, 2, 3), (0.5, 0.35, 0.15))
 
 
 def text(dice: Dice, seed: int) -> str:
-  """A few sentences about facts, events, word senses, kinds of things, or in a language."""
+  """One to three sentences about facts, events, word senses, kinds of things, or in a language."""
   count = dice.weighted(*_SENTENCES_OF_A_TEXT)
   return " ".join(_sentence(dice, seed) for _ in range(count))
 
@@ -57,9 +57,8 @@ def _sentence(dice: Dice, seed: int) -> str:
   if topic == "event":
     return dice.pick((summaries.event(dice)[0], summaries.distractor(dice)))
   if topic == "sense":
-    # Twice in the same sense, so that the one context helps to fill a gap in the other.
-    word, sense = dice.pick(tuple(lexicon.HOMONYMS)), int(dice.chance(0.5))
-    return f"{senses.sentence(dice, word, sense)} {senses.sentence(dice, word, sense)}"
+    word = dice.pick(tuple(lexicon.HOMONYMS))
+    return senses.sentence(dice, word, int(dice.chance(0.5)))
   if topic == "kind":
     return questions.openbookqa(dice)["fact1"]
   return translations.say(

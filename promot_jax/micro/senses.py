@@ -7,6 +7,8 @@ SENTENCES = (
   "the {word} and the {context}.",
   "a {word} with a {context}.",
   "{name} saw {word} and {context}.",
+  "one {context} near a {word}.",
+  "{name} likes {context} and {word}.",
 )
 
 
