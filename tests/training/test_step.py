@@ -95,7 +95,7 @@ def test_the_update_is_the_optimizers_answer_to_the_gradient_of_the_mean_loss():
     weights = batch["decoder_loss_weights"]
     return -(picked * weights).sum() / weights.sum()
 
-  loss, gradient = jax.value_and_grad(mean_loss)(parameters)
+  loss, gradient = jax.jit(jax.value_and_grad(mean_loss))(parameters)
   expected = host(jax.tree.map(lambda p, g: p - 0.5 * g, parameters, gradient))
   norm = np.sqrt(sum((g**2).sum() for g in host(gradient).values()))
   state, metrics = step(state, frozen, batch, None)
@@ -107,8 +107,10 @@ def test_the_update_is_the_optimizers_answer_to_the_gradient_of_the_mean_loss():
   assert int(state.step) == 1
 
 
-@pytest.mark.parametrize("factor", ["NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE", None])
-@pytest.mark.parametrize("microbatches", [2, 4])
+@pytest.mark.parametrize(
+  "microbatches, factor",
+  [(2, "NUM_REAL_TARGET_TOKENS"), (4, "AVERAGE_PER_SEQUENCE"), (4, None)],
+)
 def test_microbatches_equal_one_batch(microbatches, factor):
   results = []
   for parts in (1, microbatches):
@@ -161,11 +163,12 @@ def test_microbatches_have_dropout_masks_of_their_own():
   step, state, frozen = setting(config=config, rate=0.0, optimizer=optimizers.sgd, microbatches=2)
   single = {name: value[:1] for name, value in batch_of().items()}
   model = T5(config, nnx.Rngs(0))
-  expected = []
-  for index in (0, 1):
-    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), index)
-    loss, _ = Supervised()(model, single, key=key)
-    expected.append(float(loss / Supervised().normalizer(single)))
+
+  def mean_loss(key):
+    return Supervised()(model, single, key=key)[0] / Supervised().normalizer(single)
+
+  keys = [jax.random.fold_in(jax.random.fold_in(KEY, 0), index) for index in (0, 1)]
+  expected = [float(loss) for loss in map(jax.jit(mean_loss), keys)]
   assert expected[0] != expected[1]
   twice = {name: np.repeat(value, 2, axis=0) for name, value in single.items()}
   _, metrics = step(state, frozen, twice, KEY)
@@ -197,7 +200,7 @@ def test_the_model_that_was_split_keeps_its_arrays():
   optimizer = optimizers.adafactor(schedule)
   step = make_train_step(graphdef, Supervised(), optimizer, schedule)
   step(create_state(trainable, optimizer), frozen, batch_of(), KEY)
-  assert np.isfinite(model.logits(model.hidden(batch_of()))).all()
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(nnx.state(model)))
 
 
 def test_a_teacher_module_reaches_the_objective():
@@ -235,8 +238,13 @@ def test_a_nan_is_reported():
   assert mean_metrics(metrics)["finite"] == 0.0
 
 
-@pytest.mark.parametrize("axes", [{"data": 8, "model": 1}, {"data": 4, "model": 2}])
-@pytest.mark.parametrize("optimizer", [optimizers.adafactor, optimizers.adamw])
+@pytest.mark.parametrize(
+  "axes, optimizer",
+  [
+    ({"data": 4, "model": 2}, optimizers.adafactor),
+    ({"data": 8, "model": 1}, optimizers.adamw),
+  ],
+)
 def test_sharded_on_eight_devices_equals_a_single_device(axes, optimizer):
   options = {
     "optimizer": lambda rate: (
