@@ -15,7 +15,7 @@ from promot_jax.micro.dice import Dice
 ENTAILMENT, NOT_ENTAILMENT = 0, 1  # RTE
 CONTRADICTION, NEUTRAL = 1, 2  # CB; SNLI has these two the other way round
 
-RTE_COMPOSED = 0.35  # share of items with "never"
+RTE_COMPOSED = 0.2  # share of items with "never"
 RTE_NOISE = 0.04  # share of items with the wrong label, in every split
 RTE_ENTAILED = 0.53
 CB_SHARES = (0.45, 0.4, 0.15)  # entailment, contradiction, neutral
