@@ -254,7 +254,9 @@ def _bytes_per_chip(tree: Any, mesh: MeshSizes, rules: Rules) -> dict[str, int]:
 def _checked_specs(tree: Any, mesh: MeshSizes, rules: Rules) -> dict[str, PartitionSpec]:
   """Spec of each leaf; all dimensions that cannot be divided are reported in one error."""
   sizes = _sizes(mesh)
-  specs, wrong, split_sizes = {}, [], {axis: [] for axis in sizes}
+  specs: dict[str, PartitionSpec] = {}
+  wrong: list[tuple[str, tuple[int, ...], int, Any]] = []
+  split_sizes: dict[str, list[int]] = {axis: [] for axis in sizes}
   for name, leaf in paths.named_leaves(tree).items():
     specs[name] = spec = rules.spec(name, leaf.shape)
     for dimension, entry in enumerate(spec):

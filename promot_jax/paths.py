@@ -86,7 +86,8 @@ def match(patterns: Patterns, names: Iterable[str]) -> list[str]:
   patterns = [patterns] if isinstance(patterns, str) else list(patterns)
   if not patterns:
     raise PathError("No parameter pattern was given; '.*' selects every parameter.")
-  included, excluded = set(), set()
+  included: set[str] = set()
+  excluded: set[str] = set()
   for pattern in patterns:
     body = pattern[1:] if pattern.startswith("!") else pattern
     try:
@@ -127,8 +128,9 @@ def split(model: nnx.Module, patterns: Patterns) -> tuple[nnx.GraphDef, nnx.Stat
   Raises:
     PathError: as `match`.
   """
-  graphdef, trainable, frozen = nnx.split(model, selector(patterns, model), ...)
-  return graphdef, _fresh(trainable), _fresh(frozen)
+  graphdef, *states = nnx.split(model, selector(patterns, model), ...)
+  trainable, frozen = map(_fresh, states)
+  return graphdef, trainable, frozen
 
 
 def merge(graphdef: nnx.GraphDef, *states: nnx.State) -> Any:
@@ -268,6 +270,7 @@ def _fresh(state: nnx.State) -> nnx.State:
 
 
 def _sharding_text(name: str, leaf: Any, rules: PartitionRules | None) -> str:
+  spec: jax.sharding.PartitionSpec | None
   if rules is not None:
     spec = rules.spec(name, tuple(leaf.shape))
   else:

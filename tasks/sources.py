@@ -195,12 +195,12 @@ class _explained:
   def __enter__(self) -> None:
     return None
 
-  def __exit__(self, kind, error, trace) -> bool:
+  def __exit__(self, kind, error, trace) -> None:
     if error is None or isinstance(error, errors.PromotError) or not isinstance(error, Exception):
-      return False
+      return
     source = self._source
     if "TensorFlow Datasets" not in source.description:
-      return False
+      return
     logging.getLogger(__name__).debug("reading %s failed", source.description, exc_info=error)
     raise errors.ConfigError(_advice(source.task, error)) from error
 

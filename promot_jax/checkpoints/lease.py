@@ -53,12 +53,12 @@ class Lease:
       "since": time.time(),
       "command": " ".join(sys.argv)[:500],
     }
-    self._write(self._info)
+    self._write(self._file, self._info)
 
   def release(self) -> None:
     """Gives the directory back; doing it twice is harmless."""
     if self._file is not None:
-      self._write({**self._info, "released": time.time()})
+      self._write(self._file, {**self._info, "released": time.time()})
       os.close(self._file)  # closing drops the lock
       self._file = None
 
@@ -68,10 +68,10 @@ class Lease:
   def __exit__(self, *_: object) -> None:
     self.release()
 
-  def _write(self, info: dict) -> None:
+  def _write(self, file: int, info: dict) -> None:
     try:
-      os.ftruncate(self._file, 0)
-      os.pwrite(self._file, (json.dumps(info) + "\n").encode(), 0)
+      os.ftruncate(file, 0)
+      os.pwrite(file, (json.dumps(info) + "\n").encode(), 0)
     except OSError:  # a full disk must not stop a run here; the lock itself is held
       _log.warning("could not write who holds %s", self.directory)
 

@@ -62,7 +62,8 @@ def to_layout_of(
 ) -> dict[str, Any]:
   """Our leaves with their layers stacked or unrolled as in `wanted`; names that fit stay."""
   stacked_wanted = {name for name in wanted if _STACKED.fullmatch(name)}
-  result, layers = {}, {}
+  result: dict[str, Any] = {}
+  layers: dict[str, dict[int, Any]] = {}
   for name, leaf in leaves.items():
     numbered, stacked = _NUMBERED.fullmatch(name), _STACKED.fullmatch(name)
     if name in wanted:

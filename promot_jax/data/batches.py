@@ -56,7 +56,7 @@ class TrainBatches:
     process_count: int = 1,
   ):
     several = not isinstance(examples, example_lists.Examples)
-    self._tasks = list(examples) if several else [examples]
+    self._tasks = [examples] if isinstance(examples, example_lists.Examples) else list(examples)
     if batch_size < 1 or batch_size % process_count:
       raise errors.ConfigError(
         f"batch size {batch_size} cannot be divided among {process_count} processes;"
@@ -167,8 +167,9 @@ class EvalBatches:
     buckets: bucketing.Buckets | None = None,
     bucket_counts: tuple[int, int] = (6, 2),
   ):
-    several = not isinstance(examples, example_lists.Examples)
-    self._all = example_lists.concatenate(examples) if several else examples
+    if not isinstance(examples, example_lists.Examples):
+      examples = example_lists.concatenate(examples)
+    self._all = examples
     lengths = _Lengths(self._all)
     everything = np.arange(len(self._all))
     self.buckets = buckets or lengths.fit([everything], batch_size, bucket_counts)
@@ -272,7 +273,7 @@ def _cut(ordered: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def collate(
-  examples: "example_lists.Examples", indices: Sequence[int], shape: tuple[int, int]
+  examples: "example_lists.Examples", indices: np.ndarray | Sequence[int], shape: tuple[int, int]
 ) -> Batch:
   """The arrays of a batch, padded with 0 to `shape` = (S, T); decoding starts with token 0."""
   rows = len(indices)

@@ -230,7 +230,8 @@ class _Reader:
 
   def read(self, elements: Iterator[Mapping[str, Any]], adds_eos: bool) -> dict[str, Any]:
     tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
-    records, whole = [], {"inputs": [], "targets": []}  # whole: lengths before cutting
+    records: list[dict[str, Any]] = []
+    whole: dict[str, list[int]] = {"inputs": [], "targets": []}  # lengths before cutting
     empty_length = 1 if adds_eos else 0
     number = -1
     for number, element in enumerate(elements):

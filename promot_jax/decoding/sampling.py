@@ -40,6 +40,7 @@ def decode(
 
   def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
     if isinstance(strategy, Sample):
+      assert key is not None  # `generate` refuses to sample without one
       step_key = jax.random.fold_in(key, state.length)
       chosen = jax.random.categorical(step_key, truncated(logits, strategy))
     else:

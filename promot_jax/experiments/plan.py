@@ -125,7 +125,7 @@ def check(run: Experiment | Comparison) -> None:
 def _check_metric(experiment: Experiment, stage: Stage) -> None:
   """Whether validation will give the metric that chooses the stage's checkpoint."""
   tasks = catalog.members(experiment.task_of(stage.name))
-  given = [catalog.information(task).metric for task in tasks]
+  given: list[str] = [catalog.information(task).metric for task in tasks]
   if len(tasks) > 1:
     bases = [catalog.split_shots(task)[0] for task in tasks]
     given = ["mean", *(f"{base}/{metric}" for base, metric in zip(bases, given))]

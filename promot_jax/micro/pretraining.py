@@ -10,6 +10,7 @@ random is a hash of (seed, step, row).
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,7 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
     The text with a sentinel in the place of each gap and </s>, and the gaps, each after its
     sentinel, closed by one more sentinel and </s>.
   """
-  gone = set()
+  gone: set[int] = set()
   for _ in range(max(1, round(CORRUPTED * len(tokens) / 2))):
     start = int(dice.pick(range(len(tokens))))
     gone.update(range(start, min(len(tokens), start + dice.pick((1, 1, 2, 3)))))
@@ -238,7 +239,8 @@ def _uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:
     return (_mix(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mix(state: np.ndarray) -> np.ndarray:
+def _mix(state: Any) -> Any:
+  """Of each number (np.uint64) the hash that SplitMix64 gives out."""
   state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
   state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
   return state ^ (state >> np.uint64(31))

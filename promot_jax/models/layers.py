@@ -4,6 +4,8 @@ They hold parameters and nothing else.  The compute dtype is that of the input: 
 tokens decides it, and each layer casts its own weights to it.
 """
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
@@ -141,10 +143,11 @@ class Mlp(nnx.Module):
   def __call__(self, x: Array, *, key: Key | None = None) -> Array:
     """[B L D] -> [B L D]."""
     dropout_key, out_key, *branch_keys = split_key(key, 2 + len(self.activations))
-    hidden = None
-    for name, activation, branch_key in zip(self._input_names(), self.activations, branch_keys):
-      branch = ACTIVATIONS[activation](getattr(self, name)(x, key=branch_key))
-      hidden = branch if hidden is None else hidden * branch
+    branches = [
+      ACTIVATIONS[activation](getattr(self, name)(x, key=branch_key))
+      for name, activation, branch_key in zip(self._input_names(), self.activations, branch_keys)
+    ]
+    hidden = functools.reduce(operator.mul, branches)
     hidden = dropout(hidden, self.dropout_rate, dropout_key, broadcast=(-2,))
     return self.wo(hidden, key=out_key)
 

@@ -40,9 +40,9 @@ def is_scanned(layers: Layers) -> bool:
 
 def count(layers: Layers) -> int:
   """How many layers there are, in either form."""
-  if is_scanned(layers):
-    return jax.tree.leaves(layers)[0].shape[0]
-  return len(layers)
+  if isinstance(layers, nnx.List):
+    return len(layers)
+  return jax.tree.leaves(layers)[0].shape[0]
 
 
 def run(
@@ -74,7 +74,7 @@ def run(
   if remat != "none":
     # Inside a scan nothing can be merged across layers anyway, so no barrier is needed.
     step = jax.checkpoint(step, policy=REMAT_POLICIES[remat], prevent_cse=not is_scanned(layers))
-  if is_scanned(layers):
+  if not isinstance(layers, nnx.List):
     return jax.lax.scan(lambda carry, xs: step(xs[0], carry, xs[1]), carry, (layers, inputs))
   outputs = []
   for index, layer in enumerate(layers):
@@ -86,14 +86,14 @@ def run(
 def map_layers(layers: Layers, edit: Callable[[nnx.Module, Key], nnx.Module], key: Key) -> Layers:
   """New layers, each `edit(layer, key)` with its own key; equal results in both forms."""
   keys = jax.random.split(key, count(layers))
-  if is_scanned(layers):
+  if not isinstance(layers, nnx.List):
     return jax.vmap(edit)(layers, keys)
   return nnx.List([edit(layer, layer_key) for layer, layer_key in zip(layers, keys)])
 
 
 def stack_layers(layers: Layers) -> Layers:
   """The scanned form of unrolled layers; scanned layers are returned as they are."""
-  if is_scanned(layers):
+  if not isinstance(layers, nnx.List):
     return layers
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
 

@@ -120,7 +120,7 @@ class T5(nnx.Module):
     """
     tokens = batch.get("encoder_input_tokens")
     if input_embeddings is None:
-      embeddings = self.token_embedder(tokens, dtype=self.config.dtype)
+      embeddings = self.token_embedder(batch["encoder_input_tokens"], dtype=self.config.dtype)
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
     mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad

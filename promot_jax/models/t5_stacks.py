@@ -15,7 +15,7 @@ from promot_jax.models.attention import MASKED, Attention
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.models.layers import Linear, Mlp, RMSNorm, dropout, split_key
 from promot_jax.models.positions import RelativePositionBias
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Key, PyTree
 
 if TYPE_CHECKING:
   from promot_jax.models.t5 import T5Config
@@ -165,19 +165,20 @@ class Decoder(nnx.Module):
     """One position of every row: [R D] -> hidden [R D] and the cache with that position written."""
     caches = cache.self_attention
     max_length = jax.tree.leaves(caches)[0].shape[-3]
-    seen = cache.bias_by_distance.shape[-1] - (max_length - 1)
-    bias = jax.lax.dynamic_slice_in_dim(
-      cache.bias_by_distance, max_length - 1 - cache.position, seen, axis=1
-    )[None, :, None, :]
+    distances = cache.bias_by_distance
+    assert distances is not None  # `start` sets it
+    seen = distances.shape[-1] - (max_length - 1)
+    bias = jax.lax.dynamic_slice_in_dim(distances, max_length - 1 - cache.position, seen, axis=1)
+    bias = bias[None, :, None, :]
     mask = cache.memory_mask[:, None, None, :]
 
     def step(layer, x, layer_caches):
       own, memory = layer_caches
       return layer.step(x, own, memory, position=cache.position, bias=bias, memory_mask=mask)
 
-    inputs = (caches, cache.cross_attention)
+    inputs: PyTree = (caches, cache.cross_attention)
     if not stack.is_scanned(self.layers):
-      inputs = tuple(zip(*inputs))
+      inputs = tuple(zip(caches, cache.cross_attention))
     x, written = stack.run(self.layers, step, embeddings[:, None, :], inputs)
     cache = DecodeCache(
       self_attention=written,
@@ -280,5 +281,5 @@ def _relative_position_bias(
 
 def _prefix_positions(layers: stack.Layers, attention: str) -> int:
   """The largest number of positions that a prefix of these layers wants counted before 0."""
-  members = [layers] if stack.is_scanned(layers) else layers
+  members = layers if isinstance(layers, nnx.List) else [layers]
   return max(getattr(member, attention).prefix_positions for member in members)

@@ -47,7 +47,7 @@ class AdafactorState(NamedTuple):
     leading layer axis is kept), or [1] where not factored.
   """
 
-  count: jax.Array
+  count: jax.Array  # type: ignore[assignment]  # Optax's name for it hides tuple.count
   m: Any
   v: Any
   v_row: Any
@@ -58,8 +58,8 @@ class _Layout(NamedTuple):
   """How one parameter is treated: axes that are averaged over, and those that are factored."""
 
   averaged: tuple[int, ...]
-  row: int | None  # the smaller dimension: v_row is indexed by it
-  column: int | None
+  factored: tuple[int, int] | None
+  """(row, column): the smaller dimension, by which v_row is indexed, and the larger."""
 
 
 class _Options(NamedTuple):
@@ -155,14 +155,20 @@ def adafactor(
     for name, parameter in paths.named_leaves(params).items():
       shape = parameter.shape
       plan = layout(name, shape)
-      is_factored = plan.row is not None
+      unused: tuple[int, ...] = (1,)
+      if plan.factored is None:
+        full_shape, row_shape, column_shape = shape, unused, unused
+      else:
+        row, column = plan.factored
+        full_shape = unused
+        row_shape, column_shape = _without(shape, column), _without(shape, row)
       leaves[name] = {
         "m": zeros(
           (1,) if beta1 is None else shape, jnp.float32 if beta1 is None else dtype_momentum
         ),
-        "v": zeros((1,) if is_factored else shape),
-        "v_row": zeros(_without(shape, plan.column) if is_factored else (1,)),
-        "v_col": zeros(_without(shape, plan.row) if is_factored else (1,)),
+        "v": zeros(full_shape),
+        "v_row": zeros(row_shape),
+        "v_col": zeros(column_shape),
       }
     return AdafactorState(jnp.zeros((), jnp.int32), *_trees(params, leaves))
 
@@ -218,8 +224,8 @@ def _update_one(
   decay = 1.0 - steps**-options.decay_rate
   squared = grad * grad + options.epsilon1
 
-  if layout.row is not None:
-    row, column = layout.row, layout.column
+  if layout.factored is not None:
+    row, column = layout.factored
     new["v_row"] = decay * old["v_row"] + (1.0 - decay) * squared.mean(axis=column)
     new["v_col"] = decay * old["v_col"] + (1.0 - decay) * squared.mean(axis=row)
     row_in_v_row = row - (column < row)
@@ -243,7 +249,7 @@ def _update_one(
     step = options.beta1 * old["m"] + (1.0 - options.beta1) * step
     new["m"] = step.astype(options.dtype_momentum)
 
-  decay_share = options.weight_decay_rate
+  decay_share: jax.Array | float | None = options.weight_decay_rate
   if options.weight_decay_rate_lr_exponent:
     decay_share = (decay_share or 1.0) * rate**options.weight_decay_rate_lr_exponent
   change = -step if decay_share is None else -step - decay_share * parameter
@@ -271,7 +277,7 @@ def _layout(
   separate = 1 if _matches(stacked, name) or (is_prompt and len(shape) == 3) else 0
   averaged = tuple(range(separate, len(shape)))
   if not factored or is_prompt or len(averaged) < 2:
-    return _Layout(averaged, None, None)
+    return _Layout(averaged, None)
   if len(averaged) > 2:
     raise errors.ConfigError(
       f"Adafactor cannot tell rows from columns in '{name}' of shape {shape}; name it in `stacked`"
@@ -280,8 +286,8 @@ def _layout(
   # A stable sort: of equal dimensions the first is the row.
   row, column = (separate + int(axis) for axis in np.argsort(shape[separate:], kind="stable"))
   if shape[row] < min_dim_size:
-    return _Layout(averaged, None, None)
-  return _Layout(averaged, row, column)
+    return _Layout(averaged, None)
+  return _Layout(averaged, (row, column))
 
 
 def _trees(params: Any, leaves: dict[str, dict[str, jax.Array]]) -> tuple[Any, ...]:

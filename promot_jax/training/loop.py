@@ -314,7 +314,8 @@ class _Run:
     batch_file = self.store.directory / f"diverged_step_{problem.step}.npz"
     with contextlib.suppress(OSError):  # the divergence is the news, also on a full disk
       self.store.directory.mkdir(parents=True, exist_ok=True)
-      np.savez(batch_file, **self.batches(problem.step - 1))
+      batch: dict[str, Any] = dict(self.batches(problem.step - 1))
+      np.savez(batch_file, **batch)
     if good != self.saved and good < problem.step and bool(guard.all_finite(self.state)):
       self.step = good
       self._save()

@@ -83,11 +83,12 @@ def state_shardings(abstract: TrainState, trainable: nnx.State, mesh: Mesh) -> T
     mesh: the mesh of all results.
   """
   replicated = NamedSharding(mesh, PartitionSpec())
-  parameters = {}
+  parameters: dict[str, tuple[tuple[int, ...], NamedSharding]] = {}
   for name, leaf in paths.named_leaves(trainable).items():
     sharding = getattr(leaf, "sharding", None)
-    on_mesh = isinstance(sharding, NamedSharding) and sharding.mesh == mesh
-    parameters[name] = (tuple(leaf.shape), sharding if on_mesh else replicated)
+    if not isinstance(sharding, NamedSharding) or sharding.mesh != mesh:
+      sharding = replicated
+    parameters[name] = (tuple(leaf.shape), sharding)
   # Longest name first: 'a/prompt' must not be taken for the moment of 'prompt'.
   by_length = sorted(parameters, key=len, reverse=True)
 
