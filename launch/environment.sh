@@ -9,21 +9,24 @@
 #
 #   PROMOT_PYTHON        interpreter to make it with                        (default python3)
 #   PROMOT_VENV_ROOT     where environments are kept                        (default .venv)
-#   PROMOT_TORCH_INDEX   package index with a CPU build of torch            (default: pip's own)
+#   PROMOT_TORCH_INDEX   package index that torch is taken from             (default: pip's own)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s\n' "$*" >&2; }
 
-# torch's default build on Linux brings several GB of CUDA libraries that no test uses.  pip's plan is
-# read before anything is installed: if it has those libraries, the CPU index is used instead.
+# torch's usual build for Linux brings several GB of CUDA libraries that no test uses.  pip's plan is
+# read before anything is installed, so that nobody downloads them unasked.
 install_torch() {
-  local python=$1 version="torch==2.13.0" index=${PROMOT_TORCH_INDEX:-}
+  local python=$1 version="torch==2.13.0" index=${PROMOT_TORCH_INDEX:-} plan=""
   if "$python" -c 'import torch' 2>/dev/null; then return; fi
-  if [[ -z $index ]] && "$python" -m pip install --dry-run -qq --report - "$version" 2>/dev/null |
-    grep -Eq '"name": "(nvidia-|cuda-toolkit|cuda-bindings)'; then
-    index=https://download.pytorch.org/whl/cpu
-    say "torch from the default index is a CUDA build; taking the CPU build from $index"
+  if [[ -z $index ]]; then
+    plan=$("$python" -m pip install --dry-run -qq --report - "$version" 2>/dev/null || true)
+  fi
+  if [[ $plan =~ \"name\":\ \"(nvidia-|cuda-toolkit|cuda-bindings) ]]; then
+    say "ERROR  pip would install a CUDA build of torch (several GB) that no test needs; set" \
+      "PROMOT_TORCH_INDEX to an index of CPU builds (PyTorch's installation page names it). (exit 2)"
+    exit 2
   fi
   if [[ -n $index ]]; then
     "$python" -m pip install -qq --index-url "$index" "$version"
