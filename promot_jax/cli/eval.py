@@ -65,6 +65,7 @@ def tasks(values, runner, stages: int):
 
   experiment, reader = runner.experiment, runner.shared.reader
   plan = experiment.evaluation
+  prompt_state(values.prompt, runner, tuned=False, stages=stages)  # refuses what cannot be attached
   changes: dict = {}
   if values.limit:
     changes["limit"] = values.limit
@@ -84,6 +85,8 @@ def tasks(values, runner, stages: int):
   found = []
   for name in values.tasks.split(","):
     base, given = catalog.split_shots(name)
+    state = prompt_state(values.prompt, runner, tuned=base in tuned, stages=stages)
+    row = tuned.index(base) if base in tuned else prompt_row(values.prompt_task, runner, state)
     experiment.seqio_name(name)  # refuses unknown names
     for shots in [given] if given else plan.shots if base not in tuned or values.shots else [0]:
       task = f"{base}_{shots}shot" if shots else base
@@ -93,8 +96,8 @@ def tasks(values, runner, stages: int):
           task,
           values.split or experiment.splits_of(task).report,
           reader,
-          prompt=prompt_state(values.prompt, runner, tuned=base in tuned),
-          prompt_id=tuned.index(base) if base in tuned else 0,
+          prompt=state,
+          prompt_id=row,
           lengths=plan.task_lengths.get(base, plan.feature_lengths),
           limit=plan.limit,
         )
@@ -102,17 +105,40 @@ def tasks(values, runner, stages: int):
   return found
 
 
-def prompt_state(flag: str, runner, *, tuned: bool) -> str:
+def prompt_state(flag: str, runner, *, tuned: bool, stages: int) -> str:
   """'attached', 'detached' or 'none' for a --prompt flag.
 
   Raises:
-    ConfigError: the flag asks for a prompt and the experiment has none.
+    ConfigError: the flag asks for a prompt and the checkpoint has none.
   """
-  if runner.experiment.method is None:
+  if runner.experiment.method is None or not stages:
     if flag == "on":
-      raise ConfigError(f"--prompt=on: '{runner.experiment.name}' has no prompt to attach.")
+      which = f"'{runner.experiment.name}'" if stages else "the pretrained model"
+      raise ConfigError(f"--prompt=on: {which} has no prompt to attach; leave the flag out.")
     return "none"
   return "attached" if flag == "on" or (flag == "auto" and tuned) else "detached"
+
+
+def prompt_row(flag: str | None, runner, prompt: str) -> int:
+  """Row of the prompt bank that a --prompt_task flag means.
+
+  Raises:
+    ConfigError: no such task, or the model has a prompt for each task and none was named.
+  """
+  from tasks import catalog
+
+  tuned = [catalog.split_shots(task)[0] for task in runner.experiment.tasks]
+  rows = getattr(runner.experiment.method, "tasks", 1)
+  if flag and flag not in tuned:
+    raise ConfigError(f"--prompt_task={flag}: there are prompts of {', '.join(tuned)}.")
+  if prompt != "attached" or rows == 1:
+    return 0
+  if not flag:
+    raise ConfigError(
+      f"'{runner.experiment.name}' has a prompt for each of {', '.join(tuned)}; say which one to "
+      f"attach, such as --prompt_task={tuned[0]}."
+    )
+  return tuned.index(flag)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

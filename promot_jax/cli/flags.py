@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import difflib
 from collections.abc import Sequence
+from typing import NoReturn
 
 from promot_jax import __version__
 from promot_jax.errors import ConfigError
@@ -124,8 +125,15 @@ def _take_gin_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   return bindings, rest
 
 
+class _Parser(argparse.ArgumentParser):
+  """Reports mistakes as ConfigError, one sentence, instead of its usage."""
+
+  def error(self, message: str) -> NoReturn:
+    raise ConfigError(f"{message}. See {self.prog} --help.")
+
+
 def _parser() -> argparse.ArgumentParser:
-  top = argparse.ArgumentParser(
+  top = _Parser(
     prog="promot",
     description="Adapt pretrained text-to-text models with ProMoT, and measure what they keep.",
     epilog="promot COMMAND --help shows a command's flags and examples.\n" + EXIT_CODES,
@@ -196,8 +204,17 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--prompt", choices=["auto", "on", "off"], default="auto", help="attach the learned prompt"
   )
-  parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
+  parser.add_argument(
+    "--prompt_task", metavar="NAME", help="whose prompt, where the model has one for each task"
+  )
+  parser.add_argument("--limit", type=_whole_number, metavar="N", help="only the first N examples")
   parser.add_argument("--output", metavar="PATH", help="where to write")
+
+
+def _whole_number(text: str) -> int:
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
+  return int(text)
 
 
 def _eval_flags(parser: argparse.ArgumentParser) -> None:
@@ -219,7 +236,7 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("what", choices=["data", "checkpoint", "config", "model"])
   parser.add_argument("name", nargs="?", help="task name, checkpoint folder or gin file")
   _gin_flags(parser)
-  parser.add_argument("--n", type=int, default=3, help="how many examples (default 3)")
+  parser.add_argument("--n", type=_whole_number, default=3, help="how many examples (default 3)")
   parser.add_argument("--split", default="validation")
   parser.add_argument("--source", choices=["tfds", "micro"], default="micro")
   parser.add_argument("--vocabulary", choices=["t5", "mt5"], default="t5")

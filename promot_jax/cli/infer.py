@@ -11,7 +11,7 @@ import sys
 import time
 
 from promot_jax.cli import directory
-from promot_jax.cli.eval import prompt_state
+from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import CannotWrite, ConfigError, DataError
 
@@ -41,12 +41,13 @@ def run(flags: Flags) -> int:
     )
   runner = runners[0]
   name, stages, step = runner.checkpoint(values.checkpoint)
-  prompt = prompt_state(values.prompt if stages else "off", runner, tuned=False)
+  prompt = prompt_state(values.prompt, runner, tuned=False, stages=stages)
+  row = prompt_row(values.prompt_task, runner, prompt)
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
     "weights": runner.identity(stages, step),
-    "prompt": prompt,
+    "prompt": f"{prompt} {values.prompt_task}" if values.prompt_task else prompt,
     "strategy": repr(runner.experiment.evaluation.strategy),
     "field": values.field,
   }
@@ -58,7 +59,7 @@ def run(flags: Flags) -> int:
       file=sys.stderr,
     )
   if done < len(records):
-    _answer(runner, (stages, step, prompt), records, done, output, values)
+    _answer(runner, (stages, step, prompt, row), records, done, output, values)
   summary = {"input": str(source), "output": str(output), "lines": len(records), **made_with}
   print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines")
   return 0
@@ -67,7 +68,7 @@ def run(flags: Flags) -> int:
 def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values) -> None:
   from promot_jax.experiments import inference
 
-  stages, step, prompt = checkpoint
+  stages, step, prompt, row = checkpoint
   model = runner.model_of(stages, step)
   if prompt == "detached":
     model = runner.experiment.method.detach(model)
@@ -76,7 +77,8 @@ def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values
   with output.open("a", encoding="utf-8") as file:
     for first in range(done, len(records), size):
       chunk = records[first : first + size]
-      answers = inference.answer(runner, model, [record[values.field] for record in chunk])
+      texts = [record[values.field] for record in chunk]
+      answers = inference.answer(runner, model, texts, prompt_id=row)
       lines = [
         json.dumps({**record, "prediction": text, "score": score}, ensure_ascii=False) + "\n"
         for record, (text, score) in zip(chunk, answers)

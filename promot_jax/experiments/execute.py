@@ -239,7 +239,13 @@ class Runner:
     return f"{wanted}-{step}", position + 1, step
 
   def model_of(self, stages: int, step: int | None) -> nnx.Module:
-    """The model of one checkpoint, method attached; `step` is the last stage's, None = chosen."""
+    """The model of one checkpoint; `step` is the last stage's, None = chosen.
+
+    After a stage the method is attached.  The pretrained model (no stage) never had one: its
+    prompt would be untrained.
+    """
+    if not stages:
+      return self.shared.pretrained(self.experiment)
     return self._at_step(stages, step) if stages and step is not None else self.model(stages)
 
   def _at_step(self, stages: int, step: int) -> nnx.Module:

@@ -14,7 +14,7 @@ from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import execute, micro_model
 from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
-from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.methods.prompt import SoftPrompt, prompt_count
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
 
@@ -206,6 +206,14 @@ def test_a_stage_is_not_taken_over_from_an_experiment_that_runs_later(tmp_path):
   made = comparison(tmp_path)
   with pytest.raises(ConfigError, match="does not run before it"):
     dataclasses.replace(made, experiments=made.experiments[::-1])
+
+
+def test_the_pretrained_checkpoint_of_a_promot_run_has_no_prompt(finished):
+  _, outcomes, _ = finished
+  shared = execute.Shared(stop=execute.signals.Stop(), console=execute.Events([]))
+  runner = execute.Runner(outcomes[2].experiment, shared, [])
+  assert prompt_count(runner.model_of(0, None)) == 0
+  assert prompt_count(runner.model_of(1, None)) == 1
 
 
 def test_checkpoints_are_named_by_stage_and_step(finished):

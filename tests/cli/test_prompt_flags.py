@@ -1,0 +1,59 @@
+"""Which prompt `promot eval` and `promot infer` attach, and what they refuse."""
+
+import types
+
+import pytest
+
+from promot_jax.cli import flags
+from promot_jax.cli.eval import prompt_row, prompt_state
+from promot_jax.errors import ConfigError
+from promot_jax.methods.prompt import SoftPrompt
+
+
+def runner(method, tasks=("rte",)):
+  experiment = types.SimpleNamespace(name="promot", method=method, tasks=list(tasks))
+  return types.SimpleNamespace(experiment=experiment)
+
+
+def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
+  promot = runner(SoftPrompt(length=3))
+  states = [
+    prompt_state(flag, promot, tuned=tuned, stages=2)
+    for flag in ("auto", "on", "off")
+    for tuned in (True, False)
+  ]
+  assert states == ["attached", "detached", "attached", "attached", "detached", "detached"]
+
+
+def test_the_pretrained_model_and_fine_tuning_have_no_prompt_to_attach():
+  for made, stages in ((runner(SoftPrompt(length=3)), 0), (runner(None), 1)):
+    assert prompt_state("auto", made, tuned=True, stages=stages) == "none"
+    with pytest.raises(ConfigError, match="no prompt to attach"):
+      prompt_state("on", made, tuned=True, stages=stages)
+
+
+def test_of_a_bank_of_prompts_one_has_to_be_named():
+  bank = runner(SoftPrompt(length=3, tasks=2), ("rte_1shot", "wmt14_en_fr_1shot"))
+  assert prompt_row("wmt14_en_fr", bank, "attached") == 1
+  assert prompt_row(None, bank, "detached") == 0
+  with pytest.raises(ConfigError, match="--prompt_task=rte"):
+    prompt_row(None, bank, "attached")
+  with pytest.raises(ConfigError, match="there are prompts of rte, wmt14_en_fr"):
+    prompt_row("cb", bank, "attached")
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["train", "--seed=x"],
+    ["eval", "--limit=0"],
+    ["eval", "--prompt=maybe"],
+    ["infer"],
+    ["inspect"],
+    ["report"],
+  ],
+)
+def test_a_wrong_flag_is_one_sentence_that_points_to_the_help(arguments):
+  with pytest.raises(ConfigError, match=f"See promot {arguments[0]} --help") as error:
+    flags.parse(arguments)
+  assert "\n" not in str(error.value)
