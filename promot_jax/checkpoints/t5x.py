@@ -153,7 +153,10 @@ def find_t5x(path: str | os.PathLike) -> pathlib.Path:
   """
   path = pathlib.Path(path)
   if not path.is_dir():
-    raise errors.ConfigError(f"T5X checkpoint '{path}' is not a folder on this machine.")
+    raise errors.ConfigError(
+      f"T5X checkpoint '{path}' is not a folder on this machine; give the folder checkpoint_<step>"
+      " that T5X wrote."
+    )
   if _is_orbax(path) or (path / "checkpoint").is_file():
     return path
   # A save that was cut off has a suffix ('.tmp-...') and is left out.

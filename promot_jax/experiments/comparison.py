@@ -40,5 +40,16 @@ class Comparison:
 
 
 def experiments_of(run: Experiment | Comparison) -> tuple[Experiment, ...]:
-  """The experiments of either kind of run."""
-  return (run,) if isinstance(run, Experiment) else tuple(run.experiments)
+  """The experiments of either kind of run.
+
+  Raises:
+    ConfigError: it is neither, such as a pretraining.
+  """
+  if isinstance(run, Experiment):
+    return (run,)
+  if isinstance(run, Comparison):
+    return tuple(run.experiments)
+  raise ConfigError(
+    f"EXPERIMENT is a {type(run).__name__}, which promot train can run or plan (--dry_run); this "
+    "command needs an Experiment or a Comparison."
+  )

@@ -115,10 +115,10 @@ def check(run: Experiment | Comparison) -> None:
     for stage in experiment.stages:
       _check_metric(experiment, stage)
     prompts = prompt_count(model)
-    if experiment.method is not None and prompts > 1 and len(experiment.tasks) > prompts:
+    if prompts > 1 and len(experiment.tasks) != prompts:
       raise ConfigError(
-        f"'{experiment.task}' has {len(experiment.tasks)} tasks and the method {prompts} prompts; "
-        "set PROMPT_TASKS to the number of tasks."
+        f"'{experiment.task}' has {len(experiment.tasks)} task(s) and the method {prompts} prompts; "
+        "set PROMPT_TASKS to the number of tasks, or to 1 for one prompt that all share."
       )
 
 

@@ -5,6 +5,7 @@ With a mesh, every parameter is read or drawn straight into its shards.
 
 import hashlib
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,7 +86,8 @@ def _kind(path: str) -> str:
   folder = pathlib.Path(path)
   if folder.suffix == ".npz" and folder.is_file():
     return "arrays"
-  return "step" if (folder / "manifest.json").is_file() else "t5x"
+  ours = re.fullmatch(r"checkpoint_\d+", folder.name) and (folder / "manifest.json").is_file()
+  return "step" if ours else "t5x"
 
 
 def _read(path: str) -> Mapping[str, Any]:

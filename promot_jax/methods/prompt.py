@@ -67,6 +67,11 @@ class SoftPrompt:
         raise errors.ConfigError(
           f"SoftPrompt.{name} is {getattr(self, name)}; it must be at least 1."
         )
+    if not callable(self.initializer):
+      raise errors.ConfigError(
+        f"SoftPrompt.initializer is {self.initializer!r}, which is no initializer; in a gin file"
+        " write @initializers.RandomUniform() or another one of promot_jax.methods.initializers."
+      )
 
   def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
     """The model with a prompt at encoder/prompt; the backbone's arrays are shared.

@@ -62,6 +62,8 @@ class T5Config:
         f"T5Config needs at least one layer in each stack, but encoder_layers="
         f"{self.encoder_layers} and decoder_layers={self.decoder_layers}."
       )
+    if not 0.0 <= self.dropout_rate < 1.0:
+      raise ConfigError(f"T5Config.dropout_rate={self.dropout_rate} must be at least 0 and below 1.")
     if self.remat not in stack.REMAT_POLICIES:
       raise ConfigError(
         f"T5Config.remat={self.remat!r} is unknown; use one of {', '.join(stack.REMAT_POLICIES)}."

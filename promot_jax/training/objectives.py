@@ -64,6 +64,16 @@ class Supervised:
       )
     if isinstance(factor, (int, float)) and not factor > 0:
       raise errors.ConfigError(f"loss_normalizing_factor={factor} must be above 0.")
+    if not 0.0 <= self.label_smoothing < 1.0:
+      raise errors.ConfigError(
+        f"label_smoothing={self.label_smoothing} must be at least 0 and below 1."
+      )
+    if not self.z_loss >= 0:
+      raise errors.ConfigError(f"z_loss={self.z_loss} must be at least 0.")
+    if self.vocabulary_chunk is not None and self.vocabulary_chunk < 1:
+      raise errors.ConfigError(
+        f"vocabulary_chunk={self.vocabulary_chunk} must be at least 1, or None for whole logits."
+      )
 
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None

@@ -79,6 +79,7 @@ def test_a_plan_counts_the_copy_of_frozen_weights():
       "gives mean, rte/accuracy, wmt14_en_fr/bleu",
     ),
     ({"initial_checkpoint": "/no/such/folder"}, "is not a folder on this machine"),
+    ({"method": SoftPrompt(length=5, tasks=2), "stages": []}, "set PROMPT_TASKS"),
     (
       {
         "mesh": MeshShape(data=4, model=1),
