@@ -1,4 +1,8 @@
-"""Multi-head attention without 1/sqrt(K) scaling (T5), and the slot for learned prefixes."""
+"""Multi-head attention without 1/sqrt(K) scaling (T5), and the slot for learned prefixes.
+
+Keys and values have heads before positions, [B H L K]: both products of attention then read them as
+they are.  With positions first, XLA transposes the whole cache at every step of a decode.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +23,7 @@ class Attention(nnx.Module):
 
       keys, values, bias, mask = prefix(keys, values, bias, mask)
 
-  with keys and values [B L H K], bias [1|B H Q L] or None, mask [1|B 1 1|Q L] or None, and returns
+  with keys and values [B H L K], bias [1|B H Q L] or None, mask [1|B 1 1|Q L] or None, and returns
   them with its own P positions in front (`prepend` does that).  If it has an attribute `positions`
   > 0, the stack counts as many positions before position 0, and the bias it gets already covers
   them: [... Q P+L].
@@ -60,13 +64,13 @@ class Attention(nnx.Module):
     mask: Array | None = None,
     key: Key | None = None,
   ) -> Array:
-    """[B Q D] and projected keys and values [B L H K] -> [B Q D]."""
+    """[B Q D] and projected keys and values [B H L K] -> [B Q D]."""
     query_key, dropout_key, out_key = split_key(key, 3)
     queries = self._split_heads(self.query(x, key=query_key))
     keys, values = memory.keys, memory.values
     if bias is not None:
       # Another layer's prefix may have made the stack count more positions than this one has.
-      surplus = bias.shape[-1] - keys.shape[1] - self.prefix_positions
+      surplus = bias.shape[-1] - keys.shape[-2] - self.prefix_positions
       bias = bias[..., surplus:]
     if self.prefix is not None:
       keys, values, bias, mask = self.prefix(keys, values, bias, mask)
@@ -88,12 +92,11 @@ class Attention(nnx.Module):
     return getattr(self.prefix, "positions", 0)
 
   def project(self, memory: Array, *, key: Key | None = None) -> KVCache:
-    """Keys and values [B L H K] of the sequence [B L D] that is attended to."""
+    """Keys and values [B H L K] of the sequence [B L D] that is attended to."""
     key_key, value_key = split_key(key, 2)
-    return KVCache(
-      keys=self._split_heads(self.key(memory, key=key_key)),
-      values=self._split_heads(self.value(memory, key=value_key)),
-    )
+    keys = self._split_heads(self.key(memory, key=key_key))
+    values = self._split_heads(self.value(memory, key=value_key))
+    return KVCache(keys=keys.swapaxes(-3, -2), values=values.swapaxes(-3, -2))
 
   def _split_heads(self, x: Array) -> Array:
     return x.reshape(*x.shape[:-1], self.heads, -1)  # [B L J] -> [B L H K]
@@ -109,12 +112,12 @@ def dot_product_attention(
   dropout_rate: float = 0.0,
   key: Key | None = None,
 ) -> Array:
-  """Attention of queries [B Q H K] to keys and values [B L H K]; returns [B Q H K].
+  """Attention of queries [B Q H K] to keys and values [B H L K]; returns [B Q H K].
 
   `bias` [1|B 1|H Q L] is added to the scores; `mask` [1|B 1 1|Q L] says what may be attended to.
   Dropped entries are the same for all queries, as in T5X.
   """
-  scores = jnp.einsum("bqhk,blhk->bhql", queries, keys, preferred_element_type=jnp.float32)
+  scores = jnp.einsum("bqhk,bhlk->bhql", queries, keys, preferred_element_type=jnp.float32)
   if bias is not None:
     scores = scores + bias
   if mask is not None:
@@ -122,7 +125,7 @@ def dot_product_attention(
     scores = scores + jnp.where(mask, 0.0, MASKED).astype(jnp.float32)
   weights = jax.nn.softmax(scores, axis=-1)  # float32: the sum over many keys needs it
   weights = dropout(weights.astype(queries.dtype), dropout_rate, key, broadcast=(-2,))
-  return jnp.einsum("bhql,blhk->bqhk", weights, values)
+  return jnp.einsum("bhql,bhlk->bqhk", weights, values)
 
 
 def prepend(
@@ -134,7 +137,7 @@ def prepend(
   prefix: KVCache,
   biased: bool = False,
 ) -> tuple[Array, Array, Array | None, Array | None]:
-  """Puts a prefix [P H K] (or [B P H K]) in front of keys, values, bias and mask.
+  """Puts a prefix [H P K] (or [B H P K]) in front of keys, values, bias and mask.
 
   All queries may attend to it.  Its bias is 0, or, with `biased`, what `bias` already holds in its
   first P positions.
@@ -142,9 +145,9 @@ def prepend(
 
   def join(prefix_leaf: Array, leaf: Array) -> Array:
     shape = (leaf.shape[0], *prefix_leaf.shape[-3:])
-    return jnp.concatenate([jnp.broadcast_to(prefix_leaf, shape).astype(leaf.dtype), leaf], axis=1)
+    return jnp.concatenate([jnp.broadcast_to(prefix_leaf, shape).astype(leaf.dtype), leaf], axis=-2)
 
-  length = prefix.keys.shape[-3]
+  length = prefix.keys.shape[-2]
   front = [(0, 0), (0, 0), (0, 0), (length, 0)]
   if bias is not None and not biased:
     bias = jnp.pad(bias, front)

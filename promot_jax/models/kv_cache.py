@@ -16,14 +16,14 @@ from promot_jax.types import Array
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KVCache:
-  """Keys and values of one attention, [... R L H K]; scanned stacks have a leading layer axis."""
+  """Keys and values of one attention, [... R H L K]; scanned stacks have a leading layer axis."""
 
   keys: Array
   values: Array
 
   def write(self, keys: Array, values: Array, position: Array) -> "KVCache":
-    """Puts `keys` and `values` [R Q H K] at positions `position`, ... of the length axis."""
-    start = (0, position, 0, 0)
+    """Puts `keys` and `values` [R H Q K] at positions `position`, ... of the length axis."""
+    start = (0, 0, position, 0)
     return KVCache(
       keys=jax.lax.dynamic_update_slice(self.keys, keys.astype(self.keys.dtype), start),
       values=jax.lax.dynamic_update_slice(self.values, values.astype(self.values.dtype), start),
@@ -58,6 +58,6 @@ class DecodeCache:
     return self._map_rows(lambda leaf, axis: jnp.take(leaf, indices, axis=axis, mode="clip"))
 
   def _map_rows(self, function) -> "DecodeCache":
-    rows_axis = -4  # [... R L H K], whether or not a layer axis is in front
+    rows_axis = -4  # [... R H L K], whether or not a layer axis is in front
     moved = jax.tree.map(lambda leaf: function(leaf, leaf.ndim + rows_axis), self.self_attention)
     return dataclasses.replace(self, self_attention=moved)

@@ -141,7 +141,8 @@ class Decoder(nnx.Module):
     def project(layer, carry, _):
       projected = layer.encoder_decoder_attention.project(memory)
       # Self-attention has the same number of heads; only the length differs.
-      shape = (memory.shape[0], max_length, *projected.keys.shape[2:])
+      *rows_and_heads, _, head_width = projected.keys.shape
+      shape = (*rows_and_heads, max_length, head_width)
       empty = jnp.zeros(shape, projected.keys.dtype)
       return carry, (projected, KVCache(keys=empty, values=empty))
 
@@ -164,7 +165,7 @@ class Decoder(nnx.Module):
   def step(self, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """One position of every row: [R D] -> hidden [R D] and the cache with that position written."""
     caches = cache.self_attention
-    max_length = jax.tree.leaves(caches)[0].shape[-3]
+    max_length = jax.tree.leaves(caches)[0].shape[-2]
     distances = cache.bias_by_distance
     assert distances is not None  # `start` sets it
     seen = distances.shape[-1] - (max_length - 1)
