@@ -5,7 +5,8 @@ from typing import Any
 from flax import nnx
 
 from promot_jax.errors import ConfigError
-from promot_jax.models.t5 import T5, T5Config
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
 
 _NETWORKS = {T5Config: T5}
 

@@ -13,7 +13,7 @@ import numpy as np
 from promot_jax.errors import ConfigError
 from promot_jax.micro.vocabulary import vocabulary
 from promot_jax.models import sizes
-from promot_jax.models.t5 import T5Config
+from promot_jax.models.t5_config import T5Config
 
 WEIGHTS = "weights.npz"
 

@@ -30,7 +30,7 @@ from promot_jax.micro import evaluation_sets
 from promot_jax.micro.curriculum import CURRICULUM, Phase
 from promot_jax.micro.pretraining import Stream
 from promot_jax.micro.vocabulary import EOS, vocabulary
-from promot_jax.models.t5 import T5Config
+from promot_jax.models.t5_config import T5Config
 from promot_jax.training import loop, signals
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage

@@ -6,7 +6,7 @@ Each is a function of keyword changes, so that configuration files can bind them
 
 from collections.abc import Callable
 
-from promot_jax.models.t5 import T5Config
+from promot_jax.models.t5_config import T5Config
 
 T5_VOCABULARY = 32_128
 """32,000 pieces and 100 sentinels, padded to a multiple of 128."""

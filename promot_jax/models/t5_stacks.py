@@ -3,8 +3,6 @@
 Parameter names are T5X's, with `layers_3` spelled `layers/3`.  Dropout sits where T5X has it.
 """
 
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +13,8 @@ from promot_jax.models.attention import MASKED, Attention
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.models.layers import Linear, Mlp, RMSNorm, dropout, split_key
 from promot_jax.models.positions import RelativePositionBias
+from promot_jax.models.t5_config import T5Config
 from promot_jax.types import Array, Key, PyTree
-
-if TYPE_CHECKING:
-  from promot_jax.models.t5 import T5Config
 
 LENGTH = (-2,)  # the axis along which T5X drops the same features at all positions
 
@@ -34,7 +30,7 @@ class Encoder(nnx.Module):
   its own P positions in front.  Relative positions count them like any other.
   """
 
-  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+  def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
     self.relpos_bias = _relative_position_bias(config, rngs=rngs, bidirectional=True)
     self.layers = stack.build(
       lambda layer_rngs: EncoderLayer(config, rngs=layer_rngs),
@@ -75,7 +71,7 @@ class Encoder(nnx.Module):
 class EncoderLayer(nnx.Module):
   """Self-attention and mlp, each behind a norm and inside a residual."""
 
-  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+  def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
     self.pre_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.attention = _attention(config, rngs=rngs)
     self.pre_mlp_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
@@ -96,7 +92,7 @@ class EncoderLayer(nnx.Module):
 class Decoder(nnx.Module):
   """Embedded target tokens and memory -> hidden states; holds the untied output kernel."""
 
-  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+  def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
     self.relpos_bias = _relative_position_bias(config, rngs=rngs, bidirectional=False)
     self.layers = stack.build(
       lambda layer_rngs: DecoderLayer(config, rngs=layer_rngs),
@@ -194,7 +190,7 @@ class Decoder(nnx.Module):
 class DecoderLayer(nnx.Module):
   """Self-attention, attention to the memory, and mlp."""
 
-  def __init__(self, config: "T5Config", *, rngs: nnx.Rngs):
+  def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
     self.pre_self_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.self_attention = _attention(config, rngs=rngs)
     self.pre_cross_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
@@ -245,7 +241,7 @@ class DecoderLayer(nnx.Module):
     return x + dropout(y, self.dropout_rate, keys[3], broadcast=LENGTH)
 
 
-def _attention(config: "T5Config", *, rngs: nnx.Rngs) -> Attention:
+def _attention(config: T5Config, *, rngs: nnx.Rngs) -> Attention:
   return Attention(
     config.width,
     config.heads,
@@ -256,7 +252,7 @@ def _attention(config: "T5Config", *, rngs: nnx.Rngs) -> Attention:
   )
 
 
-def _mlp(config: "T5Config", *, rngs: nnx.Rngs) -> Mlp:
+def _mlp(config: T5Config, *, rngs: nnx.Rngs) -> Mlp:
   return Mlp(
     config.width,
     config.mlp_width,
@@ -268,7 +264,7 @@ def _mlp(config: "T5Config", *, rngs: nnx.Rngs) -> Mlp:
 
 
 def _relative_position_bias(
-  config: "T5Config", *, rngs: nnx.Rngs, bidirectional: bool
+  config: T5Config, *, rngs: nnx.Rngs, bidirectional: bool
 ) -> RelativePositionBias:
   return RelativePositionBias(
     config.heads,

@@ -12,7 +12,8 @@ from promot_jax.checkpoints import t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding.strategies import Beam, Greedy
 from promot_jax.methods import prompt
-from promot_jax.models.t5 import T5, T5Config, stack_layers
+from promot_jax.models.t5 import T5, stack_layers
+from promot_jax.models.t5_config import T5Config
 
 EOS, PAD = 1, 0
 INPUTS = np.array([[5], [2], [9]], np.int32)

@@ -9,7 +9,8 @@ from promot_jax import errors
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import sampling
 from promot_jax.decoding.strategies import Beam, Greedy, Sample
-from promot_jax.models.t5 import T5, T5Config
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
 
 EOS, PAD = 1, 0
 INPUTS = np.array([[5], [2], [9]], np.int32)

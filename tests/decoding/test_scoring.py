@@ -9,7 +9,8 @@ from promot_jax.checkpoints import t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring
 from promot_jax.decoding.strategies import Greedy
-from promot_jax.models.t5 import T5, T5Config
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
 
 CONFIG = T5Config(
   vocab_size=23, width=8, heads=2, head_width=3, mlp_width=5, encoder_layers=1, decoder_layers=2

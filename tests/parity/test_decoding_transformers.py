@@ -14,7 +14,8 @@ from flax import nnx
 from promot_jax import paths
 from promot_jax.decoding.generate import generate
 from promot_jax.decoding.strategies import Beam, Greedy
-from promot_jax.models.t5 import T5, T5Config
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 transformers = pytest.importorskip("transformers", reason="needs the [torch] extra")

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.models.t5 import T5, T5Config
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
 from promot_jax.training import objectives
 from promot_jax.training.objectives import Supervised
 

@@ -8,7 +8,8 @@ from flax import nnx
 from jax.sharding import NamedSharding
 
 from promot_jax import errors, partitioning, paths
-from promot_jax.models.t5 import T5, T5Config
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.objectives import Supervised, mean_metrics
 from promot_jax.training.state import create_state, shardings_of

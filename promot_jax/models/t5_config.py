@@ -1,0 +1,65 @@
+"""Shapes and arithmetic of a T5, as one hashable value."""
+
+import dataclasses
+
+from promot_jax.errors import ConfigError
+from promot_jax.models import stack
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config:
+  """Everything that decides the shapes and the arithmetic of a T5."""
+
+  vocab_size: int
+  width: int
+  heads: int
+  head_width: int
+  mlp_width: int
+  encoder_layers: int
+  decoder_layers: int
+  mlp_activations: tuple[str, ...] = ("gelu", "linear")
+  """('gelu', 'linear') for T5 1.1 and mT5, ('relu',) for T5 1.0."""
+  tied_logits: bool = False
+  """Whether the embedding table is the output kernel (T5 1.0)."""
+  scale_logits: bool | None = None
+  """Whether logits are multiplied by width**-0.5; None: if and only if they are tied."""
+  dropout_rate: float = 0.0
+  relative_buckets: int = 32
+  relative_max_distance: int = 128
+  scan_layers: bool = False
+  remat: str = "none"
+  """'none', 'full' or 'minimal': see `stack.REMAT_POLICIES`."""
+  dtype: str = "float32"
+  """Of activations.  Softmax, norms and logits are float32 whatever it is."""
+  param_dtype: str = "float32"
+  embedding_lookup: str = "gather"
+  """'gather' or 'one_hot'."""
+  embedding_std: float = 1.0
+  decoder_start: int = 0
+  pad: int = 0
+
+  def __post_init__(self):
+    # gin and JSON give lists; the configuration must be hashable to be a static jit argument.
+    object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+    for name in ("vocab_size", "width", "heads", "head_width", "mlp_width"):
+      if getattr(self, name) < 1:
+        raise ConfigError(f"T5Config.{name}={getattr(self, name)} must be at least 1.")
+    if self.encoder_layers < 1 or self.decoder_layers < 1:
+      raise ConfigError(
+        f"T5Config needs at least one layer in each stack, but encoder_layers="
+        f"{self.encoder_layers} and decoder_layers={self.decoder_layers}."
+      )
+    if not 0.0 <= self.dropout_rate < 1.0:
+      raise ConfigError(
+        f"T5Config.dropout_rate={self.dropout_rate} must be at least 0 and below 1."
+      )
+    if self.remat not in stack.REMAT_POLICIES:
+      raise ConfigError(
+        f"T5Config.remat={self.remat!r} is unknown; use one of {', '.join(stack.REMAT_POLICIES)}."
+      )
+
+  @property
+  def logits_scale(self) -> float:
+    """The factor of the logits."""
+    scaled = self.tied_logits if self.scale_logits is None else self.scale_logits
+    return self.width**-0.5 if scaled else 1.0
