@@ -73,6 +73,12 @@ def test_promot_rte_has_the_settings_of_the_paper():
   assert plan.mesh_sizes(experiment.mesh) == {"data": 4, "model": 16}
 
 
+def test_large_training_sets_are_bounded_and_nothing_is_seen_twice():
+  experiment = build("promot_wmt14_enfr.gin")
+  seen = sum(stage.steps * stage.batch_size for stage in experiment.stages)
+  assert seen <= experiment.train_limit < 1_000_000
+
+
 def test_the_second_stage_of_promot_trains_everything_but_the_prompt():
   experiment = build("promot_rte_micro.gin")
   stages = plan.stage_plans(experiment, {"data": 1, "model": 1})
