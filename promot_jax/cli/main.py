@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from promot_jax.cli import allocator
 from promot_jax.cli import flags as flags_module
 from promot_jax.errors import ConfigError, PromotError
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _fail(error, verbose=verbose)
   try:
     set_environment(flags.values)
+    allocator.keep_memory()
     command = importlib.import_module(f"promot_jax.cli.{flags.command}")
     return command.run(flags) or 0
   except PromotError as error:
