@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from promot_jax import errors
+from promot_jax import errors, paths
 from promot_jax.data import batches as batches_lib
 from promot_jax.data import buckets as buckets_lib
 from promot_jax.data import examples as examples_lib
@@ -189,8 +189,18 @@ def _models(
       f"Tasks {', '.join(names)} ask for the prompt detached, but the evaluation got no way to "
       "detach it; pass detach=method.detach, or prompt='none' for a model without a method."
     )
-  whole = model() if _is_maker(model) else model
+  whole = _committed(model() if _is_maker(model) else model)
   return {state: detach(whole) if detach and state == "detached" else whole for state in states}
+
+
+def _committed(model: Any) -> Any:
+  """The same arrays, bound to their devices as trained and restored ones are.
+
+  Fresh arrays are not, and to jit that is another program: each mixture would be compiled anew.
+  """
+  leaves = paths.named_leaves(model)
+  bound = {name: jax.device_put(leaf, leaf.sharding) for name, leaf in leaves.items()}
+  return paths.replace_leaves(model, bound)
 
 
 def _is_maker(model: Any) -> bool:
