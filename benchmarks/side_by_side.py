@@ -1,0 +1,277 @@
+"""What the benchmarks beside transformers share: networks, batches, their torch twins, clocks.
+
+Import it before jax and torch: it sets what they read from the environment.  Both sides run in one
+process and take turns, because a shared machine is never equally busy twice.  CPU time is the
+process's over all threads; wall time is what a user waits.
+"""
+
+import argparse
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # or the time to compile means nothing
+# Threads of one side must not spin while the other is timed.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+from flax import nnx
+
+from promot_jax import paths
+from promot_jax.methods.prompt import FromArray, SoftPrompt
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+  """One network and the shape of its batches; lengths in tokens."""
+
+  name: str
+  config: T5Config
+  batch: int
+  inputs: int = 128
+  targets: int = 32
+  prompt: int = 100
+
+
+ANCHOR = Case(
+  name="anchor",  # the configuration T5X was measured with
+  config=T5Config(
+    vocab_size=4096,
+    width=256,
+    heads=4,
+    head_width=64,
+    mlp_width=512,
+    encoder_layers=4,
+    decoder_layers=4,
+  ),
+  batch=16,
+)
+SMALL = Case(
+  name="t5-1.1-small",
+  config=T5Config(
+    vocab_size=32128,
+    width=512,
+    heads=6,
+    head_width=64,
+    mlp_width=1024,
+    encoder_layers=8,
+    decoder_layers=8,
+  ),
+  batch=4,
+)
+QUICK = Case(
+  name="quick",
+  config=T5Config(
+    vocab_size=512,
+    width=32,
+    heads=2,
+    head_width=8,
+    mlp_width=48,
+    encoder_layers=2,
+    decoder_layers=1,
+  ),
+  batch=4,
+  inputs=24,
+  targets=8,
+  prompt=10,
+)
+
+
+def parser(description: str, *, repeats: str) -> argparse.ArgumentParser:
+  """The flags that all these benchmarks have."""
+  flags = argparse.ArgumentParser(description=description.split("\n", 1)[0])
+  flags.add_argument("--quick", action="store_true", help="tiny shapes, three repeats")
+  flags.add_argument("--repeats", "--steps", type=int, default=None, help=repeats)
+  flags.add_argument("--case", nargs="*", help="anchor, t5-1.1-small")
+  flags.add_argument("--methods", nargs="*", default=["full", "prompt"])
+  flags.add_argument("--threads", type=int, default=os.cpu_count())
+  return flags
+
+
+def chosen_cases(options: argparse.Namespace) -> list[Case]:
+  """The networks that the flags ask for."""
+  cases = [QUICK] if options.quick else [ANCHOR, SMALL]
+  return [case for case in cases if not options.case or case.name in options.case]
+
+
+def start(options: argparse.Namespace, *, repeats: int) -> None:
+  """Fills in the number of repeats, sets torch's threads, and prints what is compared."""
+  options.repeats = options.repeats or (3 if options.quick else repeats)
+  torch.set_num_threads(options.threads)
+  print(
+    f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__},"
+    f" {options.threads} threads, load {os.getloadavg()[0]:.1f}; ratios below 1: ours is faster"
+  )
+
+
+HEADINGS = "  |  ".join(
+  [
+    "CPU s min: ours  theirs  ratio",
+    "median: ours  theirs  ratio",
+    "wall s min: ours  theirs  ratio",
+    "median: ours  theirs  ratio",
+    "compile CPU s",
+  ]
+)
+
+
+def take_turns(ours: Callable, theirs: Callable, batches: list, *, repeats: int) -> dict:
+  """Runs both sides on the same batches: side -> [(CPU seconds, wall seconds)]."""
+  times = {"ours": [], "theirs": []}
+  for index in range(repeats):
+    sides = [("ours", ours), ("theirs", theirs)]
+    for side, run in sides if index % 2 else reversed(sides):
+      times[side].append(timed(run, batches[index % len(batches)]))
+  return times
+
+
+def timed(run: Callable, batch: dict) -> tuple[float, float]:
+  """(CPU seconds, wall seconds) of one call."""
+  cpu, wall = time.process_time(), time.perf_counter()
+  run(batch)
+  return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def cells(times: dict, compile_seconds: float) -> str:
+  """The columns under HEADINGS."""
+  columns = []
+  for clock in (0, 1):
+    for reduce in (min, statistics.median):
+      ours, theirs = (reduce([pair[clock] for pair in times[side]]) for side in ("ours", "theirs"))
+      columns.append(f"{ours:.3f}  {theirs:.3f}  {ours / theirs:.2f}")
+  return "  |  ".join([*columns, f"{compile_seconds:.1f}"])
+
+
+def make_batch(case: Case, seed: int) -> dict[str, np.ndarray]:
+  """Random tokens with padded ends, as numpy int32."""
+  generator = np.random.default_rng(seed)
+  size = case.config.vocab_size
+
+  def tokens(length):
+    values = generator.integers(2, size, (case.batch, length)).astype(np.int32)
+    lengths = generator.integers(length // 2, length + 1, (case.batch, 1))
+    return values * (np.arange(length) < lengths)
+
+  targets = tokens(case.targets)
+  decoder_inputs = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
+  return {
+    "encoder_input_tokens": tokens(case.inputs),
+    "decoder_input_tokens": decoder_inputs,
+    "decoder_target_tokens": targets,
+    "decoder_loss_weights": (targets > 0).astype(np.float32),
+  }
+
+
+def initial_weights(config: T5Config) -> dict[str, np.ndarray]:
+  """A fresh model's parameters by name."""
+  leaves = paths.named_leaves(T5(config, nnx.Rngs(0)))
+  return {name: np.asarray(leaf) for name, leaf in leaves.items()}
+
+
+def initial_prompt(case: Case) -> np.ndarray:
+  """[P D] float32."""
+  prompt = np.random.default_rng(5).uniform(-0.5, 0.5, (case.prompt, case.config.width))
+  return prompt.astype(np.float32)
+
+
+def our_model(case: Case, weights: dict, prompt: np.ndarray | None) -> T5:
+  """A T5 with the given weights, and the prompt attached if there is one."""
+  model = paths.replace_leaves(
+    T5(case.config, nnx.Rngs(0)), {name: jnp.asarray(leaf) for name, leaf in weights.items()}
+  )
+  if prompt is None:
+    return model
+  method = SoftPrompt(length=len(prompt), initializer=FromArray(array=prompt))
+  return method.attach(model, nnx.Rngs(0))
+
+
+def torch_model(case: Case, weights: dict, prompt: np.ndarray | None, *, use_cache: bool):
+  """transformers' T5 with the same weights, inside PEFT's prompt tuning if there is a prompt."""
+  config = case.config
+  their_config = transformers.T5Config(
+    vocab_size=config.vocab_size,
+    d_model=config.width,
+    d_kv=config.head_width,
+    d_ff=config.mlp_width,
+    num_layers=config.encoder_layers,
+    num_decoder_layers=config.decoder_layers,
+    num_heads=config.heads,
+    dropout_rate=config.dropout_rate,
+    feed_forward_proj="gated-gelu",
+    tie_word_embeddings=False,
+    decoder_start_token_id=0,
+    use_cache=use_cache,
+  )
+  # transformers 5 makes it True whatever was given, and then the last table loaded wins.
+  their_config.tie_word_embeddings = False
+  model = transformers.T5ForConditionalGeneration(their_config)
+  model.load_state_dict(torch_weights(weights, model.state_dict()))
+  return model if prompt is None else with_peft_prompt(model, prompt)
+
+
+def with_peft_prompt(model, prompt: np.ndarray):
+  """PEFT's prompt tuning with the given vectors before the encoder's input."""
+  import peft
+
+  settings = peft.PromptTuningConfig(
+    task_type="SEQ_2_SEQ_LM", num_virtual_tokens=len(prompt), num_transformer_submodules=1
+  )
+  model = peft.get_peft_model(model, settings)
+  (parameter,) = [value for value in model.parameters() if value.requires_grad]
+  parameter.data.copy_(torch.from_numpy(prompt))
+  return model
+
+
+def torch_weights(weights: dict, wanted: dict) -> dict:
+  """Our parameters under transformers' names; kernels are transposed there."""
+  sublayers = {
+    "encoder": [("attention", 0, "SelfAttention"), ("mlp", 1, "DenseReluDense")],
+    "decoder": [
+      ("self_attention", 0, "SelfAttention"),
+      ("encoder_decoder_attention", 1, "EncDecAttention"),
+      ("mlp", 2, "DenseReluDense"),
+    ],
+  }
+  norms = {
+    "encoder": ["pre_attention_layer_norm", "pre_mlp_layer_norm"],
+    "decoder": [
+      "pre_self_attention_layer_norm",
+      "pre_cross_attention_layer_norm",
+      "pre_mlp_layer_norm",
+    ],
+  }
+  letters = {"query": "q", "key": "k", "value": "v", "out": "o"}
+  found = {
+    "shared.weight": weights["token_embedder/embedding"],
+    "lm_head.weight": weights["decoder/logits_dense/kernel"].T,
+  }
+  for stack, parts in sublayers.items():
+    found[f"{stack}.embed_tokens.weight"] = weights["token_embedder/embedding"]
+    found[f"{stack}.final_layer_norm.weight"] = weights[f"{stack}/{stack}_norm/scale"]
+    bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    found[bias] = weights[f"{stack}/relpos_bias/rel_embedding"].T
+    layers = sum(
+      name.startswith(f"{stack}/layers/") and name.endswith("wo/kernel") for name in weights
+    )
+    for layer in range(layers):
+      ours, theirs = f"{stack}/layers/{layer}", f"{stack}.block.{layer}.layer"
+      for name, index, module in parts:
+        prefix = f"{ours}/{name}/"
+        for path, value in weights.items():
+          if path.startswith(prefix):
+            linear = path.removeprefix(prefix).removesuffix("/kernel")
+            found[f"{theirs}.{index}.{module}.{letters.get(linear, linear)}.weight"] = value.T
+      for index, norm in enumerate(norms[stack]):
+        found[f"{theirs}.{index}.layer_norm.weight"] = weights[f"{ours}/{norm}/scale"]
+  return {name: torch.tensor(np.array(found[name])) for name in wanted}
