@@ -27,6 +27,7 @@ import transformers
 from flax import nnx
 
 from promot_jax import paths
+from promot_jax.cli import allocator
 from promot_jax.methods.prompt import FromArray, SoftPrompt
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
@@ -96,6 +97,9 @@ def parser(description: str, *, repeats: str) -> argparse.ArgumentParser:
   flags.add_argument("--case", nargs="*", help="anchor, t5-1.1-small")
   flags.add_argument("--methods", nargs="*", default=["full", "prompt"])
   flags.add_argument("--threads", type=int, default=os.cpu_count())
+  flags.add_argument(
+    "--default_malloc", action="store_true", help="without the malloc settings of `promot`"
+  )
   return flags
 
 
@@ -109,9 +113,11 @@ def start(options: argparse.Namespace, *, repeats: int) -> None:
   """Fills in the number of repeats, sets torch's threads, and prints what is compared."""
   options.repeats = options.repeats or (3 if options.quick else repeats)
   torch.set_num_threads(options.threads)
+  kept = not options.default_malloc and allocator.keep_memory()  # for both sides
   print(
     f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__},"
-    f" {options.threads} threads, load {os.getloadavg()[0]:.1f}; ratios below 1: ours is faster"
+    f" {options.threads} threads, {'malloc as in promot' if kept else 'default malloc'},"
+    f" load {os.getloadavg()[0]:.1f}; ratios below 1: ours is faster"
   )
 
 
