@@ -13,7 +13,7 @@ from flax import nnx
 from promot_jax import paths
 from promot_jax.models import stack
 from promot_jax.models.kv_cache import DecodeCache
-from promot_jax.models.layers import Embedding, split_key
+from promot_jax.models.layers import Embedding, product, split_key
 from promot_jax.models.t5_config import T5Config
 from promot_jax.models.t5_stacks import Decoder, Encoder
 from promot_jax.types import Array, Batch, Key
@@ -78,7 +78,7 @@ class T5(nnx.Module):
     hidden = hidden.astype(jnp.float32)
     if scale != 1.0:
       hidden = hidden * scale
-    return hidden @ kernel.astype(jnp.float32)
+    return product(hidden, kernel.astype(jnp.float32))
 
   def logits_kernel(self) -> tuple[Array, float]:
     """The output kernel [D V] in its own dtype, and the factor of the logits."""

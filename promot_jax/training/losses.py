@@ -271,5 +271,8 @@ def _logits(hidden: jax.Array, kernel: jax.Array, scale: float) -> jax.Array:
   """
   if hidden.dtype != kernel.dtype:
     hidden, kernel = hidden.astype(jnp.float32), kernel.astype(jnp.float32)
-  logits = jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
+  # One axis of tokens: see models/layers.py `product`.
+  tokens = hidden.reshape(-1, hidden.shape[-1])
+  logits = jnp.matmul(tokens, kernel, preferred_element_type=jnp.float32)
+  logits = logits.reshape(*hidden.shape[:-1], -1)
   return logits if scale == 1.0 else logits * scale
