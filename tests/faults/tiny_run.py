@@ -29,6 +29,12 @@ from promot_jax.training.stages import Stage
 WIDTH, HIDDEN, BATCH = 5, 7, 4
 
 
+def tell(text: str) -> None:
+  """A line in one piece: `print` writes its end apart, and threads would mix their lines."""
+  sys.stdout.write(text + "\n")
+  sys.stdout.flush()
+
+
 class Prompt(nnx.Module):
   """An offset added to the input."""
 
@@ -129,11 +135,11 @@ def main() -> int:
 
   def batches(step: int) -> dict[str, np.ndarray]:
     time.sleep(flags.step_seconds)
-    print(f"BATCH {step}", flush=True)
+    tell(f"BATCH {step}")
     return batch_of(step, poison=flags.poison)
 
   def validate(model: nnx.Module) -> dict[str, float]:
-    print("VALIDATING", flush=True)
+    tell("VALIDATING")
     time.sleep(flags.validation_seconds)
     return validation(model)
 
@@ -162,10 +168,10 @@ def main() -> int:
           if flags.die_between_stages and name == "prompt":
             raise SystemExit(1)
       events.close()
-    print(f"SHA {digest(result.model)}", flush=True)
+    tell(f"SHA {digest(result.model)}")
     return 0
   except errors.PromotError as error:
-    print(f"{type(error).__name__}: {error}", flush=True)
+    tell(f"{type(error).__name__}: {error}")
     return error.exit_code
 
 
