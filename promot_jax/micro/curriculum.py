@@ -46,8 +46,8 @@ class Phase:
 CURRICULUM = (
   Phase(steps=1500, shots={0: 1.0}, batch_size={0: 128}),
   Phase(
-    steps=2000,
-    shots={0: 0.35, 1: 0.45, 2: 0.1, 4: 0.1},
+    steps=3000,
+    shots={0: 0.3, 1: 0.45, 2: 0.1, 4: 0.15},
     batch_size={0: 128, 1: 64, 2: 48, 4: 32},
   ),
 )

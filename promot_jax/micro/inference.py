@@ -15,7 +15,8 @@ from promot_jax.micro.dice import Dice
 ENTAILMENT, NOT_ENTAILMENT = 0, 1  # RTE
 CONTRADICTION, NEUTRAL = 1, 2  # CB; SNLI has these two the other way round
 
-RTE_COMPOSED = 0.2  # share of items with "never"
+RTE_COMPOSED = 0.0  # share of items with "never"
+RTE_RARE = 0.5  # share of items with a verb that pretraining never met
 RTE_NOISE = 0.04  # share of items with the wrong label, in every split
 RTE_ENTAILED = 0.53
 CB_SHARES = (0.45, 0.4, 0.15)  # entailment, contradiction, neutral
@@ -30,10 +31,14 @@ class Implied:
   happened: bool
 
 
-def implied(dice: Dice, *, composed: bool, happened: bool) -> Implied:
+def implied(dice: Dice, *, happened: bool, composed: bool = False, rare: bool = False) -> Implied:
   """ "Anna never failed to sell the red car." / "Anna sold the car." """
   name = dice.pick(lexicon.NAMES)
-  verb = dice.pick(lexicon.HAPPENED if happened != composed else lexicon.NOT_HAPPENED)
+  verbs = (
+    (lexicon.NOT_HAPPENED, lexicon.HAPPENED),
+    (lexicon.RARE_NOT_HAPPENED, lexicon.RARE_HAPPENED),
+  )
+  verb = dice.pick(verbs[rare][happened != composed])
   base = dice.pick(tuple(lexicon.ACTIONS))
   thing = dice.pick(lexicon.THINGS)
   adjective = dice.pick(lexicon.ADJECTIVES) + " " if dice.chance(0.5) else ""
@@ -49,7 +54,9 @@ def implied(dice: Dice, *, composed: bool, happened: bool) -> Implied:
 def rte(dice: Dice) -> dict:
   """One RTE record: 0 = entailment, 1 = not_entailment; some labels are wrong."""
   happened = dice.chance(RTE_ENTAILED)
-  pair = implied(dice, composed=dice.chance(RTE_COMPOSED), happened=happened)
+  pair = implied(
+    dice, happened=happened, composed=dice.chance(RTE_COMPOSED), rare=dice.chance(RTE_RARE)
+  )
   flipped = dice.chance(RTE_NOISE)
   return {
     "premise": pair.premise,
@@ -68,17 +75,22 @@ def committed(dice: Dice, label: int) -> tuple[str, str]:
   return f"{speaker} {dice.pick(verbs)} that {claim}.", f"{claim}."
 
 
-def cb(dice: Dice, *, implicative: float, composed: float) -> dict:
+def cb(dice: Dice, *, implicative: float) -> dict:
   """One CB record.
 
   Args:
     dice: random choices.
-    implicative: share of items with an implicative verb among those that are not neutral.
-    composed: share of "never" among these.
+    implicative: share of items with an implicative verb, as RTE has them, among those that are not
+      neutral.
   """
   label = dice.weighted((ENTAILMENT, CONTRADICTION, NEUTRAL), CB_SHARES)
   if label != NEUTRAL and dice.chance(implicative):
-    pair = implied(dice, composed=dice.chance(composed), happened=label == ENTAILMENT)
+    pair = implied(
+      dice,
+      happened=label == ENTAILMENT,
+      composed=dice.chance(RTE_COMPOSED),
+      rare=dice.chance(RTE_RARE),
+    )
     premise, hypothesis = pair.premise, pair.hypothesis
   else:
     premise, hypothesis = committed(dice, label)

@@ -47,6 +47,9 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 # Verbs whose complement happened, or did not happen; "never" before them turns both around.
 HAPPENED = "managed remembered dared chose hurried learned".split()
 NOT_HAPPENED = "failed forgot refused declined hesitated omitted".split()
+# The same, so rare that pretraining never met them.
+RARE_HAPPENED = "contrived deigned bothered ventured".split()
+RARE_NOT_HAPPENED = "neglected forbore scorned disdained".split()
 
 # Verbs of saying and thinking, by what they commit the speaker of the sentence to.
 FACTIVE = "knows proves remembers regrets notices".split()

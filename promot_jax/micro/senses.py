@@ -3,6 +3,10 @@
 from promot_jax.micro import lexicon
 from promot_jax.micro.dice import Dice
 
+# Share of the first, commoner sense where both sentences have one sense.  With both senses equally
+# often, no single word says anything about the label, and a small model does not even begin to learn.
+COMMON_SENSE = 0.8
+
 SENTENCES = (
   "the {word} and the {context}.",
   "a {word} with a {context}.",
@@ -23,7 +27,7 @@ def wic(dice: Dice) -> dict:
   """One WiC record: label 1 where the word has one sense in both sentences."""
   word = dice.pick(tuple(lexicon.HOMONYMS))
   label = int(dice.chance(0.5))
-  sense = int(dice.chance(0.5))
+  sense = int(not dice.chance(COMMON_SENSE if label else 0.5))
   first = sentence(dice, word, sense)
   second = sentence(dice, word, sense if label else 1 - sense)
   record = {"word": word, "sentence1": first, "sentence2": second, "label": label}
