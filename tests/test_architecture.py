@@ -23,7 +23,7 @@ ALLOWED = {
   "metrics": set(),
   "micro": {"data.templates", "data.few_shot"},
   "evaluation": {"decoding", "data", "models", "metrics"},
-  "checkpoints": {"partitioning"},
+  "checkpoints": {"partitioning", "models"},
   "tasks": {"data", "metrics", "micro"},
   "experiments": {
     "partitioning",

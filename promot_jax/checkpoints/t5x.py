@@ -5,12 +5,11 @@ folder per large leaf) and the newer one of Orbax.  Neither is ever unpickled.  
 first and read later, so that a checkpoint of the wrong model is refused before any of it is read.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,19 +18,7 @@ import numpy as np
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints import t5x_names
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StoredArray:
-  """An array of a checkpoint: its shape and type are known, `np.asarray` reads it."""
-
-  name: str
-  shape: tuple[int, ...]
-  dtype: np.dtype
-  read: Callable[[], np.ndarray]
-
-  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    return np.asarray(self.read(), dtype=dtype)
+from promot_jax.checkpoints.stored import StoredArray, derive
 
 
 def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
@@ -52,7 +39,7 @@ def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
   }
   if not parameters:
     raise errors.ConfigError(f"T5X checkpoint '{path}' has no parameters (no 'target').")
-  return t5x_names.to_ours(parameters, _derive)
+  return t5x_names.to_ours(parameters, derive)
 
 
 def read_t5x(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -116,7 +103,7 @@ def restore_into(
   wanted = {name: leaf for name, leaf in expected.items() if name not in kept}
   unused = set(paths.match(ignore, leaves)) if ignore is not None else set()
   found = t5x_names.to_layout_of(
-    {name: leaf for name, leaf in leaves.items() if name not in unused}, wanted, _derive
+    {name: leaf for name, leaf in leaves.items() if name not in unused}, wanted, derive
   )
   check_fit(wanted, found)
   filled = {name: _converted(found[name], leaf) for name, leaf in wanted.items()}
@@ -300,19 +287,6 @@ def _open_array(name: str, driver: str, store: dict, *, complete: bool = True) -
       raise errors.DamagedCheckpoint(f"Array '{name}' cannot be read: {_first(error)}") from None
 
   return StoredArray(name=name, shape=tuple(array.shape), dtype=array.dtype.numpy_dtype, read=read)
-
-
-def _derive(
-  sources: list[Any], shape: tuple[int, ...], convert: Callable[..., np.ndarray]
-) -> StoredArray:
-  """An array that is computed from stored ones when it is read."""
-  first = sources[0]
-  return StoredArray(
-    name=getattr(first, "name", ""),
-    shape=shape,
-    dtype=np.dtype(first.dtype),
-    read=lambda: convert(*[np.asarray(source) for source in sources]),
-  )
 
 
 def _converted(found: Any, like: Any) -> jax.Array:

@@ -37,6 +37,7 @@ class T5Config:
   embedding_std: float = 1.0
   decoder_start: int = 0
   pad: int = 0
+  eos: int = 1
 
   def __post_init__(self):
     # gin and JSON give lists; the configuration must be hashable to be a static jit argument.
@@ -52,6 +53,11 @@ class T5Config:
     if not 0.0 <= self.dropout_rate < 1.0:
       raise ConfigError(
         f"T5Config.dropout_rate={self.dropout_rate} must be at least 0 and below 1."
+      )
+    if self.dtype == "float16":
+      raise ConfigError(
+        "T5Config.dtype='float16' is refused: activations of published T5s exceed its largest value"
+        " (65504) and become infinite; use 'bfloat16', which has float32's range."
       )
     if self.remat not in stack.REMAT_POLICIES:
       raise ConfigError(

@@ -1,0 +1,141 @@
+"""What a family of Hugging Face models is to us: a table of names and two translations of its config.
+
+A family file (t5.py, bart.py, ...) holds one `Family` named FAMILY.  Everything else (opening files,
+reading tensor by tensor, turning kernels, cutting fused projections, comparing, writing) is done
+once, in `translation.py`, by these tables, in both directions.  To add a family, write its file and
+name it in `_MODULES`.
+"""
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from promot_jax import errors
+
+_MODULES = ("t5",)
+"""Files of this package with a FAMILY, in the order in which a checkpoint is compared with them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+  """One tensor of theirs and the parameter, or the parameters, of ours that it holds.
+
+  On import the tensor is squeezed, transposed and cut, in this order; export goes the other way.
+
+  ours: our parameter name; several names where their tensor is a fused projection.
+  theirs: their tensor name.
+  transpose: whether theirs is [out, in]: torch's Linear is, our kernels and GPT-2's are [in, out].
+  axis: of our arrays, along which a fused tensor is cut.
+  sizes: lengths of the parts along `axis`, in the order of `ours`; None: equal parts.
+  squeeze: whether theirs has one more leading axis, of length 1.
+  vocab_axis: of our array, the axis of length vocabulary; None: there is none.
+  vocab_fill: what rows of padding get where our vocabulary is the longer one; None: the mean of the
+    rows, so that a padding id is never the likeliest one.
+  aliases: other names of the same values in old files; read if `theirs` is absent, and never
+    written.  Where both are stored they must be equal.
+  """
+
+  ours: str | Sequence[str]
+  theirs: str
+  transpose: bool = False
+  axis: int = -1
+  sizes: Sequence[int] | None = None
+  squeeze: bool = False
+  vocab_axis: int | None = None
+  vocab_fill: float | None = None
+  aliases: Sequence[str] = ()
+
+  @property
+  def our_names(self) -> tuple[str, ...]:
+    """The names in `ours`, also where there is one only."""
+    return (self.ours,) if isinstance(self.ours, str) else tuple(self.ours)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+  """A kind of backbone in transformers' terms.
+
+  name: for messages ('T5').
+  model_types: values of `model_type` in config.json that this family reads.
+  config_type: class of our configuration; export finds the family by it.
+  signature: regular expression that some tensor name of every such checkpoint matches as a whole,
+    and no tensor name of other families; tells what a file without config.json is.
+  config_from: (config.json as a dict, names of the stored tensors) -> our configuration.  Raises
+    ConfigError with one sentence for a variant that our network does not compute.  The names tell
+    a tied head from an untied one where config.json cannot.
+  config_to: our configuration -> config.json that transformers 4 and 5 both understand, with
+    `model_type` and `architectures`.  Token ids in it (bos, eos, pad, decoder_start, forced_eos)
+    are also written to generation_config.json.
+  names: our configuration -> the table, for unrolled layers (`encoder/layers/3/...`).
+  base_prefix: what stands before the names of the bare network inside of the model with a head
+    ('transformer.', 'model.'); files of the bare network lack it, and are read all the same.
+  ignored: regular expressions of tensors (whole names, as in the file) that carry nothing: masks,
+    rotary tables.
+  """
+
+  name: str
+  model_types: tuple[str, ...]
+  config_type: type
+  signature: str
+  config_from: Callable[[Mapping[str, Any], Collection[str]], Any]
+  config_to: Callable[[Any], dict[str, Any]]
+  names: Callable[[Any], list[Pair]]
+  base_prefix: str = ""
+  ignored: tuple[str, ...] = ()
+
+
+def all_families() -> list[Family]:
+  """Every family, in the order of comparison."""
+  return [importlib.import_module(f"{__package__}.{name}").FAMILY for name in _MODULES]
+
+
+def of_config_json(content: Mapping[str, Any], *, where: str) -> Family:
+  """The family that reads this config.json.
+
+  Raises:
+    ConfigError: no family does; the sentence says which there are.
+  """
+  found = content.get("model_type")
+  for family in all_families():
+    if found in family.model_types:
+      return family
+  known = sorted(kind for family in all_families() for kind in family.model_types)
+  reason = _REFUSED.get(str(found), "")
+  raise errors.ConfigError(
+    f"'{where}' is a checkpoint of model_type {found!r}, which cannot be read"
+    f"{': ' + reason if reason else ''}; those that can are {', '.join(known)}."
+  )
+
+
+def of_config(config: Any) -> Family:
+  """The family that writes a backbone of ours.
+
+  Raises:
+    ConfigError: transformers has no such network.
+  """
+  for family in all_families():
+    if isinstance(config, family.config_type):
+      return family
+  raise errors.ConfigError(
+    f"A backbone of {type(config).__name__} has no counterpart in transformers; export it as T5X or"
+    " as .npz (promot convert --to=t5x, --to=npz)."
+  )
+
+
+def of_names(names: Collection[str]) -> Family | None:
+  """The family whose signature some tensor name has; None where none has."""
+  for family in all_families():
+    pattern = re.compile(family.signature)
+    if any(pattern.fullmatch(name) for name in names):
+      return family
+  return None
+
+
+_REFUSED = {
+  "umt5": "each of its layers has position biases of its own, and a T5 shares one table",
+  "longt5": "its encoder attends locally, which a T5 does not",
+  "switch_transformers": "its layers are mixtures of experts",
+  "bert": "it has no decoder",
+}

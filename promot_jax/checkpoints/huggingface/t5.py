@@ -1,0 +1,214 @@
+"""T5 1.0, T5 1.1 and mT5 of transformers.
+
+The head is the trap.  T5 1.0 ties it to the embedding and multiplies the decoder's output by
+width**-0.5; 1.1 and mT5 do neither.  transformers 4 says both with `tie_word_embeddings`;
+transformers 5 always says `tie_word_embeddings: true` and tells them apart by
+`scale_decoder_outputs` (T5 only) and by whether `lm_head.weight` is in the file.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from promot_jax import errors
+from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.models import sizes
+from promot_jax.models.t5_config import T5Config
+
+_HEAD = "lm_head.weight"
+_EMBEDDING = "shared.weight"
+_EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+# transformers' names of activations, as in `feed_forward_proj`: 'relu' or 'gated-<one of these>'.
+_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu", "silu": "silu"}
+_ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
+_ATTENTIONS = {
+  "encoder": [("SelfAttention", "attention", "pre_attention_layer_norm")],
+  "decoder": [
+    ("SelfAttention", "self_attention", "pre_self_attention_layer_norm"),
+    ("EncDecAttention", "encoder_decoder_attention", "pre_cross_attention_layer_norm"),
+  ],
+}
+
+
+def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
+  """Our configuration of a config.json of `model_type` t5 or mt5.
+
+  Raises:
+    ConfigError: a value is missing, or asks for arithmetic that our T5 does not have.
+  """
+  try:
+    shape = {
+      "vocab_size": content["vocab_size"],
+      "width": content["d_model"],
+      "heads": content["num_heads"],
+      "head_width": content["d_kv"],
+      "mlp_width": content["d_ff"],
+      "encoder_layers": content["num_layers"],
+      "decoder_layers": content.get("num_decoder_layers") or content["num_layers"],
+    }
+  except KeyError as error:
+    raise errors.ConfigError(
+      f"config.json of a T5 has no {error}; take the config.json that belongs to the weights."
+    ) from None
+  if content.get("layer_norm_epsilon", 1e-6) != 1e-6:
+    raise errors.ConfigError(
+      f"config.json has layer_norm_epsilon={content['layer_norm_epsilon']}; our T5 computes with"
+      " 1e-06 only."
+    )
+  if content["model_type"] == "mt5":
+    scaled = False
+  else:
+    scaled = content.get("scale_decoder_outputs", content.get("tie_word_embeddings", True))
+  return T5Config(
+    **shape,
+    mlp_activations=_activations(content),
+    tied_logits=_HEAD not in names,
+    scale_logits=bool(scaled),
+    dropout_rate=content.get("dropout_rate", 0.1),
+    relative_buckets=content.get("relative_attention_num_buckets", 32),
+    relative_max_distance=content.get("relative_attention_max_distance", 128),
+    decoder_start=_or(content.get("decoder_start_token_id"), 0),
+    pad=_or(content.get("pad_token_id"), 0),
+    eos=_or(content.get("eos_token_id"), 1),
+  )
+
+
+def config_to(config: T5Config) -> dict[str, Any]:
+  """config.json that transformers 4 and 5 both read as the same arithmetic.
+
+  Raises:
+    ConfigError: transformers' T5 cannot compute this model.
+  """
+  scaled = config.logits_scale != 1.0
+  if not config.tied_logits and scaled:
+    raise errors.ConfigError(
+      "A T5 with an untied head and scaled logits cannot be written for transformers: version 4"
+      " scales tied heads only."
+    )
+  # The vocabulary is what tells mT5 from T5 1.1; only mT5 in transformers never scales.
+  mt5 = not scaled and config.vocab_size >= sizes.MT5_VOCABULARY - 112
+  content = {
+    "architectures": [f"{'MT5' if mt5 else 'T5'}ForConditionalGeneration"],
+    "model_type": "mt5" if mt5 else "t5",
+    "is_encoder_decoder": True,
+    "vocab_size": config.vocab_size,
+    "d_model": config.width,
+    "num_heads": config.heads,
+    "d_kv": config.head_width,
+    "d_ff": config.mlp_width,
+    "num_layers": config.encoder_layers,
+    "num_decoder_layers": config.decoder_layers,
+    "feed_forward_proj": _feed_forward(config.mlp_activations),
+    "relative_attention_num_buckets": config.relative_buckets,
+    "relative_attention_max_distance": config.relative_max_distance,
+    "layer_norm_epsilon": 1e-6,
+    "initializer_factor": 1.0,
+    "dropout_rate": config.dropout_rate,
+    "tie_word_embeddings": scaled,
+    "decoder_start_token_id": config.decoder_start,
+    "pad_token_id": config.pad,
+    "eos_token_id": config.eos,
+    "use_cache": True,
+  }
+  if not mt5:
+    content["scale_decoder_outputs"] = scaled
+  return content
+
+
+def names(config: T5Config) -> list[Pair]:
+  """The table of one T5."""
+  aliases = [*_EMBEDDING_ALIASES, *([_HEAD] if config.tied_logits else [])]
+  pairs = [Pair(ours="token_embedder/embedding", theirs=_EMBEDDING, vocab_axis=0, aliases=aliases)]
+  if not config.tied_logits:
+    pairs.append(
+      Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
+    )
+  for side, count in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+    pairs += [
+      Pair(ours=f"{side}/{side}_norm/scale", theirs=f"{side}.final_layer_norm.weight"),
+      Pair(
+        ours=f"{side}/relpos_bias/rel_embedding",
+        theirs=f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        transpose=True,
+      ),
+    ]
+    for layer in range(count):
+      pairs += _layer(side, layer, gated=len(config.mlp_activations) > 1)
+  return pairs
+
+
+FAMILY = Family(
+  name="T5",
+  model_types=("t5", "mt5"),
+  config_type=T5Config,
+  signature=r"(transformer\.)?encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight",
+  config_from=config_from,
+  config_to=config_to,
+  names=names,
+  # Very old conversions have a table that no network ever used.
+  ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
+)
+
+
+def _layer(side: str, layer: int, *, gated: bool) -> list[Pair]:
+  pairs = []
+  ours = f"{side}/layers/{layer}"
+  for index, (attention, our_attention, norm) in enumerate(_ATTENTIONS[side]):
+    theirs = f"{side}.block.{layer}.layer.{index}"
+    pairs.append(Pair(ours=f"{ours}/{norm}/scale", theirs=f"{theirs}.layer_norm.weight"))
+    pairs += [
+      Pair(
+        ours=f"{ours}/{our_attention}/{long}/kernel",
+        theirs=f"{theirs}.{attention}.{short}.weight",
+        transpose=True,
+      )
+      for short, long in _ATTENTION.items()
+    ]
+  theirs = f"{side}.block.{layer}.layer.{len(_ATTENTIONS[side])}"
+  pairs.append(Pair(ours=f"{ours}/pre_mlp_layer_norm/scale", theirs=f"{theirs}.layer_norm.weight"))
+  pairs += [
+    Pair(
+      ours=f"{ours}/mlp/{kernel}/kernel",
+      theirs=f"{theirs}.DenseReluDense.{kernel}.weight",
+      transpose=True,
+    )
+    for kernel in (("wi_0", "wi_1", "wo") if gated else ("wi", "wo"))
+  ]
+  return pairs
+
+
+def _activations(content: Mapping[str, Any]) -> tuple[str, ...]:
+  """`feed_forward_proj` is 'relu' or 'gated-gelu', whose GELU is the tanh form."""
+  value = content.get("feed_forward_proj", "relu")
+  gate, _, activation = value.rpartition("-")
+  # transformers reads 'gated-gelu' as the tanh form, but a plain 'gelu' as the exact one.
+  known = _ACTIVATIONS.get(activation)
+  if gate not in ("", "gated") or known is None or (activation == "gelu" and not gate):
+    if value == "gelu":
+      return ("gelu_exact",)
+    raise errors.ConfigError(
+      f"config.json has feed_forward_proj={value!r}; our T5 has relu, gelu, silu and"
+      " gated-gelu, gated-relu, gated-silu."
+    )
+  return (known, "linear") if gate else (known,)
+
+
+def _feed_forward(activations: tuple[str, ...]) -> str:
+  back = {
+    ("relu",): "relu",
+    ("silu",): "silu",
+    ("gelu",): "gelu_new",
+    ("gelu_exact",): "gelu",
+    ("gelu", "linear"): "gated-gelu",
+    ("relu", "linear"): "gated-relu",
+    ("silu", "linear"): "gated-silu",
+  }
+  if activations not in back:
+    raise errors.ConfigError(
+      f"A T5 with mlp_activations={activations} cannot be written for transformers, which knows"
+      f" {', '.join(back.values())}."
+    )
+  return back[activations]
+
+
+def _or(value: Any, default: int) -> int:
+  return default if value is None else int(value)

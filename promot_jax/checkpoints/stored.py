@@ -1,0 +1,47 @@
+"""Arrays of a checkpoint that are known by shape and type, and read only when somebody needs them.
+
+Every format (T5X, Hugging Face, our own) is opened as {name: StoredArray}.  So a checkpoint of the
+wrong model is refused before anything large is read, and names and layouts can be translated by
+stacking such promises instead of arrays.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredArray:
+  """An array of a checkpoint: its shape and type are known, `np.asarray` reads it.
+
+  `read` may give a read-only view of a memory-mapped file.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  read: Callable[[], np.ndarray]
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    return np.asarray(self.read(), dtype=dtype)
+
+
+def derive(
+  sources: Sequence[Any], shape: tuple[int, ...], convert: Callable[..., np.ndarray]
+) -> StoredArray:
+  """An array that is computed from stored ones when it is read.
+
+  Args:
+    sources: arrays or StoredArrays; the first one's name and type are the result's.
+    shape: of the result.
+    convert: function of the read sources.
+  """
+  first = sources[0]
+  return StoredArray(
+    name=getattr(first, "name", ""),
+    shape=shape,
+    dtype=np.dtype(first.dtype),
+    read=lambda: convert(*[np.asarray(source) for source in sources]),
+  )
