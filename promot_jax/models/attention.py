@@ -1,4 +1,4 @@
-"""Multi-head attention without 1/sqrt(K) scaling (T5), and the slot for learned prefixes.
+"""Multi-head, grouped-query and multi-query attention, and the slot for learned prefixes.
 
 Keys and values have heads before positions, [B H L K]: both products of attention then read them as
 they are.  With positions first, XLA transposes the whole cache at every step of a decode.
@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax.errors import ConfigError
 from promot_jax.models.kv_cache import KVCache
-from promot_jax.models.layers import Linear, dropout, fan_in_normal, split_key
+from promot_jax.models.layers import Initializer, Linear, dropout, fan_in_normal, split_key
+from promot_jax.models.positions import RotaryPositions
 from promot_jax.types import Array, Key
 
 MASKED = -1e10
@@ -19,11 +21,15 @@ MASKED = -1e10
 class Attention(nnx.Module):
   """Queries from one sequence, keys and values from the same or another one.
 
+  The defaults are T5's: no biases, as many key heads as query heads, no scale, no rotation.  With
+  `kv_heads` G < H, query heads 0 ... H/G - 1 share key head 0, and so on (Ainslie et al., 2023,
+  arXiv:2305.13245); G = 1 is multi-query attention (Shazeer, 2019, arXiv:1911.02150).
+
   `prefix` is an empty slot.  A method fills it with a module that is called as
 
       keys, values, bias, mask = prefix(keys, values, bias, mask)
 
-  with keys and values [B H L K], bias [1|B H Q L] or None, mask [1|B 1 1|Q L] or None, and returns
+  with keys and values [B G L K], bias [1|B H Q L] or None, mask [1|B 1 1|Q L] or None, and returns
   them with its own P positions in front (`prepend` does that).  If it has an attribute `positions`
   > 0, the stack counts as many positions before position 0, and the bias it gets already covers
   them: [... Q P+L].
@@ -36,23 +42,49 @@ class Attention(nnx.Module):
     head_width: int,
     *,
     rngs: nnx.Rngs,
+    kv_heads: int | None = None,
+    use_bias: bool = False,
+    scale: float = 1.0,
+    rotary: RotaryPositions | None = None,
     dropout_rate: float = 0.0,
+    initializer: Initializer = fan_in_normal,
     param_dtype: str = "float32",
   ):
-    inner = heads * head_width
+    """`scale` multiplies the queries; `rotary` turns queries and keys by their `positions`.
+
+    Raises:
+      ConfigError: `heads` is not a multiple of `kv_heads`.
+    """
+    self.heads = heads
+    self.kv_heads = heads if kv_heads is None else kv_heads
+    if self.kv_heads < 1 or heads % self.kv_heads:
+      raise ConfigError(
+        f"Attention has heads={heads} and kv_heads={kv_heads}; the former must be a multiple of the"
+        " latter."
+      )
 
     def query_initializer(key, shape, dtype):
       # T5 folds attention's 1/sqrt(K) into the initial query weights.
-      return fan_in_normal(key, shape, dtype) * jnp.asarray(head_width**-0.5, dtype)
+      kernel = initializer(key, shape, dtype)
+      return kernel * jnp.asarray(head_width**-0.5, dtype) if scale == 1.0 else kernel
 
-    self.query = Linear(
-      width, inner, rngs=rngs, initializer=query_initializer, param_dtype=param_dtype
-    )
-    self.key = Linear(width, inner, rngs=rngs, param_dtype=param_dtype)
-    self.value = Linear(width, inner, rngs=rngs, param_dtype=param_dtype)
-    self.out = Linear(inner, width, rngs=rngs, param_dtype=param_dtype)
+    def make(features_in: int, features_out: int, initializer: Initializer = initializer) -> Linear:
+      return Linear(
+        features_in,
+        features_out,
+        rngs=rngs,
+        use_bias=use_bias,
+        initializer=initializer,
+        param_dtype=param_dtype,
+      )
+
+    self.query = make(width, heads * head_width, query_initializer)
+    self.key = make(width, self.kv_heads * head_width)
+    self.value = make(width, self.kv_heads * head_width)
+    self.out = make(heads * head_width, width)
     self.prefix = nnx.data(None)
-    self.heads = heads
+    self.scale = scale
+    self.rotary = rotary
     self.dropout_rate = dropout_rate
 
   def __call__(
@@ -62,11 +94,15 @@ class Attention(nnx.Module):
     *,
     bias: Array | None = None,
     mask: Array | None = None,
+    positions: Array | None = None,
     key: Key | None = None,
   ) -> Array:
-    """[B Q D] and projected keys and values [B H L K] -> [B Q D]."""
+    """[B Q D] and projected keys and values [B G L K] -> [B Q D].
+
+    `positions` int32 [1|B Q] are those of the queries; only rotary attention reads them.
+    """
     query_key, dropout_key, out_key = split_key(key, 3)
-    queries = self._split_heads(self.query(x, key=query_key))
+    queries = self._queries(x, positions, query_key)
     keys, values = memory.keys, memory.values
     if bias is not None:
       # Another layer's prefix may have made the stack count more positions than this one has.
@@ -91,15 +127,32 @@ class Attention(nnx.Module):
     """How many positions the prefix wants counted before position 0."""
     return getattr(self.prefix, "positions", 0)
 
-  def project(self, memory: Array, *, key: Key | None = None) -> KVCache:
-    """Keys and values [B H L K] of the sequence [B L D] that is attended to."""
+  def project(
+    self, memory: Array, *, positions: Array | None = None, key: Key | None = None
+  ) -> KVCache:
+    """Keys and values [B G L K] of the sequence [B L D] that is attended to.
+
+    `positions` int32 [1|B L] are those of the sequence; only rotary attention reads them.
+    """
     key_key, value_key = split_key(key, 2)
-    keys = self._split_heads(self.key(memory, key=key_key))
-    values = self._split_heads(self.value(memory, key=value_key))
+    keys = _split_heads(self.key(memory, key=key_key), self.kv_heads)
+    values = _split_heads(self.value(memory, key=value_key), self.kv_heads)
+    if self.rotary is not None:
+      assert positions is not None  # a rotary network passes them
+      keys = self.rotary(keys, positions)
     return KVCache(keys=keys.swapaxes(-3, -2), values=values.swapaxes(-3, -2))
 
-  def _split_heads(self, x: Array) -> Array:
-    return x.reshape(*x.shape[:-1], self.heads, -1)  # [B L J] -> [B L H K]
+  def _queries(self, x: Array, positions: Array | None, key: Key | None) -> Array:
+    """[B Q D] -> [B Q H K], rotated and scaled."""
+    queries = _split_heads(self.query(x, key=key), self.heads)
+    if self.rotary is not None:
+      assert positions is not None  # a rotary network passes them
+      queries = self.rotary(queries, positions)
+    return queries if self.scale == 1.0 else queries * jnp.asarray(self.scale, queries.dtype)
+
+
+def _split_heads(x: Array, heads: int) -> Array:
+  return x.reshape(*x.shape[:-1], heads, -1)  # [B L J] -> [B L H K]
 
 
 def dot_product_attention(
@@ -112,12 +165,12 @@ def dot_product_attention(
   dropout_rate: float = 0.0,
   key: Key | None = None,
 ) -> Array:
-  """Attention of queries [B Q H K] to keys and values [B H L K]; returns [B Q H K].
+  """Attention of queries [B Q H K] to keys and values [B G L K]; returns [B Q H K].
 
   `bias` [1|B 1|H Q L] is added to the scores; `mask` [1|B 1 1|Q L] says what may be attended to.
   Dropped entries are the same for all queries, as in T5X.
   """
-  scores = jnp.einsum("bqhk,bhlk->bhql", queries, keys, preferred_element_type=jnp.float32)
+  scores = _scores(queries, keys)
   if bias is not None:
     scores = scores + bias
   if mask is not None:
@@ -125,7 +178,29 @@ def dot_product_attention(
     scores = scores + jnp.where(mask, 0.0, MASKED).astype(jnp.float32)
   weights = jax.nn.softmax(scores, axis=-1)  # float32: the sum over many keys needs it
   weights = dropout(weights.astype(queries.dtype), dropout_rate, key, broadcast=(-2,))
-  return jnp.einsum("bhql,bhlk->bqhk", weights, values)
+  return _mix(weights, values)
+
+
+def _scores(queries: Array, keys: Array) -> Array:
+  """[B Q H K] and [B G L K] -> float32 [B H Q L]; query heads h*H/G ... share key head h."""
+  groups = keys.shape[-3]
+  if groups == queries.shape[-2]:
+    return jnp.einsum("bqhk,bhlk->bhql", queries, keys, preferred_element_type=jnp.float32)
+  b, q, h, k = queries.shape
+  grouped = queries.reshape(b, q, groups, h // groups, k)  # [B Q H K] -> [B Q G H/G K]
+  scores = jnp.einsum("bqghk,bglk->bghql", grouped, keys, preferred_element_type=jnp.float32)
+  return scores.reshape(b, h, q, -1)  # [B G H/G Q L] -> [B H Q L]
+
+
+def _mix(weights: Array, values: Array) -> Array:
+  """[B H Q L] and [B G L K] -> [B Q H K]."""
+  groups = values.shape[-3]
+  if groups == weights.shape[-3]:
+    return jnp.einsum("bhql,bhlk->bqhk", weights, values)
+  b, h, q, length = weights.shape
+  grouped = weights.reshape(b, groups, h // groups, q, length)  # [B H Q L] -> [B G H/G Q L]
+  mixed = jnp.einsum("bghql,bglk->bqghk", grouped, values)
+  return mixed.reshape(b, q, h, -1)  # [B Q G H/G K] -> [B Q H K]
 
 
 def prepend(
@@ -137,7 +212,7 @@ def prepend(
   prefix: KVCache,
   biased: bool = False,
 ) -> tuple[Array, Array, Array | None, Array | None]:
-  """Puts a prefix [H P K] (or [B H P K]) in front of keys, values, bias and mask.
+  """Puts a prefix [G P K] (or [B G P K]) in front of keys, values, bias and mask.
 
   All queries may attend to it.  Its bias is 0, or, with `biased`, what `bias` already holds in its
   first P positions.

@@ -20,6 +20,12 @@ Initializer = Callable[..., Array]
 fan_in_normal = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 """T5X's initializer of kernels: normal with variance 1 / (input features)."""
 
+
+def normal(std: float | None) -> Initializer:
+  """Normal with the given standard deviation whatever the shape; None: `fan_in_normal`."""
+  return fan_in_normal if std is None else jax.nn.initializers.normal(std)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
   "linear": lambda x: x,
   "relu": jax.nn.relu,
@@ -85,6 +91,37 @@ class RMSNorm(nnx.Module):
     return normal * self.scale[...].astype(x.dtype)
 
 
+class LayerNorm(nnx.Module):
+  """Mean 0 and variance 1, then scaled and shifted (Ba et al., 2016, arXiv:1607.06450).
+
+  `bias` is an empty slot with `use_bias=False` (PaLM).
+  """
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    epsilon: float = 1e-5,
+    use_bias: bool = True,
+    param_dtype: str = "float32",
+  ):
+    self.scale = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
+    self.bias = nnx.data(None)
+    if use_bias:
+      self.bias = nnx.Param(jnp.zeros((width,), jnp.dtype(param_dtype)))
+    self.epsilon = epsilon
+
+  def __call__(self, x: Array) -> Array:
+    """[... D] -> [... D] in the dtype of x."""
+    wide = x.astype(jnp.float32)  # in bfloat16 the mean would cancel what it is subtracted from
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    y = centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...].astype(jnp.float32)
+    if self.bias is not None:
+      y = y + self.bias[...].astype(jnp.float32)
+    return y.astype(x.dtype)
+
+
 class Embedding(nnx.Module):
   """A table of one vector per token id."""
 
@@ -132,7 +169,9 @@ class Mlp(nnx.Module):
     *,
     rngs: nnx.Rngs,
     activations: Sequence[str] = ("gelu", "linear"),
+    use_bias: bool = False,
     dropout_rate: float = 0.0,
+    initializer: Initializer = fan_in_normal,
     param_dtype: str = "float32",
   ):
     unknown = [name for name in activations if name not in ACTIVATIONS]
@@ -143,9 +182,12 @@ class Mlp(nnx.Module):
       )
     self.activations = tuple(activations)
     self.dropout_rate = dropout_rate
+    make = functools.partial(
+      Linear, rngs=rngs, use_bias=use_bias, initializer=initializer, param_dtype=param_dtype
+    )
     for name in self._input_names():
-      setattr(self, name, Linear(width, mlp_width, rngs=rngs, param_dtype=param_dtype))
-    self.wo = Linear(mlp_width, width, rngs=rngs, param_dtype=param_dtype)
+      setattr(self, name, make(width, mlp_width))
+    self.wo = make(mlp_width, width)
 
   def _input_names(self) -> list[str]:
     count = len(self.activations)

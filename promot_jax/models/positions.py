@@ -1,14 +1,20 @@
-"""T5's relative positions: a learned bias per head and distance bucket, added to attention scores.
+"""How a network learns the order of its tokens: relative biases, learned vectors, rotations.
 
-Near distances have a bucket each, far ones share buckets that grow logarithmically, and all
-distances from `max_distance` on share the last one (Raffel et al., 2020, arXiv:1910.10683).
+T5 adds a learned bias per head and distance bucket to attention scores.  Near distances have a
+bucket each, far ones share buckets that grow logarithmically, and all distances from `max_distance`
+on share the last one (Raffel et al., 2020, arXiv:1910.10683).  BART and GPT-2 add a learned vector
+per position to the embedded tokens.  PaLM and LLaMA turn queries and keys by angles that are
+proportional to their position (Su et al., 2021, arXiv:2104.09864).
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from promot_jax.errors import ConfigError
 from promot_jax.types import Array
 
 
@@ -81,3 +87,90 @@ def relative_position_bucket(
   growth = np.log(ratio) / np.float32(np.log(max_distance / exact))
   far = exact + (growth * np.float32(buckets - exact)).astype(np.int32)
   return first + np.where(distance < exact, distance, np.minimum(far, buckets - 1)).astype(np.int32)
+
+
+class LearnedPositions(nnx.Module):
+  """One vector per position; BART's table has `offset` rows more in front, which nothing reads."""
+
+  def __init__(
+    self,
+    length: int,
+    width: int,
+    *,
+    rngs: nnx.Rngs,
+    offset: int = 0,
+    std: float = 0.02,
+    param_dtype: str = "float32",
+  ):
+    shape = (length + offset, width)
+    self.embedding = nnx.Param(
+      jax.nn.initializers.normal(std)(rngs.params(), shape, jnp.dtype(param_dtype))
+    )
+    self.offset = offset
+
+  @property
+  def length(self) -> int:
+    """How many positions there are."""
+    return self.embedding.shape[0] - self.offset
+
+  def __call__(self, positions: Array, *, dtype: str = "float32") -> Array:
+    """int32 [... L] -> [... L D].  A position outside of the table gives NaN."""
+    table = self.embedding[...].astype(jnp.dtype(dtype))
+    return jnp.take(table, positions + self.offset, axis=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Llama3Scaling:
+  """Llama 3.1's change of the rotation angles, by which a model reads `factor` times longer texts.
+
+  Waves that fit more than `high_frequency_factor` times into the trained length keep their angles,
+  those that fit fewer than `low_frequency_factor` times are slowed down by `factor`, and those in
+  between are interpolated (Grattafiori et al., 2024, arXiv:2407.21783; the values are those of
+  `rope_scaling` in Hugging Face configurations).
+  """
+
+  factor: float = 8.0
+  low_frequency_factor: float = 1.0
+  high_frequency_factor: float = 4.0
+  original_length: int = 8192
+
+  def __call__(self, frequencies: np.ndarray) -> np.ndarray:
+    """Angles per position, float64 [K/2], shape kept."""
+    waves = self.original_length * frequencies / (2 * np.pi)  # that fit into the trained length
+    low, high = self.low_frequency_factor, self.high_frequency_factor
+    kept = np.clip((waves - low) / (high - low), 0.0, 1.0)
+    return kept * frequencies + (1 - kept) * frequencies / self.factor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RotaryPositions:
+  """Turns pairs of features (i, i + K/2) by position * theta^(-2i/K), as LLaMA pairs them.
+
+  A value without parameters: part of a network's static structure.
+  """
+
+  head_width: int
+  theta: float = 10_000.0
+  scaling: Llama3Scaling | None = None
+
+  def __post_init__(self):
+    if self.head_width < 2 or self.head_width % 2 or self.theta <= 0:
+      raise ConfigError(
+        f"RotaryPositions has head_width={self.head_width} and theta={self.theta}; it needs an even"
+        " head width and a theta above 0."
+      )
+
+  def frequencies(self) -> np.ndarray:
+    """Angles per position, float64 [K/2]."""
+    frequencies = self.theta ** (-np.arange(0, self.head_width, 2) / self.head_width)
+    return frequencies if self.scaling is None else self.scaling(frequencies)
+
+  def __call__(self, x: Array, positions: Array) -> Array:
+    """[B L H K] at positions int32 [1|B L] -> the same, turned; in the dtype of x."""
+    # float32: bfloat16 cannot tell position 257 from 256
+    angles = positions[..., None].astype(jnp.float32) * self.frequencies().astype(np.float32)
+    angles = angles[..., None, :]  # [B L K/2] -> [B L 1 K/2]
+    cosine, sine = jnp.cos(angles), jnp.sin(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = [first * cosine - second * sine, second * cosine + first * sine]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

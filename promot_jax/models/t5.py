@@ -5,18 +5,17 @@ arXiv:2010.11934.  The module holds parameters only.  Randomness, caches and bat
 `key=None` means no dropout and is the only difference between training and evaluation.
 """
 
-import dataclasses
-
 import jax.numpy as jnp
 from flax import nnx
 
-from promot_jax import paths
-from promot_jax.models import stack
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.scanning import stack_layers, unstack_layers
 from promot_jax.models.t5_config import T5Config
 from promot_jax.models.t5_stacks import Decoder, Encoder
 from promot_jax.types import Array, Batch, Key
+
+__all__ = ["T5", "stack_layers", "unstack_layers"]
 
 
 class T5(nnx.Module):
@@ -103,21 +102,3 @@ class T5(nnx.Module):
     embeddings = self.token_embedder(tokens, dtype=self.config.dtype)
     hidden, cache = self.decoder.step(embeddings, cache)
     return self.logits(hidden), cache
-
-
-def stack_layers(model: T5) -> T5:
-  """A scanned copy of an unrolled model, methods and all; the arrays of layers are stacked."""
-  return _with_layers(model, stack.stack_layers, scan=True)
-
-
-def unstack_layers(model: T5) -> T5:
-  """An unrolled copy of a scanned model."""
-  return _with_layers(model, stack.unstack_layers, scan=False)
-
-
-def _with_layers(model: T5, convert, *, scan: bool) -> T5:
-  copy = paths.copy(model)  # new modules and variables, same arrays
-  copy.config = dataclasses.replace(model.config, scan_layers=scan)
-  copy.encoder.layers = convert(copy.encoder.layers)
-  copy.decoder.layers = convert(copy.decoder.layers)
-  return copy

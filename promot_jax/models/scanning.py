@@ -1,0 +1,34 @@
+"""A whole backbone from unrolled to scanned layers and back, whichever stacks it has."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+from flax import nnx
+
+from promot_jax import paths
+from promot_jax.models import stack
+
+Backbone = TypeVar("Backbone", bound=nnx.Module)
+
+
+def stack_layers(model: Backbone) -> Backbone:
+  """A scanned copy of an unrolled model, methods and all; the arrays of layers are stacked."""
+  return _with_layers(model, stack.stack_layers, scan=True)
+
+
+def unstack_layers(model: Backbone) -> Backbone:
+  """An unrolled copy of a scanned model."""
+  return _with_layers(model, stack.unstack_layers, scan=False)
+
+
+def _with_layers(
+  model: Backbone, convert: Callable[[stack.Layers], stack.Layers], *, scan: bool
+) -> Backbone:
+  copy = paths.copy(model)  # new modules and variables, same arrays
+  copy.config = dataclasses.replace(model.config, scan_layers=scan)
+  for name in ("encoder", "decoder"):
+    if hasattr(copy, name):  # a decoder-only model has no encoder
+      part = getattr(copy, name)
+      part.layers = convert(part.layers)
+  return copy
