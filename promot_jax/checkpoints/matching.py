@@ -1,6 +1,6 @@
 """Comparison of a checkpoint with what a model expects, for whole trees and before any reading."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,17 +26,10 @@ def require_equal(expected: Mapping[str, Any], found: Mapping[str, Any], *, wher
   rows = differences(expected, found)
   if not rows:
     return
-  shown = [("name", "expected", "found"), *rows[:_SHOWN]]
-  widths = [max(len(row[column]) for row in shown) for column in range(3)]
-  table = "\n".join(
-    "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-    for row in shown
-  )
-  more = f"\n  and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
   raise errors.ConfigError(
     f"{where} holds other arrays than the model needs"
     f" ({len(rows)} of {len(set(expected) | set(found))} differ). Use the configuration it was"
-    f" saved with, or another directory.\n{table}{more}"
+    f" saved with, or another directory.\n{table(rows, limit=_SHOWN)}"
   )
 
 
@@ -46,13 +39,25 @@ def differences(
   """(name, expected, found) of every array that differs, in the order of the names."""
   rows = []
   for name in sorted(set(expected) | set(found)):
-    wanted, present = _text(expected.get(name)), _text(found.get(name))
+    wanted, present = text(expected.get(name)), text(found.get(name))
     if wanted != present:
       rows.append((name, wanted, present))
   return rows
 
 
-def _text(value: Any) -> str:
+def table(rows: Sequence[tuple[str, str, str]], *, limit: int = 20) -> str:
+  """Lines 'name  expected  found' in columns, indented; the rows beyond `limit` are counted."""
+  shown = [("name", "expected", "found"), *rows[:limit]]
+  widths = [max(len(row[column]) for row in shown) for column in range(3)]
+  lines = [
+    "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+    for row in shown
+  ]
+  return "\n".join([*lines, *([f"  and {len(rows) - limit} more"] if len(rows) > limit else [])])
+
+
+def text(value: Any) -> str:
+  """'float32[5,8]' of anything with shape and type; '-' of None."""
   if value is None:
     return "-"
   shape = ",".join(str(size) for size in value.shape)

@@ -11,18 +11,23 @@ from typing import Any
 
 import numpy as np
 
+Layers = Sequence[Any]
+"""Arrays or StoredArrays of equal shapes, one for each layer."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredArray:
   """An array of a checkpoint: its shape and type are known, `np.asarray` reads it.
 
-  `read` may give a read-only view of a memory-mapped file.
+  `read` may give a read-only view of a memory-mapped file.  `layers`: the arrays that this one stacks
+  along its first axis, for readers that take them one by one.
   """
 
   name: str
   shape: tuple[int, ...]
   dtype: np.dtype
   read: Callable[[], np.ndarray]
+  layers: Layers | None = None
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     return np.asarray(self.read(), dtype=dtype)
@@ -45,3 +50,10 @@ def derive(
     dtype=np.dtype(first.dtype),
     read=lambda: convert(*[np.asarray(source) for source in sources]),
   )
+
+
+def stacked(sources: Layers) -> StoredArray:
+  """Arrays of equal shapes as one with a leading axis."""
+  shape = (len(sources), *sources[0].shape)
+  whole = derive(sources, shape, lambda *arrays: np.stack(arrays))
+  return dataclasses.replace(whole, layers=tuple(sources))

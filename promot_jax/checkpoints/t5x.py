@@ -12,11 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import ml_dtypes
 import numpy as np
 
-from promot_jax import errors, paths
+from promot_jax import errors
 from promot_jax.checkpoints import t5x_names
 from promot_jax.checkpoints.stored import StoredArray, derive
 
@@ -78,60 +77,6 @@ def read_t5x_optimizer(path: str | os.PathLike) -> dict[str, np.ndarray]:
   return statistics
 
 
-def restore_into(
-  model: Any,
-  leaves: Mapping[str, Any],
-  *,
-  keep: paths.Patterns | None = None,
-  ignore: paths.Patterns | None = None,
-) -> Any:
-  """The model with its parameters replaced by named arrays, converted to its types and shardings.
-
-  Leaves may be of unrolled or scanned layers, whatever the model is.
-
-  Args:
-    model: nnx.Module or state; abstract leaves are filled.
-    leaves: arrays, or StoredArrays, which are read one after the other.
-    keep: patterns of parameters of the model that stay as they are.
-    ignore: patterns of leaves that are not used.
-
-  Raises:
-    ConfigError: names or shapes differ; the message is a table of name, expected and found.
-  """
-  expected = paths.named_leaves(model)
-  kept = set(paths.match(keep, expected)) if keep is not None else set()
-  wanted = {name: leaf for name, leaf in expected.items() if name not in kept}
-  unused = set(paths.match(ignore, leaves)) if ignore is not None else set()
-  found = t5x_names.to_layout_of(
-    {name: leaf for name, leaf in leaves.items() if name not in unused}, wanted, derive
-  )
-  check_fit(wanted, found)
-  filled = {name: _converted(found[name], leaf) for name, leaf in wanted.items()}
-  return paths.replace_leaves(model, {**expected, **filled})
-
-
-def check_fit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-  """Raises ConfigError with a table of name, expected and found shapes where two sets differ."""
-  lines = []
-  for name in sorted({*expected, *found}):
-    sides = [list(side[name].shape) if name in side else "nothing" for side in (expected, found)]
-    if sides[0] != sides[1]:
-      lines.append((name, str(sides[0]), str(sides[1])))
-  if not lines:
-    return
-  shown = [("name", "expected", "found"), *lines[:20]]
-  widths = [max(len(line[column]) for line in shown) for column in range(3)]
-  table = "\n".join(
-    "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-    for line in shown
-  )
-  more = f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-  raise errors.ConfigError(
-    f"The stored parameters do not fit the model in {len(lines)} places; choose the configuration"
-    f" that they were made with:\n{table}{more}"
-  )
-
-
 def find_t5x(path: str | os.PathLike) -> pathlib.Path:
   """The folder of one step: `path` itself, or the last `checkpoint_<step>` in it.
 
@@ -180,7 +125,7 @@ def _open_orbax(folder: pathlib.Path) -> dict[str, StoredArray]:
     names = [
       "/".join(str(key["key"]) for key in entry["key_metadata"])
       for entry in metadata["tree_metadata"].values()
-      if entry["value_metadata"]["value_type"] != "None"
+      if not _is_empty(entry["value_metadata"])
     ]
   except (ValueError, KeyError, TypeError) as error:
     raise errors.DamagedCheckpoint(f"'{folder / '_METADATA'}' is unreadable: {error!r}.") from None
@@ -195,6 +140,11 @@ def _open_orbax(folder: pathlib.Path) -> dict[str, StoredArray]:
       store = {"driver": "file", "path": str(folder.absolute() / key) + "/"}
     leaves[name] = _open_array(name, driver, store, complete=complete)
   return leaves
+
+
+def _is_empty(value: Mapping[str, Any]) -> bool:
+  """Whether Orbax stored nothing: a parameter without optimizer state, an empty dict or list."""
+  return value["value_type"] == "None" or value.get("skip_deserialize", False)
 
 
 def _open_msgpack(folder: pathlib.Path) -> dict[str, StoredArray]:
@@ -287,12 +237,6 @@ def _open_array(name: str, driver: str, store: dict, *, complete: bool = True) -
       raise errors.DamagedCheckpoint(f"Array '{name}' cannot be read: {_first(error)}") from None
 
   return StoredArray(name=name, shape=tuple(array.shape), dtype=array.dtype.numpy_dtype, read=read)
-
-
-def _converted(found: Any, like: Any) -> jax.Array:
-  array = np.asarray(found).astype(like.dtype)
-  sharding = getattr(like, "sharding", None)
-  return jax.device_put(array, sharding)
 
 
 def _first(error: Exception) -> str:

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import t5x
+from promot_jax.checkpoints import restore, t5x
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import backbones, micro_model
@@ -45,7 +45,7 @@ def pretrained(
   if mesh is not None:
     model = partitioning.abstract(model, mesh)
   leaves = _read(path)
-  model = t5x.restore_into(model, leaves)
+  model = restore.restore_into(model, leaves)
   report(f"start     {path}: {len(leaves)} arrays, {paths.count(model):,} parameters restored")
   return model
 

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx, serialization
 
 from promot_jax import errors, paths
-from promot_jax.checkpoints import t5x
+from promot_jax.checkpoints import restore, t5x
 
 FORMATS = [
   ("t5_1_1_tiny", "legacy"),
@@ -159,7 +159,7 @@ def test_leaves_fill_scanned_and_unrolled_models_alike(scanned, given_scanned):
     leaves = {"layers/scale": values[:3], "norm": values[3]}
   else:
     leaves = {f"layers/{i}/scale": values[i] for i in range(3)} | {"norm": values[3]}
-  model = t5x.restore_into(Stack(scanned=scanned), leaves)
+  model = restore.restore_into(Stack(scanned=scanned), leaves)
   restored = paths.named_leaves(model)
   stacked = (
     restored["layers/scale"]
@@ -173,7 +173,7 @@ def test_leaves_fill_scanned_and_unrolled_models_alike(scanned, given_scanned):
 def test_restored_leaves_take_the_type_and_place_of_the_model():
   abstract = nnx.eval_shape(lambda: Stack(scanned=True, dtype=jnp.bfloat16))
   leaves = {"layers/scale": np.full((3, 5), 1 + 2**-10, np.float32), "norm": np.ones(5)}
-  restored = paths.named_leaves(t5x.restore_into(abstract, leaves))
+  restored = paths.named_leaves(restore.restore_into(abstract, leaves))
   assert isinstance(restored["layers/scale"], jax.Array)
   assert restored["layers/scale"].dtype == jnp.bfloat16
   np.testing.assert_array_equal(restored["layers/scale"], np.ones((3, 5)))
@@ -190,7 +190,7 @@ def test_a_wrong_model_is_refused_with_a_table_before_anything_is_read():
     "bias": np.zeros(2),
   }
   with pytest.raises(errors.ConfigError) as caught:
-    t5x.restore_into(Stack(scanned=False), leaves)
+    restore.restore_into(Stack(scanned=False), leaves)
   rows = [line.split() for line in str(caught.value).splitlines()[1:]]
   assert rows == [
     ["name", "expected", "found"],
@@ -203,7 +203,7 @@ def test_a_wrong_model_is_refused_with_a_table_before_anything_is_read():
 def test_named_parameters_may_be_kept_or_ignored():
   model = Stack(scanned=True)
   leaves = {"layers/scale": np.ones((3, 5)), "prompt": np.ones(2)}
-  restored = t5x.restore_into(model, leaves, keep="norm", ignore="prompt")
+  restored = restore.restore_into(model, leaves, keep="norm", ignore="prompt")
   assert restored.norm[...] is model.norm[...]
   np.testing.assert_array_equal(restored.layers.scale[...], np.ones((3, 5)))
 

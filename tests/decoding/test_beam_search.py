@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import t5x
+from promot_jax.checkpoints import restore, t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding.strategies import Beam, Greedy
 from promot_jax.methods import prompt
@@ -168,7 +168,7 @@ def t5x_model(request, shared_data):
   model = T5(CONFIGS[request.param], nnx.Rngs(0))
   if request.param.startswith("prompt"):
     model = prompt.SoftPrompt(length=5).attach(model, nnx.Rngs(0))
-  model = t5x.restore_into(model, t5x.open_t5x(folder / "legacy"))
+  model = restore.restore_into(model, t5x.open_t5x(folder / "legacy"))
   with np.load(folder / "expected_io.npz") as file:
     return model, {name: file[name] for name in file.files}
 

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from promot_jax import paths
-from promot_jax.checkpoints import t5x
+from promot_jax.checkpoints import restore, t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring
 from promot_jax.decoding.strategies import Greedy
@@ -75,7 +75,7 @@ def test_scores_of_t5x_checkpoints_equal_score_batch_of_t5x(shared_data):
     encoder_layers=2,
     decoder_layers=1,
   )
-  model = t5x.restore_into(T5(config, nnx.Rngs(0)), t5x.open_t5x(folder / "legacy"))
+  model = restore.restore_into(T5(config, nnx.Rngs(0)), t5x.open_t5x(folder / "legacy"))
   with np.load(folder / "expected_io.npz") as file:
     batch = {name: file[f"batch/{name}"] for name in make_batch(TARGETS)}
     expected = file["score_batch"]

@@ -1,0 +1,11 @@
+"""Checkpoints of transformers, read and written without it.
+
+`config` and `open_hf` import; `write_hf` exports.  What a family of models is, a table says: see
+`families.py`.
+"""
+
+from promot_jax.checkpoints.huggingface.importer import config, open_hf
+from promot_jax.checkpoints.huggingface.reader import is_hf
+from promot_jax.checkpoints.huggingface.writer import write_hf
+
+__all__ = ["config", "is_hf", "open_hf", "write_hf"]

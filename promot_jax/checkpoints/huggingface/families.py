@@ -14,7 +14,7 @@ from typing import Any
 
 from promot_jax import errors
 
-_MODULES = ("t5",)
+_MODULES = ("t5", "gpt2", "llama")
 """Files of this package with a FAMILY, in the order in which a checkpoint is compared with them."""
 
 
@@ -60,6 +60,8 @@ class Family:
   name: for messages ('T5').
   model_types: values of `model_type` in config.json that this family reads.
   config_type: class of our configuration; export finds the family by it.
+  writes: whether transformers' network of this family computes a configuration of that class;
+    GPT-2 and LLaMA share one.
   signature: regular expression that some tensor name of every such checkpoint matches as a whole,
     and no tensor name of other families; tells what a file without config.json is.
   config_from: (config.json as a dict, names of the stored tensors) -> our configuration.  Raises
@@ -82,6 +84,7 @@ class Family:
   config_from: Callable[[Mapping[str, Any], Collection[str]], Any]
   config_to: Callable[[Any], dict[str, Any]]
   names: Callable[[Any], list[Pair]]
+  writes: Callable[[Any], bool] = lambda config: True
   base_prefix: str = ""
   ignored: tuple[str, ...] = ()
 
@@ -116,10 +119,10 @@ def of_config(config: Any) -> Family:
     ConfigError: transformers has no such network.
   """
   for family in all_families():
-    if isinstance(config, family.config_type):
+    if isinstance(config, family.config_type) and family.writes(config):
       return family
   raise errors.ConfigError(
-    f"A backbone of {type(config).__name__} has no counterpart in transformers; export it as T5X or"
+    f"A backbone of this {type(config).__name__} has no counterpart in transformers; export it as T5X or"
     " as .npz (promot convert --to=t5x, --to=npz)."
   )
 

@@ -1,0 +1,162 @@
+"""GPT-2 of transformers: query, key and value in one kernel [in, 3 * out], and a tied head.
+
+Its linear layers are stored [in, out], unlike those of every other family.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from promot_jax import errors
+from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+
+_PREFIX = "transformer."
+_HEAD = "lm_head.weight"
+# transformers' names of activations.
+_ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact"}
+_ACTIVATIONS.update(relu="relu", silu="silu")
+# Settings that change the arithmetic, with the value that our network has.
+_FIXED = {
+  "scale_attn_weights": True,
+  "scale_attn_by_inverse_layer_idx": False,
+  "add_cross_attention": False,
+}
+
+
+def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLMConfig:
+  """Our configuration of a config.json of `model_type` gpt2; its tensors say nothing more.
+
+  Raises:
+    ConfigError: a value is missing, or asks for arithmetic that our model does not have.
+  """
+  del names
+  for key, value in _FIXED.items():
+    if content.get(key, value) != value:
+      raise errors.ConfigError(
+        f"config.json of a GPT-2 has {key}={content[key]}; our network computes with {value} only."
+      )
+  activation = content.get("activation_function", "gelu_new")
+  if activation not in _ACTIVATIONS:
+    raise errors.ConfigError(
+      f"config.json of a GPT-2 has activation_function={activation!r}; our network has"
+      f" {', '.join(_ACTIVATIONS)}."
+    )
+  try:
+    width, heads = content["n_embd"], content["n_head"]
+    shape = {"vocab_size": content["vocab_size"], "layers": content["n_layer"]}
+  except KeyError as error:
+    raise errors.ConfigError(
+      f"config.json of a GPT-2 has no {error}; take the config.json that belongs to the weights."
+    ) from None
+  eos = first_id(content.get("eos_token_id"), 50_256)
+  return DecoderLMConfig(
+    **shape,
+    width=width,
+    heads=heads,
+    head_width=width // heads,
+    mlp_width=content.get("n_inner") or 4 * width,
+    mlp_activations=(_ACTIVATIONS[activation],),
+    max_positions=content.get("n_positions", 1024),
+    norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
+    tied_logits=bool(content.get("tie_word_embeddings", True)),
+    dropout_rate=content.get("resid_pdrop", 0.1),
+    bos=first_id(content.get("bos_token_id"), eos),
+    eos=eos,
+  )
+
+
+def config_to(config: DecoderLMConfig) -> dict[str, Any]:
+  """config.json that transformers 4 and 5 both read as the same arithmetic."""
+  back = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
+  return {
+    "architectures": ["GPT2LMHeadModel"],
+    "model_type": "gpt2",
+    "vocab_size": config.vocab_size,
+    "n_positions": config.max_positions,
+    "n_ctx": config.max_positions,
+    "n_embd": config.width,
+    "n_layer": config.layers,
+    "n_head": config.heads,
+    "n_inner": config.mlp_width,
+    "activation_function": back[config.mlp_activations[0]],
+    "layer_norm_epsilon": config.norm_epsilon,
+    "resid_pdrop": config.dropout_rate,
+    "embd_pdrop": config.dropout_rate,
+    "attn_pdrop": config.dropout_rate,
+    "tie_word_embeddings": config.tied_logits,
+    "bos_token_id": config.eos if config.bos is None else config.bos,
+    "eos_token_id": config.eos,
+    "use_cache": True,
+  }
+
+
+def writes(config: DecoderLMConfig) -> bool:
+  """Whether transformers' GPT-2 computes this model."""
+  return (
+    (config.positions, config.norm, config.source_attention) == ("learned", "layer", "causal")
+    and config.use_bias
+    and not (config.parallel or config.scale_logits)
+    and config.key_heads == config.heads
+    and config.heads * config.head_width == config.width
+    and len(config.mlp_activations) == 1
+    and config.mlp_activations[0] in _ACTIVATIONS.values()
+  )
+
+
+def names(config: DecoderLMConfig) -> list[Pair]:
+  """The table of one GPT-2."""
+  aliases = (_HEAD,) if config.tied_logits else ()
+  pairs = [
+    Pair(
+      ours="token_embedder/embedding", theirs=f"{_PREFIX}wte.weight", vocab_axis=0, aliases=aliases
+    ),
+    Pair(ours="decoder/position_embedder/embedding", theirs=f"{_PREFIX}wpe.weight"),
+  ]
+  for layer in range(config.layers):
+    ours, theirs = f"decoder/layers/{layer}", f"{_PREFIX}h.{layer}"
+    pairs += _norm(f"{ours}/pre_self_attention_layer_norm", f"{theirs}.ln_1")
+    for leaf, their_leaf in (("kernel", "weight"), ("bias", "bias")):
+      attention, mlp = f"{ours}/self_attention", f"{ours}/mlp"
+      fused = [f"{attention}/{part}/{leaf}" for part in ("query", "key", "value")]
+      pairs += [
+        Pair(ours=fused, theirs=f"{theirs}.attn.c_attn.{their_leaf}"),
+        Pair(ours=f"{attention}/out/{leaf}", theirs=f"{theirs}.attn.c_proj.{their_leaf}"),
+        Pair(ours=f"{mlp}/wi/{leaf}", theirs=f"{theirs}.mlp.c_fc.{their_leaf}"),
+        Pair(ours=f"{mlp}/wo/{leaf}", theirs=f"{theirs}.mlp.c_proj.{their_leaf}"),
+      ]
+    pairs += _norm(f"{ours}/pre_mlp_layer_norm", f"{theirs}.ln_2")
+  pairs += _norm("decoder/decoder_norm", f"{_PREFIX}ln_f")
+  if not config.tied_logits:
+    pairs.append(
+      Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
+    )
+  return pairs
+
+
+def first_id(value: Any, default: int) -> int:
+  """A token id of config.json, which may be a list (the first one ends a sequence) or missing."""
+  if isinstance(value, list | tuple):
+    value = value[0] if value else None
+  return default if value is None else int(value)
+
+
+def _norm(ours: str, theirs: str) -> list[Pair]:
+  return [
+    Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight"),
+    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
+  ]
+
+
+FAMILY = Family(
+  name="GPT-2",
+  model_types=("gpt2",),
+  config_type=DecoderLMConfig,
+  signature=r"(transformer\.)?h\.0\.attn\.c_attn\.weight",
+  config_from=config_from,
+  config_to=config_to,
+  names=names,
+  writes=writes,
+  base_prefix=_PREFIX,
+  # Causal masks, in files of old versions.
+  ignored=(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)",),
+)

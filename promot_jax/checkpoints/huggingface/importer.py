@@ -1,0 +1,113 @@
+"""From a Hugging Face folder to our configuration and our parameters."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from promot_jax import errors
+from promot_jax.checkpoints import locations, matching, recognition
+from promot_jax.checkpoints.huggingface import families, reader, translation
+from promot_jax.checkpoints.stored import StoredArray
+
+# Fields of a configuration that change how a network is run and not what it is.
+_FREE = {
+  "dropout_rate",
+  "dtype",
+  "embedding_lookup",
+  "embedding_std",
+  "param_dtype",
+  "remat",
+  "scan_layers",
+}
+
+
+def config(path: str, **changes) -> Any:
+  """Our configuration of a Hugging Face checkpoint, read from its config.json.
+
+  Args:
+    path: a folder, a URL or a name of the hub (see `locations.fetch_hf`).
+    changes: fields to set otherwise (`dtype='bfloat16'`, `dropout_rate=0.1`).
+
+  Raises:
+    ConfigError: there is no config.json, or it describes a network that we do not have.
+    DamagedCheckpoint: a file is cut off.
+  """
+  folder = locations.fetch_hf(path)
+  found = reader.read_config(folder)
+  if found is None:
+    raise errors.ConfigError(
+      f"'{path}' has no {reader.CONFIG}, so its configuration is not known; name one of gin/models."
+    )
+  return dataclasses.replace(_config_of(found, reader.open_tensors(folder), folder), **changes)
+
+
+def open_hf(path: str | os.PathLike, config: Any = None) -> dict[str, StoredArray]:
+  """Parameters of a Hugging Face checkpoint by our names, layers unrolled; nothing is read yet.
+
+  Args:
+    path: a local folder, or one .safetensors file.
+    config: of the model that will take them; None: that of config.json.
+
+  Raises:
+    ConfigError: the checkpoint is of another architecture or another size; the message has a table
+      of name, expected and found, and says what the checkpoint looks like.
+    DamagedCheckpoint: a file is cut off or missing.
+  """
+  tensors = reader.open_tensors(path)
+  content = reader.read_config(path)
+  if content is not None:
+    stored = _config_of(content, tensors, path)
+    if config is None:
+      config = stored
+    _require_same(config, stored, where=str(path), leaves=lambda: _leaves(tensors, stored, path))
+  elif config is None:
+    raise errors.ConfigError(
+      f"'{path}' has no {reader.CONFIG} beside its weights; name the model's configuration."
+    )
+  return _leaves(tensors, config, path)
+
+
+def _leaves(tensors: Mapping[str, StoredArray], config: Any, path: Any) -> dict[str, StoredArray]:
+  family = families.of_config(config)
+  kind = families.of_names(tensors)
+  if kind is not None and kind is not family:
+    raise errors.ConfigError(
+      f"'{path}' holds the tensors of a {kind.name}, and the model is a {family.name}; name the"
+      " configuration of a model of that architecture."
+    )
+  return translation.to_ours(tensors, family, family.names(config), vocabulary=config.vocab_size)
+
+
+def _config_of(content: Mapping[str, Any], tensors: Mapping[str, StoredArray], path: Any) -> Any:
+  family = families.of_config_json(content, where=str(path))
+  return family.config_from(content, set(tensors))
+
+
+def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
+  """Raises ConfigError with a table of the fields in which a model differs from the checkpoint."""
+  if type(config) is not type(stored):
+    raise errors.ConfigError(
+      f"'{where}' is a {families.of_config(stored).name}, and MODEL is a {type(config).__name__}; name"
+      " the configuration of a model of that architecture."
+    )
+  rows = []
+  for field in dataclasses.fields(config):
+    name = "logits_scale" if field.name == "scale_logits" else field.name
+    expected, found = getattr(config, name), getattr(stored, name)
+    fits = expected == found
+    if name == "vocab_size":
+      fits = 0 <= expected - found < translation.VOCABULARY_MULTIPLE
+    if not fits and name not in _FREE:
+      rows.append((name, str(expected), str(found)))
+  if not rows:
+    return
+  try:
+    guess = recognition.looks_like(leaves())
+  except errors.ConfigError:
+    guess = ""
+  raise errors.ConfigError(
+    f"'{where}' is of another model than MODEL{'; ' + guess if guess else ''}. Name the configuration"
+    f" that fits, or take it from the checkpoint with --gin_file=models/huggingface.gin:\n"
+    f"{matching.table(rows)}"
+  )

@@ -1,0 +1,205 @@
+"""LLaMA and what has its architecture in transformers: TinyLlama, Llama 2, 3 and 3.2, Vicuna, ...
+
+Rotations are the trap.  transformers 4 says `rope_theta` and `rope_scaling`; transformers 5 says
+both in `rope_parameters`, and reads the old form too.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from promot_jax import errors
+from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.checkpoints.huggingface.gpt2 import first_id
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models.positions import Llama3Scaling
+
+_PREFIX = "model."
+_HEAD = "lm_head.weight"
+_ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
+_MLP = {"gate": "wi_0", "up": "wi_1", "down": "wo"}
+_ACTIVATIONS = {"silu": "silu", "gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
+# Settings that change the arithmetic, with the value that our network has.
+_FIXED = {"attention_bias": False, "mlp_bias": False}
+_SCALING = {
+  "factor": "factor",
+  "low_freq_factor": "low_frequency_factor",
+  "high_freq_factor": "high_frequency_factor",
+  "original_max_position_embeddings": "original_length",
+}
+
+
+def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLMConfig:
+  """Our configuration of a config.json of `model_type` llama; its tensors say nothing more.
+
+  Padding is -1, whatever the file says: no token means it.
+
+  Raises:
+    ConfigError: a value is missing, or asks for arithmetic that our model does not have.
+  """
+  del names
+  for key, value in _FIXED.items():
+    if content.get(key, value) != value:
+      raise errors.ConfigError(
+        f"config.json of a LLaMA has {key}={content[key]}; our network computes with {value} only."
+      )
+  activation = content.get("hidden_act", "silu")
+  if activation not in _ACTIVATIONS:
+    raise errors.ConfigError(
+      f"config.json of a LLaMA has hidden_act={activation!r}; our network has"
+      f" {', '.join(_ACTIVATIONS)}."
+    )
+  try:
+    width, heads = content["hidden_size"], content["num_attention_heads"]
+    shape = {
+      "vocab_size": content["vocab_size"],
+      "layers": content["num_hidden_layers"],
+      "mlp_width": content["intermediate_size"],
+    }
+  except KeyError as error:
+    raise errors.ConfigError(
+      f"config.json of a LLaMA has no {error}; take the config.json that belongs to the weights."
+    ) from None
+  theta, scaling = _rope(content)
+  return DecoderLMConfig(
+    **shape,
+    width=width,
+    heads=heads,
+    kv_heads=content.get("num_key_value_heads") or heads,
+    head_width=content.get("head_dim") or width // heads,
+    mlp_activations=(_ACTIVATIONS[activation], "linear"),
+    positions="rotary",
+    max_positions=content.get("max_position_embeddings", 2048),
+    rope_theta=theta,
+    rope_scaling=scaling,
+    norm="rms",
+    norm_epsilon=content.get("rms_norm_eps", 1e-6),
+    use_bias=False,
+    tied_logits=bool(content.get("tie_word_embeddings", False)),
+    dropout_rate=0.0,
+    bos=first_id(content.get("bos_token_id"), 1),
+    eos=first_id(content.get("eos_token_id"), 2),
+  )
+
+
+def config_to(config: DecoderLMConfig) -> dict[str, Any]:
+  """config.json that transformers 4 and 5 both read as the same arithmetic."""
+  back = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+  scaling = config.rope_scaling
+  return {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": config.vocab_size,
+    "hidden_size": config.width,
+    "intermediate_size": config.mlp_width,
+    "num_hidden_layers": config.layers,
+    "num_attention_heads": config.heads,
+    "num_key_value_heads": config.key_heads,
+    "head_dim": config.head_width,
+    "hidden_act": back[config.mlp_activations[0]],
+    "max_position_embeddings": config.max_positions,
+    "rms_norm_eps": config.norm_epsilon,
+    "rope_theta": config.rope_theta,
+    "rope_scaling": None
+    if scaling is None
+    else {
+      "rope_type": "llama3",
+      **{theirs: getattr(scaling, ours) for theirs, ours in _SCALING.items()},
+    },
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "mlp_bias": False,
+    "tie_word_embeddings": config.tied_logits,
+    "bos_token_id": config.bos,
+    "eos_token_id": config.eos,
+    "use_cache": True,
+  }
+
+
+def writes(config: DecoderLMConfig) -> bool:
+  """Whether transformers' LLaMA computes this model."""
+  return (
+    (config.positions, config.norm, config.source_attention) == ("rotary", "rms", "causal")
+    and not (config.use_bias or config.parallel or config.scale_logits)
+    and len(config.mlp_activations) == 2
+    and config.mlp_activations[0] in _ACTIVATIONS.values()
+    and config.mlp_activations[1] == "linear"
+  )
+
+
+def names(config: DecoderLMConfig) -> list[Pair]:
+  """The table of one LLaMA."""
+  aliases = (_HEAD,) if config.tied_logits else ()
+  pairs = [
+    Pair(
+      ours="token_embedder/embedding",
+      theirs=f"{_PREFIX}embed_tokens.weight",
+      vocab_axis=0,
+      aliases=aliases,
+    )
+  ]
+  for layer in range(config.layers):
+    ours, theirs = f"decoder/layers/{layer}", f"{_PREFIX}layers.{layer}"
+    pairs.append(
+      Pair(
+        ours=f"{ours}/pre_self_attention_layer_norm/scale",
+        theirs=f"{theirs}.input_layernorm.weight",
+      )
+    )
+    pairs += [
+      Pair(
+        ours=f"{ours}/self_attention/{long}/kernel",
+        theirs=f"{theirs}.self_attn.{short}_proj.weight",
+        transpose=True,
+      )
+      for short, long in _ATTENTION.items()
+    ]
+    pairs.append(
+      Pair(
+        ours=f"{ours}/pre_mlp_layer_norm/scale",
+        theirs=f"{theirs}.post_attention_layernorm.weight",
+      )
+    )
+    pairs += [
+      Pair(
+        ours=f"{ours}/mlp/{our}/kernel", theirs=f"{theirs}.mlp.{their}_proj.weight", transpose=True
+      )
+      for their, our in _MLP.items()
+    ]
+  pairs.append(Pair(ours="decoder/decoder_norm/scale", theirs=f"{_PREFIX}norm.weight"))
+  if not config.tied_logits:
+    pairs.append(
+      Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
+    )
+  return pairs
+
+
+def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
+  """Theta and the scaling of the angles, of either version of transformers."""
+  stated = content.get("rope_parameters") or content.get("rope_scaling") or {}
+  theta = float(stated.get("rope_theta", content.get("rope_theta", 10_000.0)))
+  kind = stated.get("rope_type", stated.get("type", "default"))
+  if kind == "default":
+    return theta, None
+  missing = [key for key in _SCALING if key not in stated]
+  if kind != "llama3" or missing:
+    lacks = f" without {', '.join(missing)}" if kind == "llama3" else ""
+    raise errors.ConfigError(
+      f"config.json of a LLaMA has rope_type={kind!r}{lacks}; our network has 'default', and 'llama3'"
+      f" with {', '.join(_SCALING)}."
+    )
+  return theta, Llama3Scaling(**{ours: stated[theirs] for theirs, ours in _SCALING.items()})
+
+
+FAMILY = Family(
+  name="LLaMA",
+  model_types=("llama",),
+  config_type=DecoderLMConfig,
+  signature=r"(model\.)?layers\.0\.self_attn\.q_proj\.weight",
+  config_from=config_from,
+  config_to=config_to,
+  names=names,
+  writes=writes,
+  base_prefix=_PREFIX,
+  # Tables of rotations, in files of old versions.
+  ignored=(r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+)

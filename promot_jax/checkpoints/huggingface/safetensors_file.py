@@ -1,0 +1,161 @@
+"""One safetensors file: 8 bytes with the length of a JSON header, the header, the arrays' bytes.
+
+Read without the safetensors package so that nothing is copied: each array is a read-only view of the
+memory-mapped file.  Written array by array, so that a model never exists a second time in memory.
+Format: https://github.com/huggingface/safetensors (README, "Format").
+"""
+
+import json
+import math
+import mmap
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.checkpoints.stored import StoredArray
+
+_TYPES: dict[str, np.dtype] = {
+  "F64": np.dtype("<f8"),
+  "F32": np.dtype("<f4"),
+  "F16": np.dtype("<f2"),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "I64": np.dtype("<i8"),
+  "I32": np.dtype("<i4"),
+  "I16": np.dtype("<i2"),
+  "I8": np.dtype("i1"),
+  "U8": np.dtype("u1"),
+  "BOOL": np.dtype("?"),
+}
+_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+def open_file(path: pathlib.Path) -> dict[str, StoredArray]:
+  """The arrays of a file by their names; only the header is read.
+
+  Raises:
+    ConfigError: an array has a type that jax cannot hold.
+    DamagedCheckpoint: the file is cut off, or its header and its size contradict each other.
+  """
+  try:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+      length = int.from_bytes(stream.read(8), "little")
+      if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+        raise errors.DamagedCheckpoint(
+          f"'{path}' ({size} bytes) is no whole safetensors file: its header should have {length}"
+          " bytes. Copy it again; a file of some hundred bytes is a pointer of git-lfs (git lfs"
+          " pull)."
+        )
+      header = json.loads(stream.read(length))
+    entries = {name: _entry(entry) for name, entry in header.items() if name != "__metadata__"}
+  except OSError as error:
+    raise errors.DamagedCheckpoint(f"'{path}' cannot be read: {error.strerror}.") from None
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise errors.DamagedCheckpoint(
+      f"'{path}' has a header that is not of the safetensors format: {error!r}. Copy it again."
+    ) from None
+  start = 8 + length
+  _check_extent(path, entries, size - start)
+  bytes_of_file = _Mapping(path)
+  return {name: _stored(path, name, entry, start, bytes_of_file) for name, entry in entries.items()}
+
+
+def write_file(path: pathlib.Path, arrays: Mapping[str, StoredArray]) -> None:
+  """Writes the arrays in their own types, reading one after the other, and forces them to the disk.
+
+  Raises:
+    ConfigError: an array has a type that the format lacks.
+    OSError: the disk refuses.
+  """
+  codes = {dtype: code for code, dtype in _TYPES.items()}
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers insists on it
+  end = 0
+  for name, array in arrays.items():
+    if np.dtype(array.dtype) not in codes:
+      raise errors.ConfigError(
+        f"Array '{name}' of type {array.dtype} cannot be written as safetensors; convert it to"
+        " float32."
+      )
+    begin, end = end, end + math.prod(array.shape) * array.dtype.itemsize
+    header[name] = {
+      "dtype": codes[np.dtype(array.dtype)],
+      "shape": list(array.shape),
+      "data_offsets": [begin, end],
+    }
+  text = json.dumps(header, separators=(",", ":")).encode()
+  text += b" " * (-len(text) % 8)  # arrays begin at a multiple of 8
+  with path.open("wb") as stream:
+    stream.write(len(text).to_bytes(8, "little"))
+    stream.write(text)
+    for array in arrays.values():
+      values = np.ascontiguousarray(array.read()).astype(array.dtype, copy=False)
+      stream.write(values.reshape(-1).view(np.uint8).data)
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+class _Mapping:
+  """The bytes of a file, mapped into memory when the first array of it is read."""
+
+  def __init__(self, path: pathlib.Path) -> None:
+    self.path = path
+    self._map: mmap.mmap | None = None
+
+  def get(self) -> mmap.mmap:
+    if self._map is None:
+      with self.path.open("rb") as stream:
+        self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    return self._map
+
+
+def _entry(entry: Any) -> tuple[str, tuple[int, ...], int, int]:
+  """(type, shape, begin, end) of an entry of the header.  Raises ValueError and its like."""
+  begin, end = (int(offset) for offset in entry["data_offsets"])
+  shape = tuple(int(size) for size in entry["shape"])
+  if not 0 <= begin <= end or min(shape, default=0) < 0:
+    raise ValueError(f"offsets {begin} to {end} of shape {shape}")
+  return str(entry["dtype"]), shape, begin, end
+
+
+def _check_extent(path: pathlib.Path, entries: Mapping[str, tuple], present: int) -> None:
+  """Raises DamagedCheckpoint unless the arrays' bytes are exactly what the file has."""
+  needed = max((end for *_, end in entries.values()), default=0)
+  if needed != present:
+    raise errors.DamagedCheckpoint(
+      f"'{path}' is {'cut off' if present < needed else 'too long'}: its arrays need {needed} bytes"
+      f" and it has {present}. Copy it again."
+    )
+
+
+def _stored(
+  path: pathlib.Path,
+  name: str,
+  entry: tuple[str, tuple[int, ...], int, int],
+  start: int,
+  bytes_of_file: _Mapping,
+) -> StoredArray:
+  code, shape, begin, end = entry
+  dtype = _TYPES.get(code)
+  if dtype is None:
+    raise errors.ConfigError(
+      f"Array '{name}' in '{path}' has type {code}, which is not read (quantized weights?); save the"
+      " model in float32, float16 or bfloat16."
+    )
+  count = math.prod(shape)
+  if count * dtype.itemsize != end - begin:
+    raise errors.DamagedCheckpoint(
+      f"'{path}': array '{name}' of type {code} and shape {list(shape)} cannot have"
+      f" {end - begin} bytes."
+    )
+
+  def read() -> np.ndarray:
+    if not count:
+      return np.empty(shape, dtype)
+    return np.frombuffer(bytes_of_file.get(), dtype, count, start + begin).reshape(shape)
+
+  return StoredArray(name=name, shape=shape, dtype=dtype, read=read)

@@ -1,0 +1,140 @@
+"""Writes a folder that transformers' `from_pretrained` reads: config.json and safetensors."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.checkpoints import disk, t5x_names
+from promot_jax.checkpoints.huggingface import families, reader, safetensors_file, translation
+from promot_jax.checkpoints.stored import StoredArray, derive
+
+FILE_BYTES = 5 * 10**9
+"""A model of more bytes is written in several files, as transformers does."""
+TYPES = {
+  "float32": np.dtype(np.float32),
+  "bfloat16": np.dtype(ml_dtypes.bfloat16),
+  "float16": np.dtype(np.float16),
+}
+_GENERATION = (
+  "bos_token_id",
+  "decoder_start_token_id",
+  "eos_token_id",
+  "forced_bos_token_id",
+  "forced_eos_token_id",
+  "pad_token_id",
+)
+
+
+def write_hf(
+  path: str | os.PathLike,
+  leaves: Mapping[str, Any],
+  config: Any,
+  *,
+  dtype: str | None = None,
+  vocabulary: int | None = None,
+  file_bytes: int = FILE_BYTES,
+) -> pathlib.Path:
+  """Writes a backbone: whole or not at all, one array in memory at a time.
+
+  Args:
+    path: a new folder.
+    leaves: arrays or StoredArrays by our names, unrolled or stacked, of the backbone only.
+    config: the backbone's configuration.
+    dtype: 'float32', 'bfloat16' or 'float16'; None: the arrays' own.
+    vocabulary: rows to write of the embedding and the head, to drop padding; None: all.
+    file_bytes: the largest size of one file.
+
+  Returns:
+    The folder.
+
+  Raises:
+    ConfigError: transformers has no such network, the arrays are not those of `config`, or the
+      folder exists.
+    CannotWrite: the disk refused.
+  """
+  family = families.of_config(config)
+  content = family.config_to(config)
+  unrolled = t5x_names.unrolled(
+    {name: _as_stored(name, leaf) for name, leaf in leaves.items()}, derive
+  )
+  if vocabulary is not None:
+    if not 0 < vocabulary <= config.vocab_size:
+      raise errors.ConfigError(
+        f"The model has {config.vocab_size} rows in its vocabulary, so {vocabulary} cannot be kept."
+      )
+    content["vocab_size"] = vocabulary
+  tensors = translation.to_theirs(unrolled, family.names(config), vocabulary=vocabulary)
+  if dtype is not None:
+    tensors = {name: _as_type(array, dtype) for name, array in tensors.items()}
+  content["torch_dtype"] = next(iter(tensors.values())).dtype.name
+  path = pathlib.Path(path)
+  with disk.whole_folder(path) as folder:
+    _write_tensors(folder, tensors, file_bytes)
+    _write_json(folder / reader.CONFIG, content)
+    tokens = {key: content[key] for key in _GENERATION if content.get(key) is not None}
+    if tokens:
+      _write_json(folder / "generation_config.json", tokens)
+  return path
+
+
+def _as_stored(name: str, leaf: Any) -> StoredArray:
+  if isinstance(leaf, StoredArray):
+    return leaf
+  return StoredArray(
+    name=name,
+    shape=tuple(leaf.shape),
+    dtype=np.dtype(leaf.dtype),
+    read=lambda: np.asarray(leaf),
+  )
+
+
+def _as_type(array: StoredArray, dtype: str) -> StoredArray:
+  if dtype not in TYPES:
+    raise errors.ConfigError(f"dtype {dtype!r} is not written; use one of {', '.join(TYPES)}.")
+
+  def read() -> np.ndarray:
+    values = array.read()
+    with np.errstate(over="ignore"):
+      converted = values.astype(TYPES[dtype])
+    if dtype == "float16" and np.isinf(converted).any() and not np.isinf(values).any():
+      raise errors.ConfigError(
+        f"'{array.name}' has values beyond float16's largest (65504); write bfloat16 or float32."
+      )
+    return converted
+
+  return StoredArray(name=array.name, shape=array.shape, dtype=TYPES[dtype], read=read)
+
+
+def _write_tensors(
+  folder: pathlib.Path, tensors: Mapping[str, StoredArray], file_bytes: int
+) -> None:
+  files: list[dict[str, StoredArray]] = [{}]
+  room = file_bytes
+  for name, array in tensors.items():
+    size = math.prod(array.shape) * array.dtype.itemsize
+    if size > room and files[-1]:
+      files.append({})
+      room = file_bytes
+    files[-1][name] = array
+    room -= size
+  if len(files) == 1:
+    safetensors_file.write_file(folder / reader.ARRAYS, files[0])
+    return
+  weight_map: dict[str, str] = {}
+  for number, part in enumerate(files, 1):
+    name = f"model-{number:05d}-of-{len(files):05d}.safetensors"
+    safetensors_file.write_file(folder / name, part)
+    weight_map |= dict.fromkeys(part, name)
+  total = sum(math.prod(array.shape) * array.dtype.itemsize for array in tensors.values())
+  _write_json(folder / reader.INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,142 @@
+"""Where a named checkpoint lies: brings folders of hubs and buckets here, and gives local paths.
+
+A folder from elsewhere is copied once into a cache (`~/.cache/promot_jax/checkpoints`, or below
+XDG_CACHE_HOME) and is complete or absent there.  Only files that are data are copied: JSON,
+safetensors and vocabularies.  Nothing is ever executed.
+"""
+
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+
+from promot_jax import errors
+
+PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt")
+"""Files that are fetched of a Hugging Face folder."""
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def is_remote(path: str) -> bool:
+  """Whether a path is a URL (gs://, s3://, memory://, ...)."""
+  return "://" in path
+
+
+def fetch_hf(text: str) -> pathlib.Path:
+  """The local folder of a Hugging Face checkpoint.
+
+  Args:
+    text: a local folder or file, a URL of a folder that fsspec knows, or a name of the hub with or
+      without a revision ('google/t5-v1_1-small@main').  `hf:` or `local:` in front is allowed.
+
+  Raises:
+    ConfigError: it is none of these, or cannot be fetched; says what to do without a network.
+  """
+  name = text.removeprefix("hf:")
+  if name.startswith("local:"):
+    return _existing(name.removeprefix("local:"))
+  if is_remote(name):
+    return _fetch_url(name)
+  path = pathlib.Path(name)
+  if path.exists() or not text.startswith("hf:"):
+    return _existing(name)
+  repository, _, revision = name.partition("@")
+  if not _HUB_NAME.fullmatch(repository) or name.startswith((".", "/")):
+    raise errors.ConfigError(
+      f"'{text}' is neither a folder on this machine nor a name of the hub, such as"
+      " hf:google/t5-v1_1-small or hf:google/t5-v1_1-small@REVISION."
+    )
+  return _fetch_hub(repository, revision or None)
+
+
+def cache_folder() -> pathlib.Path:
+  """Where copies of remote checkpoints are kept."""
+  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(base) / "promot_jax" / "checkpoints"
+
+
+def _existing(name: str) -> pathlib.Path:
+  path = pathlib.Path(name).expanduser()
+  if not path.exists():
+    raise errors.ConfigError(
+      f"'{name}' does not exist on this machine; give a folder that does, or hf:NAME for a model of"
+      " the hub."
+    )
+  return path
+
+
+def _fetch_hub(repository: str, revision: str | None) -> pathlib.Path:
+  try:
+    import huggingface_hub
+  except ImportError:
+    raise errors.ConfigError(
+      f"hf:{repository} needs the huggingface_hub package: pip install huggingface_hub, or give a"
+      " local folder."
+    ) from None
+  shown = f"{repository}@{revision}" if revision else repository
+  try:
+    folder = huggingface_hub.snapshot_download(
+      repository, revision=revision, allow_patterns=list(PATTERNS)
+    )
+  except (OSError, ValueError, RuntimeError) as error:  # the hub's and the network's own errors
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    at = f" --revision {revision}" if revision else ""
+    raise errors.ConfigError(
+      f"hf:{shown} could not be fetched ({type(error).__name__}: {reason}). Check the name, or on a"
+      f" machine with a network run 'hf download {repository}{at} --local-dir DIR', copy DIR here and"
+      " pass hf:DIR."
+    ) from None
+  return pathlib.Path(folder)
+
+
+def _fetch_url(url: str) -> pathlib.Path:
+  import fsspec
+
+  try:
+    system, root = fsspec.core.url_to_fs(url.rstrip("/"))
+    found = {
+      info["name"].rsplit("/", 1)[-1]: info
+      for info in system.ls(root, detail=True)
+      if info["type"] == "file"
+    }
+  except (ImportError, ValueError) as error:
+    raise errors.ConfigError(
+      f"'{url}' cannot be opened: {error}. Install the fsspec driver it names (gs:// needs pip install"
+      " gcsfs, s3:// s3fs), or copy the folder here and pass hf:DIR."
+    ) from None
+  except OSError as error:
+    raise errors.ConfigError(
+      f"'{url}' cannot be listed ({type(error).__name__}: {error}). Check the path and your"
+      " credentials, or copy the folder here and pass hf:DIR."
+    ) from None
+  wanted = {
+    name: info
+    for name, info in found.items()
+    if any(pathlib.PurePath(name).match(pattern) for pattern in PATTERNS)
+  }
+  if not wanted:
+    raise errors.ConfigError(
+      f"'{url}' has no {', '.join(PATTERNS)} files; give the folder that save_pretrained wrote."
+    )
+  # Another version of a file has another fingerprint, and so a folder of its own.
+  prints = sorted(f"{name} {system.ukey(info['name'])}" for name, info in wanted.items())
+  key = hashlib.sha256("\n".join([url, *prints]).encode()).hexdigest()[:16]
+  target = cache_folder() / f"{pathlib.PurePath(root).name or 'bucket'}-{key}"
+  if target.is_dir():
+    return target
+  temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+  try:
+    temporary.mkdir(parents=True)
+    for name, info in wanted.items():
+      system.get_file(info["name"], str(temporary / name))
+    temporary.rename(target)
+  except OSError as error:
+    if target.is_dir():  # another process was faster
+      return target
+    raise errors.ConfigError(
+      f"'{url}' could not be copied to {target} ({error}). Free some space, or set XDG_CACHE_HOME."
+    ) from None
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+  return target

@@ -1,0 +1,76 @@
+"""What a checkpoint probably is, told from names and shapes alone, for messages about a wrong one."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from promot_jax.models import sizes
+
+
+class Facts(NamedTuple):
+  """Figures of a backbone that its parameters show; None where they do not."""
+
+  vocabulary: int | None
+  width: int | None
+  mlp_width: int | None
+  encoder_layers: int
+  decoder_layers: int
+
+
+def looks_like(leaves: Mapping[str, Any]) -> str:
+  """A phrase such as 'it looks like mt5_base, vocabulary 250112'; '' if nothing can be told.
+
+  Args:
+    leaves: anything with a shape by our parameter names, layers unrolled or stacked.
+  """
+  facts = facts_of(leaves)
+  if facts.width is None:
+    return ""
+  named = _nearest_size(facts)
+  layers = " + ".join(str(n) for n in (facts.encoder_layers, facts.decoder_layers) if n)
+  what = (
+    f"like {named}" if named else f"like no published size: width {facts.width}, layers {layers}"
+  )
+  mlp = f", mlp width {facts.mlp_width}" if not named and facts.mlp_width else ""
+  return f"it looks {what}{mlp}, vocabulary {facts.vocabulary}"
+
+
+def facts_of(leaves: Mapping[str, Any]) -> Facts:
+  """The figures that names and shapes show."""
+  embedding: tuple[int, ...] = getattr(leaves.get("token_embedder/embedding"), "shape", ())
+  mlp = [
+    leaf.shape[-1] for name, leaf in leaves.items() if re.search(r"/mlp/wi(_0)?/kernel$", name)
+  ]
+  return Facts(
+    vocabulary=embedding[0] if len(embedding) == 2 else None,
+    width=embedding[1] if len(embedding) == 2 else None,
+    mlp_width=mlp[0] if mlp else None,
+    encoder_layers=_layers(leaves, "encoder"),
+    decoder_layers=_layers(leaves, "decoder"),
+  )
+
+
+def _layers(leaves: Mapping[str, Any], stack: str) -> int:
+  numbers, stacked = set(), 0
+  for name, leaf in leaves.items():
+    if match := re.fullmatch(rf"{stack}/layers/(\d+)/.*", name):
+      numbers.add(int(match[1]))
+    elif name.startswith(f"{stack}/layers/") and leaf.shape:
+      stacked = leaf.shape[0]
+  return len(numbers) or stacked
+
+
+def _nearest_size(facts: Facts) -> str:
+  """The published size of these figures whose vocabulary is nearest; '' if there is none."""
+  fitting: dict[str, int] = {}
+  for name, size in sizes.SIZES.items():
+    config = size(vocab_size=facts.vocabulary) if name == "micro" else size()
+    decoder = getattr(config, "decoder_layers", getattr(config, "layers", None))
+    if (
+      config.width == facts.width
+      and decoder == facts.decoder_layers
+      and getattr(config, "encoder_layers", 0) == facts.encoder_layers
+      and facts.mlp_width in (None, config.mlp_width)
+    ):
+      fitting[name] = abs(config.vocab_size - (facts.vocabulary or 0))
+  return min(fitting, key=lambda name: fitting[name], default="")
