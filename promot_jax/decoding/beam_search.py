@@ -1,11 +1,17 @@
-"""Beam search with T5X's rules, which its users' published figures depend on.
+"""Beam search with T5X's rules or with transformers'; published figures depend on which.
 
 Of each example the `width` best unfinished hypotheses live on, ranked by log p.  A step looks at
 the 2 * width best continuations, so that width of them are left even if width end at once.  Those
-that end compete, by log p over the brevity penalty ((5 + length) / 6)^alpha, for `width` places
-among the finished.  The search is over when no living hypothesis could still win such a place, even
-if it lost nothing more and had the largest penalty.  If nothing ended in time, the living ones are
-returned with their log p.
+that end compete, by log p over a penalty of their length, for `width` places among the finished.
+
+                  T5X (`Beam`)                        transformers (`TransformersBeam`)
+penalty           ((5 + length) / 6)^alpha            length^length_penalty
+may end           all of the 2 * width                the best width of them
+greatest length   the living are returned, with       the best width count as ended
+                  their log p, if nothing ended
+the end           no living hypothesis of any         for each example: none is better than all
+                  example could win a place with      `width` ended ones by its present length (or
+                  the largest penalty                 another rule, see `early_stopping`)
 """
 
 from typing import Any, NamedTuple
@@ -13,8 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from promot_jax.decoding.forced_tokens import with_forced_tokens
 from promot_jax.decoding.protocol import Decodable
-from promot_jax.decoding.strategies import Beam
+from promot_jax.decoding.strategies import Beam, TransformersBeam
+from promot_jax.models.token_ids import TokenIds
 
 NOTHING = -1e7
 """Score of a place that no hypothesis has taken: finite, as differences of it must not be NaN."""
@@ -29,6 +37,7 @@ class _Loop(NamedTuple):
   finished_tokens: jax.Array  # int32 [B n T]
   finished_scores: jax.Array  # float32 [B n], log p over the penalty
   finished: jax.Array  # bool [B n], whether the place is taken
+  open: jax.Array  # bool [B], whether a place may still be won
   cache: Any  # of B * n rows
 
 
@@ -36,10 +45,9 @@ def decode(
   model: Decodable,
   batch: Any,
   *,
-  strategy: Beam,
+  strategy: Beam | TransformersBeam,
   max_length: int,
-  eos: int,
-  pad: int,
+  ids: TokenIds,
   key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Tokens [B n T] and scores [B n], best first; see `generate`.  `key` is not used."""
@@ -48,11 +56,16 @@ def decode(
   examples, vocabulary = first_logits.shape
 
   def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    logits = with_forced_tokens(logits, state.length, max_length=max_length, ids=ids)
+    log_p = jnp.maximum(jax.nn.log_softmax(logits.astype(jnp.float32)), NOTHING)  # finite
     log_p = log_p.reshape(examples, width, vocabulary) + state.live_scores[:, :, None]
     scores, parents, tokens = _best_continuations(log_p, 2 * width)
     # What continues an empty place can end too, but is no hypothesis.
-    ends = (tokens == eos) & _real(scores)
+    ends = (tokens == ids.eos) & _real(scores)
+    wins = ends
+    if isinstance(strategy, TransformersBeam):
+      wins = (ends | (_real(scores) & (state.length + 1 == max_length))) & state.open[:, None]
+      wins = wins & (jnp.arange(2 * width) < width)
     hypotheses = jax.lax.dynamic_update_slice(
       _take(state.live_tokens, parents), tokens[:, :, None], (0, 0, state.length)
     )  # [B 2n T]
@@ -61,27 +74,23 @@ def decode(
     live_parents = _take(parents, kept)  # [B n]
     rows = (jnp.arange(examples)[:, None] * width + live_parents).reshape(-1)
 
-    ended_scores = scores / _penalty(strategy.alpha, state.length + 1)
-    ended_scores = ended_scores + jnp.where(ends, 0.0, NOTHING)
+    ended_scores = scores / _penalty(strategy, state.length + 1)
+    ended_scores = jnp.where(wins, ended_scores, NOTHING)
     candidates = jnp.concatenate([state.finished_scores, ended_scores], axis=1)  # [B 3n]
     finished_scores, best = jax.lax.top_k(candidates, width)
-    return _Loop(
+    state = _Loop(
       length=state.length + 1,
       live_tokens=_take(hypotheses, kept),
       live_scores=live_scores,
       finished_tokens=_take(jnp.concatenate([state.finished_tokens, hypotheses], axis=1), best),
       finished_scores=finished_scores,
-      finished=_take(jnp.concatenate([state.finished, ends], axis=1), best),
+      finished=_take(jnp.concatenate([state.finished, wins], axis=1), best),
+      open=state.open,
       cache=cache.reorder(rows),
     )
+    return state._replace(open=_still_open(state, strategy, max_length))
 
-  def can_improve(state: _Loop) -> jax.Array:
-    # T5X counts the start token here, so its bound is a little more patient than needed.
-    reachable = state.live_scores[:, 0] / _penalty(strategy.alpha, max_length + 1)  # [B]
-    worst = jnp.where(state.finished.all(axis=1), state.finished_scores.min(axis=1), NOTHING)
-    return (state.length < max_length) & ~(worst > reachable).all()
-
-  empty = jnp.full((examples, width, max_length), pad, jnp.int32)
+  empty = jnp.full((examples, width, max_length), ids.pad, jnp.int32)
   start = _Loop(
     length=jnp.zeros((), jnp.int32),
     live_tokens=empty,
@@ -90,10 +99,11 @@ def decode(
     finished_tokens=empty,
     finished_scores=jnp.full((examples, width), NOTHING),
     finished=jnp.zeros((examples, width), bool),
+    open=jnp.ones((examples,), bool),
     cache=None,
   )
   end = jax.lax.while_loop(
-    can_improve,
+    lambda state: (state.length < max_length) & state.open.any(),
     lambda state: extend(
       state, *model.decode_step(state.live_tokens[:, :, state.length - 1].reshape(-1), state.cache)
     ),
@@ -102,7 +112,22 @@ def decode(
   any_finished = end.finished.any(axis=1)[:, None]
   scores = jnp.where(any_finished, end.finished_scores, end.live_scores)
   tokens = jnp.where(any_finished[:, :, None], end.finished_tokens, end.live_tokens)
-  return jnp.where(_real(scores)[:, :, None], tokens, pad), scores
+  return jnp.where(_real(scores)[:, :, None], tokens, ids.pad), scores
+
+
+def _still_open(state: _Loop, strategy: Beam | TransformersBeam, max_length: int) -> jax.Array:
+  """Whether a living hypothesis of an example could win a place among its finished ones [B]."""
+  full = state.finished.all(axis=1)
+  worst = jnp.where(full, state.finished_scores.min(axis=1), NOTHING)
+  if isinstance(strategy, Beam):
+    # T5X counts the start token here, so its bound is a little more patient than needed.
+    reachable = state.live_scores[:, 0] / _penalty(strategy, max_length + 1)
+    open_together = ~(worst > reachable).all()
+    return jnp.broadcast_to(open_together, full.shape)
+  longest = strategy.early_stopping == "never" and strategy.length_penalty > 0
+  reachable = state.live_scores[:, 0] / _penalty(strategy, max_length if longest else state.length)
+  still_open = state.open & (~full | (reachable > worst))
+  return still_open & ~full if strategy.early_stopping is True else still_open
 
 
 def _real(scores: jax.Array) -> jax.Array:
@@ -135,6 +160,8 @@ def _take(array: jax.Array, indices: jax.Array) -> jax.Array:
   return jnp.take_along_axis(array, indices[(..., *extra)], axis=1)
 
 
-def _penalty(alpha: float, length: jax.Array | int) -> jax.Array:
-  """Wu et al., 2016, arXiv:1609.08144, equation 14."""
-  return ((5.0 + length) / 6.0) ** alpha
+def _penalty(strategy: Beam | TransformersBeam, length: jax.Array | int) -> jax.Array:
+  """What log p is divided by; T5X's: Wu et al., 2016, arXiv:1609.08144, equation 14."""
+  if isinstance(strategy, Beam):
+    return ((5.0 + length) / 6.0) ** strategy.alpha
+  return jnp.asarray(length, jnp.float32) ** strategy.length_penalty

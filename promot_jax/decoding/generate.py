@@ -13,7 +13,8 @@ from flax import nnx
 
 from promot_jax import errors
 from promot_jax.decoding import beam_search, sampling
-from promot_jax.decoding.strategies import Beam, Sample, Strategy
+from promot_jax.decoding.strategies import Beam, Sample, Strategy, TransformersBeam
+from promot_jax.models.token_ids import TokenIds
 
 # Targets say nothing about decoding; without them a batch with and one without are the same shapes.
 _TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
@@ -28,6 +29,8 @@ class DecodeResult:
   scores: float32 [B, n].  Greedy and Sample: the model's log p of the tokens, EOS included and
     neither tempered nor cut.  Beam: log p over the brevity penalty, or log p itself where no
     hypothesis of an example ended within T tokens; below -1e6 where there are fewer than n.
+    TransformersBeam: log p over the length's power.  Tokens that the model's configuration forces
+    count 0.
   """
 
   tokens: jax.Array
@@ -41,19 +44,20 @@ def generate(
   strategy: Strategy,
   max_length: int,
   key: jax.Array | None = None,
-  eos: int = 1,
-  pad: int = 0,
+  eos: int | None = None,
+  pad: int | None = None,
 ) -> DecodeResult:
   """Decodes until every row has ended or has `max_length` tokens.
 
   Args:
-    model: follows `protocol.Decodable`.
+    model: follows `protocol.Decodable`.  Its configuration says which tokens end and pad an output
+      and which ones are forced (`TokenIds.of`).
     batch: arrays [B, ...] that the model's `prefill` reads; targets are ignored.
-    strategy: Greedy(), Beam(...) or Sample(...).
+    strategy: Greedy(), Beam(...), TransformersBeam(...) or Sample(...).
     max_length: T, the largest number of generated tokens, EOS included.
     key: random key; needed by Sample and ignored by the others.
-    eos: id that ends a sequence.
-    pad: id of the positions after it.
+    eos: id that ends a sequence, if not the model's.
+    pad: id of the positions after it, if not the model's.
 
   Raises:
     ConfigError: no length to generate, or no key to sample with.
@@ -64,6 +68,10 @@ def generate(
     raise errors.ConfigError(
       "Sample draws random tokens and needs a key; pass jax.random.key(seed)."
     )
+  own = TokenIds.of(model)
+  ids = dataclasses.replace(
+    own, eos=own.eos if eos is None else eos, pad=own.pad if pad is None else pad
+  )
   graphdef, state = nnx.split(model)
   batch = {name: array for name, array in batch.items() if name not in _TARGETS}
   tokens, scores = compiled(
@@ -73,17 +81,17 @@ def generate(
     graphdef=graphdef,
     strategy=strategy,
     max_length=max_length,
-    eos=eos,
-    pad=pad,
+    ids=ids,
   )
   return DecodeResult(tokens=tokens, scores=scores)
 
 
-def _decode(state, batch, key, *, graphdef, strategy, max_length, eos, pad):
+def _decode(state, batch, key, *, graphdef, strategy, max_length, ids):
   model = nnx.merge(graphdef, state)
-  search = beam_search.decode if isinstance(strategy, Beam) else sampling.decode
-  return search(model, batch, strategy=strategy, max_length=max_length, key=key, eos=eos, pad=pad)
+  beams = isinstance(strategy, Beam | TransformersBeam)
+  search = beam_search.decode if beams else sampling.decode
+  return search(model, batch, strategy=strategy, max_length=max_length, key=key, ids=ids)
 
 
-compiled = jax.jit(_decode, static_argnames=("graphdef", "strategy", "max_length", "eos", "pad"))
+compiled = jax.jit(_decode, static_argnames=("graphdef", "strategy", "max_length", "ids"))
 """The compiled programs; `compiled._cache_size()` counts them."""

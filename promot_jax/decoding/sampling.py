@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from promot_jax.decoding.forced_tokens import with_forced_tokens
 from promot_jax.decoding.protocol import Decodable
 from promot_jax.decoding.strategies import Greedy, Sample
+from promot_jax.models.token_ids import TokenIds
 
 
 class _Loop(NamedTuple):
@@ -27,8 +29,7 @@ def decode(
   strategy: Greedy | Sample,
   max_length: int,
   key: jax.Array | None,
-  eos: int,
-  pad: int,
+  ids: TokenIds,
 ) -> tuple[jax.Array, jax.Array]:
   """Tokens [B n T] and scores [B n], best first; see `generate`."""
   copies = strategy.samples if isinstance(strategy, Sample) else 1
@@ -39,6 +40,7 @@ def decode(
     logits, cache = jnp.repeat(logits, copies, axis=0), cache.repeat(copies)
 
   def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
+    logits = with_forced_tokens(logits, state.length, max_length=max_length, ids=ids)
     if isinstance(strategy, Sample):
       assert key is not None  # `generate` refuses to sample without one
       step_key = jax.random.fold_in(key, state.length)
@@ -48,20 +50,20 @@ def decode(
     chosen = chosen.astype(jnp.int32)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))  # of the model, whatever was cut
     gained = jnp.take_along_axis(log_p, chosen[:, None], axis=-1)[:, 0]
-    chosen = jnp.where(state.ended, pad, chosen)
+    chosen = jnp.where(state.ended, ids.pad, chosen)
     return _Loop(
       length=state.length + 1,
       tokens=jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], (0, state.length)),
       last=chosen,
       scores=state.scores + jnp.where(state.ended, 0.0, gained),
-      ended=state.ended | (chosen == eos),
+      ended=state.ended | (chosen == ids.eos),
       cache=cache,
     )
 
   start = _Loop(
     length=jnp.zeros((), jnp.int32),
-    tokens=jnp.full((rows, max_length), pad, jnp.int32),
-    last=jnp.full((rows,), pad, jnp.int32),
+    tokens=jnp.full((rows, max_length), ids.pad, jnp.int32),
+    last=jnp.full((rows,), ids.pad, jnp.int32),
     scores=jnp.zeros((rows,), jnp.float32),
     ended=jnp.zeros((rows,), bool),
     cache=None,

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax.models.token_ids import TokenIds
+
 # Logits of so many positions are formed at once that they stay below this many numbers (256 MiB):
 # those of all targets of a batch would be the largest array of the whole program.
 _LOGITS_AT_ONCE = 2**26
@@ -20,8 +22,7 @@ def score(model: nnx.Module, batch: Mapping[str, Any]) -> jax.Array:
   Args:
     model: has `hidden(batch)` and `logits(hidden)`.
     batch: with decoder_input_tokens, decoder_target_tokens [B T], and decoder_loss_weights [B T],
-      which multiply each token's log p (0 for padding); without weights, padding (id 0) is left
-      out.
+      which multiply each token's log p (0 for padding); without weights, padding is left out.
   """
   graphdef, state = nnx.split(model)
   return compiled(state, dict(batch), graphdef=graphdef)
@@ -32,7 +33,7 @@ def _score(state, batch, *, graphdef):
   targets = batch["decoder_target_tokens"]
   weights = batch.get("decoder_loss_weights")
   if weights is None:
-    weights = targets > 0
+    weights = targets != TokenIds.of(model).pad
   examples, length = targets.shape
   hidden = model.hidden(batch)  # [B T D], or a tree of such arrays for an ensemble
   vocabulary = jax.eval_shape(model.logits, hidden).shape[-1]

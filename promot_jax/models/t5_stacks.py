@@ -3,18 +3,15 @@
 Parameter names are T5X's, with `layers_3` spelled `layers/3`.  Dropout sits where T5X has it.
 """
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from promot_jax.models import stack
-from promot_jax.models.attention import MASKED, Attention
+from promot_jax.models import cached_decoding, stack
+from promot_jax.models.attention import Attention
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.models.layers import Linear, Mlp, RMSNorm, dropout, split_key
 from promot_jax.models.positions import RelativePositionBias
 from promot_jax.models.t5_config import T5Config
-from promot_jax.types import Array, Key, PyTree
+from promot_jax.types import Array, Key
 
 LENGTH = (-2,)  # the axis along which T5X drops the same features at all positions
 
@@ -56,7 +53,7 @@ class Encoder(nnx.Module):
       embeddings, mask = self.prompt(embeddings, mask, prompt_ids)
     in_key, layers_key, out_key = split_key(key, 3)
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
-    length, offset = x.shape[1], _prefix_positions(self.layers, "attention")
+    length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "attention")
     bias = self.relpos_bias(length, offset + length, offset=offset)
     attended = mask[:, None, None, :]
 
@@ -114,13 +111,9 @@ class Decoder(nnx.Module):
     """All target positions at once: [B T D], memory [B S D], bool [B S] -> hidden [B T D]."""
     in_key, layers_key, out_key = split_key(key, 3)
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
-    length, offset = x.shape[1], _prefix_positions(self.layers, "self_attention")
-    # 1 0 0   The causal mask is part of the bias: position i sees positions <= i.  Padding is at
-    # 1 1 0   the end of targets, so nothing else needs hiding from a real position.
-    # 1 1 1
-    visible = np.arange(offset + length)[None, :] - offset <= np.arange(length)[:, None]
+    length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "self_attention")
     bias = self.relpos_bias(length, offset + length, offset=offset)
-    bias = bias + np.where(visible, 0.0, MASKED).astype(np.float32)
+    bias = bias + cached_decoding.causal_bias(length, offset=offset)
     memory_attended = memory_mask[:, None, None, :]
 
     def step(layer, x, layer_key):
@@ -133,58 +126,18 @@ class Decoder(nnx.Module):
 
   def start(self, memory: Array, memory_mask: Array, *, max_length: int) -> DecodeCache:
     """An empty cache for `max_length` positions; projects the memory once for all steps."""
-
-    def project(layer, carry, _):
-      projected = layer.encoder_decoder_attention.project(memory)
-      # Self-attention has the same number of heads; only the length differs.
-      *rows_and_heads, _, head_width = projected.keys.shape
-      shape = (*rows_and_heads, max_length, head_width)
-      empty = jnp.zeros(shape, projected.keys.dtype)
-      return carry, (projected, KVCache(keys=empty, values=empty))
-
-    _, outputs = stack.run(self.layers, project, ())
-    if stack.is_scanned(self.layers):
-      cross_attention, self_attention = outputs
-    else:
-      cross_attention, self_attention = zip(*outputs)
-    offset = _prefix_positions(self.layers, "self_attention")
-    relative = np.arange(1 - max_length - offset, max_length)
-    bias = self.relpos_bias.by_distance(relative)
-    return DecodeCache(
-      self_attention=self_attention,
-      cross_attention=cross_attention,
-      memory_mask=memory_mask,
-      bias_by_distance=bias + np.where(relative <= 0, 0.0, MASKED).astype(np.float32),
-      position=jnp.zeros((), jnp.int32),
+    return cached_decoding.start(
+      self.layers,
+      memory,
+      memory_mask,
+      max_length=max_length,
+      position_bias=self.relpos_bias.by_distance,
     )
 
   def step(self, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """One position of every row: [R D] -> hidden [R D] and the cache with that position written."""
-    caches = cache.self_attention
-    max_length = jax.tree.leaves(caches)[0].shape[-2]
-    distances = cache.bias_by_distance
-    assert distances is not None  # `start` sets it
-    seen = distances.shape[-1] - (max_length - 1)
-    bias = jax.lax.dynamic_slice_in_dim(distances, max_length - 1 - cache.position, seen, axis=1)
-    bias = bias[None, :, None, :]
-    mask = cache.memory_mask[:, None, None, :]
-
-    def step(layer, x, layer_caches):
-      own, memory = layer_caches
-      return layer.step(x, own, memory, position=cache.position, bias=bias, memory_mask=mask)
-
-    inputs: PyTree = (caches, cache.cross_attention)
-    if not stack.is_scanned(self.layers):
-      inputs = tuple(zip(caches, cache.cross_attention))
-    x, written = stack.run(self.layers, step, embeddings[:, None, :], inputs)
-    cache = DecodeCache(
-      self_attention=written,
-      cross_attention=cache.cross_attention,
-      memory_mask=cache.memory_mask,
-      bias_by_distance=cache.bias_by_distance,
-      position=cache.position + 1,
-    )
-    return self.decoder_norm(x)[:, 0, :], cache
+    x, cache = cached_decoding.step(self.layers, embeddings, cache)
+    return self.decoder_norm(x), cache
 
 
 class DecoderLayer(nnx.Module):
@@ -274,9 +227,3 @@ def _relative_position_bias(
     bidirectional=bidirectional,
     param_dtype=config.param_dtype,
   )
-
-
-def _prefix_positions(layers: stack.Layers, attention: str) -> int:
-  """The largest number of positions that a prefix of these layers wants counted before 0."""
-  members = layers if isinstance(layers, nnx.List) else [layers]
-  return max(getattr(member, attention).prefix_positions for member in members)

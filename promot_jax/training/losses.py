@@ -62,6 +62,7 @@ def cross_entropy(
   weights: jax.Array,
   *,
   scale: float = 1.0,
+  bias: jax.Array | None = None,
   label_smoothing: float = 0.0,
   z_loss: float = 0.0,
   chunk: int | None = None,
@@ -74,13 +75,14 @@ def cross_entropy(
     targets: token ids [..., T].
     weights: [..., T], 0 for padding.
     scale: factor on the logits (tied embeddings).
+    bias: [V], added to the scaled logits (BART); None: none is.
     label_smoothing: probability mass taken from the target, in [0, 1).
     z_loss: coefficient of log(Z)^2.
     chunk: largest number of logits a token that exist at once, over all devices; None = all of
       them.  Under a mesh of n parts of the vocabulary, at least n times what one device should
       hold.
   """
-  statistics = token_statistics(hidden, kernel, targets, scale=scale, chunk=chunk)
+  statistics = token_statistics(hidden, kernel, targets, scale=scale, bias=bias, chunk=chunk)
   return weighted_terms(
     statistics,
     targets,
@@ -116,18 +118,19 @@ def token_statistics(
   targets: jax.Array,
   *,
   scale: float = 1.0,
+  bias: jax.Array | None = None,
   chunk: int | None = None,
 ) -> TokenStatistics:
-  """Statistics of logits = scale * hidden @ kernel; arguments as in `cross_entropy`.
+  """Statistics of logits = scale * hidden @ kernel + bias; arguments as in `cross_entropy`.
 
   Raises:
     ConfigError: `chunk` is not positive.
   """
   if chunk is None or chunk >= kernel.shape[-1]:
-    return logits_statistics(_logits(hidden, kernel, scale), targets)
+    return logits_statistics(_logits(hidden, kernel, scale, bias), targets)
   if chunk < 1:
     raise errors.ConfigError(f"chunk={chunk}: the vocabulary chunk must hold at least one token.")
-  return _chunked_statistics(hidden, kernel, targets, scale=scale, chunk=chunk)
+  return _chunked_statistics(hidden, kernel, targets, scale=scale, bias=bias, chunk=chunk)
 
 
 def logits_statistics(logits: jax.Array, targets: jax.Array) -> TokenStatistics:
@@ -185,7 +188,13 @@ def weighted_terms(
 
 
 def _chunked_statistics(
-  hidden: jax.Array, kernel: jax.Array, targets: jax.Array, *, scale: float, chunk: int
+  hidden: jax.Array,
+  kernel: jax.Array,
+  targets: jax.Array,
+  *,
+  scale: float,
+  bias: jax.Array | None,
+  chunk: int,
 ) -> TokenStatistics:
   """Online logsumexp over chunks of the vocabulary, each recomputed in the backward pass."""
   width, vocabulary_size = kernel.shape
@@ -193,16 +202,20 @@ def _chunked_statistics(
   padding = groups * chunks * run - vocabulary_size
   if padding:
     kernel = jnp.pad(kernel, ((0, 0), (0, padding)))
+    bias = None if bias is None else jnp.pad(bias, (0, padding))
   # Chunk c holds `run` neighbours out of each of the `groups` parts of the vocabulary, so that a
   # kernel sharded over the vocabulary gives every device an equal share of every chunk.
   kernels = jnp.moveaxis(kernel.reshape(width, groups, chunks, run), 2, 0)  # [C D G R]
+  biases = None
+  if bias is not None:
+    biases = jnp.moveaxis(bias.reshape(groups, chunks, run), 1, 0).reshape(chunks, -1)  # [C (G R)]
   first = jnp.arange(groups, dtype=jnp.int32)[:, None] * (chunks * run)
   neighbours = jnp.arange(run, dtype=jnp.int32)[None, :]
 
-  def scan_chunk(statistics, chunk_index_and_kernel):
-    index, chunk_kernel = chunk_index_and_kernel
+  def scan_chunk(statistics, inputs):
+    index, chunk_kernel, chunk_bias = inputs
     ids = (first + index * run + neighbours).reshape(-1)  # [G R] -> [(G R)]
-    logits = _logits(hidden, chunk_kernel.reshape(width, -1), scale)
+    logits = _logits(hidden, chunk_kernel.reshape(width, -1), scale, chunk_bias)
     is_real = ids < vocabulary_size
     masked = jnp.where(is_real, logits, -jnp.inf) if padding else logits
     chunk_largest = jax.lax.stop_gradient(masked.max(axis=-1))
@@ -240,7 +253,8 @@ def _chunked_statistics(
     "best": jnp.full(targets.shape, vocabulary_size, jnp.int32),
   }
   indices = jnp.arange(chunks, dtype=jnp.int32)
-  end, _ = jax.lax.scan(jax.checkpoint(scan_chunk, prevent_cse=False), start, (indices, kernels))
+  inputs = (indices, kernels, biases)
+  end, _ = jax.lax.scan(jax.checkpoint(scan_chunk, prevent_cse=False), start, inputs)
   return TokenStatistics(
     log_z=jnp.log(end["total"]) + end["largest"],
     target_logit=end["target_logit"],
@@ -264,8 +278,10 @@ def _chunk_plan(vocabulary_size: int, chunk: int) -> tuple[int, int, int]:
   return groups, chunks, size // groups
 
 
-def _logits(hidden: jax.Array, kernel: jax.Array, scale: float) -> jax.Array:
-  """scale * hidden @ kernel in float32.
+def _logits(
+  hidden: jax.Array, kernel: jax.Array, scale: float, bias: jax.Array | None
+) -> jax.Array:
+  """scale * hidden @ kernel + bias in float32.
 
   Equal types are multiplied as they are, since products of bfloat16 are exact in the float32 sums.
   """
@@ -275,4 +291,5 @@ def _logits(hidden: jax.Array, kernel: jax.Array, scale: float) -> jax.Array:
   tokens = hidden.reshape(-1, hidden.shape[-1])
   logits = jnp.matmul(tokens, kernel, preferred_element_type=jnp.float32)
   logits = logits.reshape(*hidden.shape[:-1], -1)
-  return logits if scale == 1.0 else logits * scale
+  logits = logits if scale == 1.0 else logits * scale
+  return logits if bias is None else logits + bias.astype(jnp.float32)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax import errors
+from promot_jax.models.token_ids import TokenIds
 from promot_jax.training import losses
 
 Batch = Mapping[str, jax.Array]
@@ -86,10 +87,17 @@ class Supervised:
     else:
       kernel, scale = model.logits_kernel()
       terms = losses.cross_entropy(
-        hidden, kernel, targets, weights, scale=scale, chunk=self.vocabulary_chunk, **options
+        hidden,
+        kernel,
+        targets,
+        weights,
+        scale=scale,
+        bias=model.logits_bias() if hasattr(model, "logits_bias") else None,
+        chunk=self.vocabulary_chunk,
+        **options,
       )
     loss = terms.cross_entropy + terms.z_loss
-    return loss, _token_metrics(terms, batch)
+    return loss, _token_metrics(terms, batch, TokenIds.of(model).pad)
 
   def normalizer(self, batch: Batch) -> jax.Array | float:
     """What the loss sum of the whole batch is divided by; 1 for a batch without target tokens."""
@@ -115,7 +123,7 @@ class Supervised:
 
 
 def target_weights(batch: Batch) -> jax.Array:
-  """float32 [B, T]: `decoder_loss_weights`, or 1 for every target that is not padding (0)."""
+  """float32 [B, T]: `decoder_loss_weights`, or, as in T5X, 1 for every target that is not 0."""
   weights = batch.get("decoder_loss_weights")
   if weights is None:
     weights = batch["decoder_target_tokens"] > 0
@@ -140,7 +148,7 @@ def mean_metrics(metrics: Metrics) -> dict[str, float]:
   }
 
 
-def _token_metrics(terms: losses.LossTerms, batch: Batch) -> Metrics:
+def _token_metrics(terms: losses.LossTerms, batch: Batch, pad: int) -> Metrics:
   """T5X's metric names.  `loss` itself is added by the step, which knows the normalizer."""
   targets = batch["decoder_target_tokens"]
   tokens = jnp.asarray(targets.size, jnp.float32)
@@ -151,12 +159,12 @@ def _token_metrics(terms: losses.LossTerms, batch: Batch) -> Metrics:
     "z_loss": (terms.z_loss, terms.weight),
     "loss_per_nonpadding_target_token": (total, terms.weight),
     "loss_per_all_target_tokens": (total, tokens),
-    "non_padding_fraction/decoder_target_tokens": (_count(targets > 0), tokens),
+    "non_padding_fraction/decoder_target_tokens": (_count(targets != pad), tokens),
   }
   if "encoder_input_tokens" in batch:
     inputs = batch["encoder_input_tokens"]
     metrics["non_padding_fraction/encoder_input_tokens"] = (
-      _count(inputs > 0),
+      _count(inputs != pad),
       jnp.asarray(inputs.size, jnp.float32),
     )
   return metrics

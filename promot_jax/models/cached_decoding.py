@@ -1,0 +1,106 @@
+"""One step of an encoder-decoder's decoder at a time, whatever its layers compute.
+
+T5 and BART share it.  A layer of theirs has `self_attention`, `encoder_decoder_attention` and a
+method `step` for one position; their parameters differ, their caches do not.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from promot_jax.models import stack
+from promot_jax.models.attention import MASKED
+from promot_jax.models.kv_cache import DecodeCache, KVCache
+from promot_jax.types import Array, PyTree
+
+
+def start(
+  layers: stack.Layers,
+  memory: Array,
+  memory_mask: Array,
+  *,
+  max_length: int,
+  position_bias: Callable[[np.ndarray], Array] | None = None,
+) -> DecodeCache:
+  """An empty cache for `max_length` positions; projects the memory once for all steps.
+
+  Args:
+    layers: of the decoder.
+    memory: [B S D].
+    memory_mask: bool [B S].
+    max_length: the largest number of tokens that will be generated.
+    position_bias: of key minus query positions [L], [H L]; None: there is no such bias.
+  """
+
+  def project(layer, carry, _):
+    projected = layer.encoder_decoder_attention.project(memory)
+    # Self-attention has the same number of heads; only the length differs.
+    *rows_and_heads, _, head_width = projected.keys.shape
+    shape = (*rows_and_heads, max_length, head_width)
+    empty = jnp.zeros(shape, projected.keys.dtype)
+    return carry, (projected, KVCache(keys=empty, values=empty))
+
+  _, outputs = stack.run(layers, project, ())
+  if stack.is_scanned(layers):
+    cross_attention, self_attention = outputs
+  else:
+    cross_attention, self_attention = zip(*outputs)
+  offset = prefix_positions(layers, "self_attention")
+  relative = np.arange(1 - max_length - offset, max_length)
+  bias = jnp.zeros((1, relative.size)) if position_bias is None else position_bias(relative)
+  return DecodeCache(
+    self_attention=self_attention,
+    cross_attention=cross_attention,
+    memory_mask=memory_mask,
+    bias_by_distance=bias + np.where(relative <= 0, 0.0, MASKED).astype(np.float32),
+    position=jnp.zeros((), jnp.int32),
+  )
+
+
+def step(layers: stack.Layers, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
+  """One position of every row through all layers: [R D] -> [R D], and the cache with it written."""
+  caches = cache.self_attention
+  max_length = jax.tree.leaves(caches)[0].shape[-2]
+  distances = cache.bias_by_distance
+  assert distances is not None  # `start` sets it
+  assert cache.memory_mask is not None
+  seen = distances.shape[-1] - (max_length - 1)
+  bias = jax.lax.dynamic_slice_in_dim(distances, max_length - 1 - cache.position, seen, axis=1)
+  bias = bias[None, :, None, :]
+  mask = cache.memory_mask[:, None, None, :]
+
+  def one_layer(layer, x, layer_caches):
+    own, memory = layer_caches
+    return layer.step(x, own, memory, position=cache.position, bias=bias, memory_mask=mask)
+
+  inputs: PyTree = (caches, cache.cross_attention)
+  if not stack.is_scanned(layers):
+    inputs = tuple(zip(caches, cache.cross_attention))
+  x, written = stack.run(layers, one_layer, embeddings[:, None, :], inputs)
+  cache = DecodeCache(
+    self_attention=written,
+    cross_attention=cache.cross_attention,
+    memory_mask=cache.memory_mask,
+    bias_by_distance=cache.bias_by_distance,
+    position=cache.position + 1,
+  )
+  return x[:, 0, :], cache
+
+
+def causal_bias(length: int, *, offset: int = 0) -> np.ndarray:
+  """float32 [T O+T] for T targets and the O positions before them that all of them see.
+
+  1 0 0   Position i sees positions <= i.  Padding is at the end of targets, so nothing else needs
+  1 1 0   hiding from a real position.
+  1 1 1
+  """
+  visible = np.arange(offset + length)[None, :] - offset <= np.arange(length)[:, None]
+  return np.where(visible, 0.0, MASKED).astype(np.float32)
+
+
+def prefix_positions(layers: stack.Layers, attention: str) -> int:
+  """The largest number of positions that a prefix of these layers wants counted before 0."""
+  members = [layers] if stack.is_scanned(layers) else layers
+  return max(getattr(member, attention).prefix_positions for member in members)
