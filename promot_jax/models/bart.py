@@ -1,0 +1,114 @@
+"""BART: an encoder-decoder with learned positions, norms after each residual, and biases.
+
+Lewis et al., 2020, arXiv:1910.13461; the arithmetic is that of transformers'
+`BartForConditionalGeneration`.  The output kernel is the embedding table.  The module holds arrays
+only.  Randomness, caches and batches are arguments; `key=None` means no dropout and is the only
+difference between training and evaluation.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax.models.bart_config import BartConfig
+from promot_jax.models.bart_stacks import Decoder, Encoder
+from promot_jax.models.kv_cache import DecodeCache
+from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.types import Array, Batch, Key
+
+
+class Buffer(nnx.Variable):
+  """An array that belongs to a network and is stored with it, and is never trained."""
+
+
+class Bart(nnx.Module):
+  """An encoder-decoder with the interface and, where it has the same parts, the names of T5.
+
+  Example:
+    model = Bart(bart_sizes.bart_base(), nnx.Rngs(0))
+    logits = model.logits(model.hidden(batch))
+  """
+
+  def __init__(self, config: BartConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.token_embedder = Embedding(
+      config.vocab_size,
+      config.width,
+      rngs=rngs,
+      std=config.init_std,
+      lookup=config.embedding_lookup,
+      param_dtype=config.param_dtype,
+    )
+    self.encoder = Encoder(config, rngs=rngs)
+    self.decoder = Decoder(config, rngs=rngs)
+    self.final_logits_bias = Buffer(jnp.zeros((config.vocab_size,), jnp.float32))
+
+  def hidden(
+    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
+  ) -> Array:
+    """Hidden states [B T D] of all target positions (teacher forcing).
+
+    Args:
+      batch: encoder_input_tokens [B S], decoder_input_tokens [B T], maybe prompt_ids [B].
+      input_embeddings: [B S D] in place of the embedded encoder tokens, before positions are added.
+      key: for dropout; None: no dropout.
+    """
+    encoder_key, decoder_key = split_key(key, 2)
+    memory, mask = self.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
+    targets = self._embed(batch["decoder_input_tokens"])
+    return self.decoder(targets, memory, mask, key=decoder_key)
+
+  def encode(
+    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
+  ) -> tuple[Array, Array]:
+    """Memory [B P+S D] and its mask [B P+S] (bool); P is the length of an attached prompt.
+
+    With `input_embeddings`, `encoder_input_tokens` only says which positions are padding and may be
+    left out: then none is.
+    """
+    tokens = batch.get("encoder_input_tokens")
+    if input_embeddings is None:
+      embeddings = self._embed(batch["encoder_input_tokens"])
+    else:
+      embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
+    mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
+    return self.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+
+  def logits(self, hidden: Array) -> Array:
+    """[... D] -> [... V] float32."""
+    kernel, _ = self.logits_kernel()
+    # Both factors in float32: rounding logits to bfloat16 would merge close candidates.
+    scores = product(hidden.astype(jnp.float32), kernel.astype(jnp.float32))
+    return scores + self.logits_bias()
+
+  def logits_kernel(self) -> tuple[Array, float]:
+    """The output kernel [D V] in its own dtype, and the factor of the logits, which is 1."""
+    return self.token_embedder.embedding[...].T, 1.0
+
+  def logits_bias(self) -> Array:
+    """What is added to logits, [V] float32; it has no gradient."""
+    return jax.lax.stop_gradient(self.final_logits_bias[...].astype(jnp.float32))
+
+  def prefill(self, batch: Batch, *, max_length: int) -> tuple[Array, DecodeCache]:
+    """Reads the source: logits [B V] of the first generated token, and the cache to go on with.
+
+    Args:
+      batch: encoder_input_tokens [B S], maybe prompt_ids [B].
+      max_length: the largest number of tokens that will be generated.
+    """
+    memory, mask = self.encode(batch)
+    cache = self.decoder.start(memory, mask, max_length=max_length)
+    first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
+    return self.decode_step(first, cache)
+
+  def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
+    """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
+    hidden, cache = self.decoder.step(self._embed(tokens), cache)
+    return self.logits(hidden), cache
+
+  def _embed(self, tokens: Array) -> Array:
+    """[...] -> [... D] in the compute dtype."""
+    embeddings = self.token_embedder(tokens, dtype=self.config.dtype)
+    if not self.config.scale_embedding:
+      return embeddings
+    return embeddings * jnp.asarray(self.config.width**0.5, embeddings.dtype)

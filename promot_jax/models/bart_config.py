@@ -1,0 +1,77 @@
+"""Shapes and arithmetic of a BART, as one hashable value."""
+
+import dataclasses
+
+from promot_jax.errors import ConfigError
+from promot_jax.models import stack
+from promot_jax.models.layers import ACTIVATIONS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BartConfig:
+  """Everything that decides the shapes and the arithmetic of a BART, and how it is decoded."""
+
+  vocab_size: int
+  width: int
+  heads: int
+  """Of both stacks; each has width / heads features."""
+  mlp_width: int
+  encoder_layers: int
+  decoder_layers: int
+  max_positions: int = 1024
+  """The longest input, prompt included, and the longest target."""
+  activation: str = "gelu_exact"
+  scale_embedding: bool = False
+  """Whether embedded tokens are multiplied by width**0.5; logits never are."""
+  dropout_rate: float = 0.0
+  """Of the embedded tokens and of what each sublayer adds."""
+  attention_dropout_rate: float = 0.0
+  """Of attention weights."""
+  activation_dropout_rate: float = 0.0
+  """Inside of the mlp."""
+  scan_layers: bool = False
+  remat: str = "none"
+  """'none', 'full' or 'minimal': see `stack.REMAT_POLICIES`."""
+  dtype: str = "float32"
+  """Of activations.  Softmax, norms and logits are float32 whatever it is."""
+  param_dtype: str = "float32"
+  embedding_lookup: str = "gather"
+  """'gather' or 'one_hot'."""
+  init_std: float = 0.02
+  """Of all kernels and tables of a random start."""
+  bos: int = 0
+  pad: int = 1
+  eos: int = 2
+  decoder_start: int = 2
+  forced_bos: int | None = 0
+  """Token that every output begins with; None: whatever the model writes."""
+  forced_eos: int | None = 2
+  """Token that ends an output of the greatest length; None: it is cut off."""
+
+  def __post_init__(self):
+    sizes = ("vocab_size", "width", "heads", "mlp_width", "max_positions")
+    for name in (*sizes, "encoder_layers", "decoder_layers"):
+      if getattr(self, name) < 1:
+        raise ConfigError(f"BartConfig.{name}={getattr(self, name)} must be at least 1.")
+    if self.width % self.heads:
+      raise ConfigError(
+        f"BartConfig.width={self.width} must be a multiple of BartConfig.heads={self.heads}."
+      )
+    if self.activation not in ACTIVATIONS:
+      raise ConfigError(
+        f"BartConfig.activation={self.activation!r} is unknown; use one of {', '.join(ACTIVATIONS)}."
+      )
+    for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
+      if not 0.0 <= getattr(self, name) < 1.0:
+        raise ConfigError(
+          f"BartConfig.{name}={getattr(self, name)} must be at least 0 and below 1."
+        )
+    if self.remat not in stack.REMAT_POLICIES:
+      raise ConfigError(
+        f"BartConfig.remat={self.remat!r} is unknown; use one of {', '.join(stack.REMAT_POLICIES)}."
+      )
+
+  @property
+  def head_width(self) -> int:
+    """Features of each head."""
+    return self.width // self.heads
