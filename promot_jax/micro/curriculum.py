@@ -41,8 +41,7 @@ class Phase:
   mixture: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(MIXTURE))
 
 
-# First without demonstrations: from the start with both, small models fail.  One run with 800 steps
-# of it, and other shares afterwards, did not learn to answer the last question only either.
+# First without demonstrations: from the start with both, small models fail.
 CURRICULUM = (
   Phase(steps=1500, shots={0: 1.0}, batch_size={0: 128}),
   Phase(
