@@ -14,7 +14,7 @@ from typing import Any
 
 from promot_jax import errors
 
-_MODULES = ("t5", "gpt2", "llama")
+_MODULES = ("t5", "bart", "gpt2", "llama")
 """Files of this package with a FAMILY, in the order in which a checkpoint is compared with them."""
 
 
@@ -33,6 +33,7 @@ class Pair:
   vocab_axis: of our array, the axis of length vocabulary; None: there is none.
   vocab_fill: what rows of padding get where our vocabulary is the longer one; None: the mean of the
     rows, so that a padding id is never the likeliest one.
+  zeros: shape of the zeros that ours is where no tensor is stored; None: one must be.
   aliases: other names of the same values in old files; read if `theirs` is absent, and never
     written.  Where both are stored they must be equal.
   """
@@ -45,6 +46,7 @@ class Pair:
   squeeze: bool = False
   vocab_axis: int | None = None
   vocab_fill: float | None = None
+  zeros: tuple[int, ...] | None = None
   aliases: Sequence[str] = ()
 
   @property
@@ -141,4 +143,5 @@ _REFUSED = {
   "longt5": "its encoder attends locally, which a T5 does not",
   "switch_transformers": "its layers are mixtures of experts",
   "bert": "it has no decoder",
+  "mbart": "it normalizes before each of its sublayers, and a BART after them",
 }

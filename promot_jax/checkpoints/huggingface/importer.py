@@ -12,10 +12,15 @@ from promot_jax.checkpoints.stored import StoredArray
 
 # Fields of a configuration that change how a network is run and not what it is.
 _FREE = {
+  "activation_dropout_rate",
+  "attention_dropout_rate",
   "dropout_rate",
   "dtype",
   "embedding_lookup",
   "embedding_std",
+  "forced_bos",
+  "forced_eos",
+  "init_std",
   "param_dtype",
   "remat",
   "scan_layers",

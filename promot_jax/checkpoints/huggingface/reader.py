@@ -16,6 +16,16 @@ from promot_jax.checkpoints.stored import StoredArray
 CONFIG = "config.json"
 ARRAYS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+GENERATION = "generation_config.json"
+TOKEN_IDS = (
+  "bos_token_id",
+  "decoder_start_token_id",
+  "eos_token_id",
+  "forced_bos_token_id",
+  "forced_eos_token_id",
+  "pad_token_id",
+)
+"""What of GENERATION is the model's and not the user's choice."""
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _OTHER = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index")
 _ADAPTER = "adapter_config.json"
@@ -62,11 +72,21 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredArray]:
 def read_config(path: str | os.PathLike) -> dict[str, Any] | None:
   """config.json of a folder, or beside a file; None where there is none.
 
+  Token ids in generation_config.json take the place of those in config.json, as in transformers.
+
   Raises:
-    DamagedCheckpoint: it is no JSON object.
+    DamagedCheckpoint: one of them is no JSON object.
   """
   path = pathlib.Path(path)
-  file = (path if path.is_dir() else path.parent) / CONFIG
+  folder = path if path.is_dir() else path.parent
+  content = _read_json(folder / CONFIG)
+  if content is None:
+    return None
+  generation = _read_json(folder / GENERATION) or {}
+  return content | {key: generation[key] for key in TOKEN_IDS if generation.get(key) is not None}
+
+
+def _read_json(file: pathlib.Path) -> dict[str, Any] | None:
   try:
     content = json.loads(file.read_text())
   except FileNotFoundError:

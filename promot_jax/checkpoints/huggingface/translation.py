@@ -39,6 +39,9 @@ def to_ours(
   missing = []
   for pair in pairs:
     stored = _take(left, pair)
+    if stored is None and pair.zeros is not None:
+      result[pair.our_names[0]] = _zeros(pair.our_names[0], pair.zeros)
+      continue
     if stored is None:
       missing.append(pair.theirs)
       continue
@@ -124,6 +127,11 @@ def _take(left: dict[str, StoredArray], pair: Pair) -> StoredArray | None:
       f" {list(different[0].shape)} must be equal, since the network has one table for both."
     )
   return derive(found, first.shape, compared)
+
+
+def _zeros(name: str, shape: tuple[int, ...]) -> StoredArray:
+  dtype = np.dtype(np.float32)
+  return StoredArray(name=name, shape=shape, dtype=dtype, read=lambda: np.zeros(shape, dtype))
 
 
 def _import(pair: Pair, stored: StoredArray, vocabulary: int) -> dict[str, StoredArray]:

@@ -22,14 +22,6 @@ TYPES = {
   "bfloat16": np.dtype(ml_dtypes.bfloat16),
   "float16": np.dtype(np.float16),
 }
-_GENERATION = (
-  "bos_token_id",
-  "decoder_start_token_id",
-  "eos_token_id",
-  "forced_bos_token_id",
-  "forced_eos_token_id",
-  "pad_token_id",
-)
 
 
 def write_hf(
@@ -78,9 +70,9 @@ def write_hf(
   with disk.whole_folder(path) as folder:
     _write_tensors(folder, tensors, file_bytes)
     _write_json(folder / reader.CONFIG, content)
-    tokens = {key: content[key] for key in _GENERATION if content.get(key) is not None}
+    tokens = {key: content[key] for key in reader.TOKEN_IDS if content.get(key) is not None}
     if tokens:
-      _write_json(folder / "generation_config.json", tokens)
+      _write_json(folder / reader.GENERATION, tokens)
   return path
 
 
