@@ -1,10 +1,14 @@
-"""What a disk can do to a checkpoint: small atomic files, sizes, and why a write was refused."""
+"""What a disk can do to a checkpoint: atomic files and folders, sizes, why a write was refused."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
+from promot_jax import errors
 from promot_jax.checkpoints import manifest
 
 _REASONS = (
@@ -30,6 +34,47 @@ def write_json(path: pathlib.Path, content: Any) -> None:
   finally:
     temporary.unlink(missing_ok=True)
   manifest.flush_directory(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A new folder under a temporary name, which becomes `path` when the block ends without an error.
+
+  So nobody ever finds a part of what is exported.  On an error nothing is left behind.
+
+  Raises:
+    ConfigError: there is something at `path` already.
+    CannotWrite: the disk refused.
+  """
+  path = pathlib.Path(path)
+  if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    raise errors.ConfigError(
+      f"'{path}' exists and is not overwritten; name a new folder, or move this one away."
+    )
+  temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+  try:
+    temporary.mkdir(parents=True)
+    yield temporary
+    for entry in [*temporary.rglob("*"), temporary]:
+      if entry.is_dir():
+        manifest.flush_directory(entry)
+      else:
+        with entry.open("rb") as stream:
+          os.fsync(stream.fileno())
+    if path.is_dir():  # empty
+      path.rmdir()
+    temporary.rename(path)
+    manifest.flush_directory(path.parent)
+  except BaseException as error:
+    shutil.rmtree(temporary, ignore_errors=True)
+    cause = refusal(error) if isinstance(error, Exception) else None
+    if cause is None or isinstance(error, errors.PromotError):
+      raise
+    reason = getattr(cause, "strerror", None) or known_reason(str(cause)) or str(cause)
+    raise errors.CannotWrite(
+      f"'{path}' could not be written: {reason}. Free some space or name another folder, then"
+      " repeat the command."
+    ) from error
 
 
 def known_reason(text: str) -> str | None:

@@ -16,8 +16,10 @@ import ml_dtypes
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import t5x_names
-from promot_jax.checkpoints.stored import StoredArray, derive
+from promot_jax.checkpoints import remote_folder, t5x_names
+from promot_jax.checkpoints.stored import StoredArray, derive, open_zarr
+
+Folder = pathlib.Path | remote_folder.RemoteFolder
 
 
 def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
@@ -77,38 +79,38 @@ def read_t5x_optimizer(path: str | os.PathLike) -> dict[str, np.ndarray]:
   return statistics
 
 
-def find_t5x(path: str | os.PathLike) -> pathlib.Path:
+def find_t5x(path: str | os.PathLike) -> Folder:
   """The folder of one step: `path` itself, or the last `checkpoint_<step>` in it.
 
   Raises:
     ConfigError: there is none.
   """
-  path = pathlib.Path(path)
-  if not path.is_dir():
+  place = remote_folder.folder(path)
+  if not place.is_dir():
     raise errors.ConfigError(
-      f"T5X checkpoint '{path}' is not a folder on this machine; give the folder checkpoint_<step>"
+      f"T5X checkpoint '{path}' is not a folder that can be read here; give the folder checkpoint_<step>"
       " that T5X wrote."
     )
-  if _is_orbax(path) or (path / "checkpoint").is_file():
-    return path
+  if _is_orbax(place) or (place / "checkpoint").is_file():
+    return place
   # A save that was cut off has a suffix ('.tmp-...') and is left out.
   steps = [
     int(entry.name.removeprefix("checkpoint_"))
-    for entry in path.iterdir()
+    for entry in place.iterdir()
     if re.fullmatch(r"checkpoint_\d+", entry.name) and entry.is_dir()
   ]
   if not steps:
     raise errors.ConfigError(
-      f"'{path}' is no T5X checkpoint and has no folder 'checkpoint_<step>' in it."
+      f"'{place}' is no T5X checkpoint and has no folder 'checkpoint_<step>' in it."
     )
-  return path / f"checkpoint_{max(steps)}"
+  return place / f"checkpoint_{max(steps)}"
 
 
-def _is_orbax(path: pathlib.Path) -> bool:
+def _is_orbax(path: Folder) -> bool:
   return (path / "state" / "_METADATA").is_file()
 
 
-def _open_leaves(path: pathlib.Path) -> dict[str, StoredArray]:
+def _open_leaves(path: Folder) -> dict[str, StoredArray]:
   """All leaves by T5X's names, 'target/...' and 'state/...'."""
   if _is_orbax(path):
     return _open_orbax(path / "state")
@@ -119,7 +121,7 @@ def _open_leaves(path: pathlib.Path) -> dict[str, StoredArray]:
   )
 
 
-def _open_orbax(folder: pathlib.Path) -> dict[str, StoredArray]:
+def _open_orbax(folder: Folder) -> dict[str, StoredArray]:
   try:
     metadata = json.loads((folder / "_METADATA").read_text())
     names = [
@@ -135,10 +137,10 @@ def _open_orbax(folder: pathlib.Path) -> dict[str, StoredArray]:
   for name in names:
     key = name.replace("/", ".") + "/"
     if metadata.get("use_ocdbt"):
-      store = {"driver": "ocdbt", "base": f"file://{folder.absolute()}/", "path": key}
+      store = {"driver": "ocdbt", "base": remote_folder.kvstore(folder), "path": key}
     else:
-      store = {"driver": "file", "path": str(folder.absolute() / key) + "/"}
-    leaves[name] = _open_array(name, driver, store, complete=complete)
+      store = remote_folder.kvstore(folder / key)
+    leaves[name] = open_zarr(name, driver, store, complete=complete)
   return leaves
 
 
@@ -147,7 +149,7 @@ def _is_empty(value: Mapping[str, Any]) -> bool:
   return value["value_type"] == "None" or value.get("skip_deserialize", False)
 
 
-def _open_msgpack(folder: pathlib.Path) -> dict[str, StoredArray]:
+def _open_msgpack(folder: Folder) -> dict[str, StoredArray]:
   import msgpack
 
   content = (folder / "checkpoint").read_bytes()
@@ -172,7 +174,7 @@ def _open_msgpack(folder: pathlib.Path) -> dict[str, StoredArray]:
   return leaves
 
 
-def _collect(node: Any, name: str, folder: pathlib.Path, leaves: dict[str, StoredArray]) -> None:
+def _collect(node: Any, name: str, folder: Folder, leaves: dict[str, StoredArray]) -> None:
   if node is None:  # a parameter without optimizer state
     return
   if isinstance(node, np.ndarray | np.generic):
@@ -182,7 +184,7 @@ def _collect(node: Any, name: str, folder: pathlib.Path, leaves: dict[str, Store
     # Written elsewhere, perhaps to a bucket: the folder is always beside the msgpack file, and a
     # path that says otherwise is not followed.
     path = node["kvstore"].get("path", node.get("path", "")).rstrip("/").rsplit("/", 1)[-1]
-    leaf = _open_array(name, "zarr", {"driver": "file", "path": f"{folder.absolute() / path}/"})
+    leaf = open_zarr(name, "zarr", remote_folder.kvstore(folder / path))
     said = tuple(node["metadata"]["shape"])
     if said != leaf.shape:
       raise errors.DamagedCheckpoint(
@@ -216,28 +218,3 @@ def _extension(code: int, payload: bytes) -> Any:
   if dtype.hasobject:
     raise ValueError("an array of objects")
   return np.frombuffer(content, dtype).reshape(shape)
-
-
-def _open_array(name: str, driver: str, store: dict, *, complete: bool = True) -> StoredArray:
-  """`complete`: all chunks were written, so that a missing one is damage and not zeros."""
-  import tensorstore
-
-  spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": not complete}
-  if not complete:
-    del spec["fill_missing_data_reads"]
-  try:
-    array = tensorstore.open(spec, read=True, open=True).result()
-  except ValueError as error:
-    raise errors.DamagedCheckpoint(f"Array '{name}' cannot be opened: {_first(error)}") from None
-
-  def read() -> np.ndarray:
-    try:
-      return np.asarray(array.read().result())
-    except ValueError as error:
-      raise errors.DamagedCheckpoint(f"Array '{name}' cannot be read: {_first(error)}") from None
-
-  return StoredArray(name=name, shape=tuple(array.shape), dtype=array.dtype.numpy_dtype, read=read)
-
-
-def _first(error: Exception) -> str:
-  return str(error).split(" [", 1)[0].splitlines()[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.checkpoints import stored
 
 Derive = Callable[[list[Any], tuple[int, ...], Callable[..., np.ndarray]], Any]
 """(source arrays, resulting shape, function of the read sources) -> lazy array."""
@@ -19,12 +20,25 @@ Derive = Callable[[list[Any], tuple[int, ...], Callable[..., np.ndarray]], Any]
 _SCANNED = re.compile(r"(encoder/encoder|decoder/decoder)/(.*)")
 _NUMBERED = re.compile(r"(.*/)?layers/(\d+)/(.*)")
 _STACKED = re.compile(r"(.*/)?layers/(?!\d+/)(.*)")
+_BIAS = "relpos_bias/rel_embedding"
+_T5 = re.compile(
+  r"token_embedder/embedding|decoder/logits_dense/kernel|(encoder|decoder)/("
+  r"relpos_bias/rel_embedding|(encoder|decoder)_norm/scale|prompt/prompt|layers/\d+/("
+  r"pre_\w+_layer_norm/scale|mlp/(wi|wi_0|wi_1|wo)/kernel|"
+  r"(attention|self_attention|encoder_decoder_attention)/(query|key|value|out)/kernel))"
+)
 
 
 def our_name(name: str) -> str:
   """Our name of an unrolled T5X parameter."""
   name = re.sub(r"(?<=/)layers_(\d+)(?=/)", r"layers/\1", name)
   return re.sub(r"/prompt/prompt/prompt$", "/prompt/prompt", name)
+
+
+def their_name(name: str) -> str:
+  """The name of our parameter in an unrolled T5X model; the inverse of `our_name`."""
+  name = re.sub(r"(?<=/)layers/(\d+)(?=/)", r"layers_\1", name)
+  return re.sub(r"/prompt/prompt$", "/prompt/prompt/prompt", name)
 
 
 def is_scanned(name: str) -> bool:
@@ -45,7 +59,7 @@ def to_ours(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
       result[our_name(name)] = leaf
       continue
     stack, rest = scanned[1].split("/")[0], scanned[2]
-    if rest == "relpos_bias/rel_embedding":
+    if rest == _BIAS:
       result[f"{stack}/{rest}"] = _shared_bias(name, leaf)
       continue
     for layer in range(leaf.shape[1]):
@@ -53,6 +67,56 @@ def to_ours(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
       joined = _joined_shape(rest, shape)
       result[f"{stack}/layers/{layer}/{rest}"] = derive(
         [leaf], joined, lambda array, layer=layer, joined=joined: array[:, layer].reshape(joined)
+      )
+  return result
+
+
+def to_t5x(leaves: Mapping[str, Any], derive: Derive, *, scanned: bool = False) -> dict[str, Any]:
+  """Our parameters, unrolled or stacked, by T5X's names and in its layout; inverse of `to_ours`.
+
+  Raises:
+    ConfigError: they are not those of a T5 or mT5, or hold prompts of several tasks.
+  """
+  leaves = unrolled(leaves, derive)
+  _check_is_t5(leaves)
+  if not scanned:
+    return {their_name(name): leaf for name, leaf in leaves.items()}
+  result: dict[str, Any] = {}
+  layers: dict[tuple[str, str], dict[int, Any]] = {}
+  for name, leaf in leaves.items():
+    numbered = _NUMBERED.fullmatch(name)
+    if numbered is None:
+      result[their_name(name)] = leaf
+    else:
+      stack = numbered[1].rstrip("/")
+      layers.setdefault((stack, numbered[3]), {})[int(numbered[2])] = leaf
+  for (stack, rest), members in layers.items():
+    heads = leaves[f"{stack}/{_BIAS}"].shape[0]
+    ordered = _ordered(f"{stack}/layers/{rest}", members)
+    apart = _apart_shape(rest, tuple(ordered[0].shape), heads)
+
+    def stacked(*arrays: np.ndarray, apart: tuple[int, ...] = apart) -> np.ndarray:
+      return np.stack([array.reshape(apart) for array in arrays], axis=1)
+
+    shape = (apart[0], len(ordered), *apart[1:])
+    result[f"{stack}/{stack}/{rest}"] = derive(ordered, shape, stacked)
+    bias = result.pop(f"{stack}/{_BIAS}", None)
+    if bias is not None:  # in T5X's scanned layers each owns one
+      result[f"{stack}/{stack}/{_BIAS}"] = _repeated(bias, len(ordered), derive)
+  return result
+
+
+def unrolled(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
+  """Our leaves with one entry for each layer, whether they came stacked or not."""
+  result: dict[str, Any] = {}
+  for name, leaf in leaves.items():
+    stacked = _STACKED.fullmatch(name)
+    if stacked is None:
+      result[name] = leaf
+      continue
+    for layer in range(leaf.shape[0]):
+      result[_name(stacked[1], f"{layer}/", stacked[2])] = derive(
+        [leaf], tuple(leaf.shape[1:]), lambda array, layer=layer: array[layer]
       )
   return result
 
@@ -78,15 +142,21 @@ def to_layout_of(
     else:
       result[name] = leaf
   for name, members in layers.items():
-    ordered = [members[layer] for layer in sorted(members)]
-    shapes = {tuple(member.shape) for member in ordered}
-    if sorted(members) != list(range(len(members))) or len(shapes) > 1:
-      raise errors.ConfigError(
-        f"The layers of '{name}' cannot be stacked: layers {sorted(members)} of shapes"
-        f" {sorted(shapes)}."
-      )
-    result[name] = derive(ordered, (len(ordered), *shapes.pop()), lambda *arrays: np.stack(arrays))
+    ordered = _ordered(name, members)
+    result[name] = stored.stacked(ordered)
   return result
+
+
+def _ordered(name: str, members: Mapping[int, Any]) -> list[Any]:
+  """The leaves of all layers from the first to the last."""
+  ordered = [members[layer] for layer in sorted(members)]
+  shapes = {tuple(member.shape) for member in ordered}
+  if sorted(members) != list(range(len(members))) or len(shapes) > 1:
+    raise errors.ConfigError(
+      f"The layers of '{name}' cannot be stacked: layers {sorted(members)} of shapes"
+      f" {sorted(shapes)}."
+    )
+  return ordered
 
 
 def _name(prefix: str | None, layer: str, rest: str) -> str:
@@ -100,6 +170,44 @@ def _joined_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
   if name.endswith("out/kernel"):
     return (shape[0] * shape[1], shape[2])
   return (shape[0], shape[1] * shape[2])
+
+
+def _apart_shape(name: str, shape: tuple[int, ...], heads: int) -> tuple[int, ...]:
+  """[E J] -> [E H K] and [J E] -> [H K E] for attention kernels: the inverse of `_joined_shape`."""
+  if "attention/" not in name:
+    return shape
+  if name.endswith("out/kernel"):
+    return (heads, shape[0] // heads, shape[1])
+  return (shape[0], heads, shape[1] // heads)
+
+
+def _repeated(bias: Any, layers: int, derive: Derive) -> Any:
+  """[H buckets] -> [H layers buckets]."""
+  shape = (bias.shape[0], layers, bias.shape[1])
+  return derive([bias], shape, lambda array: np.repeat(array[:, None], layers, axis=1))
+
+
+def _check_is_t5(leaves: Mapping[str, Any]) -> None:
+  unknown = [name for name in leaves if not _T5.fullmatch(name)]
+  if unknown:
+    raise errors.ConfigError(
+      f"T5X's format has no place for '{unknown[0]}' ({len(unknown)} such parameters): it holds T5"
+      " 1.0, T5 1.1 and mT5 models with at most a soft prompt; detach other methods, or export to"
+      " Hugging Face's format."
+    )
+  for stack in ("encoder", "decoder"):
+    has_layers = any(name.startswith(f"{stack}/layers/") for name in leaves)
+    if has_layers and f"{stack}/{_BIAS}" not in leaves:
+      raise errors.ConfigError(
+        f"The {stack} has no '{_BIAS}', so this is no T5 and T5X's format does not fit; export to"
+        " Hugging Face's format."
+      )
+    prompt = leaves.get(f"{stack}/prompt/prompt")
+    if prompt is not None and len(prompt.shape) != 2:
+      raise errors.ConfigError(
+        f"The model holds prompts of {prompt.shape[0]} tasks and T5X's format holds one prompt;"
+        " choose the task whose prompt is written."
+      )
 
 
 def _shared_bias(name: str, leaf: Any) -> np.ndarray:
