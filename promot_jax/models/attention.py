@@ -122,6 +122,47 @@ class Attention(nnx.Module):
     joined = mixed.reshape(*mixed.shape[:-2], -1)  # [B Q H K] -> [B Q J]
     return self.out(joined, key=out_key)
 
+  def step(
+    self,
+    x: Array,
+    own: KVCache,
+    shared: KVCache,
+    *,
+    own_mask: Array,
+    shared_mask: Array,
+    positions: Array | None = None,
+  ) -> Array:
+    """One query of R rows, [R 1 D] -> [R 1 D], without dropout.
+
+    Each row attends to its own keys [R G T K] and to those [B G S K] that the R / B rows of an
+    example share: their prompt is neither copied nor read more than once.
+
+    Args:
+      x: [R 1 D].
+      own: [R G T K].
+      shared: [B G S K]; a prefix is put in front of them.
+      own_mask: bool [1|R 1 1 T].
+      shared_mask: bool [B 1 1 S].
+      positions: int32 [1|R 1] of the queries; only rotary attention reads them.
+    """
+    queries = self._queries(x, positions, None)  # [R 1 H K]
+    keys, values = shared.keys, shared.values
+    if self.prefix is not None:
+      keys, values, _, shared_mask = self.prefix(keys, values, None, shared_mask)
+    rows, _, heads, head_width = queries.shape
+    together = queries.reshape(keys.shape[0], -1, heads, head_width)  # [R 1 H K] -> [B R/B H K]
+    shared_scores = _hide(_scores(together, keys), shared_mask)  # [B H R/B S]
+    shared_shape = shared_scores.shape
+    shared_scores = shared_scores.swapaxes(1, 2).reshape(rows, heads, 1, -1)  # -> [R H 1 S]
+    own_scores = _hide(_scores(queries, own.keys), own_mask)  # [R H 1 T]
+    scores = jnp.concatenate([shared_scores, own_scores], axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # float32 before, as above
+    shared_weights, own_weights = jnp.split(weights, [keys.shape[-2]], axis=-1)
+    b, h, q, s = shared_shape
+    shared_weights = shared_weights.reshape(b, q, h, s).swapaxes(1, 2)  # [R H 1 S] -> [B H R/B S]
+    mixed = _mix(own_weights, own.values) + _mix(shared_weights, values).reshape(queries.shape)
+    return self.out(mixed.reshape(rows, 1, -1))  # [R 1 H K] -> [R 1 J]
+
   @property
   def prefix_positions(self) -> int:
     """How many positions the prefix wants counted before position 0."""
@@ -174,11 +215,16 @@ def dot_product_attention(
   if bias is not None:
     scores = scores + bias
   if mask is not None:
-    # Added, not selected: the backward pass then has nothing to do.
-    scores = scores + jnp.where(mask, 0.0, MASKED).astype(jnp.float32)
+    scores = _hide(scores, mask)
   weights = jax.nn.softmax(scores, axis=-1)  # float32: the sum over many keys needs it
   weights = dropout(weights.astype(queries.dtype), dropout_rate, key, broadcast=(-2,))
   return _mix(weights, values)
+
+
+def _hide(scores: Array, mask: Array) -> Array:
+  """Scores [B H Q L], very low where a mask [1|B 1 1|Q L] is False."""
+  # Added, not selected: the backward pass then has nothing to do.
+  return scores + jnp.where(mask, 0.0, MASKED).astype(jnp.float32)
 
 
 def _scores(queries: Array, keys: Array) -> Array:

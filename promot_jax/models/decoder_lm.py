@@ -1,0 +1,111 @@
+"""One decoder-only model, whose configuration makes it a GPT-2, a LLaMA or a PaLM.
+
+Radford et al., 2019 (GPT-2); Touvron et al., 2023, arXiv:2302.13971 (LLaMA); Chowdhery et al., 2022,
+arXiv:2204.02311 (PaLM).  It reads the batches of an encoder-decoder: x is `encoder_input_tokens`,
+with whatever separates it from y at its end and with padding on either side; y is
+`decoder_target_tokens`.  The sequence [x; y] is made here, and hidden states are returned where they
+predict y, so losses, scores and metrics need not know which kind of model they have.
+
+The module holds parameters only.  Randomness, caches and batches are arguments; `key=None` means no
+dropout and is the only difference between training and evaluation.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models.decoder_stack import Decoder
+from promot_jax.models.kv_cache import DecodeCache
+from promot_jax.models.layers import Embedding, product
+from promot_jax.types import Array, Batch, Key
+
+
+class DecoderLM(nnx.Module):
+  """A decoder-only model with the interface of T5; see `DecoderLMConfig`.
+
+  Example:
+    model = DecoderLM(decoder_sizes.gpt2_small(), nnx.Rngs(0))
+    logits = model.logits(model.hidden(batch))
+  """
+
+  def __init__(self, config: DecoderLMConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.token_embedder = Embedding(
+      config.vocab_size,
+      config.width,
+      rngs=rngs,
+      std=config.embedding_std,
+      lookup=config.embedding_lookup,
+      param_dtype=config.param_dtype,
+    )
+    self.decoder = Decoder(config, rngs=rngs)
+
+  def hidden(
+    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
+  ) -> Array:
+    """Hidden states [B T D] that predict the T targets, after the final norm (teacher forcing).
+
+    Args:
+      batch: encoder_input_tokens [B S], decoder_target_tokens [B T], maybe prompt_ids [B].
+      input_embeddings: [B S D] in place of the embedded x.  Then `encoder_input_tokens` only says
+        which positions are padding and may be left out: then none is.
+      key: for dropout; None: no dropout.
+
+    Raises:
+      ConfigError: the sequence is longer than the positions that were learned.
+    """
+    source, mask = self._source(batch, input_embeddings)
+    targets, _ = self._embed(batch["decoder_target_tokens"][:, :-1])
+    return self.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
+
+  def logits(self, hidden: Array) -> Array:
+    """[... D] -> [... V] float32."""
+    kernel, scale = self.logits_kernel()
+    # Both factors in float32: rounding logits to bfloat16 would merge close candidates.
+    hidden = hidden.astype(jnp.float32)
+    if scale != 1.0:
+      hidden = hidden * scale
+    return product(hidden, kernel.astype(jnp.float32))
+
+  def logits_kernel(self) -> tuple[Array, float]:
+    """The output kernel [D V] in its own dtype, and the factor of the logits."""
+    if self.config.tied_logits:
+      return self.token_embedder.embedding[...].T, self.config.logits_scale
+    return self.decoder.logits_dense.kernel[...], self.config.logits_scale
+
+  def prefill(self, batch: Batch, *, max_length: int) -> tuple[Array, DecodeCache]:
+    """Reads x: logits [B V] of the first generated token, and the cache to go on with.
+
+    Args:
+      batch: encoder_input_tokens [B S], maybe prompt_ids [B]; rows may have unequal lengths.
+      max_length: the largest number of tokens that will be generated.
+
+    Raises:
+      ConfigError: the sequence could become longer than the positions that were learned.
+    """
+    source, mask = self._source(batch, None)
+    hidden, cache = self.decoder.start(
+      source, mask, max_length=max_length, prompt_ids=batch.get("prompt_ids")
+    )
+    return self.logits(hidden), cache
+
+  def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
+    """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
+    embeddings, _ = self._embed(tokens)
+    hidden, cache = self.decoder.step(embeddings, cache)
+    return self.logits(hidden), cache
+
+  def _source(self, batch: Batch, input_embeddings: Array | None) -> tuple[Array, Array]:
+    """Embedded x [B S D] and its mask bool [B S]."""
+    tokens = batch.get("encoder_input_tokens")
+    if input_embeddings is None:
+      return self._embed(batch["encoder_input_tokens"])
+    embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
+    mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
+    return embeddings, mask
+
+  def _embed(self, tokens: Array) -> tuple[Array, Array]:
+    """[...] -> [... D] in the compute dtype, and bool [...]: what is not padding."""
+    mask = tokens != self.config.pad
+    # Padding may be no token at all, and a row of the table outside of it would be NaN.
+    return self.token_embedder(jnp.where(mask, tokens, 0), dtype=self.config.dtype), mask
