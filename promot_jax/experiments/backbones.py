@@ -5,10 +5,12 @@ from typing import Any
 from flax import nnx
 
 from promot_jax.errors import ConfigError
+from promot_jax.models.decoder_lm import DecoderLM
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
-_NETWORKS = {T5Config: T5}
+_NETWORKS = {DecoderLMConfig: DecoderLM, T5Config: T5}
 
 
 def build(config: Any, rngs: nnx.Rngs) -> Any:
