@@ -14,15 +14,16 @@ import time
 
 import numpy as np
 
-from promot_jax.data import templates, vocabularies
+from promot_jax.data import templates
 from promot_jax.data.batches import EvalBatches, TrainBatches
 from promot_jax.data.buckets import Buckets
 from promot_jax.data.examples import Examples, LengthReport
+from promot_jax.data.sentencepiece_vocabulary import SentencePiece
 
 FIXED = 512  # the input length of T5X's fine-tuning recipes
 
 
-def read(folder: pathlib.Path, vocabulary: vocabularies.SentencePiece) -> Examples:
+def read(folder: pathlib.Path, vocabulary: SentencePiece) -> Examples:
   """The training split of RTE with T5 tokens."""
   with open(folder / "train.tsv", newline="") as lines:
     rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -49,7 +50,7 @@ def main() -> None:
   parser.add_argument("--rte", type=pathlib.Path, default=shared / "glue_rte")
   parser.add_argument("--vocabulary", default=str(shared / "vocab" / "t5_spiece.model"))
   options = parser.parse_args()
-  examples = read(options.rte, vocabularies.SentencePiece(options.vocabulary))
+  examples = read(options.rte, SentencePiece(options.vocabulary))
   lengths = np.array([len(tokens) for tokens in examples.inputs])
   longest = int(lengths.max())
   targets = (max(len(tokens) for tokens in examples.targets),)

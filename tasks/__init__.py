@@ -14,6 +14,7 @@ from tasks.catalog import (
   information,
   members,
   names,
+  register,
   resolve,
   splits,
 )
@@ -27,6 +28,7 @@ __all__ = [
   "information",
   "members",
   "names",
+  "register",
   "resolve",
   "splits",
 ]

@@ -5,6 +5,8 @@ A registered name has up to five parts:
   rte_1shot.tfds.t5            task, demonstrations, source, vocabulary
   rte_1shot.tfds.t5.sentinel   the same with the target between <extra_id_0> and <extra_id_1>
   rte_1shot.micro              the built-in world with its own word vocabulary
+  rte_1shot.micro.hf:gpt2_0123abcd   the same with a user's own tokenizer; such names are
+                               registered on demand (`register`)
 
 Without `_1shot` or `_4shot` there are no demonstrations.
 """
@@ -16,9 +18,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from promot_jax import errors
+from promot_jax.data import vocabularies
 
 Source = Literal["tfds", "micro"]
-VocabularyName = Literal["t5", "mt5"]
 TargetForm = Literal["raw", "sentinel"]
 Selection = Literal["paper", "strict"]
 
@@ -110,30 +112,48 @@ def resolve(
   name: str,
   *,
   source: Source = "tfds",
-  vocabulary: VocabularyName = "t5",
+  vocabulary: str = "t5",
   target: TargetForm = "raw",
 ) -> str:
   """The seqio name of a task or mixture.
 
   Args:
-    name: 'rte', 'rte_1shot' ...; a name that is already complete, such as 'rte.micro', is returned.
+    name: 'rte', 'rte_1shot' ...; a name that is already complete, such as 'rte.micro', is returned
+      if the vocabulary is not a user's own.
     source: TensorFlow Datasets or the built-in micro world.
-    vocabulary: of the tfds tasks; the micro world has its own.
+    vocabulary: 't5' or 'mt5' of the tfds tasks, where the micro world has its own; or a user's own
+      for either, 'hf:FOLDER' or 'sentencepiece:FILE' (`promot_jax.data.vocabularies`).
     target: raw text, or between the first two sentinels.
 
   Raises:
-    ConfigError: no such task, with the nearest names.
+    ConfigError: no such task or vocabulary, with the nearest names.
   """
   base, dot, _ = name.partition(".")
   _check("task", base, names())
+  own = vocabularies.reference(vocabulary) is not None
+  if dot and own:
+    raise errors.ConfigError(
+      f"task {name!r} names its vocabulary already, and another one is given, {vocabulary!r}; write"
+      f" {base!r}."
+    )
   if dot:
     _check("task", name, [f"{base}.{form}" for form in _forms()])
     return name
   _check("source", source, ["tfds", "micro"])
-  _check("vocabulary", vocabulary, ["t5", "mt5"])
   _check("target form", target, ["raw", "sentinel"])
-  place = source if source == "micro" else f"{source}.{vocabulary}"
+  place = f"{source}.{vocabularies.label(vocabulary)}" if own or source != "micro" else source
   return f"{name}.{place}" + (".sentinel" if target == "sentinel" else "")
+
+
+def register(name: str, vocabulary: str) -> None:
+  """Puts a task that `resolve` named for a user's own vocabulary into seqio's registry.
+
+  Every other name is registered by the import of its module.
+  """
+  if vocabularies.reference(vocabulary) is not None:
+    from tasks import registration
+
+    registration.add_on_demand(name, vocabulary)
 
 
 def information(name: str) -> TaskInfo:

@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from promot_jax import errors
-from promot_jax.data import templates
+from promot_jax.data import frames, templates
 from tasks import records
 
 
@@ -68,6 +68,29 @@ def refuse_problems(dataset: tf.data.Dataset) -> tf.data.Dataset:
   return dataset.map(checked)
 
 
+def frame_after_trim(
+  dataset: tf.data.Dataset, *, output_features, sequence_length=None
+) -> tf.data.Dataset:
+  """Puts bos, EOS or separator around each text, which loses its end where it is too long.
+
+  For T5 this is seqio's `append_eos_after_trim`.
+  """
+  around = {side: frames.of_feature(output_features[side], side) for side in ("inputs", "targets")}
+
+  def framed(element):
+    result = dict(element)
+    for side, frame in around.items():
+      tokens = element[side]
+      limit = (sequence_length or {}).get(side)
+      if limit is not None:
+        tokens = tokens[: max(0, limit - len(frame))]
+      prefix, suffix = (tf.constant(ids, tokens.dtype) for ids in (frame.prefix, frame.suffix))
+      result[side] = tf.concat([prefix, tokens, suffix], axis=0)
+    return result
+
+  return dataset.map(framed, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def pipeline(
   task: str,
   *,
@@ -75,7 +98,7 @@ def pipeline(
   separator: str = templates.SEPARATOR,
   trivia_target: templates.TriviaTarget = "value",
 ) -> list:
-  """The preprocessors of one registration, from record to tokens that end with EOS."""
+  """The preprocessors of one registration, from record to tokens in their family's frame."""
   return [
     functools.partial(drop_unusable, task=task),
     functools.partial(
@@ -87,7 +110,7 @@ def pipeline(
     ),
     refuse_problems,
     seqio.preprocessors.tokenize,
-    seqio.preprocessors.append_eos_after_trim,  # append_eos loses the EOS of what is cut
+    frame_after_trim,
   ]
 
 

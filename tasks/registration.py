@@ -31,6 +31,7 @@ def add_version(
   name: str,
   *,
   place: str,
+  vocabulary: str = "",
   shots: int = 0,
   target_form: templates.TargetForm = "raw",
   separator: str = templates.SEPARATOR,
@@ -41,7 +42,8 @@ def add_version(
   Args:
     task: a name of `catalog.TASKS`.
     name: the new seqio name, for example 'trivia_qa_normalized.tfds.t5'.
-    place: 'tfds.t5', 'tfds.mt5' or 'micro'.
+    place: 'tfds.t5', 'tfds.mt5' or 'micro'; 'tfds' or 'micro' with a `vocabulary`.
+    vocabulary: name of a user's own vocabulary (`promot_jax.data.vocabularies`).
     shots: demonstrations before each query.
     target_form: raw or sentinel-wrapped targets; demonstrations are always raw.
     separator: text between demonstrations and before the query.
@@ -49,18 +51,39 @@ def add_version(
   """
   if name in seqio.TaskRegistry.names():
     return
-  source, _, vocabulary = place.partition(".")
-  feature = seqio.Feature(vocabularies.seqio_vocabulary(vocabulary or source), add_eos=True)
+  source, _, named = place.partition(".")
+  found = vocabularies.seqio_vocabulary(vocabulary or named or source)
   seqio.TaskRegistry.add(
     name,
     source=sources.task_source(task, source, shots),
-    output_features={"inputs": feature, "targets": feature},
+    output_features={
+      # Known without reading a file for ours; a decoder-only input ends with its separator.
+      "inputs": seqio.Feature(found, add_eos=not vocabulary or _ends_with_eos(found)),
+      "targets": seqio.Feature(found, add_eos=True),
+    },
     preprocessors=preprocessors.pipeline(
       task, target_form=target_form, separator=separator, trivia_target=trivia_target
     ),
     postprocess_fn=functools.partial(preprocessors.postprocess, task=task),
     metric_fns=[_METRICS[catalog.TASKS[task].metric]],
   )
+
+
+def add_on_demand(name: str, vocabulary: str) -> None:
+  """Registers the version of a task for a user's own vocabulary, whose files are read.
+
+  Args:
+    name: what `catalog.resolve` gave for this vocabulary: 'rte_1shot.micro.hf:gpt2_0123abcd'.
+    vocabulary: its name, 'hf:/models/gpt2'.
+  """
+  first, source, *rest = name.split(".")
+  task, shots = catalog.split_shots(first)
+  form: templates.TargetForm = "sentinel" if rest[-1] == "sentinel" else "raw"
+  add_version(task, name, place=source, vocabulary=vocabulary, shots=shots, target_form=form)
+
+
+def _ends_with_eos(vocabulary: vocabularies.LazyVocabulary) -> bool:
+  return vocabulary.plain.input_frame.suffix == (vocabulary.plain.eos,)
 
 
 def metric(task: str):

@@ -1,12 +1,76 @@
 """The vocabularies of the tasks as seqio objects that read their file on first use."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
 from promot_jax.data import vocabularies
+from promot_jax.data.sentencepiece_vocabulary import SentencePiece
+from promot_jax.data.vocabulary_files import local_copy
+
+
+class PlainVocabulary(seqio.Vocabulary):
+  """One of our vocabularies for seqio; in a tf.data graph it is called back in Python.
+
+  Args:
+    plain: its sentinels are among its tokens, so that there are no extra ids.
+  """
+
+  def __init__(self, plain: vocabularies.Vocabulary):
+    super().__init__(extra_ids=0)
+    self.plain = plain
+
+  @property
+  def bos_id(self) -> int | None:
+    return self.plain.bos
+
+  @property
+  def eos_id(self) -> int:
+    return self.plain.eos
+
+  @property
+  def pad_id(self) -> int:
+    return self.plain.pad
+
+  @property
+  def unk_id(self) -> int | None:
+    return self.plain.unknown
+
+  @property
+  def _base_vocab_size(self) -> int:
+    return self.plain.size
+
+  def _encode(self, s: str) -> Sequence[int]:
+    return self.plain.encode(s)
+
+  def _decode(self, ids: Iterable[int]) -> str:
+    return self.plain.decode(list(ids))
+
+  def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    if s.shape.rank == 1:
+      return tf.map_fn(self._encode_tf, s, fn_output_signature=_ROW)
+    ids = tf.numpy_function(self._encode_bytes, [s], tf.int32)
+    ids.set_shape([None])
+    return ids
+
+  def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+    if ids.shape.rank > 1:
+      return tf.map_fn(self._decode_tf, ids, fn_output_signature=tf.string)
+    text = tf.numpy_function(lambda row: self.plain.decode(row.tolist()), [ids], tf.string)
+    text.set_shape([])
+    return text
+
+  def _encode_bytes(self, text: bytes) -> np.ndarray:
+    return np.asarray(self.plain.encode(text.decode("utf-8", errors="replace")), np.int32)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, PlainVocabulary) and self.plain is other.plain
+
+  def __hash__(self) -> int:
+    return id(self.plain)
 
 
 class LazyVocabulary(seqio.Vocabulary):
@@ -15,16 +79,28 @@ class LazyVocabulary(seqio.Vocabulary):
   Args:
     name: what the registry and error messages call it; two of the same name are equal.
     build: makes the real vocabulary.
+    open_plain: gives our own vocabulary with the same ids.
   """
 
-  def __init__(self, name: str, build: Callable[[], seqio.Vocabulary]):
+  def __init__(
+    self,
+    name: str,
+    build: Callable[[], seqio.Vocabulary],
+    open_plain: Callable[[], vocabularies.Vocabulary],
+  ):
     self.name = name
     self._build = build
+    self._open_plain = open_plain
     super().__init__(extra_ids=0)
 
   @functools.cached_property
   def built(self) -> seqio.Vocabulary:
     return self._build()
+
+  @functools.cached_property
+  def plain(self) -> vocabularies.Vocabulary:
+    """The same ids without TensorFlow; it knows what belongs around a text."""
+    return self._open_plain()
 
   @property
   def extra_ids(self) -> int:
@@ -39,7 +115,11 @@ class LazyVocabulary(seqio.Vocabulary):
     return self.built.eos_id
 
   @property
-  def unk_id(self) -> int:
+  def pad_id(self) -> int:
+    return self.built.pad_id
+
+  @property
+  def unk_id(self) -> int | None:
     return self.built.unk_id
 
   @property
@@ -74,16 +154,30 @@ class LazyVocabulary(seqio.Vocabulary):
 
 @functools.cache
 def seqio_vocabulary(name: str) -> LazyVocabulary:
-  """The seqio vocabulary 't5', 'mt5' or 'micro'; nothing is read yet."""
-  return LazyVocabulary(name, functools.partial(_build, name))
+  """The seqio vocabulary 'micro', or that of a name in `vocabularies`; nothing is read yet."""
+  if name == "micro":
+    return LazyVocabulary(name, _build_micro, _plain_micro)
+  open_plain = functools.partial(vocabularies.open_vocabulary, name)
+  return LazyVocabulary(name, functools.partial(_build, name), open_plain)
+
+
+def _build_micro() -> seqio.Vocabulary:
+  from promot_jax.micro import sources
+
+  return sources.seqio_vocabulary()
+
+
+def _plain_micro() -> vocabularies.Vocabulary:
+  from promot_jax.micro import vocabulary
+
+  return vocabulary.vocabulary()
 
 
 def _build(name: str) -> seqio.Vocabulary:
-  if name == "micro":
-    from promot_jax.micro import sources
-
-    return sources.seqio_vocabulary()
   opened = vocabularies.open_vocabulary(name)
-  return seqio.SentencePieceVocabulary(
-    str(vocabularies.local_copy(opened.file)), extra_ids=opened.extra_ids
-  )
+  if isinstance(opened, SentencePiece) and opened.family == "t5":
+    return seqio.SentencePieceVocabulary(str(local_copy(opened.file)), extra_ids=opened.extra_ids)
+  return PlainVocabulary(opened)
+
+
+_ROW = tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0)

@@ -184,8 +184,24 @@ def _gin_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--seed", type=int, help="the same as --gin.RANDOM_SEED=")
 
 
+def _cluster_flags(parser: argparse.ArgumentParser) -> None:
+  """Who takes part in a run over several hosts; TPU slices, SLURM and Open MPI need none of them."""
+  parser.add_argument(
+    "--coordinator_address", metavar="HOST:PORT", help="several hosts: where process 0 listens"
+  )
+  parser.add_argument("--process_count", type=_whole_number, metavar="N", help="processes in all")
+  parser.add_argument(
+    "--process_id",
+    "--process_index",
+    type=int,
+    metavar="0..N-1",
+    help="number of this process; 0 speaks and writes",
+  )
+
+
 def _train_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
+  _cluster_flags(parser)
   parser.add_argument("--dry_run", action="store_true", help="print the plan, write nothing")
   parser.add_argument(
     "--allow_config_change",
@@ -219,6 +235,7 @@ def _whole_number(text: str) -> int:
 
 def _eval_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
+  _cluster_flags(parser)
   _checkpoint_flags(parser)
   parser.add_argument("--tasks", metavar="A,B", help="task names (default: the recipe's plan)")
   parser.add_argument("--shots", metavar="0,1,4", help="demonstrations (default: the recipe's)")
@@ -227,6 +244,7 @@ def _eval_flags(parser: argparse.ArgumentParser) -> None:
 
 def _infer_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
+  _cluster_flags(parser)
   _checkpoint_flags(parser)
   parser.add_argument("--input", required=True, metavar="FILE", help="JSON lines")
   parser.add_argument("--field", default="inputs", help="the field with the text (default inputs)")
@@ -239,7 +257,9 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--n", type=_whole_number, default=3, help="how many examples (default 3)")
   parser.add_argument("--split", default="validation")
   parser.add_argument("--source", choices=["tfds", "micro"], default="micro")
-  parser.add_argument("--vocabulary", choices=["t5", "mt5"], default="t5")
+  parser.add_argument(
+    "--vocabulary", default="t5", help="t5, mt5, hf:FOLDER or sentencepiece:FILE (default t5)"
+  )
   parser.add_argument("--verify", action="store_true", help="check every file's checksum")
 
 

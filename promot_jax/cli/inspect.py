@@ -26,21 +26,28 @@ def _data(flags: Flags) -> None:
     print("tasks: " + ", ".join(catalog.names()))
     return
 
-  from promot_jax.data import cache
+  from promot_jax.data import cache, vocabularies
   from promot_jax.data.examples import load_examples
   from tasks import catalog
 
   task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
   split = values.split
   examples = load_examples(
-    task, split, {"inputs": None, "targets": None}, limit=values.n, cache_dir=cache.default_dir()
+    task,
+    split,
+    {"inputs": None, "targets": None},
+    limit=values.n,
+    vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
+    register=lambda: catalog.register(task, values.vocabulary),
+    cache_dir=cache.default_dir(),
   )
   if values.json:
     print(json.dumps([dict(record) for record in examples.records]))
     return
   print(f"{task}, split {split}, first {len(examples)} examples")
   for number, record in enumerate(examples.records):
-    print(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with </s>)")
+    end = examples.lengths.input_end
+    print(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
     print(f"    {record['inputs']}")
     print(f"    targets: {record['targets']}   answers: {record['answers']}")
 

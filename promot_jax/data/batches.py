@@ -1,10 +1,11 @@
-"""Batches by step number: the same ones after any restart and for any number of hosts.
+"""Batches by step number: the same ones after any restart and on any number of hosts.
 
 One endless stream of positions runs through all epochs; position p is example `permutation(epoch)
 [p mod N]` of its task.  A window of `batches_per_window` batches is cut from the stream, sorted by
 length and cut into batches whose order is shuffled, so that a batch holds examples of similar
 length and needs little padding.  Nothing is carried from step to step: step s can be asked for
-directly, and every host computes the same batch and takes its own rows.
+directly, and every host makes the same batch, of which its devices get their rows
+(`partitioning.global_batch`).
 
 numpy only; neither TensorFlow nor JAX is imported.
 """
@@ -18,28 +19,29 @@ from promot_jax import errors
 from promot_jax.data import buckets as bucketing
 from promot_jax.data import examples as example_lists
 from promot_jax.data import mixtures
+from promot_jax.data.special_tokens import T5, SpecialTokens
 
 Batch = dict[str, np.ndarray]
 
 
 class TrainBatches:
-  """`batches(step)` -> the rows of this host of the batch of `step`; step 0 is the first.
+  """`batches(step)` -> the batch of `step`; step 0 is the first.
 
   Args:
     examples: of one task, or of several that are mixed.  With several, `prompt_ids` are the
       tasks' numbers in this order; with one they are those of the examples.
-    batch_size: rows of the global batch, over all hosts.
+    batch_size: rows of a batch.
     seed: order of the examples.
     buckets: padded lengths; None fits them to the batches, the same ones for every seed.
     bucket_counts: how many lengths of the source and of the target axis are fitted at most.
     rates: how often each of several tasks is drawn; see `mixtures`.
     batches_per_window: more pad less, fewer mix short and long examples better.
-    process_index, process_count: which contiguous rows of the global batch are this host's.
+    special: what the model's rows are padded with and its decoder starts with.
 
   Every example of a task is drawn once before any is drawn again.
 
   Raises:
-    ConfigError: the batch cannot be divided among the hosts, or an example exceeds the buckets.
+    ConfigError: the batch has no rows, or an example exceeds the buckets.
   """
 
   def __init__(
@@ -52,21 +54,15 @@ class TrainBatches:
     bucket_counts: tuple[int, int] = (6, 2),
     rates: mixtures.Rates = mixtures.equal,
     batches_per_window: int = 32,
-    process_index: int = 0,
-    process_count: int = 1,
+    special: SpecialTokens = T5,
   ):
     several = not isinstance(examples, example_lists.Examples)
     self._tasks = [examples] if isinstance(examples, example_lists.Examples) else list(examples)
-    if batch_size < 1 or batch_size % process_count:
-      raise errors.ConfigError(
-        f"batch size {batch_size} cannot be divided among {process_count} processes;"
-        " choose a multiple."
-      )
+    if batch_size < 1:
+      raise errors.ConfigError(f"batch size {batch_size} must be at least 1.")
     self.batch_size = batch_size
     self.seed = seed
-    self._rows = slice(
-      process_index * batch_size // process_count, (process_index + 1) * batch_size // process_count
-    )
+    self._special = special
     sizes = [len(task) for task in self._tasks]
     self._interleaving = mixtures.Interleaving(rates(sizes))
     self._starts = np.cumsum([0, *sizes[:-1]])  # of each task in the concatenated examples
@@ -87,7 +83,7 @@ class TrainBatches:
 
   def __call__(self, step: int) -> Batch:
     indices, shape = self._plan(step)
-    return collate(self._all, indices[self._rows], shape)
+    return collate(self._all, indices, shape, self._special)
 
   @property
   def prompt_ids(self) -> np.ndarray:
@@ -95,7 +91,7 @@ class TrainBatches:
     return self._all.prompt_ids
 
   def indices(self, step: int) -> np.ndarray:
-    """[B] numbers of the global batch's rows, counted through the tasks in their order."""
+    """[B] numbers of the batch's rows, counted through the tasks in their order."""
     return self._plan(step)[0]
 
   def shape(self, step: int) -> tuple[int, int]:
@@ -166,10 +162,12 @@ class EvalBatches:
     batch_size: int,
     buckets: bucketing.Buckets | None = None,
     bucket_counts: tuple[int, int] = (6, 2),
+    special: SpecialTokens = T5,
   ):
     if not isinstance(examples, example_lists.Examples):
       examples = example_lists.concatenate(examples)
     self._all = examples
+    self._special = special
     lengths = _Lengths(self._all)
     everything = np.arange(len(self._all))
     self.buckets = buckets or lengths.fit([everything], batch_size, bucket_counts)
@@ -183,7 +181,7 @@ class EvalBatches:
     for indices, shape in self._plans():
       missing = self.batch_size - len(indices)
       filled = np.concatenate([indices, np.repeat(indices[:1], missing)])
-      batch = collate(self._all, filled, shape)
+      batch = collate(self._all, filled, shape, self._special)
       batch["decoder_loss_weights"][len(indices) :] = 0.0
       yield batch, np.concatenate([indices, np.full(missing, -1, dtype=np.int64)])
 
@@ -273,30 +271,39 @@ def _cut(ordered: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def collate(
-  examples: "example_lists.Examples", indices: np.ndarray | Sequence[int], shape: tuple[int, int]
+  examples: "example_lists.Examples",
+  indices: np.ndarray | Sequence[int],
+  shape: tuple[int, int],
+  special: SpecialTokens = T5,
 ) -> Batch:
-  """The arrays of a batch, padded with 0 to `shape` = (S, T); decoding starts with token 0."""
+  """The arrays of a batch, padded to `shape` = (S, T).
+
+  The decoder's inputs are its targets, moved on by one position behind `special.decoder_start`.  A
+  decoder-only model reads its targets behind the inputs, and the batch has no such array.  Loss
+  weights are 1 for the tokens of an example whatever their ids, and 0 for padding.
+  """
   rows = len(indices)
-  source = np.zeros((rows, shape[0]), dtype=np.int32)
-  target = np.zeros((rows, shape[1]), dtype=np.int32)
+  source = np.full((rows, shape[0]), special.pad, dtype=np.int32)
+  target = np.full((rows, shape[1]), special.pad, dtype=np.int32)
   weights = np.zeros((rows, shape[1]), dtype=np.float32)
   for row, index in enumerate(indices):
     inputs, targets = examples.inputs[index], examples.targets[index]
     source[row, : len(inputs)] = inputs
     target[row, : len(targets)] = targets
     weights[row, : len(targets)] = 1.0
-  shifted = np.zeros_like(target)
-  shifted[:, 1:] = target[:, :-1]
+  batch = {"encoder_input_tokens": source}
+  if special.decoder_start is not None:
+    start = np.full((rows, 1), special.decoder_start, dtype=np.int32)
+    batch["decoder_input_tokens"] = np.concatenate([start, target[:, :-1]], axis=1)
   return {
-    "encoder_input_tokens": source,
-    "decoder_input_tokens": shifted,
+    **batch,
     "decoder_target_tokens": target,
     "decoder_loss_weights": weights,
     "prompt_ids": np.asarray(examples.prompt_ids[np.asarray(indices)], dtype=np.int32),
   }
 
 
-def token_counts(batch: Mapping[str, np.ndarray]) -> tuple[int, int]:
+def token_counts(batch: Mapping[str, np.ndarray], *, pad: int = T5.pad) -> tuple[int, int]:
   """(needed, computed) tokens of a batch, source and target together."""
   source, target = batch["encoder_input_tokens"], batch["decoder_loss_weights"]
-  return int((source > 0).sum() + (target > 0).sum()), source.size + target.size
+  return int((source != pad).sum() + (target > 0).sum()), source.size + target.size

@@ -11,68 +11,20 @@ import difflib
 import importlib
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.data import cache
+from promot_jax.data import cache, vocabularies
+from promot_jax.data import frames as frames_lib
+from promot_jax.data.length_report import LengthReport
 
 # What is read of an element; only `inputs` and `targets` have to be there.
 _KEYS = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized", "answers", "problem")
 _BLOCK = 128  # elements read at once
 _SHOWN = 3  # examples of unusable records in an error message
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LengthReport:
-  """What happened to the lengths of a split; `str` is the line to show the user.
-
-  Attributes:
-    examples: number of examples kept.
-    inputs_limit, targets_limit: the feature lengths, in tokens with EOS; None = unlimited.
-    inputs_cut, targets_cut: how many examples were longer.
-    longest_input, longest_target: tokens before cutting.
-    cut_at: which end of a long input was dropped.
-    empty_inputs, empty_targets: how many kept examples consist of EOS only.
-    skipped: how many records were left out, by reason.
-  """
-
-  examples: int
-  inputs_limit: int | None
-  targets_limit: int | None
-  inputs_cut: int = 0
-  targets_cut: int = 0
-  longest_input: int = 0
-  longest_target: int = 0
-  cut_at: str = "end"
-  empty_inputs: int = 0
-  empty_targets: int = 0
-  skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-  def __str__(self) -> str:
-    parts = []
-    for side, cut, limit in (
-      ("inputs", self.inputs_cut, self.inputs_limit),
-      ("targets", self.targets_cut, self.targets_limit),
-    ):
-      if cut:
-        share = 100.0 * cut / self.examples
-        where = " at the start" if side == "inputs" and self.cut_at == "start" else ""
-        parts.append(
-          f"{side} cut{where}: {cut} of {self.examples} ({share:.1f} %) > {limit} tokens; EOS kept"
-        )
-    for side, count in (("inputs", self.empty_inputs), ("targets", self.empty_targets)):
-      if count:
-        parts.append(f"{side} empty: {count} of {self.examples}")
-    parts += [f"records skipped: {count} ({reason})" for reason, count in self.skipped.items()]
-    if parts:
-      return "; ".join(parts)
-    return (
-      f"nothing cut: {self.examples} examples, longest input {self.longest_input},"
-      f" longest target {self.longest_target} tokens"
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +34,8 @@ class Examples:
   Attributes:
     name: seqio name of the task.
     split: its split.
-    inputs, targets: int32 tokens of each example, EOS included, padding not.
+    inputs, targets: int32 tokens of each example in its family's frame (EOS, bos, separator:
+      `data.token_families`), without padding.
     records: for each example the texts `inputs` and `targets`, and `answers`, all accepted ones.
     prompt_ids: [N] int32, the row of a prompt bank that each example uses.
     lengths: what was cut or left out.
@@ -128,6 +81,8 @@ def load_examples(
   malformed: Literal["refuse", "skip"] = "refuse",
   empty_targets: Literal["refuse", "skip", "keep"] = "refuse",
   modules: Sequence[str] = ("tasks.all",),
+  vocabulary: str | None = None,
+  register: Callable[[], None] | None = None,
   cache_dir: str | pathlib.Path | None = None,
 ) -> Examples:
   """Reads one split of a seqio task.
@@ -135,8 +90,8 @@ def load_examples(
   Args:
     name: seqio name, for example 'rte_1shot.micro'; see `tasks.resolve`.
     split: a split of the task.
-    feature_lengths: longest `inputs` and `targets` in tokens, EOS included; longer ones are cut,
-      and counted, and still end with EOS.  None or absent = unlimited.
+    feature_lengths: longest `inputs` and `targets` in tokens, bos, EOS and separator included;
+      longer ones are cut, and counted, and keep these.  None or absent = unlimited.
     limit: only the first `limit` examples, in the source's order.
     seed: chooses the demonstrations of a few-shot task.
     cut: which end of a long input is dropped.  'auto' is the start for few-shot tasks, whose query
@@ -144,6 +99,9 @@ def load_examples(
     malformed: what to do about records that the task cannot render.
     empty_targets: the same for examples without target, such as unlabelled test splits.
     modules: imported to register the tasks, if the split is not in the cache.
+    vocabulary: name of the task's vocabulary if it is a user's own (`vocabularies.reference`): its
+      files' content then decides whether the cache is still valid.
+    register: called after the imports, for a task that is registered on demand.
     cache_dir: keeps the arrays for later processes; None = nothing is kept.
 
   Raises:
@@ -163,13 +121,14 @@ def load_examples(
     "malformed": malformed,
     "empty_targets": empty_targets,
   }
-  fingerprint = cache.fingerprint(arguments, modules)
+  made_from = {"vocabulary": vocabularies.digest(vocabulary)} if vocabulary else {}
+  fingerprint = cache.fingerprint({**arguments, **made_from}, modules)
   path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
   stored = cache.read(path) if path else None
   if stored is None:
-    task = _task(name, split, modules)
-    reader = _Reader(**{**arguments, "name": task.name})
-    stored = reader.read(_elements(task, split, seed, name), _encoder_adds_eos(task))
+    task = _task(name, split, modules, register)
+    reader = _Reader(**{**arguments, "name": task.name, "frames": _frames(task)})
+    stored = reader.read(_elements(task, split, seed, name))
     if path:
       cache.write(path, stored)
   return Examples(
@@ -206,6 +165,7 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
       longest_input=max(part.lengths.longest_input for part in parts),
       longest_target=max(part.lengths.longest_target for part in parts),
       cut_at=parts[0].lengths.cut_at,
+      input_end=parts[0].lengths.input_end,
     ),
     fingerprint="+".join(part.fingerprint for part in parts),
   )
@@ -214,37 +174,42 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
 class _Reader:
   """Cuts, counts and collects the elements of one split."""
 
-  def __init__(self, *, name, split, inputs, targets, limit, seed, cut, malformed, empty_targets):
+  def __init__(
+    self, *, name, split, inputs, targets, limit, seed, cut, malformed, empty_targets, frames
+  ):
     self._where = f"{name}, split {split}"
     self._limits = {"inputs": inputs, "targets": targets}
     self._limit, self._cut_at = limit, cut
+    self._frames: Mapping[str, frames_lib.Frame] = frames
     self._policies = {"malformed records": malformed, "empty targets": empty_targets}
     self._problems: dict[str, list[str]] = {"malformed records": [], "empty targets": []}
     for side, length in self._limits.items():
-      if length is not None and length < 2:
+      least = 1 + max(1, len(self._frames[side]))
+      if length is not None and length < least:
         raise errors.ConfigError(
-          f"feature length of the {side} is {length}; at least 2 tokens are needed, EOS included."
+          f"feature length of the {side} is {length}; at least {least} tokens are needed, EOS"
+          " (or separator) included."
         )
     if limit is not None and limit < 1:
       raise errors.ConfigError(f"limit is {limit}; it must be at least 1 example, or None.")
 
-  def read(self, elements: Iterator[Mapping[str, Any]], adds_eos: bool) -> dict[str, Any]:
+  def read(self, elements: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
     tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
     records: list[dict[str, Any]] = []
     whole: dict[str, list[int]] = {"inputs": [], "targets": []}  # lengths before cutting
-    empty_length = 1 if adds_eos else 0
+    empty = {side: len(frame) for side, frame in self._frames.items()}
     number = -1
     for number, element in enumerate(elements):
       problem = _text(element.get("problem", b""))
       if problem:
         self._note("malformed records", number, problem)
         continue
-      if len(element["targets"]) <= empty_length and self._policies["empty targets"] != "keep":
+      if len(element["targets"]) <= empty["targets"] and self._policies["empty targets"] != "keep":
         self._note("empty targets", number, _text(element.get("inputs_pretokenized", b"")))
         continue
       for side in tokens:
         whole[side].append(len(element[side]))
-        tokens[side].append(self._cut(side, np.asarray(element[side], np.int32), adds_eos))
+        tokens[side].append(self._cut(side, np.asarray(element[side], np.int32)))
       records.append(_record(element))
       if self._limit is not None and len(records) == self._limit:
         break
@@ -264,8 +229,11 @@ class _Reader:
       longest_input=int(lengths["inputs"].max()),
       longest_target=int(lengths["targets"].max()),
       cut_at=self._cut_at,
-      empty_inputs=int((lengths["inputs"] <= empty_length).sum()),
-      empty_targets=int((lengths["targets"] <= empty_length).sum()),
+      input_end="EOS"
+      if self._frames["inputs"].suffix == self._frames["targets"].suffix
+      else "separator",
+      empty_inputs=int((lengths["inputs"] <= empty["inputs"]).sum()),
+      empty_targets=int((lengths["targets"] <= empty["targets"]).sum()),
       skipped={reason: len(found) for reason, found in self._problems.items() if found},
     )
     return {
@@ -277,15 +245,12 @@ class _Reader:
       "report": dataclasses.asdict(report),
     }
 
-  def _cut(self, side: str, tokens: np.ndarray, adds_eos: bool) -> np.ndarray:
+  def _cut(self, side: str, tokens: np.ndarray) -> np.ndarray:
     limit = self._limits[side]
-    if limit is None or len(tokens) <= limit:
+    if limit is None:
       return tokens
-    if side == "inputs" and self._cut_at == "start":
-      return tokens[-limit:]
-    if not adds_eos:
-      return tokens[:limit]
-    return np.concatenate([tokens[: limit - 1], tokens[-1:]])
+    at_start = side == "inputs" and self._cut_at == "start"
+    return self._frames[side].cut(tokens, limit, at="start" if at_start else "end")
 
   def _count_cut(self, lengths: Mapping[str, np.ndarray], side: str) -> int:
     limit = self._limits[side]
@@ -305,12 +270,16 @@ class _Reader:
         )
 
 
-def _task(name: str, split: str, modules: Sequence[str]):
+def _task(
+  name: str, split: str, modules: Sequence[str], register: Callable[[], None] | None = None
+):
   """The registered seqio task, after checking the split."""
   import seqio
 
   for module in modules:
     importlib.import_module(module)
+  if register is not None:
+    register()
   if name in seqio.MixtureRegistry.names():
     members = ", ".join(task.name for task in seqio.MixtureRegistry.get(name).tasks)
     raise errors.ConfigError(
@@ -362,8 +331,9 @@ def _rows(values) -> Sequence[Any]:
   return values
 
 
-def _encoder_adds_eos(task) -> bool:
-  return all(task.output_features[side].add_eos for side in ("inputs", "targets"))
+def _frames(task) -> dict[str, frames_lib.Frame]:
+  sides: tuple[frames_lib.Side, ...] = ("inputs", "targets")
+  return {side: frames_lib.of_feature(task.output_features[side], side) for side in sides}
 
 
 def _record(element: Mapping[str, Any]) -> dict[str, Any]:

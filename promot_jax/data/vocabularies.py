@@ -1,171 +1,184 @@
-"""SentencePiece vocabularies of T5 and mT5, read without TensorFlow.
+"""Vocabularies by name: T5's and mT5's, and any tokenizer of a user's own.
 
-Evaluation and inference decode tokens in processes that read their examples from the cache, and
-importing TensorFlow would cost them seconds; so this is the sentencepiece library alone.  Token
-numbers are those of `seqio.SentencePieceVocabulary`, including the 100 sentinels, which are
-appended in descending order where the model file does not hold them itself.
+  t5, mt5                                  the public SentencePiece models with their sentinels
+  sentencepiece:FILE                       another SentencePiece model, of T5's kind
+  hf:FOLDER                                a Hugging Face tokenizer; a hub name and @revision, too
+  hf:FOLDER?family=llama&separator=%20     how texts are framed, see `token_families`; values are
+                                           percent-encoded
 
-The files are public.  A file named gs://... is fetched once over HTTPS into the user's cache;
-`PROMOT_T5_VOCABULARY` and `PROMOT_MT5_VOCABULARY` name local copies instead.
+None of them needs TensorFlow.
 """
 
+import dataclasses
 import functools
-import os
+import hashlib
 import pathlib
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Sequence
+import re
+import urllib.parse
+from collections.abc import Sequence
 from typing import Protocol
 
 from promot_jax import errors
+from promot_jax.data import token_families, vocabulary_files
+from promot_jax.data.frames import Frame
+from promot_jax.data.sentencepiece_vocabulary import SentencePiece
+from promot_jax.data.tokenizer_vocabulary import Tokenizer
 
-FILES = {
-  "t5": "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model",
-  "mt5": "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model",
-}
-SENTINELS = 100
+NAMED = tuple(vocabulary_files.FILES)
+KINDS = ("hf", "sentencepiece")
 
 
 class Vocabulary(Protocol):
-  """What tokenization is asked for; `SentencePiece` and the micro world's vocabulary have it.
-
-  Tokens 0, 1 and 2 are padding, end of sequence and unknown.
-  """
-
-  @property
-  def size(self) -> int: ...
-
-  def encode(self, text: str) -> list[int]: ...
-
-  def decode(self, tokens: Sequence[int]) -> str: ...
-
-
-def path(name: str) -> str:
-  """Where the file of vocabulary `name` ('t5', 'mt5') is: the environment's word, or gs://."""
-  if name not in FILES:
-    raise errors.ConfigError(f"vocabulary {name!r} is not known; there are: {', '.join(FILES)}.")
-  return os.environ.get(variable(name)) or FILES[name]
-
-
-def variable(name: str) -> str:
-  """Environment variable that overrides the path of vocabulary `name`."""
-  return f"PROMOT_{name.upper()}_VOCABULARY"
-
-
-def open_vocabulary(name: str) -> "SentencePiece":
-  """The T5 ('t5') or mT5 ('mt5') vocabulary; read on first use and then kept."""
-  return _opened(path(name))
-
-
-class SentencePiece:
-  """A SentencePiece model with sentinels.
-
-  Args:
-    file: path of the model, local or gs://.
-
-  Raises:
-    ConfigError: the file is absent, cannot be fetched, or is no SentencePiece model.
-  """
-
-  def __init__(self, file: str):
-    from sentencepiece import SentencePieceProcessor
-
-    self.file = file
-    serialized = local_copy(file).read_bytes()
-    try:
-      processor = SentencePieceProcessor(model_proto=serialized)
-      # T5's 32000-piece model has no sentinels, the "100extra" files do.
-      self.extra_ids = 0 if _has_sentinels(processor) else SENTINELS
-      if self.extra_ids:
-        processor = SentencePieceProcessor(model_proto=_with_sentinels(serialized))
-    except (RuntimeError, ValueError) as cause:
-      raise errors.ConfigError(f"{file} is not a SentencePiece model: {cause}") from cause
-    self._processor = processor
+  """What tokenization is asked for; SentencePiece models, tokenizers and the micro words have it."""
 
   @property
   def size(self) -> int:
-    """Number of tokens, sentinels included: 32100 for T5, 250100 for mT5."""
-    return self._processor.GetPieceSize()
+    """One more than the largest id."""
 
-  def encode(self, text: str) -> list[int]:
-    """Tokens of `text`, without the end of sequence."""
-    return self._processor.EncodeAsIds(text)
+  @property
+  def pad(self) -> int:
+    """Id that fills rows; -1 where no token does."""
 
-  def decode(self, tokens: Sequence[int]) -> str:
-    """Text of `tokens` up to the first end of sequence; padding is left out.
+  @property
+  def eos(self) -> int:
+    """Id that ends a target."""
 
-    Numbers above the vocabulary (the padded rows of an embedding) become unknown.
-    """
-    unknown, size = self._processor.unk_id(), self.size
-    kept = [token if token < size else unknown for token in _until_end(tokens)]
-    return self._processor.DecodeIds(kept)
+  @property
+  def bos(self) -> int | None:
+    """Id that begins a text, where there is one."""
+
+  @property
+  def unknown(self) -> int | None:
+    """Id of what is not in the vocabulary, where there is one."""
+
+  @property
+  def family(self) -> str:
+    """One of `token_families.FAMILIES`."""
+
+  @property
+  def input_frame(self) -> Frame:
+    """What belongs around an input."""
+
+  @property
+  def target_frame(self) -> Frame:
+    """What belongs around a target."""
+
+  def sentinel(self, number: int, /) -> int | None:
+    """Id of <extra_id_number>, where there is one."""
+
+  def encode(self, text: str, /) -> list[int]:
+    """Ids of a text, without its frame."""
+
+  def decode(self, tokens: Sequence[int], /) -> str:
+    """Text of ids up to the first eos, without padding and bos."""
 
 
-def local_copy(file: str) -> pathlib.Path:
-  """Local path of a vocabulary file; a gs:// file is fetched into the cache the first time."""
-  if not file.startswith("gs://"):
-    local = pathlib.Path(file).expanduser()
-    if not local.is_file():
-      raise errors.ConfigError(f"vocabulary file {file} does not exist. {_advice(file)}")
-    return local
-  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-  local = cache / "promot_jax" / "vocabularies" / file.removeprefix("gs://")
-  if not local.is_file():
-    _fetch("https://storage.googleapis.com/" + file.removeprefix("gs://"), local, file)
-  return local
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reference:
+  """A user's own vocabulary: what the name 'KIND:PLACE?family=...&separator=...' says.
+
+  Attributes:
+    kind: 'hf' or 'sentencepiece'.
+    place: folder, file or hub name.
+    family: None = what the files say; of SentencePiece models 't5'.
+    separator: None = the usual one.
+  """
+
+  kind: str
+  place: str
+  family: str | None = None
+  separator: str | None = None
 
 
-def _fetch(url: str, local: pathlib.Path, file: str) -> None:
-  try:
-    with urllib.request.urlopen(url, timeout=20) as answer:
-      content = answer.read()
-    local.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=local.parent, delete=False) as temporary:
-      temporary.write(content)
-    os.replace(temporary.name, local)  # another process may be fetching the same file
-  except (urllib.error.URLError, TimeoutError, OSError) as cause:
+def open_vocabulary(name: str) -> Vocabulary:
+  """The vocabulary of this name (see the module); read on first use and then kept.
+
+  Raises:
+    ConfigError: no vocabulary has this name, or its files cannot be read.
+  """
+  own = reference(name)
+  if own is None:
+    return _sentencepiece(vocabulary_files.path(name), "t5", None)
+  if own.kind == "sentencepiece":
+    return _sentencepiece(own.place, own.family or "t5", own.separator)
+  return _tokenizer(own)
+
+
+def reference(name: str) -> Reference | None:
+  """What the name of a user's own vocabulary says; None for 't5' and 'mt5'.  Reads no file.
+
+  Raises:
+    ConfigError: the name is neither.
+  """
+  if name in NAMED:
+    return None
+  kind, colon, rest = name.partition(":")
+  if not colon or kind not in KINDS or not rest:
     raise errors.ConfigError(
-      f"vocabulary {file} could not be fetched ({cause}). {_advice(file)}"
-    ) from cause
-
-
-def _advice(file: str) -> str:
-  names = [name for name in FILES if file in (FILES[name], os.environ.get(variable(name)))]
-  if not names:
-    return "Check the path."
-  return f"Copy {FILES[names[0]]} to this machine and set {variable(names[0])} to its path."
-
-
-def _until_end(tokens: Iterable[int]) -> list[int]:
-  kept: list[int] = []
-  for token in map(int, tokens):
-    if token == 1:
-      break
-    if token != 0:
-      kept.append(token)
-  return kept
-
-
-def _has_sentinels(processor) -> bool:
-  names = ("<extra_id_0>", "▁<extra_id_0>")
-  return any(processor.PieceToId(name) != processor.unk_id() for name in names)
-
-
-def _with_sentinels(serialized: bytes) -> bytes:
-  """The model with <extra_id_99> ... <extra_id_0> appended, so that <extra_id_0> is the last."""
-  from sentencepiece import sentencepiece_model_pb2
-
-  model = sentencepiece_model_pb2.ModelProto.FromString(serialized)
-  for number in reversed(range(SENTINELS)):
-    model.pieces.add(
-      piece=f"▁<extra_id_{number}>",
-      score=0.0,
-      type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+      f"vocabulary {name!r} is not known; there are: {', '.join(NAMED)}, hf:FOLDER and"
+      " sentencepiece:FILE."
     )
-  return model.SerializeToString()
+  place, _, options = rest.partition("?")
+  try:
+    given = dict(urllib.parse.parse_qsl(options, keep_blank_values=True, strict_parsing=True))
+  except ValueError:
+    given = {} if not options else {options: ""}
+  family, separator = given.pop("family", None), given.pop("separator", None)
+  if given:
+    raise errors.ConfigError(
+      f"vocabulary {name!r} has an option {next(iter(given))!r}; there are: family=NAME and"
+      " separator=TEXT, joined by '&'."
+    )
+  if family is not None and family not in token_families.FAMILIES:
+    raise errors.ConfigError(
+      f"vocabulary {name!r}: family {family!r} is not known; there are:"
+      f" {', '.join(token_families.FAMILIES)}."
+    )
+  return Reference(kind=kind, place=place, family=family, separator=separator)
+
+
+def label(name: str) -> str:
+  """A vocabulary's name as part of a task's name: letters, digits, ':' and '_'.
+
+  The digits at the end tell two places of one folder name apart.
+  """
+  own = reference(name)
+  if own is None:
+    return name
+  folder = re.sub(r"\W+", "_", pathlib.PurePath(own.place).name, flags=re.ASCII)[:40]
+  return f"{own.kind}:{folder}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def digest(name: str) -> str:
+  """SHA-256 of the files of a user's own vocabulary: another content is another vocabulary.
+
+  Raises:
+    ConfigError: they are not there.
+  """
+  own = reference(name)
+  total = hashlib.sha256(name.encode())
+  for file in [] if own is None else _files(own):
+    total.update(file.name.encode() + b"\0" + file.read_bytes())
+  return total.hexdigest()
+
+
+def _files(own: Reference) -> list[pathlib.Path]:
+  if own.kind == "sentencepiece":
+    return [vocabulary_files.local_copy(own.place)]
+  return vocabulary_files.tokenizer_files(vocabulary_files.tokenizer_folder(own.place))
 
 
 @functools.cache
-def _opened(file: str) -> SentencePiece:
-  return SentencePiece(file)
+def _tokenizer(own: Reference) -> Vocabulary:
+  folder = vocabulary_files.tokenizer_folder(own.place)
+  main = vocabulary_files.tokenizer_files(folder)[0]
+  if main.name == vocabulary_files.TOKENIZER:
+    return Tokenizer(folder, family=own.family, separator=own.separator)
+  # T5's folders call their model spiece.model; decoders call theirs tokenizer.model.
+  usual = "llama" if main.name == "tokenizer.model" else "t5"
+  return _sentencepiece(str(main), own.family or usual, own.separator)
+
+
+@functools.cache
+def _sentencepiece(file: str, family: str, separator: str | None) -> SentencePiece:
+  return SentencePiece(file, family=family, separator=separator)

@@ -18,12 +18,13 @@ from promot_jax import errors, paths
 from promot_jax.data import batches as batches_lib
 from promot_jax.data import buckets as buckets_lib
 from promot_jax.data import examples as examples_lib
+from promot_jax.data.special_tokens import T5, SpecialTokens
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring, strategies
 from promot_jax.evaluation import scorer
 from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.results import Journal, ResultStore, TaskResult
-from promot_jax.evaluation.scorer import EOS, Output
+from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.task import EvalTask
 
 __all__ = ["EvalTask", "Progress", "evaluate", "unfinished"]
@@ -50,6 +51,7 @@ def evaluate(
   tasks: Sequence[EvalTask],
   *,
   decode: Callable[[Sequence[int]], str],
+  special: SpecialTokens = T5,
   strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
   batch_size: int = 64,
   max_target_length: int = 64,
@@ -61,6 +63,7 @@ def evaluate(
   identity: str = "",
   progress: Callable[[Progress], None] | None = None,
   place: Callable[[Mapping[str, np.ndarray]], Any] | None = None,
+  fetch: Callable[[Any], np.ndarray] = np.asarray,
   key: Any = None,
 ) -> list[TaskResult]:
   """Scores of `model` on every task, in the tasks' order.
@@ -69,6 +72,7 @@ def evaluate(
     model: a backbone, with its method attached if it has one; or a function of no arguments that
       makes it, called only if something is left to run.
     decode: token ids -> text, the vocabulary's.
+    special: the model's padding, end and start of decoding.
     strategy: how outputs are generated (`promot_jax.decoding.strategies`).
     buckets: padded input lengths, ascending; a number lets the evaluator choose that many.
     detach: model -> model without its prompt; needed if a task asks for `detached`.
@@ -77,6 +81,7 @@ def evaluate(
     identity: anything that tells two models of one checkpoint name apart, such as a digest.
     progress: called after each batch.
     place: puts a host batch onto the devices; None leaves it to JAX.
+    fetch: gives the whole of an array of outputs, wherever its parts lie.
     key: JAX key, for sampling strategies.
 
   Raises:
@@ -100,10 +105,12 @@ def evaluate(
   outputs = _journaled(journal, plans, todo)  # task -> (example, option) -> Output
   runner = _Runner(
     tasks=tasks,
+    special=special,
     strategy=strategy,
     batch_size=batch_size,
     max_target_length=max_target_length,
     place=place or (lambda batch: batch),
+    fetch=fetch,
     key=key,
   )
   rows = [
@@ -125,7 +132,12 @@ def evaluate(
 
   for i in todo:
     results[i], predictions = scorer.score(
-      tasks[i], plans[i], outputs=outputs[i], decode=decode, format_metric=format_metric
+      tasks[i],
+      plans[i],
+      outputs=outputs[i],
+      decode=decode,
+      format_metric=format_metric,
+      special=special,
     )
     if store:
       store.write(checkpoint, results[i], predictions)
@@ -211,10 +223,12 @@ def _is_maker(model: Any) -> bool:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Runner:
   tasks: Sequence[EvalTask]
+  special: SpecialTokens
   strategy: Any
   batch_size: int
   max_target_length: int
   place: Callable
+  fetch: Callable
   key: Any
 
   def run(
@@ -230,10 +244,10 @@ class _Runner:
         members = [pooled[number] for number in numbers if number >= 0]  # -1 fills the last batch
         started = self._start(models[state], batch, members[0], scored, length), members, numbers
         if waiting:  # the device works on the new batch while the host reads the one before
-          yield _read(*waiting)
+          yield _read(*waiting, self.special, self.fetch)
         waiting = started
     if waiting:
-      yield _read(*waiting)
+      yield _read(*waiting, self.special, self.fetch)
 
   def _batches(self, rows: Sequence[Row], buckets: Sequence[int]) -> batches_lib.EvalBatches:
     """Rows of similar input length and, within a bucket, of similar expected output length: a
@@ -250,7 +264,9 @@ class _Runner:
     )
     longest = max(len(target) for target in examples.targets)
     limits = buckets_lib.Buckets(inputs=tuple(buckets), targets=(longest,))
-    return batches_lib.EvalBatches(examples, batch_size=self.batch_size, buckets=limits)
+    return batches_lib.EvalBatches(
+      examples, batch_size=self.batch_size, buckets=limits, special=self.special
+    )
 
   def _pool(self, task: EvalTask) -> tuple[str, bool, int]:
     return _state(task), bool(task.options), task.max_target_length or self.max_target_length
@@ -273,23 +289,29 @@ def _target(task: EvalTask, row: Row) -> np.ndarray:
   return np.asarray(task.examples.targets[row.example])
 
 
-def _read(result: Any, rows: Sequence[Row], numbers: np.ndarray) -> list[tuple[Row, Output]]:
+def _read(
+  result: Any,
+  rows: Sequence[Row],
+  numbers: np.ndarray,
+  special: SpecialTokens,
+  fetch: Callable[[Any], np.ndarray],
+) -> list[tuple[Row, Output]]:
   """Waits for a batch and pairs its rows with their outputs."""
   places = np.flatnonzero(np.asarray(numbers) >= 0)
   if not hasattr(result, "tokens"):
-    scores = np.asarray(result)[places]
+    scores = fetch(result)[places]
     return [(row, Output(tokens=[], score=float(value))) for row, value in zip(rows, scores)]
-  tokens = np.asarray(result.tokens)[places, 0]  # the best of each row's outputs
-  scores = np.asarray(result.scores)[places, 0]
+  tokens = fetch(result.tokens)[places, 0]  # the best of each row's outputs
+  scores = fetch(result.scores)[places, 0]
   return [
-    (row, Output(tokens=_until_end(ids), score=float(value)))
+    (row, Output(tokens=_until_end(ids, special), score=float(value)))
     for row, ids, value in zip(rows, tokens, scores)
   ]
 
 
-def _until_end(ids: np.ndarray) -> list[int]:
+def _until_end(ids: np.ndarray, special: SpecialTokens) -> list[int]:
   """Tokens before the first end of sequence or padding."""
-  ends = np.flatnonzero((ids == EOS) | (ids == 0))
+  ends = np.flatnonzero((ids == special.eos) | (ids == special.pad))
   return [int(token) for token in (ids[: ends[0]] if len(ends) else ids)]
 
 

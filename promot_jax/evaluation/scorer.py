@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.data.special_tokens import T5, SpecialTokens
 from promot_jax.evaluation.results import Prediction, TaskResult
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.metrics import confidence, postprocess
 from promot_jax.metrics import metric as metric_lib
-
-EOS = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,7 @@ def score(
   outputs: Mapping[tuple[int, int], Output],
   decode: Callable[[Sequence[int]], str],
   format_metric: Any = None,
+  special: SpecialTokens = T5,
 ) -> tuple[TaskResult, list[Prediction]]:
   """The finished result and its predictions, from the raw outputs of one task.
 
@@ -41,10 +41,11 @@ def score(
     outputs: by (example, option); option is 0 where text was generated.
     decode: token ids -> text.
     format_metric: scores whole answers; see `evaluator.evaluate`.
+    special: the ids that end and pad the examples' tokens.
   """
   raw, log_probabilities = _answers(task, outputs, decode)
   predictions = raw if task.options else [task.postprocess(text) for text in raw]
-  targets = [_references(task, i, decode) for i in range(len(raw))]
+  targets = [_references(task, i, decode, special) for i in range(len(raw))]
   scores: dict[str, float] = {}
   deviations: dict[str, float] = {}
   each: dict[str, list[float]] = {}
@@ -61,7 +62,7 @@ def score(
       task=task.label,
       shots=task.shots,
       index=i,
-      input=decode([int(t) for t in task.examples.inputs[i] if t not in (0, EOS)]),
+      input=decode(_text_tokens(task.examples.inputs[i], special)),
       targets=targets[i],
       prediction=predictions[i],
       raw=raw[i],
@@ -93,7 +94,13 @@ def _answers(
   return texts, scores
 
 
-def _references(task: EvalTask, index: int, decode: Callable[[Sequence[int]], str]) -> Any:
+def _text_tokens(tokens: Sequence[int], special: SpecialTokens) -> list[int]:
+  return [int(token) for token in tokens if token not in (special.pad, special.eos)]
+
+
+def _references(
+  task: EvalTask, index: int, decode: Callable[[Sequence[int]], str], special: SpecialTokens
+) -> Any:
   records = getattr(task.examples, "records", None)
   record = records[index] if records else {}
   if task.references:
@@ -102,8 +109,7 @@ def _references(task: EvalTask, index: int, decode: Callable[[Sequence[int]], st
   if answers is not None and len(answers):
     texts = [answers] if isinstance(answers, (str, bytes)) else list(answers)
     return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
-  target = [int(t) for t in task.examples.targets[index] if t not in (0, EOS)]
-  return postprocess.between_sentinels(decode(target))
+  return postprocess.between_sentinels(decode(_text_tokens(task.examples.targets[index], special)))
 
 
 def _apply(

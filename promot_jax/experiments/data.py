@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from promot_jax import hosts
 from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples, LengthReport, load_examples
+from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.data.templates import LABELS
-from promot_jax.data.vocabularies import open_vocabulary
+from promot_jax.data.token_families import is_decoder_only
+from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments.experiment import Experiment
@@ -57,15 +60,21 @@ class Reader:
     name = experiment.seqio_name(task)
     key = (name, split, lengths["inputs"], lengths["targets"], limit)
     if key not in self._read:
+      text_vocabulary(experiment)  # refuses one that does not fit before any data is read
+      own = experiment.vocabulary if reference(experiment.vocabulary) else None
       with _quiet():
-        found = load_examples(
+        read = functools.partial(
+          load_examples,
           name,
           split,
           lengths,
           limit=limit,
           modules=(f"tasks.{catalog.split_shots(task)[0]}",),
+          vocabulary=own,
+          register=functools.partial(catalog.register, name, experiment.vocabulary),
           cache_dir=self._cache_dir,
         )
+        found = hosts.in_turn(read)  # what the first process prepares, the others find
       _check_vocabulary(found, experiment.backbone.vocab_size)
       self._report(f"data      {name} {split}: {found.lengths}")
       self._read[key] = found
@@ -95,8 +104,6 @@ def _quiet() -> Iterator[None]:
 
 def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:
   """`batches(step)` of a stage: its task's or its mixture's training examples."""
-  import jax  # the number of hosts
-
   examples = [
     reader.examples(
       experiment,
@@ -112,8 +119,7 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     batch_size=batch_size,
     seed=experiment.seed,
     bucket_counts=(experiment.input_buckets, experiment.target_buckets),
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    special=SpecialTokens.of(experiment.backbone),
   )
 
 
@@ -269,11 +275,57 @@ def decoder(experiment: Experiment) -> Callable[[Sequence[int]], str]:
   return text_vocabulary(experiment).decode
 
 
-def text_vocabulary(experiment: Experiment) -> Any:
-  """The vocabulary of the experiment's data: `encode`, `decode`, `size`."""
-  if experiment.source == "micro":
-    return micro_vocabulary()
-  return open_vocabulary(experiment.vocabulary)
+def text_vocabulary(experiment: Experiment) -> Vocabulary:
+  """The vocabulary of the experiment's data, which fits its backbone.
+
+  Raises:
+    ConfigError: it cannot be opened, or the backbone has too few embedding rows for it, other
+      special tokens or another kind of input; or there are no sentinels and targets need them.
+  """
+  if experiment.source == "micro" and reference(experiment.vocabulary) is None:
+    found: Vocabulary = micro_vocabulary()
+    name = "of the micro world"
+  else:
+    found, name = open_vocabulary(experiment.vocabulary), f"'{experiment.vocabulary}'"
+  check_fits(found, name, experiment.backbone)
+  if experiment.targets == "sentinel" and None in (found.sentinel(0), found.sentinel(1)):
+    raise ConfigError(
+      f"TARGETS='sentinel' puts answers between <extra_id_0> and <extra_id_1>, and vocabulary {name} "
+      "has no such tokens; use TARGETS='raw'."
+    )
+  return found
+
+
+def check_fits(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
+  """Whether a backbone can be given the tokens of a vocabulary.
+
+  Args:
+    name: the vocabulary's, for messages.
+    backbone: a configuration with `vocab_size`, `pad`, `eos` and `decoder_start`.
+
+  Raises:
+    ConfigError: it cannot.
+  """
+  if vocabulary.size > backbone.vocab_size:
+    raise ConfigError(
+      f"vocabulary {name} has tokens up to {vocabulary.size - 1}, and the model's embedding has "
+      f"{backbone.vocab_size} rows: the model was made with another one. Set VOCABULARY to the "
+      f"model's, or take a model with at least {vocabulary.size} rows."
+    )
+  alone = backbone.decoder_start is None
+  if is_decoder_only(vocabulary.family) != alone:
+    kind = "decoder-only" if alone else "an encoder-decoder"
+    wanted = "gpt2' or '?family=llama" if alone else "t5' or '?family=bart"
+    raise ConfigError(
+      f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
+      f"add '?family={wanted}' to VOCABULARY."
+    )
+  if (vocabulary.pad, vocabulary.eos) != (backbone.pad, backbone.eos):
+    raise ConfigError(
+      f"vocabulary {name} pads with {vocabulary.pad} and ends with {vocabulary.eos}, and the model's "
+      f"configuration says pad={backbone.pad}, eos={backbone.eos}. Set VOCABULARY to the model's, or "
+      "these two values of MODEL to the vocabulary's."
+    )
 
 
 def _check_vocabulary(examples: Examples, rows: int) -> None:

@@ -12,10 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
-import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,15 +20,17 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import partitioning, paths
+from promot_jax import hosts, partitioning, paths
 from promot_jax.checkpoints.lease import Lease
-from promot_jax.checkpoints.store import Store
+from promot_jax.checkpoints.shared import AnyStore, open_store
+from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.errors import ConfigError, Preempted
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
-from promot_jax.experiments import data, plan, record, weights
+from promot_jax.experiments import data, imported_stages, plan, record, weights
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.shared_results import open_results
 from promot_jax.training import choice, loop, signals
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage
@@ -59,24 +58,28 @@ def execute(
 
   Args:
     run: one experiment or several.
-    sinks: where progress and lines go, besides the metrics files of each model directory.
-    started: called once the directory is ours, and writable, and the plan is sound.
+    sinks: where progress and lines go, besides the metrics files of each model directory; of several
+      processes the first one's only.
+    started: called (by the first process) once the directory is ours, and writable, and the plan is
+      sound.
     allow_change: go on with checkpoints of another seed or batch size.
 
   Raises:
     PromotError: any of `promot_jax.errors`; everything finished before it is on disk.
   """
+  sinks = sinks if hosts.is_first() else ()
   console = Events(sinks)
   folder = pathlib.Path(run.model_dir)
   _check_local(run.model_dir)
   experiments = experiments_of(run)
-  plan.check(run)  # before the directory is made
-  for experiment in experiments:
-    if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
-      weights.check(experiment)
-  with Lease(folder, report=console.line), signals.catch(report=console.line) as stop:
-    Store(folder).check_writable()
-    started()
+  hosts.together(lambda: _check(run))  # before the directory is made
+  with (
+    _lease(folder, console),
+    signals.catch(report=console.line, at_once=not hosts.several()) as stop,
+  ):
+    open_store(folder).check_writable()
+    hosts.check_shared(folder)
+    hosts.only_first(started)
     shared = Shared(stop=stop, console=console, allow_change=allow_change)
     outcomes = []
     for number, experiment in enumerate(experiments):
@@ -84,9 +87,22 @@ def execute(
         console.line(f"=== {number + 1} of {len(experiments)}: {experiment.name}")
       own = pathlib.Path(experiment.model_dir)
       # `promot eval` of one experiment knows that experiment's folder only.
-      with Lease(own, report=console.line) if own != folder else contextlib.nullcontext():
+      with _lease(own, console) if own != folder else contextlib.nullcontext():
         outcomes.append(Runner(experiment, shared, sinks).run())
   return outcomes
+
+
+def _check(run: Experiment | Comparison) -> None:
+  """What can be refused without a model and without data."""
+  plan.check(run)
+  for experiment in experiments_of(run):
+    if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
+      data.text_vocabulary(experiment)
+      weights.check(experiment)
+
+
+def _lease(folder: pathlib.Path, console: Events) -> contextlib.AbstractContextManager:
+  return hosts.held_by_first(lambda: Lease(folder, report=console.line))
 
 
 class Shared:
@@ -111,13 +127,15 @@ class Shared:
     key = (experiment.backbone, weights.identity(experiment), experiment.mesh)
     if self._pretrained is None or self._pretrained[0] != key:
       self._pretrained = None  # free the former one first
-      model = weights.pretrained(experiment, self.mesh(experiment.mesh), self.console.line)
-      self._pretrained = (key, model)
+      mesh = self.mesh(experiment.mesh)
+      read = functools.partial(weights.pretrained, experiment, mesh, self.console.line)
+      self._pretrained = (key, hosts.together(read))
     return self._pretrained[1]
 
   def stop_if_asked(self) -> None:
-    if self.stop.requested:
-      raise Preempted(f"Stopped by {self.stop.requested}. Repeat the same command to go on.")
+    if hosts.anywhere(self.stop.requested):
+      signal = self.stop.requested or "a signal to another process"
+      raise hosts.of_all(Preempted(f"Stopped by {signal}. Repeat the same command to go on."))
 
 
 class Runner:
@@ -127,7 +145,7 @@ class Runner:
     self.experiment = experiment
     self.shared = shared
     self.folder = pathlib.Path(experiment.model_dir)
-    self.results = ResultStore(self.folder / "evaluation")
+    self.results = open_results(self.folder / "evaluation")
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
 
@@ -146,9 +164,9 @@ class Runner:
 
   # Stages.
 
-  def store(self, stage: Stage) -> Store:
+  def store(self, stage: Stage) -> AnyStore:
     """Checkpoints of a stage."""
-    return Store(self.folder / "stages" / stage.name, keep=stage.keep, report=self._saved)
+    return open_store(self.folder / "stages" / stage.name, keep=stage.keep, report=self._saved)
 
   def _stage(self, position: int) -> Mapping[str, Any]:
     """The completion marker of a stage: trains it, or takes it over, if there is none."""
@@ -158,7 +176,7 @@ class Runner:
     identity = choice.identity(stage, experiment.seed, allow_change=change)
     done = choice.completed(stage, store, identity)
     if done is None and stage.name in experiment.imported_stages:
-      self._take_over(stage, store)
+      imported_stages.take_over(experiment, stage.name, store)
       done = choice.completed(stage, store, identity)
     if done is not None:
       self.events.line(f"stage '{stage.name}' is complete: {done['why']}")
@@ -255,37 +273,21 @@ class Runner:
     restored = choice.restore_trainable(self.store(stage), step, trainable)
     return nnx.merge(graphdef, restored, frozen)
 
-  def _take_over(self, stage: Stage, store: Store) -> None:
-    """Copies a stage's chosen checkpoint and marker from another experiment, the marker last."""
-    name = self.experiment.imported_stages[stage.name]
-    source = pathlib.Path(name) if os.sep in name else self.folder.parent / name
-    marker = source / "stages" / stage.name / "stage_complete.json"
-    if not marker.is_file():
-      raise ConfigError(
-        f"'{self.experiment.name}' takes stage '{stage.name}' over from {source}, where it is not "
-        "complete. Run that experiment first."
-      )
-    content = json.loads(marker.read_text())
-    step = f"checkpoint_{content['step']}"
-    store.directory.mkdir(parents=True, exist_ok=True)
-    if not (store.directory / step).exists():
-      temporary = store.directory / f"{step}.tmp-{os.getpid()}"
-      shutil.copytree(marker.parent / step, temporary)
-      temporary.rename(store.directory / step)
-    content["why"] += f" (taken over from {source.name})"
-    store.write_json(marker.name, content)
-
   def _validate(self, tasks: Sequence[evaluator.EvalTask], model: nnx.Module) -> dict[str, float]:
     experiment, plan_ = self.experiment, self.experiment.evaluation
     results = evaluator.evaluate(
       model,
       tasks,
       decode=data.decoder(experiment),
+      special=SpecialTokens.of(experiment.backbone),
       strategy=plan_.strategy,
       batch_size=plan_.batch_size,
       max_target_length=experiment.feature_lengths["targets"],
       buckets=experiment.input_buckets,
+      # A process that is alone may end at once while it validates (see signals); several agree.
+      progress=(lambda _: self.shared.stop_if_asked()) if hosts.several() else None,
       place=self.place,
+      fetch=partitioning.fetch,
     )
     return data.headline(results)
 
@@ -360,10 +362,12 @@ class Runner:
       functools.partial(self.model_of, stages, step),
       tasks,
       decode=data.decoder(experiment),
+      special=SpecialTokens.of(experiment.backbone),
       batch_size=plan_.batch_size,
       buckets=plan_.buckets,
       detach=method.detach if method is not None else None,
       place=self.place,
+      fetch=partitioning.fetch,
       progress=progress,
       key=jax.random.key(experiment.seed),
       **settings,
@@ -377,8 +381,7 @@ class Runner:
       chosen = step if number == stages - 1 and step is not None else None
       if chosen is None:
         chosen = store.read_json("stage_complete.json")["step"]
-      manifest = store.path(chosen) / "manifest.json"
-      parts.append(hashlib.sha256(manifest.read_bytes()).hexdigest()[:16])
+      parts.append(hosts.first(functools.partial(_digest, store.path(chosen) / "manifest.json")))
     return "/".join(parts)
 
   def place(self, batch: Mapping[str, Any]) -> Any:
@@ -391,7 +394,9 @@ class Runner:
   def _files(self) -> Iterator[list[Sink]]:
     """The sinks that write into the experiment's directory."""
     train = self.folder / "train"
-    files: list[Sink] = [JsonLines(train / "metrics.jsonl"), TensorBoard(train)]
+    files: list[Sink] = []
+    if hosts.is_first():
+      files = [JsonLines(train / "metrics.jsonl"), TensorBoard(train)]
     try:
       yield files
     finally:
@@ -399,6 +404,10 @@ class Runner:
 
   def _saved(self, text: str) -> None:
     self.shared.console.line(text)
+
+
+def _digest(path: pathlib.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _check_local(model_dir: str) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from promot_jax.checkpoints import sources
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
@@ -19,9 +20,9 @@ from tasks import catalog
 
 UNSEEN = tuple(UNSEEN_TASKS)
 """The eight unseen tasks of Wang et al., 2024, Table 3, in its order."""
-SHIPPED_MICRO = "micro"
+SHIPPED_MICRO = sources.MICRO
 """`initial_checkpoint` of the weights that come with the package."""
-RANDOM = "random"
+RANDOM = sources.RANDOM
 """`initial_checkpoint` of a backbone that keeps its random initialization."""
 
 
@@ -94,8 +95,11 @@ class Experiment:
   name: the row's label and, in a comparison, its folder.
   model_dir: where everything is written.
   backbone: configuration of the pretrained network (its type decides the architecture).
-  initial_checkpoint: 'micro' (shipped weights), 'random', or a checkpoint's path.
-  vocabulary: 't5' or 'mt5'; the micro source always brings its own.
+  initial_checkpoint: 'micro' (shipped weights), 'random', or a checkpoint: a path, 'hf:NAME' or a
+    gs:// URL (`checkpoints.sources`).
+  allow_nan: take NaN and infinite values of the initial checkpoint as they are instead of refusing.
+  vocabulary: 't5' or 'mt5', where the micro source brings its own words; or a tokenizer of the
+    model's, 'hf:FOLDER' or 'sentencepiece:FILE' (`data.vocabularies`), for both sources.
   source: 'tfds' or 'micro'.
   task: the tuned task or mixture, with its shots ('rte', 'rte_1shot', 'rte_and_wmt14_en_fr'); the
     examples of a mixture's i-th task carry `prompt_ids` i.
@@ -119,7 +123,7 @@ class Experiment:
   backbone: Any
   initial_checkpoint: str
   task: str
-  vocabulary: Literal["t5", "mt5"] = "t5"
+  vocabulary: str = "t5"
   source: Literal["tfds", "micro"] = "tfds"
   targets: Literal["raw", "sentinel"] = "raw"
   selection: Literal["paper", "strict"] = "paper"
@@ -136,6 +140,7 @@ class Experiment:
   validation_limit: int | None = None
   input_buckets: int = 4
   target_buckets: int = 2
+  allow_nan: bool = False
   seed: int = 0
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 

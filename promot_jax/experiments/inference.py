@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from flax import nnx
 
+from promot_jax import partitioning
 from promot_jax.data.batches import EvalBatches
+from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.errors import DataError
 from promot_jax.experiments import data
 from promot_jax.experiments.execute import Runner
 from promot_jax.metrics import postprocess
-
-_EOS = 1
 
 
 def answer(
@@ -23,7 +22,7 @@ def answer(
   Args:
     runner: gives vocabulary, decoding strategy, lengths and devices.
     model: with the prompt attached or detached, as wanted.
-    texts: inputs as a task would render them, without the end of sequence.
+    texts: inputs as a task would render them, without end of sequence or separator.
     prompt_id: row of the prompt bank.
 
   Raises:
@@ -32,7 +31,7 @@ def answer(
   plan = runner.experiment.evaluation
   limit, longest = plan.feature_lengths["inputs"], plan.feature_lengths["targets"]
   words = data.text_vocabulary(runner.experiment)
-  tokens = [np.asarray([*words.encode(text), _EOS], np.int32) for text in texts]
+  tokens = [words.input_frame.around(words.encode(text)) for text in texts]
   for text, ids in zip(texts, tokens):
     if len(ids) > limit:
       raise DataError(
@@ -42,17 +41,18 @@ def answer(
   examples = data.in_memory(
     "infer",
     tokens,
-    [np.asarray([_EOS], np.int32)] * len(tokens),
+    [words.target_frame.around([])] * len(tokens),
     [{"inputs": text, "targets": "", "answers": []} for text in texts],
     prompt_id=prompt_id,
   )
   answers: list[tuple[str, float]] = [("", 0.0)] * len(texts)
-  for batch, rows in EvalBatches(examples, batch_size=plan.batch_size):
+  special = SpecialTokens.of(runner.experiment.backbone)
+  for batch, rows in EvalBatches(examples, batch_size=plan.batch_size, special=special):
     source = {name: batch[name] for name in ("encoder_input_tokens", "prompt_ids")}
     result = generate_lib.generate(
       model, runner.place(source), strategy=plan.strategy, max_length=longest
     )
-    best, scores = np.asarray(result.tokens)[:, 0], np.asarray(result.scores)[:, 0]
+    best, scores = (partitioning.fetch(array)[:, 0] for array in (result.tokens, result.scores))
     for place, row in enumerate(rows):
       if row >= 0:
         text = words.decode(best[place].tolist())

@@ -12,6 +12,8 @@ import importlib.resources
 import re
 from collections.abc import Iterable, Sequence
 
+from promot_jax.data.frames import Frame
+
 PAD, EOS, UNKNOWN = 0, 1, 2
 SENTINELS = 16
 
@@ -36,6 +38,10 @@ class Vocabulary:
   def size(self) -> int:
     """Number of words."""
     return len(self.words)
+
+  # What tokenization asks every vocabulary for; texts are framed as T5's are.
+  pad, eos, bos, unknown, family = PAD, EOS, None, UNKNOWN, "t5"
+  input_frame = target_frame = Frame(suffix=(EOS,))
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, Vocabulary) and self.words == other.words

@@ -3,12 +3,13 @@
 import pytest
 
 from promot_jax import errors
-from promot_jax.data import vocabularies
+from promot_jax.data import vocabularies, vocabulary_files
+from promot_jax.data.sentencepiece_vocabulary import SentencePiece
 
 
 @pytest.fixture(scope="module")
 def t5(shared_data):
-  return vocabularies.SentencePiece(str(shared_data / "vocab" / "t5_spiece.model"))
+  return SentencePiece(str(shared_data / "vocab" / "t5_spiece.model"))
 
 
 TEXTS = ["<extra_id_0> True <extra_id_1>", "Translate English to German: À bientôt!", "a\n\n b", ""]
@@ -40,7 +41,7 @@ def test_a_missing_file_names_the_variable_to_set(monkeypatch, tmp_path):
   monkeypatch.setenv("PROMOT_MT5_VOCABULARY", str(tmp_path / "absent.model"))
   with pytest.raises(errors.ConfigError, match=r"absent.model does not exist.*PROMOT_MT5_VOCAB"):
     vocabularies.open_vocabulary("mt5")
-  with pytest.raises(errors.ConfigError, match="'t6' is not known; there are: t5, mt5"):
+  with pytest.raises(errors.ConfigError, match="'t6' is not known; there are: t5, mt5, hf:FOLDER"):
     vocabularies.open_vocabulary("t6")
 
 
@@ -48,7 +49,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
   file = tmp_path / "wrong.model"
   file.write_bytes(b"not a model at all")
   with pytest.raises(errors.ConfigError, match=r"wrong\.model is not a SentencePiece model"):
-    vocabularies.SentencePiece(str(file))
+    SentencePiece(str(file))
 
 
 def test_a_bucket_file_is_fetched_once(monkeypatch, tmp_path, shared_data):
@@ -70,9 +71,9 @@ def test_a_bucket_file_is_fetched_once(monkeypatch, tmp_path, shared_data):
     return Answer()
 
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-  monkeypatch.setattr(vocabularies.urllib.request, "urlopen", urlopen)
+  monkeypatch.setattr(vocabulary_files.urllib.request, "urlopen", urlopen)
   for _ in range(2):
-    assert vocabularies.SentencePiece("gs://bucket/a/b.model").size == 32100
+    assert SentencePiece("gs://bucket/a/b.model").size == 32100
   assert asked == ["https://storage.googleapis.com/bucket/a/b.model"]
 
 
@@ -82,6 +83,6 @@ def test_no_network_is_said_with_what_to_do(monkeypatch, tmp_path):
 
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   monkeypatch.delenv("PROMOT_T5_VOCABULARY", raising=False)
-  monkeypatch.setattr(vocabularies.urllib.request, "urlopen", urlopen)
+  monkeypatch.setattr(vocabulary_files.urllib.request, "urlopen", urlopen)
   with pytest.raises(errors.ConfigError, match=r"could not be fetched.*PROMOT_T5_VOCABULARY"):
-    vocabularies.SentencePiece(vocabularies.FILES["t5"])
+    SentencePiece(vocabulary_files.FILES["t5"])

@@ -1,0 +1,119 @@
+"""A SentencePiece model as vocabulary: T5, mT5, and decoders that were trained with one.
+
+Evaluation and inference decode tokens in processes that read their examples from the cache, and
+importing TensorFlow would cost them seconds; so this is the sentencepiece library alone.  Token
+numbers are those of `seqio.SentencePieceVocabulary`.  For T5's family the 100 sentinels are appended
+in descending order where the model file does not hold them itself.
+"""
+
+from collections.abc import Sequence
+
+from promot_jax import errors
+from promot_jax.data import token_families, vocabulary_files
+
+SENTINELS = 100
+
+
+class SentencePiece:
+  """A SentencePiece model.
+
+  Args:
+    file: path of the model, local or gs://.
+    family: what belongs around texts, see `token_families`; 't5' has sentinels too.
+    separator: text between input and target of a decoder-only family; None = a newline.
+
+  Raises:
+    ConfigError: the file is absent, cannot be fetched, is no SentencePiece model, or lacks a token
+      that the family needs.
+  """
+
+  def __init__(self, file: str, *, family: str = "t5", separator: str | None = None):
+    from sentencepiece import SentencePieceProcessor
+
+    self.file = file
+    serialized = vocabulary_files.local_copy(file).read_bytes()
+    try:
+      processor = SentencePieceProcessor(model_proto=serialized)
+      # T5's 32000-piece model has no sentinels, the "100extra" files do.
+      self.extra_ids = SENTINELS if family == "t5" and not _has_sentinels(processor) else 0
+      if self.extra_ids:
+        processor = SentencePieceProcessor(model_proto=_with_sentinels(serialized))
+    except (RuntimeError, ValueError) as cause:
+      raise errors.ConfigError(f"{file} is not a SentencePiece model: {cause}") from cause
+    self._processor = processor
+    self.family = family
+    self.eos: int = self._required("eos", processor.eos_id())
+    bos = processor.bos_id()
+    self.bos: int | None = None if bos < 0 else bos
+    self.unknown: int | None = processor.unk_id()
+    separator_ids: tuple[int, ...] = ()
+    if token_families.needs_bos(family):
+      self._required("bos", bos)
+    if token_families.is_decoder_only(family):
+      self.pad = token_families.NO_TOKEN
+      separator_ids = token_families.separator_ids(self.encode, separator, source=file)
+    else:
+      self.pad = self._required("pad", processor.pad_id())
+    self.input_frame, self.target_frame = token_families.frames(
+      family, bos=self.bos, eos=self.eos, separator=separator_ids
+    )
+
+  @property
+  def size(self) -> int:
+    """Number of tokens, sentinels included: 32100 for T5, 250100 for mT5."""
+    return self._processor.GetPieceSize()
+
+  def encode(self, text: str) -> list[int]:
+    """Tokens of `text`, without anything around them."""
+    return self._processor.EncodeAsIds(text)
+
+  def decode(self, tokens: Sequence[int]) -> str:
+    """Text of `tokens` up to the first end of sequence; padding and bos are left out.
+
+    Numbers above the vocabulary (the padded rows of an embedding) become unknown.
+    """
+    kept: list[int] = []
+    for token in map(int, tokens):
+      if token == self.eos:
+        break
+      if token >= 0 and token not in (self.pad, self.bos):
+        kept.append(token if token < self.size else self._processor.unk_id())
+    return self._processor.DecodeIds(kept)
+
+  def sentinel(self, number: int) -> int | None:
+    """Id of <extra_id_number>; None where the model has no such piece."""
+    for piece in _sentinel_pieces(number):
+      found = self._processor.PieceToId(piece)
+      if found != self._processor.unk_id():
+        return found
+    return None
+
+  def _required(self, name: str, token: int) -> int:
+    if token < 0:
+      raise errors.ConfigError(
+        f"SentencePiece model {self.file} has no {name} token, which the family '{self.family}'"
+        " needs; name another one: ?family=" + " or ".join(token_families.FAMILIES)
+      )
+    return token
+
+
+def _sentinel_pieces(number: int) -> tuple[str, str]:
+  return f"▁<extra_id_{number}>", f"<extra_id_{number}>"
+
+
+def _has_sentinels(processor) -> bool:
+  return any(processor.PieceToId(piece) != processor.unk_id() for piece in _sentinel_pieces(0))
+
+
+def _with_sentinels(serialized: bytes) -> bytes:
+  """The model with <extra_id_99> ... <extra_id_0> appended, so that <extra_id_0> is the last."""
+  from sentencepiece import sentencepiece_model_pb2
+
+  model = sentencepiece_model_pb2.ModelProto.FromString(serialized)
+  for number in reversed(range(SENTINELS)):
+    model.pieces.add(
+      piece=f"▁<extra_id_{number}>",
+      score=0.0,
+      type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+    )
+  return model.SerializeToString()

@@ -1,0 +1,81 @@
+"""Which tokens belong around a text for each family of models.
+
+| family | input                | target      | padding            |
+|--------|----------------------|-------------|--------------------|
+| t5     | x eos                | y eos       | the pad token      |
+| bart   | bos x eos            | bos y eos   | the pad token      |
+| gpt2   | x separator          | y eos       | -1: no token       |
+| llama  | bos x separator      | y eos       | -1: no token       |
+
+The last two are decoder-only: y follows the separator directly.  Their tokenizers often have no
+pad token, or use eos as one; a number that no token has cannot be mistaken for text.
+"""
+
+from promot_jax import errors
+from promot_jax.data.frames import Frame
+
+SEPARATOR = "\n"
+"""Text between input and target of a decoder-only model."""
+NO_TOKEN = -1
+
+_AROUND_INPUT = {  # family -> (bos before, eos after)
+  "t5": (False, True),
+  "bart": (True, True),
+  "gpt2": (False, False),
+  "llama": (True, False),
+}
+FAMILIES = tuple(_AROUND_INPUT)
+
+
+def recognized(*, bos: bool, eos: bool) -> str:
+  """The family whose inputs have bos before and eos after them, or not."""
+  return next(name for name, around in _AROUND_INPUT.items() if around == (bos, eos))
+
+
+def is_decoder_only(family: str) -> bool:
+  """Whether input and target are one sequence."""
+  return not _AROUND_INPUT[family][1]
+
+
+def needs_bos(family: str) -> bool:
+  """Whether inputs begin with bos."""
+  return _AROUND_INPUT[family][0]
+
+
+def frames(
+  family: str, *, bos: int | None, eos: int, separator: tuple[int, ...]
+) -> tuple[Frame, Frame]:
+  """The frames of inputs and of targets.
+
+  Args:
+    bos: needed by the families that begin with it.
+    separator: ids of the separator; only decoder-only families have it.
+  """
+  start = (bos,) if needs_bos(family) and bos is not None else ()
+  if is_decoder_only(family):
+    return Frame(prefix=start, suffix=separator), Frame(suffix=(eos,))
+  return Frame(prefix=start, suffix=(eos,)), Frame(prefix=start, suffix=(eos,))
+
+
+def separator_ids(encode, separator: str | None, *, source: str) -> tuple[int, ...]:
+  """Ids of a separator at the end of a text.
+
+  They are what it adds to a text, because a tokenizer may begin every text with a blank.
+
+  Args:
+    encode: text -> ids.
+    separator: None = `SEPARATOR`.
+    source: what the vocabulary is called, for the message.
+
+  Raises:
+    ConfigError: the vocabulary drops the separator, as T5's does with a newline.
+  """
+  text = SEPARATOR if separator is None else separator
+  alone, joined = list(encode("x")), list(encode("x" + text))
+  ids = joined[len(alone) :] if joined[: len(alone)] == alone else list(encode(text))
+  if not ids:
+    raise errors.ConfigError(
+      f"vocabulary {source} has no tokens for the separator {text!r} between input and target;"
+      " choose another one, percent-encoded: ?separator=%20answer%3A"
+    )
+  return tuple(ids)

@@ -1,0 +1,125 @@
+"""Where the files of a vocabulary lie on this machine, fetched where they are not.
+
+T5's and mT5's SentencePiece models are public.  A file named gs://... is fetched once over HTTPS
+into the user's cache; `PROMOT_T5_VOCABULARY` and `PROMOT_MT5_VOCABULARY` name local copies instead.
+A tokenizer's folder may be a name on the Hugging Face hub.
+"""
+
+import os
+import pathlib
+import re
+import tempfile
+import urllib.error
+import urllib.request
+
+from promot_jax import errors
+
+FILES = {
+  "t5": "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model",
+  "mt5": "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model",
+}
+# What is read of a tokenizer's folder; the SentencePiece models only where there is no
+# tokenizer.json, as in the hub's T5 1.1 and mT5.
+TOKENIZER = "tokenizer.json"
+DESCRIPTIONS = ("tokenizer_config.json", "special_tokens_map.json")
+SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+
+
+def path(name: str) -> str:
+  """Where the file of vocabulary `name` ('t5', 'mt5') is: the environment's word, or gs://."""
+  return os.environ.get(variable(name)) or FILES[name]
+
+
+def variable(name: str) -> str:
+  """Environment variable that overrides the path of vocabulary `name`."""
+  return f"PROMOT_{name.upper()}_VOCABULARY"
+
+
+def local_copy(file: str) -> pathlib.Path:
+  """Local path of a vocabulary file; a gs:// file is fetched into the cache the first time.
+
+  Raises:
+    ConfigError: the file is absent or cannot be fetched.
+  """
+  if not file.startswith("gs://"):
+    local = pathlib.Path(file).expanduser()
+    if not local.is_file():
+      raise errors.ConfigError(f"vocabulary file {file} does not exist. {_advice(file)}")
+    return local
+  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+  local = cache / "promot_jax" / "vocabularies" / file.removeprefix("gs://")
+  if not local.is_file():
+    _fetch("https://storage.googleapis.com/" + file.removeprefix("gs://"), local, file)
+  return local
+
+
+def tokenizer_folder(name: str) -> pathlib.Path:
+  """Local folder of a Hugging Face tokenizer.
+
+  Args:
+    name: a folder, its tokenizer.json, or a name on the hub with an optional '@revision'.
+
+  Raises:
+    ConfigError: there is no such folder, and the hub does not give it.
+  """
+  local = pathlib.Path(name).expanduser()
+  if local.is_file():
+    return local.parent
+  if local.is_dir():
+    return local
+  if not _HUB_NAME.fullmatch(name):
+    raise errors.ConfigError(
+      f"tokenizer folder {name} does not exist; give the folder that holds its {TOKENIZER}."
+    )
+  import huggingface_hub
+
+  repository, _, revision = name.partition("@")
+  try:
+    found = huggingface_hub.snapshot_download(
+      repository,
+      revision=revision or None,
+      allow_patterns=[TOKENIZER, *DESCRIPTIONS, *SENTENCEPIECE],
+    )
+  except Exception as cause:  # the hub's own errors, those of its HTTP library, and OSError
+    raise errors.ConfigError(
+      f"tokenizer {name} is no folder here, and the Hugging Face hub did not give it"
+      f" ({type(cause).__name__}). Check the name, or copy its files to a folder and name that."
+    ) from cause
+  return pathlib.Path(found)
+
+
+def tokenizer_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The files of a tokenizer's folder that decide over its ids: the tokenizer, then descriptions.
+
+  Raises:
+    ConfigError: the folder holds no tokenizer.
+  """
+  for name in (TOKENIZER, *SENTENCEPIECE):
+    if (folder / name).is_file():
+      return [folder / each for each in (name, *DESCRIPTIONS) if (folder / each).is_file()]
+  raise errors.ConfigError(
+    f"{folder} holds no tokenizer ({', '.join((TOKENIZER, *SENTENCEPIECE))}); write one there with"
+    " transformers: AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)."
+  )
+
+
+def _fetch(url: str, local: pathlib.Path, file: str) -> None:
+  try:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+      content = answer.read()
+    local.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=local.parent, delete=False) as temporary:
+      temporary.write(content)
+    os.replace(temporary.name, local)  # another process may be fetching the same file
+  except (urllib.error.URLError, TimeoutError, OSError) as cause:
+    raise errors.ConfigError(
+      f"vocabulary {file} could not be fetched ({cause}). {_advice(file)}"
+    ) from cause
+
+
+def _advice(file: str) -> str:
+  names = [name for name in FILES if file in (FILES[name], os.environ.get(variable(name)))]
+  if not names:
+    return "Check the path."
+  return f"Copy {FILES[names[0]]} to this machine and set {variable(names[0])} to its path."
