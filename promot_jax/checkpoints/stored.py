@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from promot_jax import errors
+
 Layers = Sequence[Any]
 """Arrays or StoredArrays of equal shapes, one for each layer."""
 
@@ -57,3 +59,38 @@ def stacked(sources: Layers) -> StoredArray:
   shape = (len(sources), *sources[0].shape)
   whole = derive(sources, shape, lambda *arrays: np.stack(arrays))
   return dataclasses.replace(whole, layers=tuple(sources))
+
+
+def open_zarr(name: str, driver: str, store: dict, *, complete: bool = True) -> StoredArray:
+  """Opens an array of TensorStore.
+
+  Args:
+    name: for messages, and of the result.
+    driver: 'zarr' or 'zarr3'.
+    store: TensorStore's description of where it lies.
+    complete: all chunks were written, so that a missing one is damage and not zeros.
+
+  Raises:
+    DamagedCheckpoint: it cannot be opened; later, also by `read`.
+  """
+  import tensorstore
+
+  spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": not complete}
+  if not complete:
+    del spec["fill_missing_data_reads"]
+  try:
+    array = tensorstore.open(spec, read=True, open=True).result()
+  except ValueError as error:
+    raise errors.DamagedCheckpoint(f"Array '{name}' cannot be opened: {_first(error)}") from None
+
+  def read() -> np.ndarray:
+    try:
+      return np.asarray(array.read().result())
+    except ValueError as error:
+      raise errors.DamagedCheckpoint(f"Array '{name}' cannot be read: {_first(error)}") from None
+
+  return StoredArray(name=name, shape=tuple(array.shape), dtype=array.dtype.numpy_dtype, read=read)
+
+
+def _first(error: Exception) -> str:
+  return str(error).split(" [", 1)[0].splitlines()[0]

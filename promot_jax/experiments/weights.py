@@ -4,24 +4,17 @@ With a mesh, every parameter is read or drawn straight into its shards.
 """
 
 import hashlib
-import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import restore, t5x
-from promot_jax.checkpoints.store import Store
-from promot_jax.errors import ConfigError
+from promot_jax.checkpoints import restore, sources
 from promot_jax.experiments import backbones, micro_model
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment
-
-_OURS = "trainable/"  # prefix of parameters in the checkpoints that training writes
 
 
 def pretrained(
@@ -31,22 +24,25 @@ def pretrained(
 
   Raises:
     ConfigError: the checkpoint is absent or of another model; the message is a table of what differs.
-    DamagedCheckpoint: it cannot be read.
+    DamagedCheckpoint: it cannot be read, or a value is not finite.
   """
 
   def create() -> nnx.Module:
     return backbones.build(experiment.backbone, nnx.Rngs(experiment.seed))
 
-  path = experiment.initial_checkpoint
-  if path == RANDOM:
+  if experiment.initial_checkpoint == RANDOM:
     report("start     random initialization: nothing pretrained is restored")
     return partitioning.build(create, mesh) if mesh else create()
   model = nnx.eval_shape(create)
   if mesh is not None:
     model = partitioning.abstract(model, mesh)
-  leaves = _read(path)
-  model = restore.restore_into(model, leaves)
-  report(f"start     {path}: {len(leaves)} arrays, {paths.count(model):,} parameters restored")
+  source = sources.resolve(experiment.initial_checkpoint)
+  leaves = _open(source, experiment)
+  model = restore.restore_into(model, leaves, finite=not experiment.allow_nan)
+  report(
+    f"start     {source.text} ({source.kind}): {len(leaves)} arrays, {paths.count(model):,} parameters"
+    " restored"
+  )
   return model
 
 
@@ -62,48 +58,29 @@ def identity(experiment: Experiment) -> str:
 
 
 def check(experiment: Experiment) -> None:
-  """Fails now, before data are read, if the initial checkpoint is not there.
+  """Fails now, before data are read and anything is written, if the start cannot work.
+
+  Values of a Hugging Face checkpoint are read once for NaN; those of other formats when restored.
 
   Raises:
-    ConfigError: it is absent, remote, or no checkpoint.
-    DamagedCheckpoint: its parts contradict each other.
+    ConfigError: the initial checkpoint is absent, no checkpoint, or of another model.
+    DamagedCheckpoint: its parts contradict each other, or a value is not finite.
   """
-  path = experiment.initial_checkpoint
-  if path == SHIPPED_MICRO:
+  source = sources.resolve(experiment.initial_checkpoint)
+  if source.kind == "micro":
     micro_model.require()
-  elif path != RANDOM and _kind(path) == "t5x":
-    t5x.open_t5x(path)
+  elif source.kind != "random":
+    leaves = _open(source, experiment)
+    model = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
+    restore.check_restorable(model, leaves)
+    if source.kind == "hf" and not experiment.allow_nan:
+      restore.check_finite(leaves)
 
 
-def _kind(path: str) -> str:
-  """What lies at a path: 'arrays' (.npz), 'step' (one of our own), or 't5x'."""
-  if "://" in path:
-    raise ConfigError(
-      f"INITIAL_CHECKPOINT_PATH={path!r} is remote, and checkpoints are read from local or mounted "
-      "directories. Copy it here and pass "
-      "--gin.INITIAL_CHECKPOINT_PATH=\"'/path/to/checkpoint_1000000'\"."
-    )
-  folder = pathlib.Path(path)
-  if folder.suffix == ".npz" and folder.is_file():
-    return "arrays"
-  ours = re.fullmatch(r"checkpoint_\d+", folder.name) and (folder / "manifest.json").is_file()
-  return "step" if ours else "t5x"
-
-
-def _read(path: str) -> Mapping[str, Any]:
-  if path == SHIPPED_MICRO:
+def _open(source: sources.Source, experiment: Experiment) -> Mapping[str, Any]:
+  if source.kind == "micro":
     return micro_model.weights()
-  kind, folder = _kind(path), pathlib.Path(path)
-  if kind == "t5x":
-    return t5x.open_t5x(path)
-  if kind == "arrays":
-    with np.load(folder, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays.files}
-  step = int(folder.name.removeprefix("checkpoint_"))
-  store = Store(folder.parent)
-  leaves = store.restore(step, prefix=_OURS).leaves
-  store.close()
-  return {name.removeprefix(_OURS): leaf for name, leaf in leaves.items()}
+  return sources.open_source(source, experiment.backbone)
 
 
 def attach(experiment: Experiment, model: nnx.Module, mesh: Mesh | None) -> nnx.Module:

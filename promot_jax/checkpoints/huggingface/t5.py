@@ -61,7 +61,8 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
   return T5Config(
     **shape,
     mlp_activations=_activations(content),
-    tied_logits=_HEAD not in names,
+    # A stored head that must be tied is compared with the embedding when it is read.
+    tied_logits=bool(scaled) or _HEAD not in names,
     scale_logits=bool(scaled),
     dropout_rate=content.get("dropout_rate", 0.1),
     relative_buckets=content.get("relative_attention_num_buckets", 32),

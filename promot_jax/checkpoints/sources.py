@@ -1,0 +1,104 @@
+"""Every way to say where a backbone's weights come from, in one place.
+
+`micro` and `random` are values of their own.  Anything else is a checkpoint, found by looking at it:
+
+    /path, local:/path       T5X, one of our own steps, .npz, or a Hugging Face folder
+    hf:DIR, hf:NAME[@REV]    a Hugging Face folder, or a model of the hub
+    gs://..., s3://...       T5X read in place; a Hugging Face folder is copied to a cache first
+"""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, Literal
+
+from promot_jax import errors
+from promot_jax.checkpoints import huggingface, locations, remote_folder, step_reader, t5x
+from promot_jax.checkpoints.stored import StoredArray
+
+MICRO = "micro"
+"""The weights that come with the package."""
+RANDOM = "random"
+"""No weights: the backbone keeps its random initialization."""
+Kind = Literal["micro", "random", "t5x", "hf", "step", "npz"]
+_TENSORSTORE = ("gs://", "s3://", "file://")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """A checkpoint that was found.
+
+  text: as the user wrote it.
+  kind: which format.
+  place: local path, or URL of a T5X checkpoint; '' for micro and random.
+  """
+
+  text: str
+  kind: Kind
+  place: str = ""
+
+
+def resolve(text: str) -> Source:
+  """Finds the checkpoint that a text names; fetches a Hugging Face one that is elsewhere.
+
+  Raises:
+    ConfigError: there is none, or none that can be read; says what to do.
+  """
+  if text == MICRO:
+    return Source(text=text, kind="micro")
+  if text == RANDOM:
+    return Source(text=text, kind="random")
+  if not text:
+    raise errors.ConfigError(
+      "The initial checkpoint is empty; give micro, random, a path, hf:NAME or a gs:// URL."
+    )
+  if text.startswith("hf:") or _is_remote_hf(text):
+    return Source(text=text, kind="hf", place=str(locations.fetch_hf(text)))
+  if locations.is_remote(text):
+    return Source(text=text, kind="t5x", place=text)
+  path = pathlib.Path(text.removeprefix("local:")).expanduser()
+  return Source(text=text, kind=_local_kind(path, text), place=str(path))
+
+
+def open_source(source: Source, config: Any = None) -> dict[str, StoredArray]:
+  """The checkpoint's parameters by our names; nothing large is read yet.
+
+  Args:
+    source: from `resolve`, and neither micro nor random.
+    config: of the model that will take them; a Hugging Face checkpoint is compared with it.
+
+  Raises:
+    ConfigError: it is of another model, or no checkpoint.
+    DamagedCheckpoint: its parts contradict each other.
+  """
+  if source.kind == "hf":
+    return huggingface.open_hf(source.place, config)
+  if source.kind == "t5x":
+    return t5x.open_t5x(source.place)
+  if source.kind == "step":
+    return step_reader.open_step(source.place)
+  return step_reader.open_npz(source.place)
+
+
+def _is_remote_hf(text: str) -> bool:
+  if not locations.is_remote(text):
+    return False
+  if not text.startswith(_TENSORSTORE):  # only fsspec knows the others, and T5X has no reader there
+    return True
+  return (remote_folder.RemoteFolder(text) / "config.json").is_file()
+
+
+def _local_kind(path: pathlib.Path, text: str) -> Kind:
+  if path.is_file() and path.suffix == ".npz":
+    return "npz"
+  if step_reader.is_step(path):
+    return "step"
+  if huggingface.is_hf(path):
+    return "hf"
+  if path.is_dir():
+    return "t5x"
+  hub = f", hf:{text} for a model of the hub" if text.count("/") == 1 and os.sep == "/" else ""
+  raise errors.ConfigError(
+    f"Checkpoint '{text}' is not a folder on this machine and no .npz or .safetensors file; give the"
+    f" path of one{hub}, or one of micro, random and gs://..."
+  )
