@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from promot_jax import errors
 from promot_jax.checkpoints import manifest
@@ -23,11 +23,23 @@ _REASONS = (
 
 def write_json(path: pathlib.Path, content: Any) -> None:
   """Writes a small JSON file so that readers see the old or the new content, never a part."""
+  with whole_file(path) as stream:
+    stream.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """A new file under a temporary name, which takes the place of `path` when the block ends.
+
+  On an error nothing is left behind and `path` is as it was.
+
+  Raises:
+    OSError: the disk refused.
+  """
   temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
   try:
-    with temporary.open("w") as stream:
-      json.dump(content, stream, indent=1)
-      stream.write("\n")
+    with temporary.open("wb") as stream:
+      yield stream
       stream.flush()
       os.fsync(stream.fileno())
     temporary.rename(path)

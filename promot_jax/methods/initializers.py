@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.checkpoints import prompt_files
 
 
 class Initializer(Protocol):
@@ -132,43 +133,20 @@ class FromArray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FromFile:
-  """Values of a NumPy file: [P, D] for every task, or [tasks, P, D] with each task's own.
+  """Values of a file: [P, D] for every task, or [tasks, P, D] with each task's own.
 
   Attributes:
-    path: a .npy file (the extension may be missing, as in the prompt files that T5X prompt tuning
-      writes) or a .npz file.
-    name: which array of the .npz file; not needed when it holds only one.
+    path: a .npy or .npz file, or a checkpoint that holds a prompt: of ours, of T5X, of PEFT (all
+      forms: promot_jax.checkpoints.prompt_files).
+    name: which array of an .npz file; not needed when it holds only one.
   """
 
   path: str | os.PathLike
   name: str | None = None
 
   def __call__(self, key, shape, *, embedding, task=0):
-    return _given_rows(self._read(), shape, task, f"prompt file '{self.path}'")
-
-  def _read(self) -> np.ndarray:
-    try:
-      with open(self.path, "rb") as file:
-        loaded = np.load(file, allow_pickle=False)  # a prompt never needs code to run
-        if isinstance(loaded, np.ndarray):
-          return loaded
-        names = list(loaded)
-        if self.name is None and len(names) == 1:
-          return loaded[names[0]]
-        if self.name not in names:
-          raise errors.ConfigError(
-            f"Prompt file '{self.path}' has no array '{self.name}'; set FromFile.name to one of:"
-            f" {', '.join(names)}."
-          )
-        return loaded[self.name]
-    except OSError as error:
-      raise errors.ConfigError(
-        f"Prompt file '{self.path}' cannot be read: {error.strerror or error}."
-      ) from None
-    except (ValueError, EOFError) as error:
-      raise errors.ConfigError(
-        f"Prompt file '{self.path}' is not a .npy or .npz file of numbers: {error}."
-      ) from None
+    values = prompt_files.read_prompt(self.path, name=self.name)
+    return _given_rows(values, shape, task, f"prompt file '{self.path}'")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

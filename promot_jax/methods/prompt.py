@@ -1,7 +1,7 @@
 """Prompt tuning: trained vectors before the embedded input (Lester et al., 2021, arXiv:2104.08691).
 
-The encoder reads [p_1 .. p_P, x_1 .. x_S].  The positions of the prompt take part in the relative
-position bias and are attended by everything; with P = 100 and T5 XXL they are 0.004 % of the
+The encoder, or a decoder-only model, reads [p_1 .. p_P, x_1 .. x_S].  The prompt has positions like
+the tokens after it and is attended by everything; with P = 100 and T5 XXL they are 0.004 % of the
 weights.  A bank holds one prompt per task, and each example brings the number of its task in
 `prompt_ids`, so tasks can be mixed in a batch (multi-task ProMoT, Wang et al., 2024).
 """
@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SoftPrompt:
-  """A trained prompt before the input of the encoder.
+  """A trained prompt before the input: of the encoder, or of a decoder-only model.
 
   A fixed random prompt is this method with `RandomUniform`, left out of the trainable patterns.
 
@@ -74,15 +74,15 @@ class SoftPrompt:
       )
 
   def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
-    """The model with a prompt at encoder/prompt; the backbone's arrays are shared.
+    """The model with a prompt at encoder/prompt or decoder/prompt; the backbone's arrays are shared.
 
     Raises:
       ConfigError: the model has no prompt slot or a prompt already, or the initializer's values do
         not fit.
     """
     model = paths.copy(model)
-    encoder = _encoder(model)
-    if encoder.prompt is not None:
+    reader = _reader(model)
+    if reader.prompt is not None:
       raise errors.ConfigError("The model already has a soft prompt; detach it before attaching.")
     embedding = model.token_embedder.embedding.get_value()
     shape = (self.length, embedding.shape[1])
@@ -91,7 +91,7 @@ class SoftPrompt:
       self.initializer(keys[task], shape, embedding=embedding, task=task)
       for task in range(self.tasks)
     ]
-    encoder.prompt = Prompt(prompts[0] if self.tasks == 1 else jnp.stack(prompts))
+    reader.prompt = Prompt(prompts[0] if self.tasks == 1 else jnp.stack(prompts))
     return model
 
   def detach(self, model: base.Model) -> base.Model:
@@ -101,10 +101,10 @@ class SoftPrompt:
       ConfigError: the model has no prompt.
     """
     model = paths.copy(model)
-    encoder = _encoder(model)
-    if encoder.prompt is None:
+    reader = _reader(model)
+    if reader.prompt is None:
       raise errors.ConfigError("The model has no soft prompt to detach.")
-    encoder.prompt = nnx.data(None)
+    reader.prompt = nnx.data(None)
     return model
 
 
@@ -149,7 +149,7 @@ class Prompt(nnx.Module):
 
 def prompt_count(model: nnx.Module) -> int:
   """Number of prompts attached to the model: 0, 1 or the tasks of its bank."""
-  prompt = getattr(getattr(model, "encoder", None), "prompt", None)
+  prompt = getattr(_reading_stack(model), "prompt", None)
   if prompt is None:
     return 0
   values = prompt.prompt.get_value()
@@ -182,11 +182,16 @@ def check_prompt_ids(prompt_ids: np.ndarray | None, tasks: int) -> None:
     )
 
 
-def _encoder(model: nnx.Module) -> nnx.Module:
-  encoder = getattr(model, "encoder", None)
-  if encoder is None or not hasattr(encoder, "prompt"):
+def _reading_stack(model: nnx.Module) -> nnx.Module | None:
+  """The stack that reads the input: the encoder, or the decoder of a model that has no other."""
+  return getattr(model, "encoder", None) or getattr(model, "decoder", None)
+
+
+def _reader(model: nnx.Module) -> nnx.Module:
+  reader = _reading_stack(model)
+  if reader is None or not hasattr(reader, "prompt"):
     raise errors.ConfigError(
-      f"A soft prompt needs a backbone with a prompt slot at 'encoder/prompt';"
+      f"A soft prompt needs a backbone with a prompt slot at 'encoder/prompt' or 'decoder/prompt';"
       f" {type(model).__name__} has none."
     )
-  return encoder
+  return reader

@@ -1,0 +1,87 @@
+"""Opens a PEFT adapter: adapter_config.json and adapter_model.safetensors.
+
+Newer versions of PEFT add keys to the configuration; those that a method's file does not ask for are
+ignored.  Pickled adapters are refused, because unpickling runs whatever code the file contains.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from promot_jax import errors
+from promot_jax.checkpoints import locations
+from promot_jax.checkpoints.huggingface import safetensors_file
+from promot_jax.checkpoints.stored import StoredArray
+
+CONFIG = "adapter_config.json"
+ARRAYS = "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
+PROMPT_TUNING = "PROMPT_TUNING"
+SUPPORTED = (PROMPT_TUNING,)
+"""Values of `peft_type` that are read and written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adapter:
+  """An adapter whose arrays are not read yet.
+
+  path: its folder.
+  config: adapter_config.json.
+  arrays: by PEFT's names.
+  """
+
+  path: pathlib.Path
+  config: Mapping[str, Any]
+  arrays: Mapping[str, StoredArray]
+
+
+def is_adapter(path: str | os.PathLike) -> bool:
+  """Whether a path is a folder with an adapter_config.json."""
+  return (pathlib.Path(path) / CONFIG).is_file()
+
+
+def open_adapter(text: str | os.PathLike) -> Adapter:
+  """Opens an adapter of a supported type.
+
+  Args:
+    text: a folder, or hf:NAME[@REVISION], or a URL, as `locations.fetch_hf` takes it.
+
+  Raises:
+    ConfigError: there is no adapter, it is pickled, or its type is not supported.
+    DamagedCheckpoint: its files are cut off or contradict themselves.
+  """
+  path = locations.fetch_hf(os.fspath(text))
+  config = _read_config(path)
+  kind = str(config.get("peft_type"))
+  if kind not in SUPPORTED:
+    raise errors.ConfigError(
+      f"'{path}' is a PEFT adapter of type {kind}, and {', '.join(SUPPORTED)} is what can be read;"
+      " a type that PEFT can merge (LORA, IA3) can be merged there (merge_and_unload) and read as a"
+      " whole model."
+    )
+  if not (path / ARRAYS).is_file():
+    if (path / PICKLED).is_file():
+      raise errors.ConfigError(
+        f"'{path}' has pickled weights ({PICKLED}), which are not read because unpickling can run"
+        f" code from the file; load it with PEFT and save_pretrained it, which writes {ARRAYS}."
+      )
+    raise errors.DamagedCheckpoint(f"'{path}' has {CONFIG} but no {ARRAYS}; copy it again.")
+  return Adapter(path=path, config=config, arrays=safetensors_file.open_file(path / ARRAYS))
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+  file = path / CONFIG
+  try:
+    content = json.loads(file.read_text())
+  except (FileNotFoundError, NotADirectoryError):
+    raise errors.ConfigError(
+      f"'{path}' has no {CONFIG}; give the folder that PEFT's save_pretrained wrote."
+    ) from None
+  except (OSError, ValueError) as error:
+    raise errors.DamagedCheckpoint(f"'{file}' cannot be read: {error}. Copy it again.") from None
+  if not isinstance(content, dict):
+    raise errors.DamagedCheckpoint(f"'{file}' is no JSON object. Copy it again.")
+  return content

@@ -1,0 +1,146 @@
+"""Soft prompts in files, in every format that holds one, and as those of prompt-tuning on T5X.
+
+What is read is told from what lies at the path:
+
+    prompt.npy, prompt.npz         NumPy; the extension may be missing, as in the files
+                                   numpy_checkpoints/checkpoint_<step>/encoder.prompt.prompt.prompt
+                                   that google-research/prompt-tuning writes
+    a folder of such files         the prompt in it
+    a T5X checkpoint               its leaf target/encoder/prompt/prompt/prompt
+    a folder of one zarr array     such a leaf by itself
+    a step of one of our runs      the prompt that was trained
+    a PEFT adapter                 of type PROMPT_TUNING
+"""
+
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.checkpoints import disk, step_reader, t5x
+from promot_jax.checkpoints.peft import prompt_tuning
+from promot_jax.checkpoints.peft import reader as peft_reader
+from promot_jax.checkpoints.stored import open_zarr
+
+T5X_LEAF = "encoder.prompt.prompt.prompt"
+"""File name of the prompt among those that google-research/prompt-tuning writes."""
+_OURS = re.compile(r"(encoder|decoder)/prompt/prompt")
+
+
+def read_prompt(path: str | os.PathLike, *, name: str | None = None) -> np.ndarray:
+  """The prompt [P D], or a bank of them [tasks P D], in its stored type.
+
+  Args:
+    path: see the head of this file; `hf:NAME` for an adapter of the hub.
+    name: which array of an .npz file; not needed when it holds only one.
+
+  Raises:
+    ConfigError: there is no prompt, or none that can be read.
+    DamagedCheckpoint: a checkpoint is cut off or contradicts itself.
+  """
+  if os.fspath(path).startswith("hf:"):
+    return prompt_tuning.read_prompt_adapter(path).prompt
+  place = pathlib.Path(path)
+  if not place.is_dir():
+    return _read_numpy(place, name)
+  if peft_reader.is_adapter(place):
+    return prompt_tuning.read_prompt_adapter(place).prompt
+  if (place / T5X_LEAF).is_file():
+    return _read_numpy(place / T5X_LEAF, None)
+  if (place / ".zarray").is_file():
+    store = {"driver": "file", "path": f"{place.absolute()}/"}
+    return np.asarray(open_zarr(place.name, "zarr", store))
+  leaves = step_reader.open_step(place) if step_reader.is_step(place) else t5x.open_t5x(place)
+  return np.asarray(prompt_of(leaves, where=str(path)))
+
+
+def prompt_of(leaves: Any, *, where: str) -> Any:
+  """The one prompt among parameters by our names: an array or StoredArray.
+
+  Raises:
+    ConfigError: there is none, or one in each stack.
+  """
+  found = [name for name in leaves if _OURS.fullmatch(name)]
+  if len(found) != 1:
+    raise errors.ConfigError(
+      f"'{where}' holds {len(found)} soft prompts among its {len(leaves)} parameters; name a"
+      " checkpoint of prompt tuning."
+    )
+  return leaves[found[0]]
+
+
+def of_task(prompt: Any, task: int | None = None) -> Any:
+  """One prompt [P D], of a bank [tasks P D] that of a task.
+
+  Raises:
+    ConfigError: a bank has no such task, or no task was chosen.
+  """
+  if len(prompt.shape) == 2:
+    return prompt
+  tasks = prompt.shape[0]
+  if task is None or not 0 <= task < tasks:
+    asked = "none was chosen" if task is None else f"number {task} was asked for"
+    raise errors.ConfigError(
+      f"The checkpoint holds prompts of {tasks} tasks, numbered from 0, and {asked}; a file of"
+      " another project holds one prompt, so choose one of them."
+    )
+  return np.asarray(prompt)[task]
+
+
+def write_numpy(path: str | os.PathLike, prompt: Any) -> pathlib.Path:
+  """Writes a prompt as a .npy file, whole or not at all.
+
+  Args:
+    path: of a new file, whose name is taken as it is: NumPy's own `save` would add an extension.
+    prompt: array or StoredArray.
+
+  Raises:
+    ConfigError: there is something at `path` already.
+    CannotWrite: the disk refused.
+  """
+  path = pathlib.Path(path)
+  if path.exists():
+    raise errors.ConfigError(
+      f"'{path}' exists and is not overwritten; name a new file, or move this one away."
+    )
+  values = np.asarray(prompt)
+  if values.dtype.kind == "V":  # bfloat16 is no type of NumPy's own
+    values = values.astype(np.float32)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk.whole_file(path) as stream:
+      np.save(stream, values, allow_pickle=False)
+  except OSError as error:
+    raise errors.CannotWrite(
+      f"'{path}' could not be written: {error.strerror or error}. Free some space or name another"
+      " file, then repeat the command."
+    ) from error
+  return path
+
+
+def _read_numpy(path: pathlib.Path, name: str | None) -> np.ndarray:
+  try:
+    with path.open("rb") as file:
+      loaded = np.load(file, allow_pickle=False)  # a prompt never needs code to run
+      if isinstance(loaded, np.ndarray):
+        return loaded
+      names = list(loaded)
+      if name is None and len(names) == 1:
+        return loaded[names[0]]
+      if name not in names:
+        raise errors.ConfigError(
+          f"Prompt file '{path}' has no array '{name}'; set FromFile.name to one of:"
+          f" {', '.join(names)}."
+        )
+      return loaded[name]
+  except OSError as error:
+    raise errors.ConfigError(
+      f"Prompt file '{path}' cannot be read: {error.strerror or error}."
+    ) from None
+  except (ValueError, EOFError) as error:
+    raise errors.ConfigError(
+      f"Prompt file '{path}' is not a .npy or .npz file of numbers: {error}."
+    ) from None

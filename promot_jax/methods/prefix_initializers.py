@@ -1,0 +1,165 @@
+"""Where the first keys and values of a prefix come from.
+
+An initializer is a value; called with a key, the backbone and the sites, it gives the keys and values
+[N G P K] (float32) of each site.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from promot_jax import errors
+from promot_jax.methods import sites as sites_lib
+from promot_jax.methods.sites import Site
+from promot_jax.models.kv_cache import KVCache
+
+
+class PrefixInitializer(Protocol):
+  """Gives keys and values [N G P K] by site.
+
+  Raises:
+    ConfigError: the values it stands for do not fit.
+  """
+
+  def __call__(
+    self,
+    key: jax.Array,
+    model: nnx.Module,
+    sites: Mapping[str, Site],
+    *,
+    length: int,
+    task: int = 0,
+  ) -> dict[str, KVCache]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalPrefix:
+  """Independent normal values; std=0 is a prefix of zeros, which only takes weight from the rest.
+
+  The code of Li & Liang and PEFT draw with std=1, far larger than what most networks compute.
+  """
+
+  std: float = 0.02
+
+  def __call__(self, key, model, sites, *, length, task=0):
+    return _drawn(key, sites, length, lambda k, shape: self.std * jax.random.normal(k, shape))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UniformPrefix:
+  """Every value uniform in [lowest, highest): [0, 1) is the random start in Li & Liang, 2021."""
+
+  lowest: float = 0.0
+  highest: float = 1.0
+
+  def __call__(self, key, model, sites, *, length, task=0):
+    def draw(k, shape):
+      return jax.random.uniform(k, shape, jnp.float32, self.lowest, self.highest)
+
+    return _drawn(key, sites, length, draw)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FromWords:
+  """What the backbone itself computes when it reads a text: the low-data start of Li & Liang, 2021.
+
+  Attributes:
+    ids: token ids of the text ("summarization", or unrelated words), without end of sequence.  A
+      text shorter than the prefix is read again and again until the prefix is full; the paper makes
+      the prefix as long as the text.
+  """
+
+  ids: Sequence[int]
+
+  def __call__(self, key, model, sites, *, length, task=0):
+    if not 0 < len(self.ids) <= length:
+      raise errors.ConfigError(
+        f"A prefix of length {length} cannot start from {len(self.ids)} tokens of text; set its"
+        f" length to {max(1, len(self.ids))} or more."
+      )
+    text = [int(token) for token in self.ids]
+    found = sites_lib.activations(model, (text * length)[:length])
+    return {name: found[name] for name in sites}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class FromArrays:
+  """Given keys and values: site -> (keys, values), each [N G P K] or, of several tasks,
+  [tasks N G P K]."""
+
+  arrays: Mapping[str, Any]
+
+  def __call__(self, key, model, sites, *, length, task=0):
+    result = {}
+    for name, site in sites.items():
+      if name not in self.arrays:
+        raise errors.ConfigError(
+          f"The given prefix has no site '{name}', only {', '.join(self.arrays) or 'none'}; set"
+          " PrefixTuning.sites to what it has."
+        )
+      keys, values = (_given(np.asarray(a), site, length, task) for a in self.arrays[name])
+      result[name] = KVCache(keys=keys, values=values)
+    return result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FromMethodFile:
+  """A prefix that another run trained, from its method file (`promot export`, a .npz file)."""
+
+  path: str | os.PathLike
+
+  def __call__(self, key, model, sites, *, length, task=0):
+    try:
+      with np.load(self.path, allow_pickle=False) as file:
+        arrays = {
+          name: (file[f"prefix/{name}/keys"], file[f"prefix/{name}/values"]) for name in sites
+        }
+    except (OSError, ValueError, KeyError) as error:
+      raise errors.ConfigError(
+        f"'{self.path}' cannot be read as a method file with a prefix at {', '.join(sites)}: {error}."
+      ) from None
+    return FromArrays(arrays=arrays)(key, model, sites, length=length, task=task)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerTaskPrefix:
+  """A different initializer for each task of a bank, in the order of the tasks."""
+
+  initializers: Sequence[PrefixInitializer]
+
+  def __call__(self, key, model, sites, *, length, task=0):
+    if task >= len(self.initializers):
+      raise errors.ConfigError(
+        f"PerTaskPrefix has {len(self.initializers)} initializers and none for task number {task};"
+        " give one for each task."
+      )
+    return self.initializers[task](key, model, sites, length=length, task=task)
+
+
+def _drawn(key, sites: Mapping[str, Site], length: int, draw) -> dict[str, KVCache]:
+  result = {}
+  for name, site_key in zip(sites, jax.random.split(key, len(sites))):
+    keys_key, values_key = jax.random.split(site_key)
+    shape = sites[name].shape(length)
+    result[name] = KVCache(keys=draw(keys_key, shape), values=draw(values_key, shape))
+  return result
+
+
+def _given(array: np.ndarray, site: Site, length: int, task: int) -> jax.Array:
+  if array.ndim == 5 and task < array.shape[0]:
+    array = array[task]
+  if array.shape != site.shape(length):
+    raise errors.ConfigError(
+      f"The given prefix of site '{site.name}' has shape {list(array.shape)}, and this backbone needs"
+      f" {list(site.shape(length))} ([layers, key heads, length, head width])."
+    )
+  array = array.astype(np.float32)
+  if not np.isfinite(array).all():
+    raise errors.ConfigError(f"The given prefix of site '{site.name}' has NaN or infinite values.")
+  return jnp.asarray(array)

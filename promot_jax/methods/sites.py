@@ -1,0 +1,182 @@
+"""Where a backbone attends: the places at which a method may add keys and values.
+
+Found by attribute, not by type of model: a network that names its parts as T5, BART and the
+decoder-only model do has these sites.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.models import scanning, stack
+from promot_jax.models.kv_cache import KVCache
+
+PLACES: Mapping[str, tuple[str, str]] = {
+  "encoder": ("encoder", "attention"),
+  "decoder": ("decoder", "self_attention"),
+  "cross": ("decoder", "encoder_decoder_attention"),
+}
+"""Name of a site -> (stack, attribute of its layers)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+  """One kind of attention of a network, in all N layers of its stack."""
+
+  name: str
+  layers: int
+  heads: int
+  """G: heads of keys and values."""
+  head_width: int
+
+  def shape(self, length: int) -> tuple[int, int, int, int]:
+    """[N G P K] of the keys (or values) of a prefix of P positions."""
+    return (self.layers, self.heads, length, self.head_width)
+
+
+def sites(model: nnx.Module) -> dict[str, Site]:
+  """All sites of a network by name, those of the encoder first."""
+  found = {}
+  for name, (stack_name, attribute) in PLACES.items():
+    layers = getattr(getattr(model, stack_name, None), "layers", None)
+    if layers is None:
+      continue
+    attention = getattr(_first(layers), attribute, None)
+    if attention is None or not hasattr(attention, "prefix"):
+      continue
+    features = attention.key.kernel.shape[-1]
+    found[name] = Site(
+      name=name,
+      layers=stack.count(layers),
+      heads=attention.kv_heads,
+      head_width=features // attention.kv_heads,
+    )
+  return found
+
+
+def chosen(model: nnx.Module, names: Sequence[str] | None, *, method: str) -> dict[str, Site]:
+  """The sites of the given names; None: all that there are.
+
+  Raises:
+    ConfigError: the network has no such site, or none at all.
+  """
+  found = sites(model)
+  if not found:
+    raise errors.ConfigError(
+      f"{method} needs attention with a prefix slot, and {type(model).__name__} has none."
+    )
+  if names is None:
+    return found
+  for name in names:
+    if name not in found:
+      raise errors.ConfigError(
+        f"{method} is asked for site '{name}', and {type(model).__name__} has {', '.join(found)};"
+        " leave `sites` out for all of them."
+      )
+  return {name: found[name] for name in names}
+
+
+def attentions(model: nnx.Module, site: str) -> list[nnx.Module]:
+  """The attention of each layer; of scanned layers the one module that stands for all."""
+  stack_name, attribute = PLACES[site]
+  layers = getattr(model, stack_name).layers
+  members = [layers] if stack.is_scanned(layers) else list(layers)
+  return [getattr(layer, attribute) for layer in members]
+
+
+def fill(model: nnx.Module, site: str, make: Callable[[Any], nnx.Module]) -> None:
+  """Puts a module into the prefix slot of every layer, in place.
+
+  Args:
+    make: gives a module from a function that takes what belongs to the layer out of an array [N ...]
+      (of scanned layers all of it).
+  """
+  members = attentions(model, site)
+  stack_name, _ = PLACES[site]
+  scanned = stack.is_scanned(getattr(model, stack_name).layers)
+  for number, attention in enumerate(members):
+    attention.prefix = make((lambda leaf: leaf) if scanned else (lambda leaf, i=number: leaf[i]))
+
+
+def occupied(model: nnx.Module) -> list[str]:
+  """Names of sites whose prefix slots are filled."""
+  return [name for name in sites(model) if attentions(model, name)[0].prefix is not None]
+
+
+def empty(model: nnx.Module) -> None:
+  """Empties all prefix slots, in place."""
+  for name in sites(model):
+    for attention in attentions(model, name):
+      attention.prefix = nnx.data(None)
+
+
+def activations(model: nnx.Module, ids: Sequence[int]) -> dict[str, KVCache]:
+  """Keys and values [N G L K] (float32) that the network computes of a text of L tokens, by site.
+
+  An encoder-decoder reads the text in its encoder and in its decoder.
+
+  Raises:
+    ConfigError: an id is not in the vocabulary.
+  """
+  rows = model.token_embedder.embedding.shape[0]
+  unknown = [int(token) for token in ids if not 0 <= token < rows]
+  if unknown or not len(ids):
+    raise errors.ConfigError(
+      f"Token ids {unknown or 'none'} cannot be run through the model, whose vocabulary has {rows};"
+      " give those of a text in the model's own vocabulary."
+    )
+  model = scanning.unstack_layers(model)
+  empty(model)
+  recorded: dict[str, list[KVCache]] = {name: [] for name in sites(model)}
+  for stack_name in ("encoder", "decoder"):
+    part = getattr(model, stack_name, None)
+    if part is not None:
+      part.remat = "none"  # what is recorded must not live inside a recomputed function
+      if hasattr(part, "prompt"):
+        part.prompt = nnx.data(None)
+  for name, caches in recorded.items():
+    for attention in attentions(model, name):
+      attention.prefix = _Recorder(caches.append)
+  tokens = jnp.asarray([list(ids)], jnp.int32)
+  # A decoder-only model reads the text as its input and is asked for a single target.
+  targets = tokens if "encoder" in recorded else jnp.zeros((1, 1), jnp.int32)
+  model.hidden(
+    {
+      "encoder_input_tokens": tokens,
+      "decoder_input_tokens": targets,
+      "decoder_target_tokens": targets,
+    }
+  )
+  return {
+    name: jax.tree.map(lambda *leaves: jnp.concatenate(leaves).astype(jnp.float32), *caches)
+    for name, caches in recorded.items()
+  }
+
+
+class _Recorder(nnx.Module):
+  """Stands in a prefix slot, notes what attention reads, and changes nothing."""
+
+  def __init__(self, note: Callable[[KVCache], None]):
+    self.note = note
+
+  def __call__(self, keys, values, bias, mask):
+    self.note(KVCache(keys=keys, values=values))  # [1 G L K]
+    return keys, values, bias, mask
+
+
+def _first(layers: stack.Layers) -> nnx.Module:
+  return layers if stack.is_scanned(layers) else layers[0]
+
+
+def without(model: Any, names: Sequence[str]) -> Any:
+  """A copy of the model without the given attributes of its top."""
+  model = paths.copy(model)
+  for name in names:
+    if hasattr(model, name):
+      delattr(model, name)
+  return model
