@@ -318,7 +318,7 @@ def check_fits(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
     wanted = "gpt2' or '?family=llama" if alone else "t5' or '?family=bart"
     raise ConfigError(
       f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
-      f"add '?family={wanted}' to VOCABULARY."
+      f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
     )
   if (vocabulary.pad, vocabulary.eos) != (backbone.pad, backbone.eos):
     raise ConfigError(

@@ -1,0 +1,94 @@
+"""A backbone and a vocabulary that do not fit are refused before any data is read."""
+
+import dataclasses
+
+import pytest
+
+from promot_jax.errors import ConfigError
+from promot_jax.experiments import data, execute, micro_model
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.models import sizes
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+
+T5 = sizes.micro(vocab_size=600)
+DECODER = DecoderLMConfig(
+  vocab_size=600, width=8, layers=1, heads=2, head_width=4, mlp_width=12, max_positions=96, eos=0
+)
+
+
+def experiment(backbone, **changes) -> Experiment:
+  values = {
+    "name": "own",
+    "model_dir": "unused",
+    "backbone": backbone,
+    "initial_checkpoint": "random",
+    "source": "micro",
+    "task": "rte",
+    "evaluation": EvaluationPlan(unseen=(), limit=2),
+    "mesh": MeshShape(data=1, model=1),
+  }
+  return Experiment(**{**values, **changes})
+
+
+def test_fitting_pairs_are_accepted(tokenizer_folder):
+  t5 = experiment(T5, vocabulary=f"hf:{tokenizer_folder('t5')}", targets="sentinel")
+  assert data.text_vocabulary(t5).family == "t5"
+  gpt2 = experiment(DECODER, vocabulary=f"hf:{tokenizer_folder('gpt2')}")
+  assert data.text_vocabulary(gpt2).family == "gpt2"
+  assert data.text_vocabulary(experiment(micro_model.config())).size < 1000
+
+
+def refusal(backbone, **changes) -> str:
+  with pytest.raises(ConfigError) as raised:
+    data.text_vocabulary(experiment(backbone, **changes))
+  return str(raised.value)
+
+
+def test_an_embedding_without_a_row_for_each_token_is_refused(tokenizer_folder):
+  folder = tokenizer_folder("gpt2")
+  size = data.open_vocabulary(f"hf:{folder}").size
+  small = dataclasses.replace(DECODER, vocab_size=size - 1)
+  assert refusal(small, vocabulary=f"hf:{folder}") == (
+    f"vocabulary 'hf:{folder}' has tokens up to {size - 1}, and the model's embedding has {size - 1}"
+    " rows: the model was made with another one. Set VOCABULARY to the model's, or take a model with"
+    f" at least {size} rows."
+  )
+  exact = dataclasses.replace(DECODER, vocab_size=size)
+  assert data.text_vocabulary(experiment(exact, vocabulary=f"hf:{folder}")).size == size
+
+
+def test_another_kind_of_model_is_refused_with_the_families_it_takes(tokenizer_folder):
+  said = refusal(T5, vocabulary=f"hf:{tokenizer_folder('gpt2')}")
+  assert "family 'gpt2', and the model is an encoder-decoder; set VOCABULARY" in said
+  assert "add '?family=t5' or '?family=bart'" in said
+  said = refusal(DECODER, vocabulary=f"hf:{tokenizer_folder('bart')}")
+  assert "family 'bart', and the model is decoder-only" in said
+  assert "add '?family=gpt2' or '?family=llama'" in said
+  words = dataclasses.replace(DECODER, vocab_size=micro_model.padded_vocabulary())
+  assert "the model is decoder-only" in refusal(words)  # with the micro world's own words
+
+
+def test_other_special_tokens_are_refused(tokenizer_folder):
+  said = refusal(T5, vocabulary=f"hf:{tokenizer_folder('bart')}")
+  assert "pads with 1 and ends with 2, and the model's configuration says pad=0, eos=1." in said
+
+
+def test_sentinel_targets_need_sentinels(tokenizer_folder):
+  said = refusal(DECODER, vocabulary=f"hf:{tokenizer_folder('gpt2')}", targets="sentinel")
+  assert "has no such tokens; use TARGETS='raw'" in said
+
+
+def test_a_run_stops_before_data_are_read_and_before_its_folder_is_made(
+  tokenizer_folder, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(data, "load_examples", lambda *a, **k: pytest.fail("data were read"))
+  wrong = experiment(
+    dataclasses.replace(DECODER, eos=5),
+    vocabulary=f"hf:{tokenizer_folder('gpt2')}",
+    model_dir=str(tmp_path / "run"),
+  )
+  with pytest.raises(ConfigError, match="pad=-1, eos=5"):
+    execute.execute(wrong)
+  assert not (tmp_path / "run").exists()
+  with pytest.raises(ConfigError, match="pad=-1, eos=5"):
+    data.Reader(print).examples(wrong, "rte", "train", {"inputs": 64, "targets": 8}, 2)
