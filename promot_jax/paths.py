@@ -109,13 +109,24 @@ def match(patterns: Patterns, names: Iterable[str]) -> list[str]:
   return selected
 
 
+def parameter_names(tree: Any) -> list[str]:
+  """Names of the leaves that can be trained, in tree order: all but a network's buffers.
+
+  A buffer is any variable that is no nnx.Param, such as BART's bias of the logits.
+  """
+  flat, _ = _flatten(tree)
+  return [name for name, leaf in flat if not _is_variable(leaf) or isinstance(leaf, nnx.Param)]
+
+
 def selector(patterns: Patterns, model: Any) -> Callable[[tuple, Any], bool]:
   """A filter for `nnx.split` and `nnx.state` that is true for the selected parameters of `model`.
+
+  Buffers are never selected.
 
   Raises:
     PathError: as `match`.
   """
-  chosen = frozenset(match(patterns, named_leaves(model)))
+  chosen = frozenset(match(patterns, parameter_names(model)))
   return lambda path, value: "/".join(str(key) for key in path) in chosen
 
 
@@ -180,7 +191,7 @@ def parameter_table(
     PathError: as `match`.
   """
   leaves = named_leaves(model)
-  chosen = set(match(trainable, leaves)) if trainable is not None else set()
+  chosen = set(match(trainable, parameter_names(model))) if trainable is not None else set()
   return [
     Row(
       name=name,

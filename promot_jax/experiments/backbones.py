@@ -5,12 +5,14 @@ from typing import Any
 from flax import nnx
 
 from promot_jax.errors import ConfigError
+from promot_jax.models.bart import Bart
+from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
-_NETWORKS = {DecoderLMConfig: DecoderLM, T5Config: T5}
+_NETWORKS = {BartConfig: Bart, DecoderLMConfig: DecoderLM, T5Config: T5}
 
 
 def build(config: Any, rngs: nnx.Rngs) -> Any:
