@@ -14,6 +14,7 @@ from flax import nnx
 from promot_jax import errors
 from promot_jax.decoding import beam_search, sampling
 from promot_jax.decoding.strategies import Beam, Sample, Strategy, TransformersBeam
+from promot_jax.models.preparation import prepare
 from promot_jax.models.token_ids import TokenIds
 
 # Targets say nothing about decoding; without them a batch with and one without are the same shapes.
@@ -87,7 +88,8 @@ def generate(
 
 
 def _decode(state, batch, key, *, graphdef, strategy, max_length, ids):
-  model = nnx.merge(graphdef, state)
+  # Before the loop, so that what methods compute is computed once.
+  model = prepare(nnx.merge(graphdef, state), batch.get("prompt_ids"))
   beams = isinstance(strategy, Beam | TransformersBeam)
   search = beam_search.decode if beams else sampling.decode
   return search(model, batch, strategy=strategy, max_length=max_length, key=key, ids=ids)

@@ -110,7 +110,7 @@ class FromArrays:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FromMethodFile:
-  """A prefix that another run trained, from its method file (`promot export`, a .npz file)."""
+  """A prefix that another run trained, from its method file (`checkpoints.method_files`)."""
 
   path: str | os.PathLike
 
@@ -118,7 +118,11 @@ class FromMethodFile:
     try:
       with np.load(self.path, allow_pickle=False) as file:
         arrays = {
-          name: (file[f"prefix/{name}/keys"], file[f"prefix/{name}/values"]) for name in sites
+          name: [
+            np.stack([file[f"{site.path(layer)}/prefix/{part}"] for layer in range(site.layers)])
+            for part in ("keys", "values")
+          ]
+          for name, site in sites.items()
         }
     except (OSError, ValueError, KeyError) as error:
       raise errors.ConfigError(

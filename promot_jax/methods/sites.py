@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promot_jax import errors, paths
+from promot_jax import errors
 from promot_jax.models import scanning, stack
 from promot_jax.models.kv_cache import KVCache
 
@@ -33,6 +33,11 @@ class Site:
   heads: int
   """G: heads of keys and values."""
   head_width: int
+
+  def path(self, layer: int) -> str:
+    """Name of its attention in a layer of an unrolled network."""
+    stack_name, attribute = PLACES[self.name]
+    return f"{stack_name}/layers/{layer}/{attribute}"
 
   def shape(self, length: int) -> tuple[int, int, int, int]:
     """[N G P K] of the keys (or values) of a prefix of P positions."""
@@ -171,12 +176,3 @@ class _Recorder(nnx.Module):
 
 def _first(layers: stack.Layers) -> nnx.Module:
   return layers if stack.is_scanned(layers) else layers[0]
-
-
-def without(model: Any, names: Sequence[str]) -> Any:
-  """A copy of the model without the given attributes of its top."""
-  model = paths.copy(model)
-  for name in names:
-    if hasattr(model, name):
-      delattr(model, name)
-  return model

@@ -6,6 +6,8 @@ only.  Randomness, caches and batches are arguments; `key=None` means no dropout
 difference between training and evaluation.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,6 +16,7 @@ from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.bart_stacks import Decoder, Encoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.preparation import prepare
 from promot_jax.types import Array, Batch, Key
 
 
@@ -53,10 +56,11 @@ class Bart(nnx.Module):
       input_embeddings: [B S D] in place of the embedded encoder tokens, before positions are added.
       key: for dropout; None: no dropout.
     """
+    model = prepare(self, batch.get("prompt_ids"), key=key)
     encoder_key, decoder_key = split_key(key, 2)
-    memory, mask = self.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
-    targets = self._embed(batch["decoder_input_tokens"])
-    return self.decoder(targets, memory, mask, key=decoder_key)
+    memory, mask = model.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
+    targets = model._embed(batch["decoder_input_tokens"])
+    return model.decoder(targets, memory, mask, key=decoder_key)
 
   def encode(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
@@ -66,13 +70,14 @@ class Bart(nnx.Module):
     With `input_embeddings`, `encoder_input_tokens` only says which positions are padding and may be
     left out: then none is.
     """
+    model = prepare(self, batch.get("prompt_ids"), key=key)
     tokens = batch.get("encoder_input_tokens")
     if input_embeddings is None:
-      embeddings = self._embed(batch["encoder_input_tokens"])
+      embeddings = model._embed(batch["encoder_input_tokens"])
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
     mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
-    return self.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+    return model.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
 
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
@@ -96,15 +101,18 @@ class Bart(nnx.Module):
       batch: encoder_input_tokens [B S], maybe prompt_ids [B].
       max_length: the largest number of tokens that will be generated.
     """
-    memory, mask = self.encode(batch)
-    cache = self.decoder.start(memory, mask, max_length=max_length)
+    model = prepare(self, batch.get("prompt_ids"))
+    memory, mask = model.encode(batch)
+    cache = model.decoder.start(memory, mask, max_length=max_length)
+    cache = dataclasses.replace(cache, prompt_ids=batch.get("prompt_ids"))
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
-    return self.decode_step(first, cache)
+    return model.decode_step(first, cache)
 
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
-    hidden, cache = self.decoder.step(self._embed(tokens), cache)
-    return self.logits(hidden), cache
+    model = prepare(self, cache.prompt_ids)
+    hidden, cache = model.decoder.step(model._embed(tokens), cache)
+    return model.logits(hidden), cache
 
   def _embed(self, tokens: Array) -> Array:
     """[...] -> [... D] in the compute dtype."""

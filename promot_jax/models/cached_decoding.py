@@ -4,7 +4,9 @@ T5 and BART share it.  A layer of theirs has `self_attention`, `encoder_decoder_
 method `step` for one position; their parameters differ, their caches do not.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +51,10 @@ def start(
     cross_attention, self_attention = zip(*outputs)
   offset = prefix_positions(layers, "self_attention")
   relative = np.arange(1 - max_length - offset, max_length)
-  bias = jnp.zeros((1, relative.size)) if position_bias is None else position_bias(relative)
+  shift = displacement(layers, "self_attention")
+  bias = jnp.zeros((1, relative.size))
+  if position_bias is not None:
+    bias = position_bias(relative + shift)
   return DecodeCache(
     self_attention=self_attention,
     cross_attention=cross_attention,
@@ -79,13 +84,7 @@ def step(layers: stack.Layers, embeddings: Array, cache: DecodeCache) -> tuple[A
   if not stack.is_scanned(layers):
     inputs = tuple(zip(caches, cache.cross_attention))
   x, written = stack.run(layers, one_layer, embeddings[:, None, :], inputs)
-  cache = DecodeCache(
-    self_attention=written,
-    cross_attention=cache.cross_attention,
-    memory_mask=cache.memory_mask,
-    bias_by_distance=cache.bias_by_distance,
-    position=cache.position + 1,
-  )
+  cache = dataclasses.replace(cache, self_attention=written, position=cache.position + 1)
   return x[:, 0, :], cache
 
 
@@ -102,5 +101,14 @@ def causal_bias(length: int, *, offset: int = 0) -> np.ndarray:
 
 def prefix_positions(layers: stack.Layers, attention: str) -> int:
   """The largest number of positions that a prefix of these layers wants counted before 0."""
-  members = [layers] if stack.is_scanned(layers) else layers
-  return max(getattr(member, attention).prefix_positions for member in members)
+  return max(getattr(member, attention).prefix_positions for member in _members(layers))
+
+
+def displacement(layers: stack.Layers, attention: str) -> int:
+  """By how much relative positions are moved by a prefix of these layers; nearly always 0."""
+  prefixes = [getattr(member, attention).prefix for member in _members(layers)]
+  return max(getattr(prefix, "displacement", 0) for prefix in prefixes)
+
+
+def _members(layers: stack.Layers) -> Any:
+  return [layers] if stack.is_scanned(layers) else layers

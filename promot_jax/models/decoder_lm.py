@@ -1,14 +1,16 @@
 """One decoder-only model, whose configuration makes it a GPT-2, a LLaMA or a PaLM.
 
-Radford et al., 2019 (GPT-2); Touvron et al., 2023, arXiv:2302.13971 (LLaMA); Chowdhery et al., 2022,
-arXiv:2204.02311 (PaLM).  It reads the batches of an encoder-decoder: x is `encoder_input_tokens`,
-with whatever separates it from y at its end and with padding on either side; y is
-`decoder_target_tokens`.  The sequence [x; y] is made here, and hidden states are returned where they
-predict y, so losses, scores and metrics need not know which kind of model they have.
+Radford et al., 2019 (GPT-2); Touvron et al., 2023, arXiv:2302.13971 (LLaMA); Chowdhery et al.,
+2022, arXiv:2204.02311 (PaLM).  It reads the batches of an encoder-decoder: x is
+`encoder_input_tokens`, with whatever separates it from y at its end and with padding on either side;
+y is `decoder_target_tokens`.  The sequence [x; y] is made here, and hidden states are returned where
+they predict y, so losses, scores and metrics need not know which kind of model they have.
 
 The module holds parameters only.  Randomness, caches and batches are arguments; `key=None` means no
 dropout and is the only difference between training and evaluation.
 """
+
+import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,6 +19,7 @@ from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.decoder_stack import Decoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product
+from promot_jax.models.preparation import prepare
 from promot_jax.types import Array, Batch, Key
 
 
@@ -54,9 +57,10 @@ class DecoderLM(nnx.Module):
     Raises:
       ConfigError: the sequence is longer than the positions that were learned.
     """
-    source, mask = self._source(batch, input_embeddings)
-    targets, _ = self._embed(batch["decoder_target_tokens"][:, :-1])
-    return self.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
+    model = prepare(self, batch.get("prompt_ids"), key=key)
+    source, mask = model._source(batch, input_embeddings)
+    targets, _ = model._embed(batch["decoder_target_tokens"][:, :-1])
+    return model.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
 
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
@@ -83,17 +87,18 @@ class DecoderLM(nnx.Module):
     Raises:
       ConfigError: the sequence could become longer than the positions that were learned.
     """
-    source, mask = self._source(batch, None)
-    hidden, cache = self.decoder.start(
-      source, mask, max_length=max_length, prompt_ids=batch.get("prompt_ids")
-    )
-    return self.logits(hidden), cache
+    prompt_ids = batch.get("prompt_ids")
+    model = prepare(self, prompt_ids)
+    source, mask = model._source(batch, None)
+    hidden, cache = model.decoder.start(source, mask, max_length=max_length, prompt_ids=prompt_ids)
+    return model.logits(hidden), dataclasses.replace(cache, prompt_ids=prompt_ids)
 
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
-    embeddings, _ = self._embed(tokens)
-    hidden, cache = self.decoder.step(embeddings, cache)
-    return self.logits(hidden), cache
+    model = prepare(self, cache.prompt_ids)
+    embeddings, _ = model._embed(tokens)
+    hidden, cache = model.decoder.step(embeddings, cache)
+    return model.logits(hidden), cache
 
   def _source(self, batch: Batch, input_embeddings: Array | None) -> tuple[Array, Array]:
     """Embedded x [B S D] and its mask bool [B S]."""

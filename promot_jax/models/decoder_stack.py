@@ -7,6 +7,8 @@ When text is generated, the keys of prompt and x are computed once and shared by
 example (beams, samples); only those of generated tokens have a row each.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,12 +158,7 @@ class Decoder(nnx.Module):
     if not stack.is_scanned(self.layers):
       inputs = tuple(zip(own, cache.cross_attention))
     x, written = stack.run(self.layers, one_layer, x, inputs)
-    cache = DecodeCache(
-      self_attention=written,
-      cross_attention=cache.cross_attention,
-      memory_mask=source_mask,
-      position=cache.position + 1,
-    )
+    cache = dataclasses.replace(cache, self_attention=written, position=cache.position + 1)
     return self.decoder_norm(x)[:, 0, :], cache
 
   def _run(

@@ -48,6 +48,8 @@ class DecodeCache:
   """float32 [H 2L-1]: position bias and causal mask of distances 1-L, ..., L-1."""
   position: Array
   """int32 []: how many positions are written."""
+  prompt_ids: Array | None = None
+  """int32 [B]: each example's row of the banks that methods added."""
 
   def repeat(self, count: int) -> "DecodeCache":
     """Each row `count` times, side by side: rows of one example stay together."""

@@ -5,11 +5,14 @@ arXiv:2010.11934.  The module holds parameters only.  Randomness, caches and bat
 `key=None` means no dropout and is the only difference between training and evaluation.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.preparation import prepare
 from promot_jax.models.scanning import stack_layers, unstack_layers
 from promot_jax.models.t5_config import T5Config
 from promot_jax.models.t5_stacks import Decoder, Encoder
@@ -49,10 +52,11 @@ class T5(nnx.Module):
       input_embeddings: [B S D] in place of the embedded encoder tokens.
       key: for dropout; None: no dropout.
     """
+    model = prepare(self, batch.get("prompt_ids"), key=key)
     encoder_key, decoder_key = split_key(key, 2)
-    memory, mask = self.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
-    targets = self.token_embedder(batch["decoder_input_tokens"], dtype=self.config.dtype)
-    return self.decoder(targets, memory, mask, key=decoder_key)
+    memory, mask = model.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
+    targets = model.token_embedder(batch["decoder_input_tokens"], dtype=self.config.dtype)
+    return model.decoder(targets, memory, mask, key=decoder_key)
 
   def encode(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
@@ -62,13 +66,14 @@ class T5(nnx.Module):
     With `input_embeddings`, `encoder_input_tokens` only says which positions are padding and may be
     left out: then none is.
     """
+    model = prepare(self, batch.get("prompt_ids"), key=key)
     tokens = batch.get("encoder_input_tokens")
     if input_embeddings is None:
-      embeddings = self.token_embedder(batch["encoder_input_tokens"], dtype=self.config.dtype)
+      embeddings = model.token_embedder(batch["encoder_input_tokens"], dtype=self.config.dtype)
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
     mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
-    return self.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+    return model.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
 
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
@@ -92,13 +97,16 @@ class T5(nnx.Module):
       batch: encoder_input_tokens [B S], maybe prompt_ids [B].
       max_length: the largest number of tokens that will be generated.
     """
-    memory, mask = self.encode(batch)
-    cache = self.decoder.start(memory, mask, max_length=max_length)
+    model = prepare(self, batch.get("prompt_ids"))
+    memory, mask = model.encode(batch)
+    cache = model.decoder.start(memory, mask, max_length=max_length)
+    cache = dataclasses.replace(cache, prompt_ids=batch.get("prompt_ids"))
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
-    return self.decode_step(first, cache)
+    return model.decode_step(first, cache)
 
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
-    embeddings = self.token_embedder(tokens, dtype=self.config.dtype)
-    hidden, cache = self.decoder.step(embeddings, cache)
-    return self.logits(hidden), cache
+    model = prepare(self, cache.prompt_ids)
+    embeddings = model.token_embedder(tokens, dtype=self.config.dtype)
+    hidden, cache = model.decoder.step(embeddings, cache)
+    return model.logits(hidden), cache

@@ -54,7 +54,8 @@ class Encoder(nnx.Module):
     in_key, layers_key, out_key = split_key(key, 3)
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "attention")
-    bias = self.relpos_bias(length, offset + length, offset=offset)
+    moved = cached_decoding.displacement(self.layers, "attention")
+    bias = self.relpos_bias(length, offset + length, offset=offset - moved)
     attended = mask[:, None, None, :]
 
     def step(layer, x, layer_key):
@@ -112,7 +113,8 @@ class Decoder(nnx.Module):
     in_key, layers_key, out_key = split_key(key, 3)
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "self_attention")
-    bias = self.relpos_bias(length, offset + length, offset=offset)
+    moved = cached_decoding.displacement(self.layers, "self_attention")
+    bias = self.relpos_bias(length, offset + length, offset=offset - moved)
     bias = bias + cached_decoding.causal_bias(length, offset=offset)
     memory_attended = memory_mask[:, None, None, :]
 

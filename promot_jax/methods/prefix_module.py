@@ -1,0 +1,62 @@
+"""Trained keys and values in the prefix slot of one attention."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax.models import preparation
+from promot_jax.models.attention import prepend
+from promot_jax.models.kv_cache import KVCache
+from promot_jax.types import Array, Key
+
+
+class Prefix(preparation.Unready):
+  """Keys and values [G P K], or a bank of them [tasks G P K], in front of those of the sequence.
+
+  Scanned layers have one with a leading layer axis.
+  """
+
+  def __init__(
+    self,
+    keys: Array,
+    values: Array,
+    *,
+    tasks: int = 1,
+    positions: int = 0,
+    displacement: int = 0,
+    dropout_rate: float = 0.0,
+  ):
+    """`positions` and `displacement` are what the stack reads: see `Attention` and `prefix`."""
+    self.keys = nnx.Param(keys)
+    self.values = nnx.Param(values)
+    self.tasks = tasks
+    self.positions = positions
+    self.displacement = displacement
+    self.dropout_rate = dropout_rate
+
+  def ready(self, prompt_ids: Array | None, key: Key | None) -> nnx.Module:
+    """Each example's own prefix, with entries dropped while training."""
+    keys, values = self.keys[...], self.values[...]
+    if self.tasks > 1:
+      assert prompt_ids is not None  # `prepare` refuses a batch without them
+      keys, values = (preparation.rows(bank, prompt_ids, axis=-4) for bank in (keys, values))
+    if key is not None and self.dropout_rate > 0:
+      keys_key, values_key = jax.random.split(key)
+      keys = _dropped(keys, self.dropout_rate, keys_key)
+      values = _dropped(values, self.dropout_rate, values_key)
+    return Prefix(keys, values, positions=self.positions, displacement=self.displacement)
+
+  def __call__(
+    self, keys: Array, values: Array, bias: Array | None, mask: Array | None
+  ) -> tuple[Array, Array, Array | None, Array | None]:
+    """Keys and values [R G L K] -> [R G P+L K], with their bias and mask."""
+    own = [self.keys[...], self.values[...]]
+    if own[0].ndim == 4:  # one for each example, of which a decode may have several rows
+      own = [preparation.for_rows(leaf, keys.shape[0]) for leaf in own]
+    prefix = KVCache(keys=own[0], values=own[1])
+    return prepend(keys, values, bias, mask, prefix=prefix, biased=self.positions > 0)
+
+
+def _dropped(x: Array, rate: float, key: Key) -> Array:
+  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+  return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
