@@ -79,7 +79,7 @@ def _fetch_hub(repository: str, revision: str | None) -> pathlib.Path:
     folder = huggingface_hub.snapshot_download(
       repository, revision=revision, allow_patterns=list(PATTERNS)
     )
-  except (OSError, ValueError, RuntimeError) as error:  # the hub's and the network's own errors
+  except Exception as error:  # of the hub, of its http library, of the network: no common base
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     at = f" --revision {revision}" if revision else ""
     raise errors.ConfigError(

@@ -35,6 +35,15 @@ def looks_like(leaves: Mapping[str, Any]) -> str:
   return f"it looks {what}{mlp}, vocabulary {facts.vocabulary}"
 
 
+def size_of(leaves: Mapping[str, Any]) -> str:
+  """Name of the published size whose figures, vocabulary included, these are; '' if there is none."""
+  facts = facts_of(leaves)
+  name = _nearest_size(facts) if facts.width is not None else ""
+  if not name or name == "micro":
+    return name
+  return name if sizes.SIZES[name]().vocab_size == facts.vocabulary else ""
+
+
 def facts_of(leaves: Mapping[str, Any]) -> Facts:
   """The figures that names and shapes show."""
   embedding: tuple[int, ...] = getattr(leaves.get("token_embedder/embedding"), "shape", ())

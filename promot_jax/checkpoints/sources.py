@@ -13,7 +13,7 @@ import pathlib
 from typing import Any, Literal
 
 from promot_jax import errors
-from promot_jax.checkpoints import huggingface, locations, remote_folder, step_reader, t5x
+from promot_jax.checkpoints import huggingface, locations, npz, remote_folder, step_reader, t5x
 from promot_jax.checkpoints.stored import StoredArray
 
 MICRO = "micro"
@@ -77,7 +77,7 @@ def open_source(source: Source, config: Any = None) -> dict[str, StoredArray]:
     return t5x.open_t5x(source.place)
   if source.kind == "step":
     return step_reader.open_step(source.place)
-  return step_reader.open_npz(source.place)
+  return npz.open_npz(source.place)
 
 
 def _is_remote_hf(text: str) -> bool:

@@ -9,10 +9,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from promot_jax import errors
 
+FLOAT_TYPES = {
+  "float32": np.dtype(np.float32),
+  "bfloat16": np.dtype(ml_dtypes.bfloat16),
+  "float16": np.dtype(np.float16),
+}
+"""Types that parameters are exported in."""
 Layers = Sequence[Any]
 """Arrays or StoredArrays of equal shapes, one for each layer."""
 
@@ -59,6 +66,47 @@ def stacked(sources: Layers) -> StoredArray:
   shape = (len(sources), *sources[0].shape)
   whole = derive(sources, shape, lambda *arrays: np.stack(arrays))
   return dataclasses.replace(whole, layers=tuple(sources))
+
+
+def as_stored(name: str, array: Any) -> StoredArray:
+  """An array that is in memory, as one that is read later; StoredArrays stay as they are."""
+  if isinstance(array, StoredArray):
+    return array
+  return StoredArray(
+    name=name,
+    shape=tuple(array.shape),
+    dtype=np.dtype(array.dtype),
+    read=lambda: np.asarray(array),
+  )
+
+
+def converted(array: StoredArray, dtype: str) -> StoredArray:
+  """The array in another type.
+
+  Args:
+    array: to convert when it is read.
+    dtype: a name in FLOAT_TYPES.
+
+  Raises:
+    ConfigError: unknown type; when read: a value is too large for float16.
+  """
+  if dtype not in FLOAT_TYPES:
+    raise errors.ConfigError(
+      f"dtype {dtype!r} is not written; use one of {', '.join(FLOAT_TYPES)}."
+    )
+  wanted = FLOAT_TYPES[dtype]
+
+  def read() -> np.ndarray:
+    values = np.asarray(array)
+    with np.errstate(over="ignore"):
+      result = values.astype(wanted)
+    if dtype == "float16" and np.isinf(result).any() and not np.isinf(values).any():
+      raise errors.ConfigError(
+        f"'{array.name}' has values beyond float16's largest (65504); write bfloat16 or float32."
+      )
+    return result
+
+  return StoredArray(name=array.name, shape=tuple(array.shape), dtype=wanted, read=read)
 
 
 def open_zarr(name: str, driver: str, store: dict, *, complete: bool = True) -> StoredArray:

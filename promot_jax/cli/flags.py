@@ -20,6 +20,7 @@ COMMANDS = {
   "infer": "answer the lines of a JSON-lines file",
   "inspect": "show data, a checkpoint, a configuration or a model",
   "report": "make the tables and plots of finished runs",
+  "convert": "translate a checkpoint between Hugging Face, T5X and our own formats",
 }
 EXIT_CODES = """\
 exit codes: 0 done; 2 wrong flag, configuration or task; 65 unusable data; 73 cannot write;
@@ -52,6 +53,15 @@ examples:
   "report": """\
 example:
   promot report runs/quickstart --output=report
+""",
+  "convert": """\
+examples:
+  promot convert hf:google/t5-v1_1-small t5x_small --to=t5x --step=1000000
+  promot convert gs://t5-data/pretrained_models/t5x/t5_1_1_small/checkpoint_1000000 small --to=hf
+  promot convert runs/promot_rte tuned_model --to=hf --dtype=bfloat16
+  promot convert runs/prompt_tune_rte prompt.npy --to=prompt
+SOURCE is anything that --init takes (docs/checkpoints.md), or a model directory.  What is written is
+complete or absent; OUTPUT must not exist.
 """,
 }
 
@@ -93,6 +103,8 @@ def parse(argv: Sequence[str]) -> Flags:
     )
   if getattr(values, "model_dir", None):
     bindings.append(f"MODEL_DIR = {values.model_dir!r}")
+  if getattr(values, "init", None):
+    bindings.append(f"INITIAL_CHECKPOINT_PATH = {values.init!r}")
   if getattr(values, "seed", None) is not None:
     bindings.append(f"RANDOM_SEED = {values.seed}")
   return Flags(
@@ -180,6 +192,12 @@ def _gin_flags(parser: argparse.ArgumentParser) -> None:
     "allow only what you trust",
   )
   parser.add_argument("--model_dir", metavar="DIR", help="where everything is written")
+  parser.add_argument(
+    "--init",
+    metavar="SOURCE",
+    help="the same as --gin.INITIAL_CHECKPOINT_PATH=: micro, random, a path, hf:DIR or NAME[@REVISION], "
+    "gs://...",
+  )
   parser.add_argument("--tfds_data_dir", metavar="DIR", help="where TFDS finds prepared data")
   parser.add_argument("--seed", type=int, help="the same as --gin.RANDOM_SEED=")
 
@@ -263,6 +281,45 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--verify", action="store_true", help="check every file's checksum")
 
 
+def _convert_flags(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("source", metavar="SOURCE", help="hf:..., a path, gs://..., or a model_dir")
+  parser.add_argument("output", metavar="OUTPUT", help="new folder, or file for npz and prompt")
+  parser.add_argument(
+    "--to",
+    required=True,
+    choices=["hf", "t5x", "npz", "step", "prompt", "peft"],
+    help="hf: config.json and safetensors; t5x; npz or step: our own; prompt: .npy of the soft "
+    "prompt only; peft: adapter with the prompt only",
+  )
+  parser.add_argument(
+    "--model",
+    metavar="SIZE|DIR",
+    help="the backbone where the source does not tell: t5_1_1_small, ..., or a folder with config.json",
+  )
+  parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: as is")
+  parser.add_argument(
+    "--vocab_size",
+    type=_whole_number,
+    metavar="N",
+    help="rows of the vocabulary: fills a Hugging Face source up, or trims what is written as hf",
+  )
+  parser.add_argument("--step", type=int, default=0, metavar="N", help="step number (t5x, step)")
+  parser.add_argument("--t5x_layout", choices=["legacy", "orbax"], default="legacy")
+  parser.add_argument("--scanned", action="store_true", help="t5x: in its scanned layout")
+  parser.add_argument("--task", type=int, metavar="N", help="which prompt of a bank, from 0")
+  parser.add_argument("--base_model", metavar="NAME", help="peft: the model that it adapts")
+  parser.add_argument("--allow_nan", action="store_true", help="do not refuse NaN and infinity")
+  parser.add_argument(
+    "--checkpoint",
+    default="chosen",
+    metavar="chosen|pretrained|STAGE[:STEP]",
+    help="which weights of a model directory (default: the last stage's chosen step)",
+  )
+  # What reading a model directory asks for.
+  parser.set_defaults(gin_search_paths=".", gin_allow_imports="", gin_file=None)
+  parser.set_defaults(coordinator_address=None, process_count=1, process_id=None)
+
+
 def _report_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("runs", nargs="+", metavar="DIR", help="model directories")
   parser.add_argument("--output", metavar="DIR", help="where to write (default: the first DIR)")
@@ -274,6 +331,7 @@ _FLAGS = {
   "infer": _infer_flags,
   "inspect": _inspect_flags,
   "report": _report_flags,
+  "convert": _convert_flags,
 }
 
 

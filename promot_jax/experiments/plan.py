@@ -188,9 +188,12 @@ def start_text(experiment: Experiment) -> str:
     return f"micro: {found or 'not in this installation (make them with pretrain_micro.gin)'}"
   if path == RANDOM:
     return "random initialization: nothing pretrained is restored"
-  if "://" in path:
+  local = path.removeprefix("hf:").removeprefix("local:")
+  if os.path.exists(local):
+    return f"{path} ({'readable' if os.access(local, os.R_OK) else 'NOT readable from here'})"
+  if "://" in path or path.startswith("hf:"):
     return f"{path} (remote: not looked at in a plan)"
-  return f"{path} ({'readable' if os.access(path, os.R_OK) else 'NOT readable from here'})"
+  return f"{path} (NOT readable from here)"
 
 
 def _model_lines(experiment: Experiment) -> Iterator[str]:
@@ -198,7 +201,7 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
   config = experiment.backbone
   total = paths.count(model)
   yield (
-    f"model     {type(config).__name__} {config.encoder_layers}+{config.decoder_layers} layers, "
+    f"model     {type(config).__name__} {_layers(config)} layers, "
     f"width {config.width}, vocabulary {config.vocab_size}, {_count(total)} parameters, "
     f"{'scanned' if config.scan_layers else 'unrolled'}, remat {config.remat}, {config.dtype}"
   )
@@ -209,6 +212,13 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
     if experiment.source == "tfds":
       yield f"          {_tfds_text(task)}"
+
+
+def _layers(config: Any) -> str:
+  """'24+24' of an encoder-decoder, '12' of a decoder-only model."""
+  if hasattr(config, "encoder_layers"):
+    return f"{config.encoder_layers}+{config.decoder_layers}"
+  return str(config.layers)
 
 
 def _stage_lines(experiment: Experiment) -> Iterator[str]:

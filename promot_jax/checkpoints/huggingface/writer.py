@@ -7,21 +7,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
 from promot_jax import errors
 from promot_jax.checkpoints import disk, t5x_names
 from promot_jax.checkpoints.huggingface import families, reader, safetensors_file, translation
-from promot_jax.checkpoints.stored import StoredArray, derive
+from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
 
 FILE_BYTES = 5 * 10**9
 """A model of more bytes is written in several files, as transformers does."""
-TYPES = {
-  "float32": np.dtype(np.float32),
-  "bfloat16": np.dtype(ml_dtypes.bfloat16),
-  "float16": np.dtype(np.float16),
-}
 
 
 def write_hf(
@@ -54,7 +46,7 @@ def write_hf(
   family = families.of_config(config)
   content = family.config_to(config)
   unrolled = t5x_names.unrolled(
-    {name: _as_stored(name, leaf) for name, leaf in leaves.items()}, derive
+    {name: as_stored(name, leaf) for name, leaf in leaves.items()}, derive
   )
   if vocabulary is not None:
     if not 0 < vocabulary <= config.vocab_size:
@@ -64,7 +56,7 @@ def write_hf(
     content["vocab_size"] = vocabulary
   tensors = translation.to_theirs(unrolled, family.names(config), vocabulary=vocabulary)
   if dtype is not None:
-    tensors = {name: _as_type(array, dtype) for name, array in tensors.items()}
+    tensors = {name: converted(array, dtype) for name, array in tensors.items()}
   content["torch_dtype"] = next(iter(tensors.values())).dtype.name
   path = pathlib.Path(path)
   with disk.whole_folder(path) as folder:
@@ -74,34 +66,6 @@ def write_hf(
     if tokens:
       _write_json(folder / reader.GENERATION, tokens)
   return path
-
-
-def _as_stored(name: str, leaf: Any) -> StoredArray:
-  if isinstance(leaf, StoredArray):
-    return leaf
-  return StoredArray(
-    name=name,
-    shape=tuple(leaf.shape),
-    dtype=np.dtype(leaf.dtype),
-    read=lambda: np.asarray(leaf),
-  )
-
-
-def _as_type(array: StoredArray, dtype: str) -> StoredArray:
-  if dtype not in TYPES:
-    raise errors.ConfigError(f"dtype {dtype!r} is not written; use one of {', '.join(TYPES)}.")
-
-  def read() -> np.ndarray:
-    values = array.read()
-    with np.errstate(over="ignore"):
-      converted = values.astype(TYPES[dtype])
-    if dtype == "float16" and np.isinf(converted).any() and not np.isinf(values).any():
-      raise errors.ConfigError(
-        f"'{array.name}' has values beyond float16's largest (65504); write bfloat16 or float32."
-      )
-    return converted
-
-  return StoredArray(name=array.name, shape=array.shape, dtype=TYPES[dtype], read=read)
 
 
 def _write_tensors(

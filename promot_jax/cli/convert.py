@@ -1,0 +1,115 @@
+"""`promot convert`: a checkpoint from one format into another, complete or not at all."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+from typing import Any
+
+from promot_jax.cli.flags import Flags
+from promot_jax.errors import ConfigError
+
+
+def run(flags: Flags) -> int:
+  """Runs `promot convert`.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  values = flags.values
+  output = pathlib.Path(values.output)
+  if output.is_file() or (output.is_dir() and any(output.iterdir()) and values.to != "t5x"):
+    raise ConfigError(f"OUTPUT '{output}' exists and is not overwritten; name another.")
+
+  from promot_jax.experiments import conversion
+
+  weights = _of_model_dir(flags) if _is_model_dir(values.source) else _of_source(values)
+  if values.to not in conversion.OF_PROMPT:
+    conversion.check(weights, finite=not values.allow_nan)
+  target = conversion.Target(
+    to=values.to,
+    dtype=values.dtype,
+    vocabulary=values.vocab_size,
+    step=values.step,
+    t5x_layout=values.t5x_layout,
+    scanned=values.scanned,
+    task=values.task,
+    base_model=values.base_model,
+  )
+  written = conversion.write(weights, output, target)
+  _tell(weights, written, values)
+  return 0
+
+
+def _is_model_dir(source: str) -> bool:
+  return (pathlib.Path(source) / "config.gin").is_file()
+
+
+def _of_source(values) -> Any:
+  from promot_jax.checkpoints import prompt_files
+  from promot_jax.experiments import conversion
+
+  if values.to in conversion.OF_PROMPT:
+    config = conversion.model_config(values.model) if values.model else None
+    prompt = prompt_files.read_prompt(values.source)
+    leaves = {"encoder/prompt/prompt": prompt}
+    return conversion.Weights(leaves=leaves, config=config, where=values.source)
+  return conversion.open_weights(values.source, model=values.model, vocabulary=values.vocab_size)
+
+
+def _of_model_dir(flags: Flags) -> Any:
+  """The weights after all stages up to the checkpoint, method attached."""
+  import argparse
+
+  from promot_jax import paths
+  from promot_jax.cli import directory
+  from promot_jax.experiments import conversion
+
+  values = flags.values
+  merged = argparse.Namespace(**{**vars(values), "model_dir": values.source})
+  runners = directory.runners(dataclasses.replace(flags, values=merged))
+  if len(runners) > 1:
+    raise ConfigError(
+      f"{values.source} has several experiments; name one: "
+      + ", ".join(str(runner.folder) for runner in runners)
+    )
+  runner = runners[0]
+  _, stages, step = runner.checkpoint(values.checkpoint)
+  leaves = paths.named_leaves(runner.model_of(stages, step))
+  return conversion.Weights(leaves=leaves, config=runner.experiment.backbone, where=values.source)
+
+
+def _tell(weights, written: pathlib.Path, values) -> None:
+  from promot_jax.experiments import conversion
+
+  only_prompt = values.to in conversion.OF_PROMPT
+  leaves = weights.prompt if only_prompt else weights.backbone
+  summary = {
+    "output": str(written),
+    "format": values.to,
+    "backbone": type(weights.config).__name__ if weights.config is not None else None,
+    "arrays": len(leaves),
+    "parameters": sum(math.prod(leaf.shape) for leaf in leaves.values()),
+    "dtype": values.dtype or "as stored",
+  }
+  if values.json:
+    print(json.dumps(summary))
+    return
+  print(
+    f"{written}: {values.to}, {summary['arrays']} arrays, {summary['parameters']:,} parameters,"
+    f" {summary['dtype']}"
+  )
+  if weights.prompt and values.to in ("hf", "npz") and not values.quiet:
+    name, leaf = next(iter(weights.prompt.items()))
+    print(
+      f"note: the prompt ({name} {list(leaf.shape)}) is no part of it; write it with --to=prompt or"
+      " --to=peft",
+      file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+  from promot_jax.cli.main import main
+
+  sys.exit(main(["convert", *sys.argv[1:]]))

@@ -1,0 +1,256 @@
+"""Converts a checkpoint from one format into another, array by array.
+
+The configuration of the backbone decides names and arithmetic.  It comes with a Hugging Face folder
+and with the shipped weights; of other formats it is given, or recognized where the shapes are those
+of a published size.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from promot_jax.checkpoints import (
+  huggingface,
+  npz,
+  prompt_files,
+  recognition,
+  restore,
+  sources,
+  t5x_names,
+  t5x_writer,
+)
+from promot_jax.checkpoints.peft import prompt_tuning
+from promot_jax.checkpoints.step_reader import PARAMETERS
+from promot_jax.checkpoints.store import Store
+from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
+from promot_jax.errors import ConfigError
+from promot_jax.experiments import backbones, micro_model
+from promot_jax.models import sizes
+
+PROMPT = r"(encoder|decoder)/prompt/.*"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+  """What is converted: parameters by our names, and the backbone they belong to.
+
+  leaves: arrays or StoredArrays, of the backbone and maybe of a prompt.
+  config: of the backbone; None where only the prompt is known.
+  where: for messages.
+  """
+
+  leaves: Mapping[str, Any]
+  config: Any
+  where: str
+
+  @property
+  def backbone(self) -> dict[str, StoredArray]:
+    """The backbone's parameters, one entry for each layer."""
+    kept = {name: leaf for name, leaf in self.leaves.items() if not _is_prompt(name)}
+    return t5x_names.unrolled({n: as_stored(n, leaf) for n, leaf in kept.items()}, derive)
+
+  @property
+  def prompt(self) -> dict[str, StoredArray]:
+    """The prompt's parameters; empty where there is none."""
+    return {n: as_stored(n, leaf) for n, leaf in self.leaves.items() if _is_prompt(n)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+  """What is written.
+
+  to: a name in FORMATS.
+  dtype: 'float32', 'bfloat16', 'float16'; None: as stored.
+  vocabulary: rows of the written vocabulary; None: all.
+  step: number of the step, in formats that have one.
+  t5x_layout: 'legacy' or 'orbax'.
+  scanned: T5X's layout of scanned layers.
+  task: which prompt of a bank of several tasks.
+  base_model: for PEFT: where transformers finds the model that the prompt was trained with.
+  """
+
+  to: str
+  dtype: str | None = None
+  vocabulary: int | None = None
+  step: int = 0
+  t5x_layout: Any = "legacy"
+  scanned: bool = False
+  task: int | None = None
+  base_model: str | None = None
+
+
+def open_weights(text: str, *, model: str | None = None, vocabulary: int | None = None) -> Weights:
+  """Opens a checkpoint for conversion.
+
+  Args:
+    text: as `sources.resolve` takes it, but not 'random'.
+    model: the backbone's configuration, as `model_config` takes it; None: found out.
+    vocabulary: rows that a Hugging Face vocabulary is filled up to.
+
+  Raises:
+    ConfigError: no checkpoint, one of another model, or one whose configuration cannot be told.
+    DamagedCheckpoint: its parts contradict each other.
+  """
+  source = sources.resolve(text)
+  if source.kind == "random":
+    raise ConfigError("'random' is no checkpoint; name the weights that should be converted.")
+  config = model_config(model) if model else None
+  if source.kind == "micro":
+    return Weights(leaves=micro_model.weights(), config=micro_model.config(), where=text)
+  if source.kind == "hf":
+    config = config or huggingface.config(source.place)
+    if vocabulary is not None and vocabulary > config.vocab_size:
+      config = dataclasses.replace(config, vocab_size=vocabulary)
+    return Weights(leaves=sources.open_source(source, config), config=config, where=text)
+  leaves = sources.open_source(source)
+  return Weights(leaves=leaves, config=config or _recognized(leaves, text), where=text)
+
+
+def model_config(text: str) -> Any:
+  """The configuration that a name means: a published size, 'micro', or a Hugging Face folder.
+
+  Raises:
+    ConfigError: it means none.
+  """
+  if text == "micro":
+    return micro_model.config()
+  if text in sizes.SIZES:
+    return sizes.SIZES[text]()
+  if text.startswith("hf:") or os.path.exists(text):
+    return huggingface.config(text)
+  raise ConfigError(
+    f"--model={text} is no published size and no folder with a config.json. Sizes: "
+    f"{', '.join(sizes.SIZES)}."
+  )
+
+
+def check(weights: Weights, *, finite: bool = True) -> None:
+  """Raises unless the parameters are exactly those of the backbone's configuration.
+
+  Raises:
+    ConfigError: they are not; the message is a table of name, expected and found.
+    DamagedCheckpoint: `finite`, and a value is NaN or infinite.
+  """
+  network = nnx.eval_shape(lambda: backbones.build(weights.config, nnx.Rngs(0)))
+  backbone = weights.backbone
+  restore.check_restorable(network, backbone)
+  if finite:
+    restore.check_finite(backbone)
+    restore.check_finite(weights.prompt)
+
+
+def write(weights: Weights, path: str | os.PathLike, target: Target) -> pathlib.Path:
+  """Writes the weights, or their prompt, in another format: whole or not at all.
+
+  Raises:
+    ConfigError: the format cannot hold them, or there is something at `path`.
+    CannotWrite: the disk refused.
+  """
+  if target.to not in FORMATS:
+    raise ConfigError(f"--to={target.to} is unknown; use one of {', '.join(FORMATS)}.")
+  if target.vocabulary is not None and target.to != "hf":
+    rows = weights.config.vocab_size
+    if target.vocabulary != rows:
+      raise ConfigError(
+        f"The model has {rows} rows in its vocabulary; only --to=hf writes fewer (--vocab_size), and"
+        " only a Hugging Face source is filled up to more."
+      )
+  return FORMATS[target.to](weights, pathlib.Path(path), target)
+
+
+def _is_prompt(name: str) -> bool:
+  return re.fullmatch(PROMPT, name) is not None
+
+
+def _recognized(leaves: Mapping[str, Any], text: str) -> Any:
+  backbone = {name: leaf for name, leaf in leaves.items() if not _is_prompt(name)}
+  if not backbone:  # a step of prompt tuning
+    return None
+  name = recognition.size_of(backbone)
+  if not name:
+    guess = recognition.looks_like(backbone)
+    raise ConfigError(
+      f"The configuration of '{text}' is not stored with it{'; ' + guess if guess else ''}. Name it"
+      " with --model=SIZE, or --model=DIR of a folder with a config.json."
+    )
+  return model_config(name)
+
+
+def _typed(leaves: Mapping[str, StoredArray], dtype: str | None) -> dict[str, StoredArray]:
+  if dtype is None:
+    return dict(leaves)
+  return {name: converted(leaf, dtype) for name, leaf in leaves.items()}
+
+
+def _to_hf(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  return huggingface.write_hf(
+    path, weights.backbone, weights.config, dtype=target.dtype, vocabulary=target.vocabulary
+  )
+
+
+def _to_t5x(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  leaves = {**weights.backbone, **weights.prompt}
+  return t5x_writer.write_t5x(
+    path,
+    _typed(leaves, target.dtype),
+    step=target.step,
+    layout=target.t5x_layout,
+    scanned=target.scanned,
+  )
+
+
+def _to_npz(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  return npz.write_npz(path, _typed(weights.backbone, target.dtype))
+
+
+def _to_step(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise ConfigError(f"'{path}' exists and is not overwritten; name a new folder.")
+  store = Store(path, report=lambda line: None)
+  leaves = _typed({**weights.backbone, **weights.prompt}, target.dtype)
+  store.save(
+    target.step,
+    {PARAMETERS + name: np.asarray(leaf) for name, leaf in leaves.items()},
+    {"converted_from": weights.where},
+  )
+  store.close()
+  return store.path(target.step)
+
+
+def _to_prompt(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  return prompt_files.write_numpy(path, _prompt(weights, target))
+
+
+def _to_peft(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  if weights.config is None or not target.base_model:
+    raise ConfigError(
+      "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
+      " where the source does not say which backbone the prompt belongs to."
+    )
+  return prompt_tuning.write_prompt_adapter(
+    path, _prompt(weights, target), weights.config, base_model=target.base_model
+  )
+
+
+def _prompt(weights: Weights, target: Target) -> Any:
+  prompt = prompt_files.prompt_of(weights.leaves, where=weights.where)
+  return prompt_files.of_task(prompt, target.task)
+
+
+FORMATS: dict[str, Callable[[Weights, pathlib.Path, Target], pathlib.Path]] = {
+  "hf": _to_hf,
+  "t5x": _to_t5x,
+  "npz": _to_npz,
+  "step": _to_step,
+  "prompt": _to_prompt,
+  "peft": _to_peft,
+}
+"""Name of a format -> what writes it."""
+OF_PROMPT = ("prompt", "peft")
+"""Formats that hold the prompt only."""
