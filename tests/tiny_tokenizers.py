@@ -65,7 +65,7 @@ def _bart():
     ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
   )
   names = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-  described = {f"{name}_token": {"content": token} for name, token in names.items()}
+  described = {f"{name}_token": token for name, token in names.items()}
   return tokenizer, {"tokenizer_class": "BartTokenizer", **described}
 
 

@@ -5,6 +5,7 @@ into the user's cache; `PROMOT_T5_VOCABULARY` and `PROMOT_MT5_VOCABULARY` name l
 A tokenizer's folder may be a name on the Hugging Face hub.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -72,6 +73,11 @@ def tokenizer_folder(name: str) -> pathlib.Path:
     raise errors.ConfigError(
       f"tokenizer folder {name} does not exist; give the folder that holds its {TOKENIZER}."
     )
+  return _from_hub(name)
+
+
+@functools.cache  # asked for each split, and each time the hub would be asked for its newest commit
+def _from_hub(name: str) -> pathlib.Path:
   import huggingface_hub
 
   repository, _, revision = name.partition("@")
