@@ -60,3 +60,8 @@ def test_tokens_are_inputs_that_are_no_padding_and_targets_with_weight():
   }
   assert count_tokens(batch) == 8
   assert count_tokens({"x": np.ones(3)}) == 0
+
+
+def test_a_real_token_is_no_padding_of_another_family():
+  batch = {"encoder_input_tokens": np.array([[0, 1, 13], [5, 13, -1]])}
+  assert count_tokens(batch, pad=-1) == 5
