@@ -6,9 +6,13 @@ what was expected and the next step; the command line prints it without a traceb
 
 
 class PromotError(Exception):
-  """Base of every failure that is reported to the user as one sentence."""
+  """Base of every failure that is reported to the user as one sentence.
+
+  `of_all`: every process of a run over several hosts raises it, so that one may speak for all.
+  """
 
   exit_code = 1
+  of_all = False
 
 
 class ConfigError(PromotError):
@@ -37,6 +41,12 @@ class DamagedCheckpoint(PromotError):
 
 class Preempted(PromotError):
   """The process was asked to stop and has saved its state; the same command goes on."""
+
+  exit_code = 75
+
+
+class PeerLost(PromotError):
+  """Another process of a run over several hosts has ended; started again, the run goes on."""
 
   exit_code = 75
 

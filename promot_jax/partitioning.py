@@ -53,15 +53,20 @@ T5_RULES = Rules(
     # splitting, and the axes of their parameter do not apply.
     (r"(.*/)?(v_row|v_col)(/.*)?", PartitionSpec()),
     (r"(.*/)?token_embedder/embedding(/[mv])?", PartitionSpec(MODEL, None)),
+    (r"(.*/)?final_logits_bias", PartitionSpec(MODEL)),
     (r"(.*/)?relpos_bias/rel_embedding(/[mv])?", PartitionSpec(MODEL, None)),
     (r"(.*/)?(\w*attention)/(query|key|value)/kernel(/[mv])?", PartitionSpec(None, MODEL)),
+    (r"(.*/)?(\w*attention)/(query|key|value)/bias(/[mv])?", PartitionSpec(MODEL)),
     (r"(.*/)?(\w*attention)/out/kernel(/[mv])?", PartitionSpec(MODEL, None)),
     (r"(.*/)?mlp/wi(_\d+)?/kernel(/[mv])?", PartitionSpec(None, MODEL)),
+    (r"(.*/)?mlp/wi(_\d+)?/bias(/[mv])?", PartitionSpec(MODEL)),
     (r"(.*/)?mlp/wo/kernel(/[mv])?", PartitionSpec(MODEL, None)),
     (r"(.*/)?logits_dense/kernel(/[mv])?", PartitionSpec(None, MODEL)),
   )
 )
-"""T5X's defaults: vocabulary, heads and mlp over 'model'; scales and prompts on every device."""
+"""T5X's defaults: vocabulary, heads and mlp over 'model'; scales, prompts, position tables and what
+is added after a sum over 'model' on every device.  Other backbones use the same names.  With fewer
+key heads than parts, 'model' splits the features of a head."""
 
 
 def make_mesh(
@@ -148,10 +153,32 @@ def place(tree: Any, mesh: Mesh, rules: Rules = T5_RULES) -> Any:
   """
   specs = _checked_specs(tree, mesh, rules)
   leaves = {
-    name: jax.device_put(leaf, NamedSharding(mesh, specs[name]))
+    name: put(leaf, NamedSharding(mesh, specs[name]))
     for name, leaf in paths.named_leaves(tree).items()
   }
   return paths.replace_leaves(tree, leaves)
+
+
+def put(value: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
+  """A value that every process holds whole, laid out; each device receives its part only.
+
+  jax.device_put would first send the whole value around to compare it where a mesh has several
+  hosts.  An array that lies on several hosts already is moved by the devices.
+  """
+  whole = not isinstance(value, jax.Array) or value.is_fully_addressable
+  if sharding is None or sharding.is_fully_addressable or not whole:
+    return jax.device_put(value, sharding)
+  array = np.asarray(value)
+  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def fetch(value: Any) -> np.ndarray:
+  """The whole of an array as numpy, in every process; all processes must ask for it."""
+  if not isinstance(value, jax.Array) or value.is_fully_addressable or value.is_fully_replicated:
+    return np.asarray(value)
+  from jax.experimental import multihost_utils
+
+  return np.asarray(multihost_utils.process_allgather(value, tiled=True))
 
 
 def build(create: Callable[[], Built], mesh: Mesh, rules: Rules = T5_RULES) -> Built:
@@ -165,19 +192,20 @@ def build(create: Callable[[], Built], mesh: Mesh, rules: Rules = T5_RULES) -> B
   return nnx.merge(graphdef, initialise())
 
 
-def global_batch(host_batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Arrays [B_host, ...] of this process's rows -> global arrays [B, ...] split over 'data'.
+def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """Arrays [B, ...] of a whole batch, which every process has -> arrays split over 'data'.
+
+  Each process gives its devices their rows.  Which rows these are is a matter of the mesh: where
+  the 'model' axis reaches over several hosts, they hold the same ones.
 
   Raises:
-    ConfigError: the global batch cannot be divided over the data axis.
+    ConfigError: the batch cannot be divided over the data axis.
   """
-  check_batch_size(
-    jax.process_count() * len(next(iter(host_batch.values()))), mesh, what="the batch"
-  )
+  check_batch_size(len(next(iter(batch.values()))), mesh, what="the batch")
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
   return {
-    name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
-    for name, array in host_batch.items()
+    name: jax.make_array_from_process_local_data(sharding, np.asarray(array), np.shape(array))
+    for name, array in batch.items()
   }
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from promot_jax import partitioning
+
 
 def write(directory: pathlib.Path, leaves: Mapping[str, Any]) -> None:
   """Writes arrays (numpy or jax, any sharding) to a directory that does not exist yet."""
@@ -77,4 +79,4 @@ def _as_wanted(restored: Any, value: Any) -> Any:
     return np.asarray(restored, dtype=value.dtype)
   if isinstance(restored, jax.Array) and restored.sharding == sharding:
     return restored
-  return jax.device_put(np.asarray(restored, dtype=value.dtype), sharding)
+  return partitioning.put(np.asarray(restored, dtype=value.dtype), sharding)

@@ -24,23 +24,51 @@ def write(
 
   On an error nothing is left behind.  A directory in the way that is no complete step is set aside.
   """
+  temporary = begin(path)
+  try:
+    arrays.write(temporary / ARRAYS, leaves)
+    finish(path, temporary, leaves, metadata)
+  except BaseException:
+    give_up(temporary)
+    raise
+
+
+def begin(path: pathlib.Path) -> pathlib.Path:
+  """Makes the temporary directory in which `ARRAYS` is to be written."""
   temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+  temporary.mkdir(parents=True)
+  return temporary
+
+
+def finish(
+  path: pathlib.Path,
+  temporary: pathlib.Path,
+  leaves: Mapping[str, Any],
+  metadata: Mapping[str, Any],
+) -> None:
+  """Adds description and manifest to a temporary directory with arrays, and gives it its name.
+
+  Args:
+    path: the directory to be.
+    temporary: from `begin`.
+    leaves: anything with shape and dtype, by name.
+    metadata: anything that JSON can hold.
+  """
   table = {
     name: {"shape": list(value.shape), "dtype": str(value.dtype)} for name, value in leaves.items()
   }
   description = {"format": _FORMAT, "metadata": dict(metadata), "arrays": table}
-  try:
-    temporary.mkdir(parents=True)
-    arrays.write(temporary / ARRAYS, leaves)
-    (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
-    manifest.write(temporary)
-    if path.exists():
-      set_aside(path)
-    temporary.rename(path)
-    manifest.flush_directory(path.parent)
-  except BaseException:
-    shutil.rmtree(temporary, ignore_errors=True)
-    raise
+  (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+  manifest.write(temporary)
+  if path.exists():
+    set_aside(path)
+  temporary.rename(path)
+  manifest.flush_directory(path.parent)
+
+
+def give_up(temporary: pathlib.Path) -> None:
+  """Removes what `begin` made."""
+  shutil.rmtree(temporary, ignore_errors=True)
 
 
 def describe(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, matching.Stored]]:

@@ -257,14 +257,8 @@ class Store:
       ConfigError: the step holds other names, shapes or types than `abstract`.
     """
     self.wait()
-    found = self.verify(step)
-    if found:
-      others = [str(other) for other in self.steps() if other != step]
-      raise errors.DamagedCheckpoint(
-        f"{self.path(step)} is damaged ({_some(found)})."
-        f" Other steps there: {', '.join(others) or 'none'}."
-      )
-    return self._read(step, abstract, prefix)
+    self.require_sound(step)
+    return self.read(step, abstract, prefix)
 
   def restore_latest(
     self, abstract: Mapping[str, Any] | None = None, *, prefix: str = ""
@@ -278,6 +272,31 @@ class Store:
       ConfigError: as `restore`.
     """
     self.wait()
+    step, damaged = self.newest_sound()
+    if step is None:
+      return None
+    checkpoint = self.read(step, abstract, prefix)
+    self.set_aside(damaged, instead=step)
+    return checkpoint
+
+  # Parts of saving and restoring, for `shared.py`.
+
+  def require_sound(self, step: int) -> None:
+    """Raises DamagedCheckpoint if a step is not there as it was written."""
+    found = self.verify(step)
+    if found:
+      others = [str(other) for other in self.steps() if other != step]
+      raise errors.DamagedCheckpoint(
+        f"{self.path(step)} is damaged ({_some(found)})."
+        f" Other steps there: {', '.join(others) or 'none'}."
+      )
+
+  def newest_sound(self) -> tuple[int | None, dict[int, list[str]]]:
+    """The step that `restore_latest` reads, and what is wrong with the newer ones.
+
+    Raises:
+      DamagedCheckpoint, ConfigError: as `restore_latest`.
+    """
     for name in self.unfinished():
       self.report(f"{self.directory / name} is unfinished and ignored")
     directories = self._directories()
@@ -290,10 +309,7 @@ class Store:
           " and give the run a directory of its own."
         )
       if not found:
-        checkpoint = self._read(step, abstract, prefix)
-        for bad, reasons in damaged.items():
-          self._set_aside(bad, reasons, instead=step)
-        return checkpoint
+        return step, damaged
       damaged[step] = found
     aside = sorted(path.name for path in self.directory.glob("checkpoint_*.damaged*"))
     if damaged or aside:
@@ -302,20 +318,10 @@ class Store:
         f"No sound checkpoint is left in {self.directory} ({'; '.join([*listed, *aside])})."
         " Restore one from a copy, or move these away to start from the beginning."
       )
-    return None
+    return None, {}
 
-  # Parts.
-
-  def _directories(self) -> dict[int, pathlib.Path]:
-    """Every `checkpoint_<N>` directory, complete or not."""
-    if not self.directory.is_dir():
-      return {}
-    matches = [
-      (re.fullmatch(r"checkpoint_(\d+)", path.name), path) for path in self.directory.iterdir()
-    ]
-    return {int(match[1]): path for match, path in matches if match and path.is_dir()}
-
-  def _read(self, step: int, abstract: Mapping[str, Any] | None, prefix: str) -> Checkpoint:
+  def read(self, step: int, abstract: Mapping[str, Any] | None, prefix: str = "") -> Checkpoint:
+    """As `restore`, without looking at the checksums."""
     metadata, stored = step_files.describe(self.path(step))
     stored = {name: value for name, value in stored.items() if name.startswith(prefix)}
     if abstract is None:
@@ -332,6 +338,46 @@ class Store:
       ) from error
     return Checkpoint(step=step, leaves=leaves, metadata=metadata)
 
+  def set_aside(self, damaged: Mapping[int, list[str]], *, instead: int) -> None:
+    """Renames damaged steps out of the way and says so."""
+    for step, reasons in damaged.items():
+      try:
+        kept = f"kept as {step_files.set_aside(self.path(step)).name}"
+      except OSError as error:
+        kept = f"could not be renamed: {error.strerror}"
+      self.report(
+        f"{self.path(step)} is damaged ({_some(reasons)}); using step {instead} instead; {kept}"
+      )
+
+  def begin(self, step: int) -> pathlib.Path:
+    """The temporary directory of a new step, in which its arrays are to be written."""
+    if (self.path(step) / manifest.FILE).exists():
+      raise ValueError(f"checkpoint_{step} exists already in {self.directory}")
+    self._remove_leftovers()
+    return step_files.begin(self.path(step))
+
+  def saved(self, step: int, nbytes: int, start: float) -> None:
+    """Notes a step that was written since `start` (monotonic) and applies the keep policy."""
+    self._verified.add(step)
+    self.report(f"saved step {step} ({disk.size_text(nbytes)} in {time.monotonic() - start:.1f} s)")
+    self._collect()
+
+  def refused(self, step: int, nbytes: int, error: Exception) -> errors.CannotWrite | None:
+    """What to say about an error while saving a step, if the disk was its reason."""
+    cause = disk.refusal(error)
+    return None if cause is None else self._cannot_write(f"checkpoint {step}", nbytes, cause)
+
+  # Parts.
+
+  def _directories(self) -> dict[int, pathlib.Path]:
+    """Every `checkpoint_<N>` directory, complete or not."""
+    if not self.directory.is_dir():
+      return {}
+    matches = [
+      (re.fullmatch(r"checkpoint_(\d+)", path.name), path) for path in self.directory.iterdir()
+    ]
+    return {int(match[1]): path for match, path in matches if match and path.is_dir()}
+
   def _write(self, step: int, leaves: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     start = time.monotonic()
     size = sum(value.nbytes for value in leaves.values())
@@ -339,13 +385,11 @@ class Store:
       self._remove_leftovers()
       step_files.write(self.path(step), leaves, metadata)
     except Exception as error:
-      cause = disk.refusal(error)
-      if cause is None:
+      refused = self.refused(step, size, error)
+      if refused is None:
         raise
-      raise self._cannot_write(f"checkpoint {step}", size, cause) from error
-    self._verified.add(step)
-    self.report(f"saved step {step} ({disk.size_text(size)} in {time.monotonic() - start:.1f} s)")
-    self._collect()
+      raise refused from error
+    self.saved(step, size, start)
 
   def _collect(self) -> None:
     """Deletes what the policy gives up."""
@@ -364,15 +408,6 @@ class Store:
   def _remove_leftovers(self) -> None:
     for name in self.unfinished():
       shutil.rmtree(self.directory / name, ignore_errors=True)
-
-  def _set_aside(self, step: int, reasons: list[str], *, instead: int) -> None:
-    try:
-      kept = f"kept as {step_files.set_aside(self.path(step)).name}"
-    except OSError as error:
-      kept = f"could not be renamed: {error.strerror}"
-    self.report(
-      f"{self.path(step)} is damaged ({_some(reasons)}); using step {instead} instead; {kept}"
-    )
 
   def _cannot_write(self, what: str, nbytes: int, cause: BaseException) -> errors.CannotWrite:
     try:

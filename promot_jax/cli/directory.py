@@ -4,7 +4,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
-from promot_jax.cli import gin_config
+from promot_jax.cli import cluster, gin_config
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
@@ -38,7 +38,9 @@ def runners(flags: Flags):
 
 def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str], only: str | None):
   paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
-  run = gin_config.build(gin_config.read(files, bindings, **paths), **paths)
+  scanned = gin_config.read(files, bindings, **paths)
+  cluster.connect(values)
+  run = cluster.together(lambda: gin_config.build(scanned, **paths))
 
   import sys
 
@@ -51,6 +53,6 @@ def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str]
   if not experiments:
     names = ", ".join(e.name for e in experiments_of(run))
     raise ConfigError(f"{files[0]} describes no experiment '{only}'. It has: {names}.")
-  sinks = [] if values.quiet else [Console(sys.stderr)]
+  sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
   shared = execute.Shared(stop=signals.Stop(), console=Events(sinks))
   return [execute.Runner(experiment, shared, sinks) for experiment in experiments]

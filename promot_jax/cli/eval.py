@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 
-from promot_jax.cli import directory
+from promot_jax.cli import cluster, directory
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
@@ -19,8 +20,9 @@ def run(flags: Flags) -> int:
   values = flags.values
   runners = directory.runners(flags)
 
+  from promot_jax import hosts
   from promot_jax.checkpoints.lease import Lease
-  from promot_jax.evaluation.results import ResultStore
+  from promot_jax.experiments.shared_results import open_results
 
   if values.output and len(runners) > 1:
     raise ConfigError(
@@ -31,14 +33,15 @@ def run(flags: Flags) -> int:
   for runner in runners:
     # Scores of a part of the data must not replace those that the report shows.
     part = runner.folder / "evaluation_of_parts" if values.limit or values.split else None
-    store = ResultStore(values.output or part or runner.results.root)
+    store = open_results(values.output or part or runner.results.root)
     folders.append(str(store.root))
-    with contextlib.nullcontext() if values.output else Lease(runner.folder):
-      name, stages, step = runner.checkpoint(values.checkpoint)
-      found = runner.evaluate(
-        tasks(values, runner, stages), name=name, stages=stages, step=step, store=store
-      )
+    lease = functools.partial(Lease, runner.folder)
+    with contextlib.nullcontext() if values.output else hosts.held_by_first(lease):
+      name, stages, step, wanted = cluster.together(functools.partial(_wanted, values, runner))
+      found = runner.evaluate(wanted, name=name, stages=stages, step=step, store=store)
     rows += [(runner.experiment.name, name, result) for result in found]
+  if not hosts.is_first():
+    return 0
   if values.json:
     print(
       json.dumps(
@@ -52,6 +55,12 @@ def run(flags: Flags) -> int:
   print(_table(rows))
   print(f"predictions: {', '.join(folders)}")
   return 0
+
+
+def _wanted(values, runner):
+  """(name, stages, step, tasks) that the flags ask for."""
+  name, stages, step = runner.checkpoint(values.checkpoint)
+  return name, stages, step, tasks(values, runner, stages)
 
 
 def tasks(values, runner, stages: int):

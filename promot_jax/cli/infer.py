@@ -4,13 +4,14 @@ Each output line is the input line with `prediction` and `score` added.  What wa
 checkpoint is in `OUTPUT.meta.json`; a command that would mix two models in one file is refused.
 """
 
+import functools
 import json
 import os
 import pathlib
 import sys
 import time
 
-from promot_jax.cli import directory
+from promot_jax.cli import cluster, directory
 from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import CannotWrite, ConfigError, DataError
@@ -31,8 +32,11 @@ def run(flags: Flags) -> int:
   output = pathlib.Path(values.output)
   if output.resolve() == source.resolve():
     raise ConfigError(f"--output={output} is the input itself; give another file.")
-  records = _records(source, values.field)[: values.limit]
-  _check_writable(output)
+  cluster.connect(values)
+
+  from promot_jax import hosts
+
+  records = hosts.first(lambda: _begin(source, output, values))
   runners = directory.runners(flags)
   if len(runners) > 1:
     raise ConfigError(
@@ -40,9 +44,7 @@ def run(flags: Flags) -> int:
       + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
     )
   runner = runners[0]
-  name, stages, step = runner.checkpoint(values.checkpoint)
-  prompt = prompt_state(values.prompt, runner, tuned=False, stages=stages)
-  row = prompt_row(values.prompt_task, runner, prompt)
+  name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner))
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
@@ -51,8 +53,8 @@ def run(flags: Flags) -> int:
     "strategy": repr(runner.experiment.evaluation.strategy),
     "field": values.field,
   }
-  done = _done(output, made_with)
-  if not values.quiet:
+  done = hosts.first(lambda: _done(output, made_with))
+  if not values.quiet and hosts.is_first():
     print(
       f"{source} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
       f"· {name}, prompt {prompt}",
@@ -60,12 +62,29 @@ def run(flags: Flags) -> int:
     )
   if done < len(records):
     _answer(runner, (stages, step, prompt, row), records, done, output, values)
+  if not hosts.is_first():
+    return 0
   summary = {"input": str(source), "output": str(output), "lines": len(records), **made_with}
   print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines")
   return 0
 
 
+def _begin(source: pathlib.Path, output: pathlib.Path, values) -> list[dict]:
+  """The records to answer, once it is known that answers can be written."""
+  records = _records(source, values.field)[: values.limit]
+  _check_writable(output)
+  return records
+
+
+def _wanted(values, runner):
+  """(name, stages, step, prompt state, prompt row) that the flags ask for."""
+  name, stages, step = runner.checkpoint(values.checkpoint)
+  prompt = prompt_state(values.prompt, runner, tuned=False, stages=stages)
+  return name, stages, step, prompt, prompt_row(values.prompt_task, runner, prompt)
+
+
 def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values) -> None:
+  from promot_jax import hosts
   from promot_jax.experiments import inference
 
   stages, step, prompt, row = checkpoint
@@ -74,21 +93,25 @@ def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values
     model = runner.experiment.method.detach(model)
   size = _BATCHES * runner.experiment.evaluation.batch_size
   start = time.monotonic()
+  for first in range(done, len(records), size):
+    chunk = records[first : first + size]
+    texts = [record[values.field] for record in chunk]
+    answers = inference.answer(runner, model, texts, prompt_id=row)
+    hosts.only_first(functools.partial(_append, output, chunk, answers))
+    if not values.quiet and hosts.is_first():
+      rate = (first + len(chunk) - done) / (time.monotonic() - start)
+      print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
+
+
+def _append(output: pathlib.Path, records: list[dict], answers: list[tuple[str, float]]) -> None:
+  lines = [
+    json.dumps({**record, "prediction": text, "score": score}, ensure_ascii=False) + "\n"
+    for record, (text, score) in zip(records, answers)
+  ]
   with output.open("a", encoding="utf-8") as file:
-    for first in range(done, len(records), size):
-      chunk = records[first : first + size]
-      texts = [record[values.field] for record in chunk]
-      answers = inference.answer(runner, model, texts, prompt_id=row)
-      lines = [
-        json.dumps({**record, "prediction": text, "score": score}, ensure_ascii=False) + "\n"
-        for record, (text, score) in zip(chunk, answers)
-      ]
-      file.write("".join(lines))
-      file.flush()
-      os.fsync(file.fileno())
-      if not values.quiet:
-        rate = (first + len(chunk) - done) / (time.monotonic() - start)
-        print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
+    file.write("".join(lines))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _records(path: pathlib.Path, field: str) -> list[dict]:

@@ -14,9 +14,11 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from promot_jax.cli import allocator
+from promot_jax.cli import allocator, cluster
 from promot_jax.cli import flags as flags_module
 from promot_jax.errors import ConfigError, PromotError
+
+_LAST_WORDS_SECONDS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"promot_jax.cli.{flags.command}")
     return command.run(flags) or 0
   except PromotError as error:
-    return _fail(error, verbose=verbose, log=_log(flags, error))
+    return _end(_fail(error, verbose=verbose, log=_log(flags, error)), alone=not error.of_all)
   except KeyboardInterrupt:
     print("\nstopped. Run the same command to go on.", file=sys.stderr)
     return 130
@@ -44,10 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = _log(flags, error)
     if verbose:
       traceback.print_exc()
+    lost = cluster.peer_lost(error)
+    if lost is not None:
+      return _end(_fail(lost, verbose=False, log=log), alone=True)
     shown = " ".join(str(error).split())[:400]
     print(f"ERROR  {type(error).__name__}: {shown}", file=sys.stderr)
     print(f"       this is a bug or a broken installation; traceback: {log}", file=sys.stderr)
-    return 1
+    return _end(1, alone=True)
+
+
+def _end(code: int, *, alone: bool) -> int:
+  """The exit code; a process that fails alone, of several, leaves at once instead.
+
+  Otherwise it would wait at its end for the others, who wait for it in the middle of their work.
+  """
+  if alone and cluster.processes() > 1:
+    if cluster.number() == 0:
+      time.sleep(_LAST_WORDS_SECONDS)  # the others end with the process that coordinates them
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  return code
 
 
 def set_environment(values) -> None:
@@ -81,6 +100,8 @@ def _check_cache(folder: pathlib.Path) -> None:
 
 
 def _fail(error: PromotError, *, verbose: bool, log: str = "") -> int:
+  if error.of_all and cluster.number() > 0:
+    return error.exit_code  # process 0 says it
   if verbose and error.__traceback__ is not None:
     traceback.print_exception(error)
   head, *rest = str(error).splitlines() or [type(error).__name__]
@@ -88,14 +109,15 @@ def _fail(error: PromotError, *, verbose: bool, log: str = "") -> int:
   for line in rest:
     print(f"       {line}", file=sys.stderr)
   where = f"; traceback: {log}" if log else ""
-  print(f"       (exit {error.exit_code}{where})", file=sys.stderr)
+  process = f", process {cluster.number()}" if cluster.number() else ""
+  print(f"       (exit {error.exit_code}{process}{where})", file=sys.stderr)
   return error.exit_code
 
 
 def _log(flags: flags_module.Flags, error: BaseException) -> str:
   """Writes the traceback below an existing model directory, else to a temporary file."""
-  if isinstance(error, ConfigError):
-    return ""  # says all there is to say, and nothing may be written
+  if isinstance(error, ConfigError) or (getattr(error, "of_all", False) and cluster.number()):
+    return ""  # says all there is to say, or process 0 does, and nothing may be written
   model_dir = getattr(flags.values, "model_dir", None)
   name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
   text = "".join(traceback.format_exception(error))

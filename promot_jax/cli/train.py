@@ -6,7 +6,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from promot_jax.cli import gin_config, gin_scan
+from promot_jax.cli import cluster, gin_config, gin_scan
 from promot_jax.cli.flags import Flags
 
 _STARTED_WITH = "config.flat.txt"  # what the next start in this directory is compared with
@@ -21,11 +21,13 @@ def run(flags: Flags) -> int:
   values = flags.values
   paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
   scanned = gin_config.read(flags.gin_files, flags.bindings, **paths)
-  experiment = gin_config.build(scanned, **paths)
+  cluster.connect(values)
+  experiment = cluster.together(lambda: gin_config.build(scanned, **paths))
   if values.dry_run:
-    for line in (*_header(scanned), *_plan(experiment, verbose=values.verbose)):
-      print(line)
-    print("dry run: nothing was written. Remove --dry_run to start.")
+    lines = [*_header(scanned), *_plan(experiment, verbose=values.verbose)]
+    lines.append("dry run: nothing was written. Remove --dry_run to start.")
+    if cluster.number() == 0:
+      print("\n".join(lines))
     return 0
   return _run(flags, scanned, experiment)
 
@@ -41,18 +43,14 @@ def _plan(experiment, *, verbose: bool) -> Iterator[str]:
 
 
 def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
+  from promot_jax import hosts
   from promot_jax.experiments import execute, pretraining
   from promot_jax.training.events import Console
 
   values = flags.values
   folder = pathlib.Path(experiment.model_dir)
-  changes = []
-  if (folder / _STARTED_WITH).is_file() and _has_results(folder):
-    earlier = (folder / _STARTED_WITH).read_text()
-    changes = gin_config.compare_with_earlier(
-      scanned, earlier, allow_change=values.allow_config_change
-    )
-  if not values.quiet:
+  changes = hosts.first(lambda: _changes(folder, scanned, allow_change=values.allow_config_change))
+  if not values.quiet and hosts.is_first():
     for line in (*_header(scanned), *(f"changed   {change}" for change in changes)):
       print(line, file=sys.stderr)
   sinks = [] if values.quiet else [Console(sys.stderr)]
@@ -65,7 +63,17 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
   outcomes = execute.execute(
     experiment, sinks=sinks, started=started, allow_change=values.allow_config_change
   )
+  if not hosts.is_first():
+    return 0
   return _tell(outcomes, experiment, as_json=values.json)
+
+
+def _changes(folder: pathlib.Path, scanned: gin_scan.Scan, *, allow_change: bool) -> list[str]:
+  """What differs from the configuration that the directory was started with."""
+  if not (folder / _STARTED_WITH).is_file() or not _has_results(folder):
+    return []
+  earlier = (folder / _STARTED_WITH).read_text()
+  return list(gin_config.compare_with_earlier(scanned, earlier, allow_change=allow_change))
 
 
 def _has_results(folder: pathlib.Path) -> bool:
@@ -81,7 +89,8 @@ def _header(scanned: gin_scan.Scan) -> Iterator[str]:
 
   names = ", ".join(pathlib.Path(root).name for root in scanned.roots)
   included = len(scanned.files) - len(scanned.roots)
-  yield f"promot {__version__} · jax {jax.__version__}"
+  several = f" · {cluster.processes()} processes" if cluster.processes() > 1 else ""
+  yield f"promot {__version__} · jax {jax.__version__}{several}"
   yield f"config    {names} (+{included} included, {len(scanned.extra)} bindings given)"
 
 

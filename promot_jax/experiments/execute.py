@@ -96,6 +96,7 @@ def _check(run: Experiment | Comparison) -> None:
   """What can be refused without a model and without data."""
   plan.check(run)
   for experiment in experiments_of(run):
+    partitioning.make_mesh(experiment.mesh.data, experiment.mesh.model)
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
       data.text_vocabulary(experiment)
       weights.check(experiment)

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from promot_jax import paths
+from promot_jax import hosts, paths
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
 from promot_jax.decoding import strategies
+from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model
@@ -69,6 +70,12 @@ def pretrain(
   Raises:
     PromotError: see `promot_jax.errors`.
   """
+  if hosts.several():
+    raise hosts.of_all(
+      ConfigError(
+        "the micro model is pretrained by one process; leave --process_count out, or pass 1."
+      )
+    )
   folder = pathlib.Path(run.model_dir)
   stream = Stream(run.curriculum, seed=run.seed)
   with Lease(folder), signals.catch(report=Events(sinks).line):

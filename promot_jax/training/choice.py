@@ -8,7 +8,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints import policy
-from promot_jax.checkpoints.store import Store
+from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.training.stages import Stage
 
 _MARKER = "stage_complete.json"
@@ -55,7 +55,7 @@ def identity(stage: Stage, seed: int, *, allow_change: bool = False) -> dict[str
   return {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
 
 
-def completed(stage: Stage, store: Store, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def completed(stage: Stage, store: AnyStore, identity: Mapping[str, Any]) -> dict[str, Any] | None:
   """What `mark_complete` wrote, if it covers all steps of the stage.
 
   Raises:
@@ -69,7 +69,7 @@ def completed(stage: Stage, store: Store, identity: Mapping[str, Any]) -> dict[s
 
 
 def mark_complete(
-  stage: Stage, store: Store, result: StageResult, identity: Mapping[str, Any]
+  stage: Stage, store: AnyStore, result: StageResult, identity: Mapping[str, Any]
 ) -> None:
   """Writes the marker that lets a repeated command skip the stage.
 
@@ -95,7 +95,7 @@ def require_same_run(identity: Mapping[str, Any], stored: Mapping[str, Any], *, 
       )
 
 
-def restore_trainable(store: Store, step: int, trainable: nnx.State) -> nnx.State:
+def restore_trainable(store: AnyStore, step: int, trainable: nnx.State) -> nnx.State:
   """The trainable parameters of a step, placed like the given ones."""
   named = {f"trainable/{name}": leaf for name, leaf in paths.named_leaves(trainable).items()}
   leaves = store.restore(step, named, prefix="trainable/").leaves

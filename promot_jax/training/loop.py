@@ -3,6 +3,9 @@
 A run that was killed and repeated ends with the same bits as one that was not: everything that
 changes is in the checkpoint (step, trainable parameters, optimizer state), and everything else is a
 function of the step (batch, dropout key, learning rate).
+
+With several processes (`hosts.py`) all of them run this loop.  What only one of them knows (a signal,
+the clock) becomes a vote that travels with the step, so that all stop and save after the same one.
 """
 
 import collections
@@ -19,8 +22,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import errors, partitioning, paths
-from promot_jax.checkpoints.store import Checkpoint, Store
+from promot_jax import errors, hosts, partitioning, paths
+from promot_jax.checkpoints.shared import AnyStore
+from promot_jax.checkpoints.store import Checkpoint
+from promot_jax.models.token_ids import TokenIds
 from promot_jax.training import choice, guard, meter, prefetch, signals
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib
@@ -29,6 +34,7 @@ from promot_jax.training.choice import StageResult
 from promot_jax.training.stages import Stage
 
 _IN_FLIGHT = 4  # steps dispatched beyond the newest whose metrics were fetched
+_SAVE, _STOP = 1, 2  # votes: a checkpoint is due by time; a signal asks to stop
 
 Validate = Callable[[nnx.Module], Mapping[str, float]]
 
@@ -38,7 +44,7 @@ def train_stage(
   model: nnx.Module,
   *,
   batches: Callable[[int], prefetch.HostBatch],
-  store: Store,
+  store: AnyStore,
   seed: int,
   validate: Validate | None = None,
   mesh: Mesh | None = None,
@@ -85,7 +91,9 @@ def train_stage(
     return StageResult(model=model, step=done["step"], why=done["why"], history=done["history"])
   store.check_writable(paths.nbytes(trainable))
   with (
-    signals.catch(report=events.line, grace_seconds=grace_seconds) as stop,
+    signals.catch(
+      report=events.line, grace_seconds=grace_seconds, at_once=not hosts.several()
+    ) as stop,
     _nothing_to_save(stop),
   ):
     run = _Run(
@@ -98,6 +106,7 @@ def train_stage(
       store=store,
       seed=seed,
       mesh=mesh,
+      pad=TokenIds.of(model).pad,
       events=events,
       teacher=teacher,
       identity=identity,
@@ -120,9 +129,10 @@ class _Run:
   frozen: nnx.State  # in the stage's frozen_dtype
   batches: Callable[[int], prefetch.HostBatch]
   validate: Validate | None
-  store: Store
+  store: AnyStore
   seed: int
   mesh: Mesh | None
+  pad: int  # the model's id of padding
   events: events_lib.Events
   teacher: Any
   identity: dict[str, Any]  # of this run, stored with every checkpoint
@@ -132,6 +142,10 @@ class _Run:
   step: int = 0  # updates dispatched
   saved: int | None = None  # newest step given to the store
   saved_at: float = dataclasses.field(default_factory=time.monotonic)
+  votes: hosts.Votes | None = dataclasses.field(
+    default_factory=lambda: hosts.Votes() if hosts.several() else None
+  )
+  voted: int = 0  # what all processes decided with the newest step that was fetched
   history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   in_flight: collections.deque = dataclasses.field(default_factory=collections.deque)
   window: meter.Window = dataclasses.field(default_factory=meter.Window)
@@ -147,7 +161,7 @@ class _Run:
     checkpoint = self.store.restore_latest(leaves)
     if checkpoint is None:
       # Committed to their devices, as restored arrays are: both starts compile the same program.
-      leaves = {name: jax.device_put(leaf, leaf.sharding) for name, leaf in leaves.items()}
+      leaves = {name: partitioning.put(leaf, leaf.sharding) for name, leaf in leaves.items()}
       self.events.line(f"stage '{stage.name}': starting at step 0 of {stage.steps}")
     else:
       self._check_same_run(checkpoint)
@@ -168,7 +182,7 @@ class _Run:
       shardings=shardings,
     )
     self.train_step = guard.guarded(train_step, shardings)
-    self.sound = jax.device_put(np.asarray(True), self.state.step.sharding)
+    self.sound = partitioning.put(np.asarray(True), self.state.step.sharding)
     # A stage's dropout differs from another's under the same seed.
     self.key = jax.random.fold_in(jax.random.key(self.seed), zlib.crc32(stage.name.encode()))
 
@@ -197,7 +211,9 @@ class _Run:
   def train(self) -> None:
     """Steps until the end of the stage; saves and validates where they are due."""
     place = (lambda batch: partitioning.global_batch(batch, self.mesh)) if self.mesh else _to_device
-    ahead = prefetch.Prefetcher(self.batches, first=self.step, last=self.stage.steps, place=place)
+    ahead = prefetch.Prefetcher(
+      self.batches, first=self.step, last=self.stage.steps, place=place, pad=self.pad
+    )
     with ahead:
       try:
         self._save_and_validate()
@@ -206,7 +222,7 @@ class _Run:
           self._save_and_validate()
         self.store.wait()
       except _NotFinite as problem:
-        raise self._diverged(problem) from None
+        raise hosts.of_all(self._diverged(problem)) from None
 
   def _update(self, prepared: prefetch.Prepared) -> None:
     assert prepared.step == self.step
@@ -215,15 +231,17 @@ class _Run:
     )
     self.step += 1
     self.stop.nothing_to_save = False
-    self.in_flight.append((self.step, prepared.tokens, metrics))
+    vote = self.votes.cast(self._own_wish()) if self.votes else 0
+    self.in_flight.append((self.step, prepared.tokens, metrics, vote))
     self._fetch(_IN_FLIGHT)
     self.store.poll()
 
   def _fetch(self, remaining: int) -> None:
     """Reads the metrics of all but the newest `remaining` steps, waiting for them if needed."""
     while len(self.in_flight) > remaining:
-      step, tokens, metrics = self.in_flight.popleft()
+      step, tokens, metrics, vote = self.in_flight.popleft()
       metrics = jax.device_get(metrics)
+      self.voted = int(vote)
       if not metrics["finite"][0]:
         raise _NotFinite(step, metrics)
       self.window.add({name: pair for name, pair in metrics.items() if name != "finite"})
@@ -246,20 +264,31 @@ class _Run:
   # Between two steps.
 
   def _save_and_validate(self) -> None:
-    due = self.stage.saves(self.step) or self._overdue() or self.stop.requested
-    if due and self.step != self.saved and (self.step > 0 or not self.stop.requested):
+    wish = self._wish()
+    due = self.stage.saves(self.step) or wish
+    if due and self.step != self.saved and (self.step > 0 or wish != _STOP):
       with self.pace.pause():
         self._save()
-    if not self.stop.requested and self.stage.validates(self.step):
+    if self._wish() != _STOP and self.stage.validates(self.step):
       with self.pace.pause():
         self._validate()
-    if self.stop.requested:
+    if self._wish() == _STOP and self.step in (0, self.saved):
       self.store.wait()
-      raise errors.Preempted(
-        f"Stopped by {self.stop.requested} at step {self.step} of {self.stage.steps} of stage"
-        f" '{self.stage.name}'{', which is saved' if self.step else ''}."
+      stopped = errors.Preempted(
+        f"Stopped by {self.stop.requested or 'a signal to another process'} at step {self.step} of"
+        f" {self.stage.steps} of stage '{self.stage.name}'{', which is saved' if self.step else ''}."
         " Repeat the same command to go on."
       )
+      raise hosts.of_all(stopped)
+
+  def _wish(self) -> int:
+    """What is to be done besides training: the same in all processes."""
+    return self.voted if self.votes else self._own_wish()
+
+  def _own_wish(self) -> int:
+    if self.stop.requested:
+      return _STOP
+    return _SAVE if hosts.is_first() and self._overdue() else 0
 
   def _overdue(self) -> bool:
     seconds = self.stage.save_seconds
@@ -276,6 +305,7 @@ class _Run:
       self.step, paths.named_leaves(self.state), {**self.metadata, "history": self.history}
     )
     self.saved, self.saved_at = self.step, time.monotonic()
+    self.voted = self.voted if self.voted == _STOP else 0
 
   def _validate(self) -> None:
     """Validates the saved state; a kill here loses the validation only."""
@@ -285,6 +315,7 @@ class _Run:
     self.stop.nothing_to_save = not self.store.writing
     model = nnx.merge(self.graphdef, self.state.trainable, self.frozen)
     metrics = {name: float(value) for name, value in self.validate(model).items()}
+    metrics = hosts.first(lambda: metrics)
     if self.stage.metric not in metrics:
       raise errors.ConfigError(
         f"Stage '{self.stage.name}' chooses by metric '{self.stage.metric}', but validation gives"
@@ -315,7 +346,8 @@ class _Run:
     with contextlib.suppress(OSError):  # the divergence is the news, also on a full disk
       self.store.directory.mkdir(parents=True, exist_ok=True)
       batch: dict[str, Any] = dict(self.batches(problem.step - 1))
-      np.savez(batch_file, **batch)
+      if hosts.is_first():
+        np.savez(batch_file, **batch)
     if good != self.saved and good < problem.step and bool(guard.all_finite(self.state)):
       self.step = good
       self._save()

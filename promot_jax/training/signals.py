@@ -38,7 +38,10 @@ _active: Stop | None = None
 
 @contextlib.contextmanager
 def catch(
-  *, report: Callable[[str], None] = lambda text: None, grace_seconds: float | None = 120.0
+  *,
+  report: Callable[[str], None] = lambda text: None,
+  grace_seconds: float | None = 120.0,
+  at_once: bool = True,
 ) -> Iterator[Stop]:
   """Catches the signals for the body and gives the `Stop` to ask.
 
@@ -48,6 +51,8 @@ def catch(
   Args:
     report: receives a line when a signal arrives.
     grace_seconds: time from SIGTERM to the end of the process, saved or not; None waits for ever.
+    at_once: whether SIGTERM ends the process where there is nothing to save.  Not where others wait
+      for it: they learn of the signal with the next step, and all end together.
   """
   global _active
   if _active is not None:
@@ -62,7 +67,10 @@ def catch(
   former = {number: signal.signal(number, _noted) for number in CAUGHT}
   former_descriptor = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
   watcher = threading.Thread(
-    target=_watch, args=(reading, stop, report, grace_seconds), name="signals", daemon=True
+    target=_watch,
+    args=(reading, stop, report, grace_seconds, at_once),
+    name="signals",
+    daemon=True,
   )
   watcher.start()
   _active = stop
@@ -83,7 +91,11 @@ def _noted(number: int, frame: object) -> None:
 
 
 def _watch(
-  reading: socket.socket, stop: Stop, report: Callable[[str], None], grace_seconds: float | None
+  reading: socket.socket,
+  stop: Stop,
+  report: Callable[[str], None],
+  grace_seconds: float | None,
+  at_once: bool,
 ) -> None:
   """Receives one byte a signal; ends with the connection."""
   deadline: float | None = None
@@ -106,7 +118,7 @@ def _watch(
         _end(report, f"second signal ({name}): stopping at once", 128 + number)
       stop.requested = name
       if number == signal.SIGTERM:
-        if stop.nothing_to_save:
+        if stop.nothing_to_save and at_once:
           _end(report, "SIGTERM: stopped; there was nothing to save", errors.Preempted.exit_code)
         if grace_seconds is not None:
           deadline = time.monotonic() + grace_seconds
