@@ -37,3 +37,30 @@ def tokenizer_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
   spec.loader.exec_module(module)
   root = tmp_path_factory.mktemp("tokenizers")
   return functools.cache(lambda family: module.make(family, root / family))
+
+
+_T5X_SHAPES = {
+  "t5_1_1_tiny": {"vocab_size": 192, "width": 128, "heads": 4, "mlp_width": 128},
+  "t5_1_1_tiny_bf16": {"vocab_size": 64, "width": 16, "heads": 2, "mlp_width": 24},
+  "prompt_t5_1_1_tiny": {"vocab_size": 64, "width": 16, "heads": 2, "mlp_width": 24},
+}
+
+
+@pytest.fixture(scope="session", params=sorted(_T5X_SHAPES))
+def written_by_t5x(request, shared_data):
+  """(a model with the weights of a T5X checkpoint, what T5X computed with them by name)."""
+  import numpy as np
+  from flax import nnx
+
+  from promot_jax.checkpoints import restore, t5x
+  from promot_jax.methods.prompt import SoftPrompt
+  from promot_jax.models import T5, T5Config
+
+  folder = shared_data / "t5x_checkpoint" / request.param
+  shape = {**_T5X_SHAPES[request.param], "head_width": 8, "encoder_layers": 2, "decoder_layers": 1}
+  model = nnx.eval_shape(lambda: T5(T5Config(**shape), nnx.Rngs(0)))
+  leaves = t5x.open_t5x(folder / "legacy")
+  if request.param.startswith("prompt"):
+    model = nnx.eval_shape(lambda: SoftPrompt(length=5).attach(model, nnx.Rngs(0)))
+  with np.load(folder / "expected_io.npz") as file:
+    return restore.restore_into(model, leaves), {name: file[name] for name in file.files}

@@ -8,10 +8,8 @@ import pytest
 from flax import nnx
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import restore, t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding.strategies import Beam, Greedy
-from promot_jax.methods import prompt
 from promot_jax.models.t5 import T5, stack_layers
 from promot_jax.models.t5_config import T5Config
 
@@ -138,44 +136,9 @@ def test_the_search_stops_when_no_living_beam_can_win(toy, steps):
   assert len(steps) == 39
 
 
-CONFIGS = {
-  "t5_1_1_tiny": T5Config(
-    vocab_size=192,
-    width=128,
-    heads=4,
-    head_width=8,
-    mlp_width=128,
-    encoder_layers=2,
-    decoder_layers=1,
-  ),
-  "prompt_t5_1_1_tiny": T5Config(
-    vocab_size=64,
-    width=16,
-    heads=2,
-    head_width=8,
-    mlp_width=24,
-    encoder_layers=2,
-    decoder_layers=1,
-  ),
-}
-CONFIGS["t5_1_1_tiny_bf16"] = CONFIGS["prompt_t5_1_1_tiny"]
-
-
-@pytest.fixture(params=list(CONFIGS))
-def t5x_model(request, shared_data):
-  """A model with the weights of a T5X checkpoint, and what T5X computed with them."""
-  folder = shared_data / "t5x_checkpoint" / request.param
-  model = T5(CONFIGS[request.param], nnx.Rngs(0))
-  if request.param.startswith("prompt"):
-    model = prompt.SoftPrompt(length=5).attach(model, nnx.Rngs(0))
-  model = restore.restore_into(model, t5x.open_t5x(folder / "legacy"))
-  with np.load(folder / "expected_io.npz") as file:
-    return model, {name: file[name] for name in file.files}
-
-
 @pytest.mark.parametrize("scanned", [False, True])
-def test_beam_search_of_t5x_checkpoints_equals_t5x(t5x_model, scanned):
-  model, expected = t5x_model
+def test_beam_search_of_t5x_checkpoints_equals_t5x(written_by_t5x, scanned):
+  model, expected = written_by_t5x
   result = generate_lib.generate(
     stack_layers(model) if scanned else model,
     {"encoder_input_tokens": expected["batch/encoder_input_tokens"]},
@@ -191,8 +154,8 @@ def test_beam_search_of_t5x_checkpoints_equals_t5x(t5x_model, scanned):
 
 
 @pytest.mark.parametrize("scanned", [False, True])
-def test_greedy_decoding_of_t5x_checkpoints_equals_t5x(t5x_model, scanned):
-  model, expected = t5x_model
+def test_greedy_decoding_of_t5x_checkpoints_equals_t5x(written_by_t5x, scanned):
+  model, expected = written_by_t5x
   result = generate_lib.generate(
     stack_layers(model) if scanned else model,
     {"encoder_input_tokens": expected["batch/encoder_input_tokens"]},

@@ -81,12 +81,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
 
 
 def write_prompt_adapter(
-  path: str | os.PathLike,
-  prompt: Any,
-  config: Any,
-  *,
-  base_model: str,
-  revision: str | None = None,
+  path: str | os.PathLike, prompt: Any, config: Any, *, base_model: str
 ) -> pathlib.Path:
   """Writes one prompt [P D] as an adapter of type PROMPT_TUNING, in float32 as PEFT does.
 
@@ -94,8 +89,7 @@ def write_prompt_adapter(
     path: a new folder.
     prompt: array or StoredArray.
     config: of the backbone it was trained with.
-    base_model: folder or hub name of the same backbone for transformers.
-    revision: of the hub's model.
+    base_model: folder or hub name of the same backbone for transformers; `hf:NAME@REVISION` too.
 
   Returns:
     The folder.
@@ -118,7 +112,6 @@ def write_prompt_adapter(
       reader.PROMPT_TUNING,
       encoder_decoder=encoder_decoder,
       base_model=base_model,
-      revision=revision,
     ),
     "num_attention_heads": config.heads,
     "num_layers": config.encoder_layers if encoder_decoder else config.layers,

@@ -40,19 +40,21 @@ def write_adapter(
   return path
 
 
-def common_config(
-  peft_type: str, *, encoder_decoder: bool, base_model: str, revision: str | None = None
-) -> dict[str, Any]:
+def common_config(peft_type: str, *, encoder_decoder: bool, base_model: str) -> dict[str, Any]:
   """The keys that all types of adapters have.
 
   Args:
     peft_type: one of `reader.SUPPORTED`.
     encoder_decoder: whether the model is one, or decoder-only.
-    base_model: folder or hub name of the model, as transformers loads it.
-    revision: of the hub's model.
+    base_model: folder or hub name of the model, as transformers loads it; `hf:NAME@REVISION` gives
+      the adapter a revision too.
   """
+  name, revision = base_model, None
+  if base_model.startswith("hf:"):
+    name, _, version = base_model.removeprefix("hf:").partition("@")
+    revision = version or None
   return {
-    "base_model_name_or_path": base_model,
+    "base_model_name_or_path": name,
     "inference_mode": True,
     "peft_type": peft_type,
     "revision": revision,

@@ -77,10 +77,10 @@ def test_one_submodule_and_all_float_types_are_read(tmp_path, dtype):
 def test_what_is_written_has_minimal_keys_and_is_read_back(tmp_path):
   rows = values(LENGTH, WIDTH)
   folder = prompt_tuning.write_prompt_adapter(
-    tmp_path / "new", rows, CONFIG, base_model="/models/t5", revision="v2"
+    tmp_path / "new", rows, CONFIG, base_model="hf:google/t5-v1_1-small@v2"
   )
   assert json.loads((folder / "adapter_config.json").read_text()) == {
-    "base_model_name_or_path": "/models/t5",
+    "base_model_name_or_path": "google/t5-v1_1-small",
     "inference_mode": True,
     "num_attention_heads": 2,
     "num_layers": 3,
@@ -93,7 +93,7 @@ def test_what_is_written_has_minimal_keys_and_is_read_back(tmp_path):
   }
   found = prompt_tuning.read_prompt_adapter(folder, CONFIG)
   np.testing.assert_array_equal(found.prompt, rows)
-  assert (found.base_model, found.revision) == ("/models/t5", "v2")
+  assert (found.base_model, found.revision) == ("google/t5-v1_1-small", "v2")
   with pytest.raises(errors.ConfigError, match="not overwritten"):
     prompt_tuning.write_prompt_adapter(folder, rows, CONFIG, base_model="x")
 
