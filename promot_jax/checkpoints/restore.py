@@ -12,7 +12,7 @@ import numpy as np
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints import matching, recognition, t5x_names
-from promot_jax.checkpoints.stored import Layers, StoredArray, derive
+from promot_jax.checkpoints.stored import Layers, StoredArray, derive, in_stored_order
 
 
 def restore_into(
@@ -40,7 +40,9 @@ def restore_into(
   """
   expected = paths.named_leaves(model)
   wanted, found = _matched(expected, leaves, keep=keep, ignore=ignore)
-  filled = {name: _converted(name, found[name], leaf, finite) for name, leaf in wanted.items()}
+  filled = {
+    name: _converted(name, found[name], wanted[name], finite) for name in in_stored_order(found)
+  }
   return paths.replace_leaves(model, {**expected, **filled})
 
 

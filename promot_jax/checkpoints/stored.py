@@ -6,7 +6,7 @@ stacking such promises instead of arrays.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -39,7 +39,7 @@ class StoredArray:
   layers: Layers | None = None
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    return np.asarray(self.read(), dtype=dtype)
+    return np.array(self.read(), dtype=dtype, copy=copy)
 
 
 def derive(
@@ -59,6 +59,26 @@ def derive(
     dtype=np.dtype(first.dtype),
     read=lambda: convert(*[np.asarray(source) for source in sources]),
   )
+
+
+class LastRead:
+  """Keeps the array that was read last, for several that are cut from it one after the other."""
+
+  def __init__(self) -> None:
+    self._source: Any = None
+    self._array: np.ndarray | None = None
+
+  def __call__(self, source: Any) -> np.ndarray:
+    """`source` as an array; read again only if another one was asked for since."""
+    if self._array is None or self._source is not source:
+      self._array = None  # before the next one comes into memory
+      self._source, self._array = source, np.asarray(source)
+    return self._array
+
+
+def in_stored_order(leaves: Mapping[str, Any]) -> list[str]:
+  """The names in an order that takes arrays of one stored array one after the other."""
+  return sorted(leaves, key=lambda name: getattr(leaves[name], "name", ""))
 
 
 def stacked(sources: Layers) -> StoredArray:

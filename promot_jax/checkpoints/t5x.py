@@ -17,7 +17,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints import remote_folder, t5x_names
-from promot_jax.checkpoints.stored import StoredArray, derive, open_zarr
+from promot_jax.checkpoints.stored import StoredArray, open_zarr
 
 Folder = pathlib.Path | remote_folder.RemoteFolder
 
@@ -40,7 +40,7 @@ def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
   }
   if not parameters:
     raise errors.ConfigError(f"T5X checkpoint '{path}' has no parameters (no 'target').")
-  return t5x_names.to_ours(parameters, derive)
+  return t5x_names.to_ours(parameters)
 
 
 def read_t5x(path: str | os.PathLike) -> dict[str, np.ndarray]:

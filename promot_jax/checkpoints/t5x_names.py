@@ -13,6 +13,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints import stored
+from promot_jax.checkpoints.stored import LastRead, StoredArray
 
 Derive = Callable[[list[Any], tuple[int, ...], Callable[..., np.ndarray]], Any]
 """(source arrays, resulting shape, function of the read sources) -> lazy array."""
@@ -46,13 +47,14 @@ def is_scanned(name: str) -> bool:
   return _SCANNED.fullmatch(name) is not None
 
 
-def to_ours(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
+def to_ours(leaves: Mapping[str, Any]) -> dict[str, Any]:
   """T5X's parameters by our names, one layer at a time.
 
   Raises:
     ConfigError: layers of a scanned stack have position biases of their own.
   """
   result = {}
+  last = LastRead()
   for name, leaf in leaves.items():
     scanned = _SCANNED.fullmatch(name)
     if scanned is None:
@@ -64,11 +66,20 @@ def to_ours(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
       continue
     for layer in range(leaf.shape[1]):
       shape = (leaf.shape[0], *leaf.shape[2:])
-      joined = _joined_shape(rest, shape)
-      result[f"{stack}/layers/{layer}/{rest}"] = derive(
-        [leaf], joined, lambda array, layer=layer, joined=joined: array[:, layer].reshape(joined)
+      result[f"{stack}/layers/{layer}/{rest}"] = _layer(
+        leaf, layer, _joined_shape(rest, shape), last
       )
   return result
+
+
+def _layer(leaf: Any, layer: int, shape: tuple[int, ...], last: LastRead) -> StoredArray:
+  """One layer of a scanned array, whose chunks hold all layers: a part costs as much as the whole."""
+  return StoredArray(
+    name=getattr(leaf, "name", ""),
+    shape=shape,
+    dtype=np.dtype(leaf.dtype),
+    read=lambda: np.ascontiguousarray(last(leaf)[:, layer]).reshape(shape),
+  )
 
 
 def to_t5x(leaves: Mapping[str, Any], derive: Derive, *, scanned: bool = False) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints import disk, t5x_names
-from promot_jax.checkpoints.stored import derive
+from promot_jax.checkpoints.stored import derive, in_stored_order
 
 CHUNK_BYTES = 64 * 2**20
 """T5X's limit for one chunk of a zarr array."""
@@ -119,6 +119,11 @@ def _zarr_spec(leaf: Any, store: dict[str, Any], compressor: str) -> dict[str, A
   }
 
 
+def _key(name: str) -> str:
+  """The name of an array's folder, in both formats."""
+  return name.replace("/", ".")
+
+
 # The older format.
 
 
@@ -128,16 +133,18 @@ def _write_legacy(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
 
   context = tensorstore.Context(_UNFLUSHED)
   tree: dict[str, Any] = {}
+  specs: dict[str, dict[str, Any]] = {}
   for name, leaf in state.items():
-    if not _has_folder(name, leaf, state):
+    if _has_folder(name, leaf, state):
+      specs[name] = _zarr_spec(leaf, {"driver": "file", "path": f"{_key(name)}/"}, "gzip")
+      _put(tree, name, specs[name])
+    else:
       _put(tree, name, leaf if leaf is None else _inline(np.asarray(leaf)))
-      continue
-    key = name.replace("/", ".")
-    spec = _zarr_spec(leaf, {"driver": "file", "path": f"{key}/"}, "gzip")
-    _put(tree, name, spec)
-    here = spec | {"kvstore": {"driver": "file", "path": f"{folder.absolute() / key}/"}}
-    array = tensorstore.open(here, create=True, context=context).result()
-    array.write(np.asarray(leaf)).result()
+  for name in in_stored_order({name: state[name] for name in specs}):
+    here = {"driver": "file", "path": f"{folder.absolute() / _key(name)}/"}
+    spec = specs[name] | {"kvstore": here}
+    array = tensorstore.open(spec, create=True, context=context).result()
+    array.write(np.asarray(state[name])).result()
   content = msgpack.packb({"version": 3, "optimizer": tree}, use_bin_type=True)
   (folder / "checkpoint").write_bytes(content)
 
@@ -189,10 +196,9 @@ def _write_orbax(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
   context = tensorstore.Context(_UNFLUSHED)
   transaction = tensorstore.Transaction(atomic=True)
   uncommitted = 0
-  for name, leaf in state.items():
-    if leaf is None:
-      continue
-    value = np.asarray(leaf)
+  arrays = {name: leaf for name, leaf in state.items() if leaf is not None}
+  for name in in_stored_order(arrays):
+    value = np.asarray(arrays[name])
     spec = _zarr_spec(value, store | {"path": _key(name) + "/"}, "zstd")
     spec["store_data_equal_to_fill_value"] = True
     large = value.nbytes >= _TOGETHER_BYTES  # a transaction would hold a copy of it
@@ -254,10 +260,6 @@ def _write_orbax_tree(items: pathlib.Path, state: Mapping[str, Any]) -> None:
   (items / "_METADATA").write_text(json.dumps(metadata))
   (items / "_sharding").write_text(json.dumps(shardings, separators=(",", ":")))
   (items / "array_metadatas" / "process_0").write_text(json.dumps({"array_metadatas": shapes}))
-
-
-def _key(name: str) -> str:
-  return name.replace("/", ".")
 
 
 _WRITERS = {"legacy": _write_legacy, "orbax": _write_orbax}

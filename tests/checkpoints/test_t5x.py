@@ -11,7 +11,8 @@ import pytest
 from flax import nnx, serialization
 
 from promot_jax import errors, paths
-from promot_jax.checkpoints import restore, t5x
+from promot_jax.checkpoints import restore, t5x, t5x_names
+from promot_jax.checkpoints.stored import StoredArray, in_stored_order
 
 FORMATS = [
   ("t5_1_1_tiny", "legacy"),
@@ -131,6 +132,24 @@ def test_scanned_t5x_layers_become_single_layers(tmp_path):
     np.testing.assert_array_equal(read[f"{prefix}/pre_mlp_layer_norm/scale"], scale[:, layer])
   np.testing.assert_array_equal(read["encoder/relpos_bias/rel_embedding"], bias[:, 0])
   np.testing.assert_array_equal(read["encoder/encoder_norm/scale"], scale[:, 0])
+
+
+def test_an_array_of_scanned_layers_is_read_once_for_all_layers():
+  reads = []
+
+  def scanned(name):
+    def read():
+      reads.append(name)
+      return np.zeros((5, 3), np.float32)
+
+    return StoredArray(name=name, shape=(5, 3), dtype=np.dtype("f4"), read=read)
+
+  names = [f"encoder/encoder/pre_{part}_layer_norm/scale" for part in ("attention", "mlp")]
+  leaves = t5x_names.to_ours({name: scanned(name) for name in names})
+  assert len(leaves) == 6
+  for name in in_stored_order(leaves):
+    assert np.asarray(leaves[name]).shape == (5,)
+  assert sorted(reads) == names
 
 
 def test_position_biases_that_differ_between_layers_are_refused(tmp_path):
