@@ -6,15 +6,8 @@ import itertools
 import seqio
 
 from promot_jax.data import templates
-from promot_jax.metrics import accuracy, bleu, exact_match, rouge
+from promot_jax.metrics.headline import METRICS
 from tasks import catalog, preprocessors, sources, vocabularies
-
-_METRICS = {
-  "accuracy": accuracy.accuracy,
-  "exact_match": exact_match.exact_match,
-  "bleu": bleu.bleu,
-  "rouge2": rouge.rouge,
-}
 
 
 def add(task: str) -> None:
@@ -65,7 +58,7 @@ def add_version(
       task, target_form=target_form, separator=separator, trivia_target=trivia_target
     ),
     postprocess_fn=functools.partial(preprocessors.postprocess, task=task),
-    metric_fns=[_METRICS[catalog.TASKS[task].metric]],
+    metric_fns=[METRICS[catalog.TASKS[task].metric]],
   )
 
 
@@ -88,4 +81,4 @@ def _ends_with_eos(vocabulary: vocabularies.LazyVocabulary) -> bool:
 
 def metric(task: str):
   """The metric of a task: `metric(targets, predictions)` -> scores by name, 0 to 100."""
-  return _METRICS[catalog.information(task).metric]
+  return METRICS[catalog.information(task).metric]

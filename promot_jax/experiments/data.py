@@ -23,17 +23,12 @@ from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
-from promot_jax.metrics import accuracy, bleu, exact_match, format_share, postprocess, rouge
+from promot_jax.metrics import format_share, postprocess
+from promot_jax.metrics.headline import METRICS
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from tasks import catalog
 
-METRICS: Mapping[str, Any] = {
-  "accuracy": accuracy.accuracy,
-  "exact_match": exact_match.exact_match,
-  "bleu": bleu.bleu,
-  "rouge2": rouge.rouge,
-}
 # Words that only the French of the micro world has.
 _FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
   word for english, words in lexicon.TRANSLATIONS.items() for word in (english, *words[1:])
@@ -320,11 +315,17 @@ def check_fits(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
       f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
       f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
     )
-  if (vocabulary.pad, vocabulary.eos) != (backbone.pad, backbone.eos):
+  names = ["pad", "eos"]
+  if vocabulary.input_frame.prefix and getattr(backbone, "bos", None) is not None:
+    names.append("bos")
+  ours, models = (
+    ", ".join(f"{each}={getattr(owner, each)}" for each in names)
+    for owner in (vocabulary, backbone)
+  )
+  if ours != models:
     raise ConfigError(
-      f"vocabulary {name} pads with {vocabulary.pad} and ends with {vocabulary.eos}, and the model's "
-      f"configuration says pad={backbone.pad}, eos={backbone.eos}. Set VOCABULARY to the model's, or "
-      "these two values of MODEL to the vocabulary's."
+      f"vocabulary {name} has {ours}, and the model's configuration {models}. Set VOCABULARY to the "
+      "model's, or these values of MODEL to the vocabulary's."
     )
 
 

@@ -23,10 +23,12 @@ from promot_jax.checkpoints.store import Store
 from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
+from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model
 from promot_jax.experiments.record import environment
 from promot_jax.metrics import postprocess
+from promot_jax.metrics.headline import METRICS
 from promot_jax.micro import evaluation_sets
 from promot_jax.micro.curriculum import CURRICULUM, Phase
 from promot_jax.micro.pretraining import Stream
@@ -125,7 +127,7 @@ def validate(run: Pretraining, model: nnx.Module) -> Mapping[str, float]:
     _eval_task(each, shots)
     for shots in run.shots
     for each in evaluation_sets.eval_sets(
-      "validation", shots=shots, limit=run.limit, tasks=evaluation_sets.UNSEEN_TASKS
+      "validation", shots=shots, limit=run.limit, tasks=tuple(UNSEEN_TASKS)
     )
   ]
   results = evaluator.evaluate(
@@ -157,7 +159,7 @@ def _eval_task(each: evaluation_sets.EvaluationSet, shots: int) -> evaluator.Eva
     label=each.task,
     shots=shots,
     examples=data.in_memory(each.task, inputs, targets, records),
-    metric_fns=(data.METRICS[metric],),
+    metric_fns=(METRICS[metric],),
     metric=metric,
     postprocess=functools.partial(postprocess.postprocess, each.task),
     split="validation",

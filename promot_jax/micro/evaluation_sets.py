@@ -6,18 +6,6 @@ import functools
 from promot_jax.data import few_shot, templates
 from promot_jax.micro import world
 
-# The eight tasks of which the paper takes the mean when RTE is the fine-tuned task.
-UNSEEN_TASKS = (
-  "cb",
-  "wic",
-  "trivia_qa",
-  "web_questions",
-  "wmt16_en_de",
-  "wmt16_en_ro",
-  "xsum",
-  "wiki_lingua",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:

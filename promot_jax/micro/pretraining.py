@@ -9,6 +9,7 @@ random is a hash of (seed, step, row).
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ class Segments:
   def of(cls, pieces: Iterable[Sequence[int]]) -> "Segments":
     pieces = list(pieces)
     lengths = np.array([len(piece) for piece in pieces], np.int64)
-    tokens = np.fromiter((token for piece in pieces for token in piece), np.int32)
+    tokens = np.fromiter(itertools.chain.from_iterable(pieces), np.int32)
     return cls(tokens, np.cumsum(lengths) - lengths, lengths)
 
   def rows(self, pieces: np.ndarray, width: int) -> np.ndarray:

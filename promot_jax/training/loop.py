@@ -11,6 +11,7 @@ the clock) becomes a vote that travels with the step, so that all stop and save 
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 import zlib
@@ -26,7 +27,7 @@ from promot_jax import errors, hosts, partitioning, paths
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
 from promot_jax.models.token_ids import TokenIds
-from promot_jax.training import choice, guard, meter, prefetch, signals
+from promot_jax.training import choice, guard, meter, prefetch, signals, stage_dropout
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib
 from promot_jax.training import step as step_lib
@@ -99,6 +100,7 @@ def train_stage(
     run = _Run(
       stage=stage,
       graphdef=graphdef,
+      trained_graphdef=stage_dropout.graphdef(model, stage),
       given=frozen,
       frozen=state_lib.cast(frozen, stage.frozen_dtype),
       batches=batches,
@@ -125,6 +127,7 @@ class _Run:
 
   stage: Stage
   graphdef: nnx.GraphDef
+  trained_graphdef: nnx.GraphDef  # with the stage's own dropout
   given: nnx.State  # the frozen parameters as the model had them
   frozen: nnx.State  # in the stage's frozen_dtype
   batches: Callable[[int], prefetch.HostBatch]
@@ -174,7 +177,7 @@ class _Run:
     self.pace = meter.Pace(stage.name, first=self.step, steps=stage.steps)
     shardings = state_lib.shardings_of(self.state)
     train_step = step_lib.make_train_step(
-      self.graphdef,
+      self.trained_graphdef,
       stage.objective,
       optimizer,
       stage.learning_rate,
@@ -210,9 +213,13 @@ class _Run:
 
   def train(self) -> None:
     """Steps until the end of the stage; saves and validates where they are due."""
-    place = (lambda batch: partitioning.global_batch(batch, self.mesh)) if self.mesh else _to_device
+    place = functools.partial(partitioning.global_batch, mesh=self.mesh)
     ahead = prefetch.Prefetcher(
-      self.batches, first=self.step, last=self.stage.steps, place=place, pad=self.pad
+      self.batches,
+      first=self.step,
+      last=self.stage.steps,
+      place=place if self.mesh else jax.device_put,
+      pad=self.pad,
     )
     with ahead:
       try:
@@ -371,10 +378,6 @@ class _Run:
     choice.mark_complete(stage, self.store, result, self.identity)
     self.events.line(f"stage '{stage.name}' complete: {why}")
     return result
-
-
-def _to_device(batch: prefetch.HostBatch) -> dict[str, jax.Array]:
-  return {name: jax.device_put(array) for name, array in batch.items()}
 
 
 @contextlib.contextmanager

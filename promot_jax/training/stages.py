@@ -26,6 +26,7 @@ class Stage:
     learning_rate: step -> rate.
     objective: what is minimized.
     microbatches: parts that a batch is cut into, to save memory.
+    dropout_rate: of every dropout in the backbone while this stage trains; None: the backbone's own.
     frozen_dtype: type that the frozen parameters are cast to while this stage trains and validates,
       such as 'bfloat16': a step then reads half the bytes.  The next stage gets them as they were,
       so both copies are held meanwhile.  None: they stay as they are.
@@ -51,6 +52,7 @@ class Stage:
   learning_rate: Schedule
   objective: Objective = dataclasses.field(default_factory=Supervised)
   microbatches: int = 1
+  dropout_rate: float | None = None
   frozen_dtype: Literal["float32", "bfloat16"] | None = None
   eval_period: int | None = None
   evaluate_at_start: bool = False
@@ -81,6 +83,8 @@ class Stage:
         refuse(field, "None or a whole number of at least 1")
     if self.batch_size % self.microbatches:
       refuse("microbatches", f"a divisor of batch_size={self.batch_size}")
+    if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
+      refuse("dropout_rate", "None or a number of at least 0 and below 1")
     if self.select not in ("best", "last"):
       refuse("select", "'best' or 'last'")
     if self.mode not in ("max", "min"):

@@ -82,23 +82,9 @@ def test_the_seed_decides_over_the_order():
   assert orders[0] == orders[1] != orders[2]
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 4])
-def test_the_global_batch_is_the_same_for_any_number_of_hosts(hosts):
-  examples = make_examples(50)
-  whole = TrainBatches(examples, batch_size=8)
-  parts = [
-    TrainBatches(examples, batch_size=8, process_index=index, process_count=hosts)
-    for index in range(hosts)
-  ]
-  for step in (0, 3, 11):
-    rows = [part(step) for part in parts]
-    for name, array in whole(step).items():
-      np.testing.assert_array_equal(np.concatenate([row[name] for row in rows]), array)
-
-
-def test_a_batch_that_cannot_be_divided_among_hosts_is_refused():
-  with pytest.raises(errors.ConfigError, match=r"batch size 6 .* 4 processes"):
-    TrainBatches(make_examples(9), batch_size=6, process_count=4)
+def test_a_batch_without_rows_is_refused():
+  with pytest.raises(errors.ConfigError, match="batch size 0"):
+    TrainBatches(make_examples(9), batch_size=0)
 
 
 def test_all_batches_have_one_of_few_shapes():
