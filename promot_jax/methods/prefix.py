@@ -175,6 +175,10 @@ class PrefixTuning:
     delattr(model, NETWORK)
     return model
 
+  def folded(self) -> "PrefixTuning":
+    """The method of a folded model."""
+    return dataclasses.replace(self, reparameterization=None)
+
   def _network(self, model: nnx.Module, found: dict[str, Site], key: jax.Array) -> PrefixNetwork:
     shape = self.reparameterization
     assert shape is not None

@@ -34,14 +34,15 @@ class Prefix(preparation.Unready):
     self.displacement = displacement
     self.dropout_rate = dropout_rate
 
-  def ready(self, prompt_ids: Array | None, key: Key | None) -> nnx.Module:
+  def ready(self, call: preparation.Call) -> nnx.Module:
     """Each example's own prefix, with entries dropped while training."""
     keys, values = self.keys[...], self.values[...]
     if self.tasks > 1:
-      assert prompt_ids is not None  # `prepare` refuses a batch without them
-      keys, values = (preparation.rows(bank, prompt_ids, axis=-4) for bank in (keys, values))
-    if key is not None and self.dropout_rate > 0:
-      keys_key, values_key = jax.random.split(key)
+      ids = call.prompt_ids
+      assert ids is not None  # `prepare` refuses a batch without them
+      keys, values = (preparation.rows(bank, ids, axis=-4) for bank in (keys, values))
+    if call.key is not None and self.dropout_rate > 0:
+      keys_key, values_key = jax.random.split(call.key)
       keys = _dropped(keys, self.dropout_rate, keys_key)
       values = _dropped(values, self.dropout_rate, values_key)
     return Prefix(keys, values, positions=self.positions, displacement=self.displacement)

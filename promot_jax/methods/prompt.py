@@ -4,6 +4,9 @@ The encoder, or a decoder-only model, reads [p_1 .. p_P, x_1 .. x_S].  The promp
 the tokens after it and is attended by everything; with P = 100 and T5 XXL they are 0.004 % of the
 weights.  A bank holds one prompt per task, and each example brings the number of its task in
 `prompt_ids`, so tasks can be mixed in a batch (multi-task ProMoT, Wang et al., 2024).
+
+With a network the vectors are what it computes from a trained table: P-tuning (Liu et al., 2021,
+arXiv:2103.10385), and the embedding-only form of prefix tuning (Li & Liang, 2021).
 """
 
 import dataclasses
@@ -26,6 +29,7 @@ from promot_jax.methods.initializers import (
   RandomUniform,
   SampledVocabulary,
 )
+from promot_jax.methods.prompt_network import PromptGenerator, PromptNetwork
 
 __all__ = [
   "ClassLabels",
@@ -35,6 +39,7 @@ __all__ = [
   "Initializer",
   "PerTask",
   "Prompt",
+  "PromptNetwork",
   "RandomUniform",
   "SampledVocabulary",
   "SoftPrompt",
@@ -52,14 +57,17 @@ class SoftPrompt:
   Attributes:
     length: P, number of vectors.
     tasks: number of prompts; above 1, batches must carry `prompt_ids` [B] in [0, tasks).
-    initializer: where the first values come from (promot_jax.methods.initializers).
+    initializer: where the first values come from (promot_jax.methods.initializers); with a network
+      those of its table.
+    network: what computes the vectors; None: they are the parameters.
   """
 
-  parameters: ClassVar[str] = ".*/prompt/.*"
+  parameters: ClassVar[str] = "(.*/prompt|prompt_network)/.*"
 
   length: int = 100
   tasks: int = 1
   initializer: Initializer = dataclasses.field(default_factory=RandomUniform)
+  network: PromptNetwork | None = None
 
   def __post_init__(self):
     for name in ("length", "tasks"):
@@ -82,7 +90,7 @@ class SoftPrompt:
     """
     model = paths.copy(model)
     reader = _reader(model)
-    if reader.prompt is not None:
+    if reader.prompt is not None or hasattr(model, NETWORK):
       raise errors.ConfigError("The model already has a soft prompt; detach it before attaching.")
     embedding = model.token_embedder.embedding.get_value()
     shape = (self.length, embedding.shape[1])
@@ -91,7 +99,11 @@ class SoftPrompt:
       self.initializer(keys[task], shape, embedding=embedding, task=task)
       for task in range(self.tasks)
     ]
-    reader.prompt = Prompt(prompts[0] if self.tasks == 1 else jnp.stack(prompts))
+    values = prompts[0] if self.tasks == 1 else jnp.stack(prompts)
+    if self.network is None:
+      reader.prompt = Prompt(values)
+    else:
+      model.prompt_network = PromptGenerator(self.network, values, make=Prompt, rngs=rngs)
     return model
 
   def detach(self, model: base.Model) -> base.Model:
@@ -102,10 +114,32 @@ class SoftPrompt:
     """
     model = paths.copy(model)
     reader = _reader(model)
-    if reader.prompt is None:
+    if reader.prompt is None and not hasattr(model, NETWORK):
       raise errors.ConfigError("The model has no soft prompt to detach.")
     reader.prompt = nnx.data(None)
+    if hasattr(model, NETWORK):
+      delattr(model, NETWORK)
     return model
+
+  def fold(self, model: base.Model) -> base.Model:
+    """The model with the vectors that its network computes, and without the network.
+
+    Outputs are equal.  A model without a network is returned as it is.
+    """
+    if not hasattr(model, NETWORK):
+      return model
+    model = paths.copy(model)
+    model.prompt_network.fill(model)
+    delattr(model, NETWORK)
+    return model
+
+  def folded(self) -> "SoftPrompt":
+    """The method of a folded model."""
+    return dataclasses.replace(self, network=None)
+
+
+NETWORK = "prompt_network"
+"""Attribute of the model that holds the network."""
 
 
 class Prompt(nnx.Module):
@@ -113,6 +147,11 @@ class Prompt(nnx.Module):
 
   def __init__(self, values: jax.Array):
     self.prompt = nnx.Param(values)
+
+  @property
+  def tasks(self) -> int:
+    """Number of prompts."""
+    return self.prompt.shape[0] if len(self.prompt.shape) == 3 else 1
 
   def __call__(
     self, embeddings: jax.Array, mask: jax.Array, prompt_ids: jax.Array | None = None
@@ -148,12 +187,22 @@ class Prompt(nnx.Module):
 
 
 def prompt_count(model: nnx.Module) -> int:
-  """Number of prompts attached to the model: 0, 1 or the tasks of its bank."""
-  prompt = getattr(_reading_stack(model), "prompt", None)
-  if prompt is None:
-    return 0
-  values = prompt.prompt.get_value()
-  return values.shape[0] if values.ndim == 3 else 1
+  """Rows of the model's banks of any method: 0 without a bank or a prompt, 1 for a single one.
+
+  Raises:
+    ConfigError: two banks of one model have unequal numbers of rows.
+  """
+  counts = {
+    module.tasks
+    for _, module in nnx.iter_modules(model)
+    if isinstance(getattr(module, "tasks", None), int)
+  }
+  if len(counts - {1}) > 1:
+    raise errors.ConfigError(
+      f"The model's methods hold banks of {' and '.join(map(str, sorted(counts - {1})))} tasks; give"
+      " all of them the same number."
+    )
+  return max(counts, default=0)
 
 
 def check_prompt_ids(prompt_ids: np.ndarray | None, tasks: int) -> None:

@@ -57,7 +57,8 @@ class DecoderLM(nnx.Module):
     Raises:
       ConfigError: the sequence is longer than the positions that were learned.
     """
-    model = prepare(self, batch.get("prompt_ids"), key=key)
+    given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
+    model = prepare(self, batch.get("prompt_ids"), key=key, source_length=given.shape[1])
     source, mask = model._source(batch, input_embeddings)
     targets, _ = model._embed(batch["decoder_target_tokens"][:, :-1])
     return model.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
@@ -88,7 +89,7 @@ class DecoderLM(nnx.Module):
       ConfigError: the sequence could become longer than the positions that were learned.
     """
     prompt_ids = batch.get("prompt_ids")
-    model = prepare(self, prompt_ids)
+    model = prepare(self, prompt_ids, source_length=batch["encoder_input_tokens"].shape[1])
     source, mask = model._source(batch, None)
     hidden, cache = model.decoder.start(source, mask, max_length=max_length, prompt_ids=prompt_ids)
     return model.logits(hidden), dataclasses.replace(cache, prompt_ids=prompt_ids)

@@ -6,6 +6,7 @@ modules declare it here, and a backbone begins every call with `prepare`, which 
 such a method.  So attention and linear layers need to know neither tasks nor networks.
 """
 
+import dataclasses
 from typing import TypeVar
 
 import jax
@@ -19,6 +20,20 @@ from promot_jax.types import Array, Key
 Model = TypeVar("Model", bound=nnx.Module)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+  """What is known when a network is called.
+
+  prompt_ids: int32 [B], each example's row of the banks.
+  key: for dropout; None: no dropout.
+  source_length: S, columns of the input of a decoder-only model; None where only targets come.
+  """
+
+  prompt_ids: Array | None = None
+  key: Key | None = None
+  source_length: int | None = None
+
+
 class Generator(nnx.Module):
   """An attribute of a network that fills slots of that network, and then is not needed."""
 
@@ -28,7 +43,7 @@ class Generator(nnx.Module):
 
 
 class Unready(nnx.Module):
-  """A module in a slot or in place of a layer that needs the batch's ids or a key first.
+  """A module in a slot or in place of a layer that may have to know the call first.
 
   tasks: number of rows of its bank; 1 where all examples share what it holds.
   dropout_rate: of what it holds, while training.
@@ -37,26 +52,36 @@ class Unready(nnx.Module):
   tasks: int = 1
   dropout_rate: float = 0.0
 
-  def ready(self, prompt_ids: Array | None, key: Key | None) -> nnx.Module:
-    """The module to use instead, with tasks 1 and dropout_rate 0."""
-    del prompt_ids, key
+  def waits(self, call: Call) -> bool:
+    """Whether `ready` would give something else."""
+    return self.tasks > 1 or (self.dropout_rate > 0 and call.key is not None)
+
+  def ready(self, call: Call) -> nnx.Module:
+    """The module to use instead, which waits no longer."""
+    del call
     return self
 
 
-def prepare(model: Model, prompt_ids: Array | None = None, *, key: Key | None = None) -> Model:
+def prepare(
+  model: Model,
+  prompt_ids: Array | None = None,
+  *,
+  key: Key | None = None,
+  source_length: int | None = None,
+) -> Model:
   """The network as it runs on one batch; the same one if nothing waits for it.
 
   Doing it twice is as good as once: what is ready stays.
 
   Args:
     model: a backbone, methods attached.
-    prompt_ids: int32 [B], each example's row of the banks.
-    key: for dropout of what was prepared; None: no dropout.
+    prompt_ids, key, source_length: see `Call`.
 
   Raises:
     ConfigError: there is a bank and no `prompt_ids`.
   """
-  if not _waiting(model):
+  call = Call(prompt_ids=prompt_ids, key=key, source_length=source_length)
+  if not _waiting(model, call):
     return model
   model = paths.copy(model)
   for parent, name, child in _children(model, Generator):
@@ -68,9 +93,9 @@ def prepare(model: Model, prompt_ids: Array | None = None, *, key: Key | None = 
         f"The model holds '{name}' of {child.tasks} tasks, but the batch has no 'prompt_ids' that say"
         " which example uses which."
       )
-    if child.tasks > 1 or child.dropout_rate > 0:
+    if child.waits(call):
       own_key = None if key is None else jax.random.fold_in(key, number)
-      setattr(parent, name, child.ready(prompt_ids, own_key))
+      setattr(parent, name, child.ready(dataclasses.replace(call, key=own_key)))
   return model
 
 
@@ -88,10 +113,9 @@ def for_rows(leaf: Array, count: int) -> Array:
   return leaf if leaf.shape[0] == count else jnp.repeat(leaf, count // leaf.shape[0], axis=0)
 
 
-def _waiting(model: nnx.Module) -> bool:
+def _waiting(model: nnx.Module, call: Call) -> bool:
   return any(
-    isinstance(module, Generator)
-    or (isinstance(module, Unready) and (module.tasks > 1 or module.dropout_rate > 0))
+    isinstance(module, Generator) or (isinstance(module, Unready) and module.waits(call))
     for _, module in nnx.iter_modules(model)
   )
 

@@ -1,0 +1,71 @@
+"""Several methods at once, as one: a prompt and LoRA, a prefix and trained biases."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from flax import nnx
+
+from promot_jax import errors
+from promot_jax.methods import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Combined:
+  """Methods attached one after the other, and detached in the opposite order.
+
+  Attributes:
+    methods: at least one.  Stages train a part of them by pattern, so one may be trained in the first
+      stage and another one in the second.
+  """
+
+  methods: Sequence[Any]
+
+  def __post_init__(self):
+    object.__setattr__(self, "methods", tuple(self.methods))
+    if not self.methods:
+      raise errors.ConfigError("Combined.methods is empty; name at least one method.")
+    for method in self.methods:
+      if not hasattr(method, "attach"):
+        raise errors.ConfigError(
+          f"Combined.methods has {method!r}, which is no method; in a gin file write @prompt.SoftPrompt()"
+          " or another one of promot_jax.methods."
+        )
+
+  @property
+  def parameters(self) -> str:
+    """Pattern of the parameters that any of the methods adds."""
+    return "|".join(f"(?:{method.parameters})" for method in self.methods)
+
+  def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
+    """The model with all methods.
+
+    Raises:
+      ConfigError: as each method, for example where two want the same slot.
+    """
+    for method in self.methods:
+      model = method.attach(model, rngs)
+    return model
+
+  def detach(self, model: base.Model) -> base.Model:
+    """The backbone.
+
+    Raises:
+      ConfigError: one of them is not attached.
+    """
+    for method in reversed(self.methods):
+      model = method.detach(model)
+    return model
+
+  def fold(self, model: base.Model) -> base.Model:
+    """The model without the networks that are only needed in training; outputs are equal."""
+    for method in self.methods:
+      if hasattr(method, "fold"):
+        model = method.fold(model)
+    return model
+
+  def folded(self) -> "Combined":
+    """The method of a folded model."""
+    return Combined(
+      methods=[method.folded() if hasattr(method, "folded") else method for method in self.methods]
+    )

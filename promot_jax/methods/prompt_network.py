@@ -1,0 +1,96 @@
+"""The network that computes a prompt from a trained table, and is dropped when training is over."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax import errors
+from promot_jax.models.layers import ACTIVATIONS, Linear
+from promot_jax.models.preparation import Generator
+from promot_jax.types import Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptNetwork:
+  """Linear layers with an activation between them, from the table's width to the model's.
+
+  Attributes:
+    hidden: features of the layers between.
+    hidden_layers: their number; P-tuning has 2 with ReLU, the embedding-only form of prefix tuning
+      1 with tanh.
+    activation: 'tanh' or a name in `models.layers.ACTIVATIONS`.
+  """
+
+  hidden: int = 512
+  hidden_layers: int = 1
+  activation: str = "tanh"
+
+  def __post_init__(self):
+    for name in ("hidden", "hidden_layers"):
+      if getattr(self, name) < 1:
+        raise errors.ConfigError(
+          f"PromptNetwork.{name} is {getattr(self, name)}; it must be at least 1."
+        )
+    if self.activation not in _ACTIVATIONS:
+      raise errors.ConfigError(
+        f"PromptNetwork.activation is {self.activation!r}; use one of {', '.join(_ACTIVATIONS)}."
+      )
+
+
+_ACTIVATIONS = {"tanh": jnp.tanh, **ACTIVATIONS}
+
+
+class PromptGenerator(Generator):
+  """The table [P D], or [tasks P D] with a network for each, and the layers after it."""
+
+  def __init__(
+    self,
+    network: PromptNetwork,
+    table: Array,
+    *,
+    make: Callable[[Array], nnx.Module],
+    rngs: nnx.Rngs,
+  ):
+    """`make` gives the module for the prompt slot."""
+    width = table.shape[-1]
+    sizes = [width, *[network.hidden] * network.hidden_layers, width]
+    self.table = nnx.Param(table)
+    self.tasks = table.shape[0] if table.ndim == 3 else 1
+
+    def layer(features_in: int, features_out: int, key: jax.Array) -> Linear:
+      made = Linear(
+        features_in,
+        features_out,
+        rngs=nnx.Rngs(key),
+        use_bias=True,
+        # As torch draws linear layers, on which the papers' rates were tuned.
+        initializer=jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+      )
+      return made
+
+    def layers(key: jax.Array) -> nnx.List:
+      keys = jax.random.split(key, len(sizes) - 1)
+      return nnx.List([layer(*pair, k) for *pair, k in zip(sizes, sizes[1:], keys)])
+
+    key = rngs.params()
+    self.layers = (
+      layers(key) if self.tasks == 1 else jax.vmap(layers)(jax.random.split(key, self.tasks))
+    )
+    self.activation = network.activation
+    self.make = make
+
+  def fill(self, model: nnx.Module) -> None:
+    """Puts the prompt into the slot of the stack that reads the input."""
+    compute = self._compute if self.tasks == 1 else jax.vmap(self._compute)
+    reader = getattr(model, "encoder", None) or model.decoder
+    reader.prompt = self.make(compute(self.table[...], self.layers))
+
+  def _compute(self, x: Array, layers: nnx.List) -> Array:
+    """[P D] -> [P D]."""
+    *inner, last = layers
+    for layer in inner:
+      x = _ACTIVATIONS[self.activation](layer(x))
+    return last(x)
