@@ -189,7 +189,10 @@ class Attention(nnx.Module):
     if self.rotary is not None:
       assert positions is not None  # a rotary network passes them
       queries = self.rotary(queries, positions)
-    return queries if self.scale == 1.0 else queries * jnp.asarray(self.scale, queries.dtype)
+    if self.scale == 1.0:
+      return queries
+    # In float32: a scale that is rounded to bfloat16 would change the temperature of all scores.
+    return (queries.astype(jnp.float32) * self.scale).astype(queries.dtype)
 
 
 def _split_heads(x: Array, heads: int) -> Array:

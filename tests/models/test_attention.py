@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
 
+from promot_jax.errors import ConfigError
 from promot_jax.models import KVCache
-from promot_jax.models.attention import dot_product_attention, prepend
+from promot_jax.models.attention import Attention, dot_product_attention, prepend
 
 
 def _draw(seed, *shape):
@@ -82,3 +85,29 @@ def test_dropped_attention_entries_are_the_same_for_all_queries():
   np.testing.assert_array_equal(weights, np.broadcast_to(weights[:, :1], weights.shape))
   assert 0 < (weights == 0).mean() < 1
   np.testing.assert_allclose(weights[weights > 0], 2 / 7, rtol=1e-6)
+
+
+def test_query_heads_share_key_heads_in_order():
+  queries, keys, values = _draw(0, 2, 3, 6, 4), _draw(1, 2, 2, 5, 4), _draw(2, 2, 2, 5, 4)
+  mask = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0]], bool)[:, None, None, :]
+  repeated = [np.repeat(x, 3, axis=1) for x in (keys, values)]  # heads 0-2 read key head 0
+  expected = _attention(queries, *repeated, np.zeros((1, 6, 3, 5)), mask)
+  actual = dot_product_attention(queries, keys, values, mask=mask)
+  np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_heads_that_cannot_share_keys_are_refused():
+  with pytest.raises(ConfigError, match="heads=6 and kv_heads=4"):
+    Attention(8, 6, 4, rngs=nnx.Rngs(0), kv_heads=4)
+
+
+def test_the_scale_multiplies_queries_with_their_biases():
+  x = _draw(3, 2, 5, 8)
+  plain = Attention(8, 3, 4, rngs=nnx.Rngs(0), use_bias=True)
+  plain.query.bias[...] = jnp.arange(12.0)
+  scaled = Attention(8, 3, 4, rngs=nnx.Rngs(0), use_bias=True, scale=0.5)
+  for name in ("query", "key", "value", "out"):
+    setattr(scaled, name, getattr(plain, name))
+  memory = plain.project(x)
+  doubled = KVCache(keys=2 * memory.keys, values=memory.values)
+  np.testing.assert_allclose(scaled(x, doubled), plain(x, memory), rtol=1e-5, atol=1e-5)

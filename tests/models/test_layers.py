@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from promot_jax.errors import ConfigError
-from promot_jax.models.layers import Embedding, Linear, Mlp, RMSNorm, dropout
+from promot_jax.models.layers import Embedding, LayerNorm, Linear, Mlp, RMSNorm, dropout
 
 
 def _draw(*shape):
@@ -87,3 +87,37 @@ def test_dropout_keeps_the_mean_and_repeats_along_broadcast_axes():
 def test_no_key_means_no_dropout():
   x = _draw(2, 3)
   assert dropout(x, 0.5, None) is x
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_layer_norm_has_mean_zero_and_variance_one(use_bias):
+  x = np.random.default_rng(0).normal(3.0, 2.0, size=(2, 5, 8)).astype(np.float32)
+  norm = LayerNorm(8, epsilon=1e-3, use_bias=use_bias)
+  norm.scale[...] = jnp.arange(8.0)
+  wide = x.astype(np.float64)
+  expected = wide - wide.mean(-1, keepdims=True)
+  expected = expected / np.sqrt(wide.var(-1, keepdims=True) + 1e-3) * np.arange(8)
+  if use_bias:
+    norm.bias[...] = jnp.full(8, 0.5)
+    expected = expected + 0.5
+  assert (norm.bias is None) != use_bias
+  np.testing.assert_allclose(norm(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_layer_norm_of_bfloat16_is_computed_in_float32():
+  x = jnp.asarray(np.random.default_rng(0).normal(100.0, 1.0, size=(3, 64)), jnp.bfloat16)
+  y = LayerNorm(64)(x)
+  assert y.dtype == jnp.bfloat16
+  wide = np.asarray(x, np.float64)
+  expected = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5)
+  np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_an_mlp_with_biases_adds_them():
+  mlp = Mlp(6, 10, rngs=nnx.Rngs(0), activations=("relu",), use_bias=True)
+  mlp.wi.bias[...] = jnp.arange(10.0) - 4
+  mlp.wo.bias[...] = jnp.arange(6.0)
+  x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
+  inner = np.maximum(x @ np.asarray(mlp.wi.kernel[...]) + np.arange(10) - 4, 0)
+  expected = inner @ np.asarray(mlp.wo.kernel[...]) + np.arange(6)
+  np.testing.assert_allclose(mlp(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-4)

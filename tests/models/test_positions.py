@@ -1,12 +1,20 @@
-"""Relative positions: buckets by their definition, and the bias matrix by looking each entry up."""
+"""Relative positions by their definition, learned ones by rows, rotations as complex numbers."""
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from promot_jax.models.positions import RelativePositionBias, relative_position_bucket
+from promot_jax.errors import ConfigError
+from promot_jax.models.positions import (
+  LearnedPositions,
+  Llama3Scaling,
+  RelativePositionBias,
+  RotaryPositions,
+  relative_position_bucket,
+)
 
 
 def _bucket(relative: int, *, buckets: int, max_distance: int, bidirectional: bool) -> int:
@@ -47,3 +55,37 @@ def test_bias_is_the_table_at_the_distance_of_key_and_query(bidirectional, queri
     for j in range(keys):
       expected[0, :, i, j] = table[:, _bucket(j - offset - i, **options)]
   np.testing.assert_allclose(bias(queries, keys, offset=offset), expected, rtol=1e-6)
+
+
+def test_learned_positions_skip_the_rows_of_their_offset():
+  positions = LearnedPositions(5, 3, rngs=nnx.Rngs(0), offset=2)
+  table = np.asarray(positions.embedding[...])
+  assert (table.shape, positions.length) == ((7, 3), 5)
+  np.testing.assert_array_equal(positions(jnp.array([[0, 4]]))[0], table[[2, 6]])
+  assert np.isnan(positions(jnp.array([5]))).all()
+
+
+def test_rotations_multiply_complex_numbers():
+  x = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)
+  positions = np.array([[0, 1, 7], [300, 2, 2]])
+  angles = positions[..., None, None] * 50.0 ** (-np.arange(3) / 3)
+  turned = (x[..., :3] + 1j * x[..., 3:]) * np.exp(1j * angles)
+  actual = RotaryPositions(head_width=6, theta=50.0)(jnp.asarray(x), jnp.asarray(positions))
+  expected = np.concatenate([turned.real, turned.imag], -1)
+  np.testing.assert_allclose(actual, expected, atol=1e-4)  # sin(300 radians) in float32
+
+
+def test_slow_rotations_are_slowed_down_further_for_long_texts():
+  scaling = Llama3Scaling(
+    factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=100
+  )
+  waves = np.array([10.0, 4.0, 2.5, 1.0, 0.1])  # of length 10 ... 1000 in a text of 100
+  frequencies = 2 * np.pi * waves / 100
+  share = (2.5 - 1.0) / (4.0 - 1.0)
+  expected = frequencies * [1, 1, share + (1 - share) / 8, 1 / 8, 1 / 8]
+  np.testing.assert_allclose(scaling(frequencies), expected)
+
+
+def test_an_odd_head_cannot_be_rotated():
+  with pytest.raises(ConfigError, match="head_width=5"):
+    RotaryPositions(head_width=5)

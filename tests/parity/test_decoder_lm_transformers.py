@@ -1,7 +1,7 @@
-"""Our decoder-only model against transformers' GPT-2 and LLaMA, with weights that transformers made.
+"""Our decoder-only model against transformers' GPT-2 and LLaMA, with weights they were made with.
 
-The weights come over by the name tables of `checkpoints.huggingface`, and gradients go back by them,
-so that the tables are tested too.  transformers reads each row by itself, without any padding.
+The weights come over by the name tables of `checkpoints.huggingface`, and gradients go back by
+them, so that the tables are tested too.  transformers reads each row by itself, without any padding.
 
 Tolerances: both sides add up float32 products in different orders, so a result can differ by about
 sqrt(n) * 6e-8 of its largest term for n terms; over a handful of layers 2e-5 of the largest logit

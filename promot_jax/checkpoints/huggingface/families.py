@@ -124,8 +124,8 @@ def of_config(config: Any) -> Family:
     if isinstance(config, family.config_type) and family.writes(config):
       return family
   raise errors.ConfigError(
-    f"A backbone of this {type(config).__name__} has no counterpart in transformers; export it as T5X or"
-    " as .npz (promot convert --to=t5x, --to=npz)."
+    f"A backbone of this {type(config).__name__} has no counterpart in transformers; export it as"
+    " T5X or as .npz (promot convert --to=t5x, --to=npz)."
   )
 
 

@@ -184,8 +184,8 @@ def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
   if kind != "llama3" or missing:
     lacks = f" without {', '.join(missing)}" if kind == "llama3" else ""
     raise errors.ConfigError(
-      f"config.json of a LLaMA has rope_type={kind!r}{lacks}; our network has 'default', and 'llama3'"
-      f" with {', '.join(_SCALING)}."
+      f"config.json of a LLaMA has rope_type={kind!r}{lacks}; our network has 'default', and"
+      f" 'llama3' with {', '.join(_SCALING)}."
     )
   return theta, Llama3Scaling(**{ours: stated[theirs] for theirs, ours in _SCALING.items()})
 
