@@ -137,8 +137,16 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
   ]
 
 
-def report_tasks(experiment: Experiment, reader: Reader) -> list[EvalTask]:
-  """Everything that the experiment's evaluation plan measures, the tuned tasks first."""
+def report_tasks(
+  experiment: Experiment, reader: Reader, *, prompt_id: int | None = None
+) -> list[EvalTask]:
+  """Everything that the experiment's evaluation plan measures, the tuned tasks first.
+
+  Args:
+    prompt_id: row of the prompt bank that unseen tasks use where the plan has them with the prompt
+      on.  None: the only prompt; with a prompt for each task, these evaluations are left out
+      (`left_out` says so).
+  """
   plan, method = experiment.evaluation, experiment.method
   adapted = bool(experiment.stages)
   wanted: list[tuple[str, str, int, Mapping[str, int]]] = []
@@ -147,15 +155,16 @@ def report_tasks(experiment: Experiment, reader: Reader) -> list[EvalTask]:
     lengths = experiment.feature_lengths
     wanted += [(task, prompt, row, lengths) for row, task in enumerate(experiment.tasks)]
   for state in plan.unseen_prompt:
-    if state == "on" and (method is None or not adapted or len(experiment.tasks) > 1):
-      continue  # nothing to attach, or no prompt that is the unseen task's own
+    if state == "on" and (method is None or not adapted or _is_open(experiment, prompt_id)):
+      continue  # nothing to attach, or nobody said which
     prompt = (
       "none" if method is None or not adapted else "attached" if state == "on" else "detached"
     )
     for base in plan.unseen:
       lengths = plan.task_lengths.get(base, plan.feature_lengths)
       names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
-      wanted += [(name, prompt, 0, lengths) for name in names]
+      row = prompt_id or 0 if state == "on" else 0
+      wanted += [(name, prompt, row, lengths) for name in names]
   return [
     eval_task(
       experiment,
@@ -169,6 +178,24 @@ def report_tasks(experiment: Experiment, reader: Reader) -> list[EvalTask]:
     )
     for task, prompt, row, lengths in wanted
   ]
+
+
+def left_out(experiment: Experiment, *, prompt_id: int | None = None) -> str:
+  """A sentence about what `report_tasks` leaves out of the plan; empty if it is nothing."""
+  plan = experiment.evaluation
+  wanted = "on" in plan.unseen_prompt and plan.unseen and experiment.stages
+  if not wanted or not _is_open(experiment, prompt_id):
+    return ""
+  tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
+  return (
+    f"unseen tasks are not evaluated with a prompt: there is one for each of {', '.join(tasks)}; "
+    f"promot eval --prompt=on --prompt_task={tasks[0]} attaches one"
+  )
+
+
+def _is_open(experiment: Experiment, prompt_id: int | None) -> bool:
+  """Whether there are several prompts and none was named."""
+  return prompt_id is None and getattr(experiment.method, "tasks", 1) > 1
 
 
 def eval_task(

@@ -70,7 +70,10 @@ def test_another_kind_of_model_is_refused_with_the_families_it_takes(tokenizer_f
 
 def test_other_special_tokens_are_refused(tokenizer_folder):
   said = refusal(T5, vocabulary=f"hf:{tokenizer_folder('bart')}")
-  assert "pads with 1 and ends with 2, and the model's configuration says pad=0, eos=1." in said
+  assert "has pad=1, eos=2, and the model's configuration pad=0, eos=1." in said
+  llama = dataclasses.replace(DECODER, vocab_size=700, eos=2, bos=5)
+  said = refusal(llama, vocabulary=f"hf:{tokenizer_folder('llama')}")
+  assert "has pad=-1, eos=2, bos=1, and the model's configuration pad=-1, eos=2, bos=5." in said
 
 
 def test_sentinel_targets_need_sentinels(tokenizer_folder):
@@ -87,8 +90,8 @@ def test_a_run_stops_before_data_are_read_and_before_its_folder_is_made(
     vocabulary=f"hf:{tokenizer_folder('gpt2')}",
     model_dir=str(tmp_path / "run"),
   )
-  with pytest.raises(ConfigError, match="pad=-1, eos=5"):
+  with pytest.raises(ConfigError, match="configuration pad=-1, eos=5"):
     execute.execute(wrong)
   assert not (tmp_path / "run").exists()
-  with pytest.raises(ConfigError, match="pad=-1, eos=5"):
+  with pytest.raises(ConfigError, match="configuration pad=-1, eos=5"):
     data.Reader(print).examples(wrong, "rte", "train", {"inputs": 64, "targets": 8}, 2)
