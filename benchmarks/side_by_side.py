@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # or the time to compile m
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,7 @@ import transformers
 from flax import nnx
 
 from promot_jax import paths
+from promot_jax.checkpoints import huggingface
 from promot_jax.cli import allocator
 from promot_jax.methods.prompt import FromArray, SoftPrompt
 from promot_jax.models.t5 import T5
@@ -204,25 +207,10 @@ def our_model(case: Case, weights: dict, prompt: np.ndarray | None) -> T5:
 
 def torch_model(case: Case, weights: dict, prompt: np.ndarray | None, *, use_cache: bool):
   """transformers' T5 with the same weights, inside PEFT's prompt tuning if there is a prompt."""
-  config = case.config
-  their_config = transformers.T5Config(
-    vocab_size=config.vocab_size,
-    d_model=config.width,
-    d_kv=config.head_width,
-    d_ff=config.mlp_width,
-    num_layers=config.encoder_layers,
-    num_decoder_layers=config.decoder_layers,
-    num_heads=config.heads,
-    dropout_rate=config.dropout_rate,
-    feed_forward_proj="gated-gelu",
-    tie_word_embeddings=False,
-    decoder_start_token_id=0,
-    use_cache=use_cache,
-  )
-  # transformers 5 makes it True whatever was given, and then the last table loaded wins.
-  their_config.tie_word_embeddings = False
-  model = transformers.T5ForConditionalGeneration(their_config)
-  model.load_state_dict(torch_weights(weights, model.state_dict()))
+  with tempfile.TemporaryDirectory() as folder:
+    exported = huggingface.write_hf(f"{folder}/model", weights, case.config)
+    model = transformers.T5ForConditionalGeneration.from_pretrained(exported)
+  model.config.use_cache = use_cache
   return model if prompt is None else with_peft_prompt(model, prompt)
 
 
@@ -237,47 +225,3 @@ def with_peft_prompt(model, prompt: np.ndarray):
   (parameter,) = [value for value in model.parameters() if value.requires_grad]
   parameter.data.copy_(torch.from_numpy(prompt))
   return model
-
-
-def torch_weights(weights: dict, wanted: dict) -> dict:
-  """Our parameters under transformers' names; kernels are transposed there."""
-  sublayers = {
-    "encoder": [("attention", 0, "SelfAttention"), ("mlp", 1, "DenseReluDense")],
-    "decoder": [
-      ("self_attention", 0, "SelfAttention"),
-      ("encoder_decoder_attention", 1, "EncDecAttention"),
-      ("mlp", 2, "DenseReluDense"),
-    ],
-  }
-  norms = {
-    "encoder": ["pre_attention_layer_norm", "pre_mlp_layer_norm"],
-    "decoder": [
-      "pre_self_attention_layer_norm",
-      "pre_cross_attention_layer_norm",
-      "pre_mlp_layer_norm",
-    ],
-  }
-  letters = {"query": "q", "key": "k", "value": "v", "out": "o"}
-  found = {
-    "shared.weight": weights["token_embedder/embedding"],
-    "lm_head.weight": weights["decoder/logits_dense/kernel"].T,
-  }
-  for stack, parts in sublayers.items():
-    found[f"{stack}.embed_tokens.weight"] = weights["token_embedder/embedding"]
-    found[f"{stack}.final_layer_norm.weight"] = weights[f"{stack}/{stack}_norm/scale"]
-    bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    found[bias] = weights[f"{stack}/relpos_bias/rel_embedding"].T
-    layers = sum(
-      name.startswith(f"{stack}/layers/") and name.endswith("wo/kernel") for name in weights
-    )
-    for layer in range(layers):
-      ours, theirs = f"{stack}/layers/{layer}", f"{stack}.block.{layer}.layer"
-      for name, index, module in parts:
-        prefix = f"{ours}/{name}/"
-        for path, value in weights.items():
-          if path.startswith(prefix):
-            linear = path.removeprefix(prefix).removesuffix("/kernel")
-            found[f"{theirs}.{index}.{module}.{letters.get(linear, linear)}.weight"] = value.T
-      for index, norm in enumerate(norms[stack]):
-        found[f"{theirs}.{index}.layer_norm.weight"] = weights[f"{ours}/{norm}/scale"]
-  return {name: torch.tensor(np.array(found[name])) for name in wanted}

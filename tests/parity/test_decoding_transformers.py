@@ -1,19 +1,23 @@
 """Greedy and beam search write what transformers' T5 writes with the same weights.
 
-The two beam searches differ by design: transformers divides log p by length^length_penalty, T5X by
-((5 + length) / 6)^alpha; transformers lets unfinished beams compete with finished ones at the end,
-and only the best `width` candidates of a step may end there.  With both penalties at 0 and outputs
-that end in time, the living beams are the same, and the best output is the same unless it ended as
-a candidate that transformers does not let end.
+`TransformersBeam` has transformers' rules and writes the same tokens.  T5X's (`Beam`) differ by
+design: transformers divides log p by length^length_penalty, T5X by ((5 + length) / 6)^alpha;
+transformers lets unfinished beams compete with finished ones at the end, and only the best `width`
+candidates of a step may end there.  With both penalties at 0 and outputs that end in time, the living
+beams are the same, and the best output is the same unless it ended as a candidate that transformers
+does not let end.
 """
+
+import tempfile
 
 import numpy as np
 import pytest
 from flax import nnx
 
 from promot_jax import paths
+from promot_jax.checkpoints import huggingface
 from promot_jax.decoding.generate import generate
-from promot_jax.decoding.strategies import Beam, Greedy
+from promot_jax.decoding.strategies import Beam, Greedy, TransformersBeam
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
@@ -27,35 +31,6 @@ CONFIG = T5Config(
 MAX_LENGTH = 9
 
 
-def transformers_name(name):
-  """The parameter's name in transformers, written out from its module structure."""
-  if name == "token_embedder/embedding":
-    return "shared.weight"
-  if name == "decoder/logits_dense/kernel":
-    return "lm_head.weight"
-  stack, *rest = name.split("/")
-  if rest[0] == f"{stack}_norm":
-    return f"{stack}.final_layer_norm.weight"
-  if rest[0] == "relpos_bias":
-    return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-  _, number, module, *leaf = rest
-  mlp = 1 if stack == "encoder" else 2
-  sublayer = {
-    "attention": "layer.0.SelfAttention",
-    "self_attention": "layer.0.SelfAttention",
-    "encoder_decoder_attention": "layer.1.EncDecAttention",
-    "mlp": f"layer.{mlp}.DenseReluDense",
-    "pre_attention_layer_norm": "layer.0.layer_norm",
-    "pre_self_attention_layer_norm": "layer.0.layer_norm",
-    "pre_cross_attention_layer_norm": "layer.1.layer_norm",
-    "pre_mlp_layer_norm": f"layer.{mlp}.layer_norm",
-  }[module]
-  kind = {"query": "q.", "key": "k.", "value": "v.", "out": "o.", "scale": ""}.get(
-    leaf[0], f"{leaf[0]}."
-  )
-  return f"{stack}.block.{number}.{sublayer}.{kind}weight"
-
-
 def pair(seed):
   """The same random T5 here and in transformers, with logits far enough apart to have no ties."""
   model = T5(CONFIG, nnx.Rngs(seed))
@@ -65,32 +40,9 @@ def pair(seed):
     for name, leaf in paths.named_leaves(model).items()
   }
   model = paths.replace_leaves(model, leaves)
-  other = transformers.T5ForConditionalGeneration(
-    transformers.T5Config(
-      vocab_size=CONFIG.vocab_size,
-      d_model=CONFIG.width,
-      d_kv=CONFIG.head_width,
-      d_ff=CONFIG.mlp_width,
-      num_layers=CONFIG.encoder_layers,
-      num_decoder_layers=CONFIG.decoder_layers,
-      num_heads=CONFIG.heads,
-      feed_forward_proj="gated-gelu",
-      tie_word_embeddings=False,
-      scale_decoder_outputs=False,
-      decoder_start_token_id=0,
-    )
-  ).eval()
-  # transformers 5 ties the output kernel to the embedding whatever the configuration says
-  other.lm_head.weight = torch.nn.Parameter(torch.zeros(CONFIG.vocab_size, CONFIG.width))
-  weights = {
-    transformers_name(name): torch.tensor(
-      leaf if "embedding" in name and "rel" not in name else leaf.T
-    )
-    for name, leaf in leaves.items()
-  }
-  missing, unexpected = other.load_state_dict(weights, strict=False)
-  assert not unexpected
-  assert all("embed_tokens" in name for name in missing)  # tied to 'shared'
+  with tempfile.TemporaryDirectory() as folder:
+    exported = huggingface.write_hf(f"{folder}/model", leaves, CONFIG)
+    other = transformers.T5ForConditionalGeneration.from_pretrained(exported).eval()
   return model, other
 
 
@@ -128,6 +80,17 @@ def both(seed, strategy, **options):
 def test_greedy_outputs_are_the_same(seed):
   tokens, _, expected, _ = both(seed, Greedy(), num_beams=1)
   np.testing.assert_array_equal(tokens[:, 0], expected)
+
+
+@pytest.mark.parametrize(
+  ("length_penalty", "early_stopping"), [(1.0, False), (-1.0, True), (2.0, "never")]
+)
+def test_beams_by_the_rules_of_transformers_are_the_same(length_penalty, early_stopping):
+  options = {"length_penalty": length_penalty, "early_stopping": early_stopping}
+  strategy = TransformersBeam(width=4, **options)
+  tokens, scores, expected, theirs = both(0, strategy, num_beams=4, **options)
+  np.testing.assert_array_equal(tokens[:, 0], expected)
+  np.testing.assert_allclose(scores[:, 0], theirs.sequences_scores, rtol=1e-3, atol=1e-4)
 
 
 def test_best_beams_that_end_are_the_same_or_better():
