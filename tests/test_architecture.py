@@ -17,7 +17,7 @@ ALLOWED = {
   "partitioning": set(),
   "hosts": set(),
   "models": set(),
-  "methods": {"models", "checkpoints.prompt_files"},
+  "methods": {"models", "checkpoints.prompt_files", "checkpoints.prefix_files"},
   "data": set(),
   "decoding": {"models"},
   "training": {"models", "methods.base", "partitioning", "checkpoints", "hosts"},

@@ -30,7 +30,7 @@ from promot_jax.methods import base
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.prefix_initializers import (
   FromArrays,
-  FromMethodFile,
+  FromFile,
   FromWords,
   NormalPrefix,
   PerTaskPrefix,
@@ -44,7 +44,7 @@ from promot_jax.models.kv_cache import KVCache
 
 __all__ = [
   "FromArrays",
-  "FromMethodFile",
+  "FromFile",
   "FromWords",
   "NormalPrefix",
   "PerTaskPrefix",
@@ -70,7 +70,7 @@ class PrefixTuning:
     reparameterization: the network through which the prefix is trained; None: keys and values are
       the parameters.
     initializer: first values.  A network starts at random unless the initializer is `FromWords`,
-      `FromArrays` or `FromMethodFile`, to whose values it is fitted.
+      `FromArrays` or `FromFile`, to whose values it is fitted.
     positions: 'paper', 'peft' or 'adapterhub': see the module.
     dropout_rate: of keys and values while training (0 in the paper).
     tasks: number of prefixes; above 1, batches must carry `prompt_ids` [B] in [0, tasks).

@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors
+from promot_jax.checkpoints import prefix_files
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
@@ -109,25 +110,26 @@ class FromArrays:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FromMethodFile:
-  """A prefix that another run trained, from its method file (`checkpoints.method_files`)."""
+class FromFile:
+  """A prefix that another run trained.
+
+  Attributes:
+    path: a method file, a step of a run, or an adapter of PEFT (which has site 'decoder' only).
+  """
 
   path: str | os.PathLike
 
   def __call__(self, key, model, sites, *, length, task=0):
-    try:
-      with np.load(self.path, allow_pickle=False) as file:
-        arrays = {
-          name: [
-            np.stack([file[f"{site.path(layer)}/prefix/{part}"] for layer in range(site.layers)])
-            for part in ("keys", "values")
-          ]
-          for name, site in sites.items()
-        }
-    except (OSError, ValueError, KeyError) as error:
-      raise errors.ConfigError(
-        f"'{self.path}' cannot be read as a method file with a prefix at {', '.join(sites)}: {error}."
-      ) from None
+    found = prefix_files.read_prefix(self.path)
+    arrays = {
+      name: [
+        # of a bank, the tasks come first here
+        np.moveaxis(array, 1, 0) if array.ndim == 5 else array
+        for array in found["/".join(sites_lib.PLACES[name])]
+      ]
+      for name in sites
+      if "/".join(sites_lib.PLACES[name]) in found
+    }
     return FromArrays(arrays=arrays)(key, model, sites, length=length, task=task)
 
 

@@ -5,6 +5,8 @@ positions count them in both.  PEFT saves one array [n * submodules, D], where n
 `num_virtual_tokens`.  For encoder-decoders it makes two submodules unless told otherwise, yet feeds
 only the first n rows to the encoder and none to the decoder (forward and generate of
 `PeftModelForSeq2SeqLM` in 0.21), so the first n rows are the prompt and nothing is lost.
+
+P-tuning's files hold the vectors that its network computed, and PEFT uses them in the same way.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from promot_jax.checkpoints.peft import reader, writer
 from promot_jax.checkpoints.stored import StoredArray
 
 _NAME = "prompt_embeddings"
+_KINDS = (reader.PROMPT_TUNING, reader.P_TUNING)
 _TASKS = {"SEQ_2_SEQ_LM": True, "CAUSAL_LM": False}
 """`task_type` -> whether its models are encoder-decoders."""
 
@@ -45,7 +48,7 @@ class PromptAdapter:
 
 
 def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAdapter:
-  """Reads an adapter of type PROMPT_TUNING.
+  """Reads an adapter of type PROMPT_TUNING or P_TUNING.
 
   Args:
     path: as `reader.open_adapter` takes it.
@@ -56,7 +59,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
       applies it.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter = reader.open_adapter(path)
+  adapter = reader.open_adapter(path, _KINDS)
   _check_arrays(adapter)
   task = adapter.config.get("task_type")
   if task not in _TASKS:
@@ -81,7 +84,12 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
 
 
 def write_prompt_adapter(
-  path: str | os.PathLike, prompt: Any, config: Any, *, base_model: str
+  path: str | os.PathLike,
+  prompt: Any,
+  config: Any,
+  *,
+  base_model: str,
+  kind: str = reader.PROMPT_TUNING,
 ) -> pathlib.Path:
   """Writes one prompt [P D] as an adapter of type PROMPT_TUNING, in float32 as PEFT does.
 
@@ -90,6 +98,7 @@ def write_prompt_adapter(
     prompt: array or StoredArray.
     config: of the backbone it was trained with.
     base_model: folder or hub name of the same backbone for transformers; `hf:NAME@REVISION` too.
+    kind: P_TUNING makes it an adapter of that type, with the same outputs.
 
   Returns:
     The folder.
@@ -109,7 +118,7 @@ def write_prompt_adapter(
   encoder_decoder = _is_encoder_decoder(config)
   content = {
     **writer.common_config(
-      reader.PROMPT_TUNING,
+      kind,
       encoder_decoder=encoder_decoder,
       base_model=base_model,
     ),
@@ -119,6 +128,8 @@ def write_prompt_adapter(
     "num_virtual_tokens": shape[0],
     "token_dim": shape[1],
   }
+  if kind == reader.P_TUNING:  # PEFT asks for the shape of a network that it then does not build
+    content["encoder_hidden_size"] = shape[1]
   array = StoredArray(
     name=_NAME,
     shape=shape,

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promot_jax import errors
@@ -20,7 +20,9 @@ CONFIG = "adapter_config.json"
 ARRAYS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 PROMPT_TUNING = "PROMPT_TUNING"
-SUPPORTED = (PROMPT_TUNING,)
+P_TUNING = "P_TUNING"
+PREFIX_TUNING = "PREFIX_TUNING"
+SUPPORTED = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING)
 """Values of `peft_type` that are read and written."""
 
 
@@ -43,11 +45,12 @@ def is_adapter(path: str | os.PathLike) -> bool:
   return (pathlib.Path(path) / CONFIG).is_file()
 
 
-def open_adapter(text: str | os.PathLike) -> Adapter:
+def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> Adapter:
   """Opens an adapter of a supported type.
 
   Args:
     text: a folder, or hf:NAME[@REVISION], or a URL, as `locations.fetch_hf` takes it.
+    kinds: the types that the caller can use.
 
   Raises:
     ConfigError: there is no adapter, it is pickled, or its type is not supported.
@@ -61,6 +64,11 @@ def open_adapter(text: str | os.PathLike) -> Adapter:
       f"'{path}' is a PEFT adapter of type {kind}, and {', '.join(SUPPORTED)} is what can be read;"
       " a type that PEFT can merge (LORA, IA3) can be merged there (merge_and_unload) and read as a"
       " whole model."
+    )
+  if kind not in kinds:
+    raise errors.ConfigError(
+      f"'{path}' is a PEFT adapter of type {kind}, and one of type {' or '.join(kinds)} is wanted here;"
+      " use the method of its type."
     )
   if not (path / ARRAYS).is_file():
     if (path / PICKLED).is_file():

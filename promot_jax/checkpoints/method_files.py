@@ -1,0 +1,204 @@
+"""A method without its backbone: a file of a few KB to MB that says whose parameters it complements.
+
+One .npz file: the method's parameters by their names in an unrolled network, and `method.json` with
+the method's settings and the backbone's architecture, shapes and fingerprint.  Values that were
+trained on top of one network are noise on top of another, so another one is refused.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.checkpoints import disk, t5x_names
+
+FORMAT = 1
+_DESCRIPTION = "method.json"
+_SAMPLES = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+  """What identifies a network without a method.
+
+  architecture: name of its class.
+  shapes: digest of the names and shapes of its parameters; scanned or unrolled makes no difference.
+  fingerprint: digest of a sample of its values, rounded to bfloat16, so that a copy stored in
+    bfloat16 counts as the same network and a fine-tuned one as another.
+  parameters: their number.
+  sizes: width, layers and the like, for messages.
+  """
+
+  architecture: str
+  shapes: str
+  fingerprint: str
+  parameters: int
+  sizes: str = ""
+
+  @classmethod
+  def of(cls, model: Any) -> "Backbone":
+    """That of a network whose methods are detached."""
+    named = paths.named_leaves(model)
+    shapes: dict[str, list[int]] = {}
+    values: dict[str, bytes] = {}
+    for name, leaf in named.items():
+      for number, layer_name in enumerate(_unrolled_names(name, leaf)):
+        stacked = layer_name != name
+        shapes[layer_name] = list(leaf.shape[1:] if stacked else leaf.shape)
+        if len(shapes[layer_name]) > 1:  # norms and biases start equal everywhere
+          values[layer_name] = _sample(leaf, number if stacked else None)
+    return cls(
+      architecture=type(model).__name__,
+      shapes=_digest(json.dumps(sorted(shapes.items())).encode()),
+      fingerprint=_digest(b"".join(name.encode() + values[name] for name in sorted(values))),
+      parameters=sum(math.prod(shape) for shape in shapes.values()),
+      sizes=_sizes(getattr(model, "config", None)),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodFile:
+  """A method's parameters and what they belong to.
+
+  leaves: arrays by name, one for each layer.
+  method: its settings, as `experiments.method_files.describe` gives them.
+  backbone: the network that they were trained with.
+  notes: anything worth knowing, such as the task and the score.
+  """
+
+  leaves: Mapping[str, np.ndarray]
+  method: Mapping[str, Any]
+  backbone: Backbone
+  notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
+  """Writes a method file, whole or not at all.
+
+  Raises:
+    ConfigError: there is something at `path` already, or nothing to write.
+    CannotWrite: the disk refused.
+  """
+  path = pathlib.Path(path)
+  if path.exists():
+    raise errors.ConfigError(f"'{path}' exists and is not overwritten; name another file.")
+  if not file.leaves:
+    raise errors.ConfigError("The method has no parameters of its own, so there is no method file.")
+  description = {
+    "format": FORMAT,
+    "method": file.method,
+    "backbone": dataclasses.asdict(file.backbone),
+    "notes": file.notes,
+  }
+  text = np.frombuffer(json.dumps(description, default=str).encode(), np.uint8)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk.whole_file(path) as stream:
+      arrays = {name: np.asarray(leaf, np.float32) for name, leaf in file.leaves.items()}
+      np.savez(stream, **{_DESCRIPTION: text, **arrays})
+  except OSError as error:
+    raise errors.CannotWrite(f"'{path}' cannot be written: {error.strerror or error}.") from None
+  return path
+
+
+def read(path: str | os.PathLike) -> MethodFile:
+  """Reads a method file.
+
+  Raises:
+    ConfigError: there is none.
+    DamagedCheckpoint: it is cut off or no method file.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      description = json.loads(stored[_DESCRIPTION].tobytes())
+      leaves = {name: stored[name] for name in stored.files if name != _DESCRIPTION}
+    return MethodFile(
+      leaves=leaves,
+      method=description["method"],
+      backbone=Backbone(**description["backbone"]),
+      notes=description["notes"],
+    )
+  except FileNotFoundError:
+    raise errors.ConfigError(f"There is no method file '{path}'.") from None
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    raise errors.DamagedCheckpoint(
+      f"'{path}' cannot be read as a method file ({error}); write it again with promot convert"
+      " --to=method."
+    ) from None
+
+
+def check_backbone(file: MethodFile, model: nnx.Module, *, where: str) -> None:
+  """Raises unless the network (without a method) is the one that the file belongs to.
+
+  Args:
+    where: the file, for messages.
+
+  Raises:
+    ConfigError: it is another one.
+  """
+  wanted, found = file.backbone, Backbone.of(model)
+  if (wanted.architecture, wanted.shapes) != (found.architecture, found.shapes):
+    raise errors.ConfigError(
+      f"'{where}' was trained with {_text(wanted)}, and this model is {_text(found)}; set MODEL and"
+      " INITIAL_CHECKPOINT_PATH to the network that it was trained with."
+    )
+  if wanted.fingerprint != found.fingerprint:
+    raise errors.ConfigError(
+      f"'{where}' was trained with other weights of {_text(wanted)} (fingerprint"
+      f" {wanted.fingerprint}, and these have {found.fingerprint}); set INITIAL_CHECKPOINT_PATH to the"
+      " checkpoint that it was trained with."
+    )
+
+
+def unrolled(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """Leaves with one entry for each layer, whether or not layers are stacked."""
+  return t5x_names.unrolled(leaves, lambda arrays, shape, read: read(*arrays))
+
+
+def layout_of(leaves: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+  """Leaves with their layers stacked or unrolled as in `wanted`."""
+  return t5x_names.to_layout_of(leaves, wanted, lambda arrays, shape, read: read(*arrays))
+
+
+def _unrolled_names(name: str, leaf: Any) -> list[str]:
+  shape = tuple(leaf.shape)
+  return list(t5x_names.unrolled({name: _Shape(shape)}, lambda arrays, shape, read: _Shape(shape)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+  shape: tuple[int, ...]
+
+
+def _sample(leaf: Any, layer: int | None) -> bytes:
+  shape = leaf.shape if layer is None else leaf.shape[1:]
+  places = np.unravel_index(np.linspace(0, math.prod(shape) - 1, _SAMPLES).astype(int), shape)
+  if layer is not None:
+    places = (np.full(_SAMPLES, layer), *places)
+  values = np.asarray(leaf[places]).astype(np.float32)
+  return values.astype(ml_dtypes.bfloat16).tobytes()
+
+
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _sizes(config: Any) -> str:
+  names = ("width", "encoder_layers", "decoder_layers", "layers", "heads", "vocab_size")
+  found = [f"{name} {getattr(config, name)}" for name in names if hasattr(config, name)]
+  return ", ".join(found)
+
+
+def _text(backbone: Backbone) -> str:
+  sizes = f" ({backbone.sizes})" if backbone.sizes else ""
+  return f"a {backbone.architecture} of {backbone.parameters:,} parameters{sizes}"
