@@ -133,10 +133,16 @@ def model_config(text: str) -> Any:
 def check(weights: Weights, *, finite: bool = True) -> None:
   """Raises unless the parameters are exactly those of the backbone's configuration.
 
+  A prompt without a backbone is right by itself.
+
   Raises:
     ConfigError: they are not; the message is a table of name, expected and found.
     DamagedCheckpoint: `finite`, and a value is NaN or infinite.
   """
+  if not weights.backbone:
+    if finite:
+      restore.check_finite(weights.prompt)
+    return
   network = nnx.eval_shape(lambda: backbones.build(weights.config, nnx.Rngs(0)))
   backbone = weights.backbone
   restore.check_restorable(network, backbone)
@@ -154,7 +160,12 @@ def write(weights: Weights, path: str | os.PathLike, target: Target) -> pathlib.
   """
   if target.to not in FORMATS:
     raise ConfigError(f"--to={target.to} is unknown; use one of {', '.join(FORMATS)}.")
-  if target.vocabulary is not None and target.to != "hf":
+  if not weights.backbone and target.to not in (*OF_PROMPT, "t5x"):
+    raise ConfigError(
+      f"'{weights.where}' holds only a prompt, which --to=prompt, --to=peft and --to=t5x write; name"
+      " the model directory of the run to write its backbone."
+    )
+  if target.vocabulary is not None and target.to != "hf" and weights.config is not None:
     rows = weights.config.vocab_size
     if target.vocabulary != rows:
       raise ConfigError(

@@ -77,6 +77,10 @@ def test_a_prompt_is_written_alone(tmp_path, folder):
   step = str(store.path(2))
   assert main(["convert", step, str(tmp_path / "prompt.npy"), "--to=prompt"]) == 0
   np.testing.assert_array_equal(np.load(tmp_path / "prompt.npy"), prompt)
+  assert main(["convert", step, str(tmp_path / "t5x"), "--to=t5x", "--step=7"]) == 0
+  np.testing.assert_array_equal(prompt_files.read_prompt(tmp_path / "t5x"), prompt)
+  assert main(["convert", step, str(tmp_path / "hf"), "--to=hf"]) == 2
+  assert not (tmp_path / "hf").exists()
   peft = ["convert", step, str(tmp_path / "peft"), "--to=peft", f"--base_model={folder}"]
   assert main(peft) == 2  # the width is of a backbone that nobody named
   assert main([*peft, f"--model={folder}"]) == 0
