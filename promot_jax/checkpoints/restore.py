@@ -64,7 +64,7 @@ def check_fit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     return
   guess = recognition.looks_like(found)
   raise errors.ConfigError(
-    f"The stored parameters do not fit the model in {len(rows)} places{'; ' + guess if guess else ''}"
+    f"The stored parameters do not fit the model ({len(rows)} differ){'; ' + guess if guess else ''}"
     f". Choose the configuration that they were made with:\n{matching.table(rows)}"
   )
 

@@ -74,7 +74,7 @@ def to_theirs(
   rows += [(name, "nothing", matching.text(leaves[name])) for name in sorted(set(leaves) - wanted)]
   if rows:
     raise errors.ConfigError(
-      f"The parameters are not those of the backbone's configuration in {len(rows)} places; give the"
+      f"The parameters are not those of the backbone's configuration ({len(rows)} differ); give the"
       f" configuration that they were made with, and leave a method's parameters out.\n"
       f"{matching.table(rows)}"
     )
