@@ -24,6 +24,7 @@ _FREE = {
   "param_dtype",
   "remat",
   "scan_layers",
+  "source_attention",  # a causal model may be tuned on as a prefix language model
 }
 
 
