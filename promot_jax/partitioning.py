@@ -192,15 +192,18 @@ def build(create: Callable[[], Built], mesh: Mesh, rules: Rules = T5_RULES) -> B
   return nnx.merge(graphdef, initialise())
 
 
-def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh | None) -> dict[str, jax.Array]:
   """Arrays [B, ...] of a whole batch, which every process has -> arrays split over 'data'.
 
   Each process gives its devices their rows.  Which rows these are is a matter of the mesh: where
-  the 'model' axis reaches over several hosts, they hold the same ones.
+  the 'model' axis reaches over several hosts, they hold the same ones.  Without a mesh all of it
+  goes to the default device.
 
   Raises:
     ConfigError: the batch cannot be divided over the data axis.
   """
+  if mesh is None:
+    return {name: jax.device_put(array) for name, array in batch.items()}
   check_batch_size(len(next(iter(batch.values()))), mesh, what="the batch")
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
   return {

@@ -44,15 +44,16 @@ def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str]
 
   import sys
 
-  from promot_jax.experiments import execute
   from promot_jax.experiments.comparison import experiments_of
+  from promot_jax.experiments.runner import Runner, Shared
   from promot_jax.training import signals
   from promot_jax.training.events import Console, Events
 
-  experiments = [e for e in experiments_of(run) if only in (None, e.name)]
+  every = experiments_of(run)
+  experiments = [e for e in every if only in (None, e.name)]
   if not experiments:
-    names = ", ".join(e.name for e in experiments_of(run))
+    names = ", ".join(e.name for e in every)
     raise ConfigError(f"{files[0]} describes no experiment '{only}'. It has: {names}.")
   sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
-  shared = execute.Shared(stop=signals.Stop(), console=Events(sinks))
-  return [execute.Runner(experiment, shared, sinks) for experiment in experiments]
+  shared = Shared(stop=signals.Stop(), console=Events(sinks), experiments=every)
+  return [Runner(experiment, shared, sinks) for experiment in experiments]

@@ -89,7 +89,10 @@ def tasks(values, runner, stages: int):
       experiment, stages=(), imported_stages={}, stage_tasks={}, stage_feature_lengths={}
     )
   if not values.tasks:
-    return data.report_tasks(experiment, reader)
+    named = prompt_row(values.prompt_task, runner, "attached") if values.prompt_task else None
+    if missing := data.left_out(experiment, prompt_id=named):
+      runner.events.line(missing)
+    return data.report_tasks(experiment, reader, prompt_id=named)
   tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
   found = []
   for name in values.tasks.split(","):

@@ -36,7 +36,10 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
 
 
 def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:
-  """Copies the checkpoint and gives the marker that is to be written."""
+  """Copies the checkpoint and gives the marker that is to be written.
+
+  The marker does not keep the settings of the other training: they need not be this experiment's.
+  """
   marker = source / "stages" / stage / _MARKER
   if not marker.is_file():
     raise ConfigError(
@@ -50,4 +53,5 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
     temporary = target / f"{step}.tmp-{os.getpid()}"
     shutil.copytree(marker.parent / step, temporary)
     temporary.rename(target / step)
+  content.pop("trained_with", None)
   return {**content, "why": f"{content['why']} (taken over from {source.name})"}

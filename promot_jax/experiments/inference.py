@@ -10,7 +10,7 @@ from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.errors import DataError
 from promot_jax.experiments import data
-from promot_jax.experiments.execute import Runner
+from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
 
 

@@ -55,17 +55,40 @@ def identity(stage: Stage, seed: int, *, allow_change: bool = False) -> dict[str
   return {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
 
 
-def completed(stage: Stage, store: AnyStore, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def completed(
+  stage: Stage, store: AnyStore, seed: int, *, allow_change: bool = False
+) -> dict[str, Any] | None:
   """What `mark_complete` wrote, if it covers all steps of the stage.
 
+  A stage that is not complete may go on with another learning rate; what a complete one was trained
+  with is a fact, and results under other settings would be called by a wrong name.
+
+  Args:
+    allow_change: take it whatever it was trained with.
+
   Raises:
-    ConfigError: the store belongs to another run.
+    ConfigError: the store belongs to another run, or the stage was trained with other settings.
   """
   done = store.read_json(_MARKER)
   if done is None:
     return None
-  require_same_run(identity, done, where=f"{store.directory / _MARKER}")
-  return done if done["steps"] >= stage.steps else None
+  fixed = identity(stage, seed, allow_change=allow_change)
+  require_same_run(fixed, done, where=f"{store.directory / _MARKER}")
+  if done["steps"] < stage.steps:
+    return None
+  wanted = trained_with(stage)
+  changed = [
+    f"{name} {value}, and this run asks for {wanted[name]}"
+    for name, value in done.get("trained_with", {}).items()  # absent in what 0.1.0 began with
+    if wanted.get(name, value) != value
+  ]
+  if changed and not allow_change:
+    raise errors.ConfigError(
+      f"Stage '{stage.name}' in {store.directory} is complete: it was trained with"
+      f" {'; '.join(changed)}. Use another model directory to train it so, delete this one and those"
+      " of later stages to train again, or pass --allow_config_change to keep what was trained."
+    )
+  return done
 
 
 def mark_complete(
@@ -77,7 +100,24 @@ def mark_complete(
     CannotWrite: the disk refuses.
   """
   choice = {"step": result.step, "why": result.why, "history": result.history}
-  store.write_json(_MARKER, {**identity, "steps": stage.steps, **choice})
+  content = {**identity, "steps": stage.steps, **choice, "trained_with": trained_with(stage)}
+  store.write_json(_MARKER, content)
+
+
+def trained_with(stage: Stage) -> dict[str, str]:
+  """The settings of a stage that its result depends on and that a user varies, as text."""
+  steps = (0, stage.steps // 2, max(0, stage.steps - 1))
+  rates = dict.fromkeys(f"{float(stage.learning_rate(step)):.6g}" for step in steps)
+  minimized: Any = stage.objective
+  if hasattr(minimized, "vocabulary_chunk"):
+    minimized = dataclasses.replace(minimized, vocabulary_chunk=None)  # changes memory only
+  objective = repr(minimized)
+  return {
+    "steps": str(stage.steps),
+    "learning rate": " to ".join(rates),
+    "objective": type(stage.objective).__name__ if " at 0x" in objective else objective,
+    "dropout": "of the backbone" if stage.dropout_rate is None else f"{stage.dropout_rate:g}",
+  }
 
 
 def require_same_run(identity: Mapping[str, Any], stored: Mapping[str, Any], *, where: str) -> None:

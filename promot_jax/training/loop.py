@@ -84,7 +84,7 @@ def train_stage(
   graphdef, trainable, frozen = paths.split(model, stage.trainable)
   identity = choice.identity(stage, seed)
   fixed = choice.identity(stage, seed, allow_change=allow_change)
-  done = choice.completed(stage, store, fixed)
+  done = choice.completed(stage, store, seed, allow_change=allow_change)
   if done is not None:
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
@@ -215,11 +215,7 @@ class _Run:
     """Steps until the end of the stage; saves and validates where they are due."""
     place = functools.partial(partitioning.global_batch, mesh=self.mesh)
     ahead = prefetch.Prefetcher(
-      self.batches,
-      first=self.step,
-      last=self.stage.steps,
-      place=place if self.mesh else jax.device_put,
-      pad=self.pad,
+      self.batches, first=self.step, last=self.stage.steps, place=place, pad=self.pad
     )
     with ahead:
       try:

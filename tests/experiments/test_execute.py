@@ -11,11 +11,14 @@ from promot_jax.checkpoints.store import Store
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError, ModelDirInUse
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import execute, micro_model
+from promot_jax.experiments import data, execute, micro_model, pretrained_results
 from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.runner import Outcome, Runner, Shared
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
 from promot_jax.training import optimizers, schedules
+from promot_jax.training.events import Events
+from promot_jax.training.signals import Stop
 from promot_jax.training.stages import Stage
 
 BACKBONE = micro_model.config(
@@ -108,7 +111,7 @@ def comparison(folder: pathlib.Path) -> Comparison:
   )
 
 
-def scores(outcome: execute.Outcome) -> list:
+def scores(outcome: Outcome) -> list:
   return [(result.task, result.shots, dict(result.scores)) for result in outcome.results]
 
 
@@ -138,19 +141,63 @@ def test_the_prompt_is_attached_for_the_tuned_task_only(finished):
     assert [r.prompt for r in outcome.results] == ["attached", "detached", "detached"]
 
 
-def test_prompt_tuning_leaves_unseen_tasks_as_the_pretrained_model_has_them(finished):
-  folder, outcomes, _ = finished
-  pretrained, tuned = (
-    [
-      [
-        p.raw
-        for p in ResultStore(folder / o.experiment.name / "evaluation").predictions(o.selected, r)
-      ]
-      for r in o.results[1:]
-    ]
-    for o in outcomes[:2]
+def raw_outputs(store: ResultStore, checkpoint: str, results) -> list:
+  return [[each.raw for each in store.predictions(checkpoint, result)] for result in results]
+
+
+def test_prompt_tuning_leaves_unseen_tasks_as_the_pretrained_model_has_them(finished, tmp_path):
+  folder, (pretrained, tuned, _), _ = finished
+  # Evaluated anew: this runner knows of no pretrained model whose results it could take over.
+  runner = Runner(tuned.experiment, Shared(stop=Stop(), console=Events()), [])
+  name, stages, step = runner.checkpoint("chosen")
+  store = ResultStore(tmp_path)
+  tasks = data.report_tasks(tuned.experiment, runner.shared.reader)[1:]
+  results = runner.evaluate(tasks, name=name, stages=stages, step=step, store=store)
+  assert raw_outputs(store, name, results) == raw_outputs(
+    ResultStore(folder / "pretrained" / "evaluation"), "pretrained", pretrained.results[1:]
   )
-  assert pretrained == tuned
+
+
+def test_the_pretrained_models_results_are_taken_over_where_its_backbone_is_untouched(finished):
+  folder, (pretrained, tuned, _), lines = finished
+  (said,) = [line for line in lines if "results without the prompt are the pretrained" in line]
+  assert said.startswith(f"evaluated {tuned.selected}: 2 results")
+  assert f"evaluating {tuned.selected}: 1 of 3 results to run" in lines
+  store = ResultStore(folder / "prompt_tuning" / "evaluation")
+  assert [result.prompt for result in tuned.results] == ["attached", "detached", "detached"]
+  assert scores(tuned)[1:] == scores(pretrained)[1:]
+  assert raw_outputs(store, tuned.selected, tuned.results[1:]) == raw_outputs(
+    ResultStore(folder / "pretrained" / "evaluation"), "pretrained", pretrained.results[1:]
+  )
+
+
+def test_a_backbone_is_untouched_while_only_the_prompt_is_trained(finished):
+  _, (pretrained, tuned, promot), _ = finished
+  untouched = pretrained_results.backbone_is_untouched
+  assert untouched(tuned.experiment, 1) and untouched(promot.experiment, 1)
+  assert not untouched(promot.experiment, 2)
+  assert not untouched(promot.experiment, 0)  # the prompt is not attached yet
+  assert not untouched(pretrained.experiment, 0)
+
+
+def test_unseen_tasks_with_one_of_several_prompts_are_left_out_and_named():
+  bank = experiment(
+    "both",
+    task="rte_and_wmt14_en_fr",
+    method=SoftPrompt(length=5, tasks=2),
+    stages=[dataclasses.replace(PROMPT, metric="mean")],
+    evaluation=EvaluationPlan(unseen=("cb",), unseen_prompt=("off", "on"), limit=2),
+  )
+  reader = data.Reader(lambda text: None)
+  assert "one for each of rte, wmt14_en_fr" in data.left_out(bank)
+  assert [task.prompt for task in data.report_tasks(bank, reader)[2:]] == ["detached"]
+  named = data.report_tasks(bank, reader, prompt_id=1)[2:]
+  assert [(task.prompt, task.prompt_id) for task in named] == [("detached", 0), ("attached", 1)]
+  assert not data.left_out(bank, prompt_id=1)
+  shared = dataclasses.replace(bank, method=SoftPrompt(length=5))
+  assert not data.left_out(shared)
+  states = [task.prompt for task in data.report_tasks(shared, reader)[2:]]
+  assert states == ["detached", "attached"]
 
 
 def test_promot_takes_over_the_prompt_of_prompt_tuning(finished):
@@ -210,16 +257,16 @@ def test_a_stage_is_not_taken_over_from_an_experiment_that_runs_later(tmp_path):
 
 def test_the_pretrained_checkpoint_of_a_promot_run_has_no_prompt(finished):
   _, outcomes, _ = finished
-  shared = execute.Shared(stop=execute.signals.Stop(), console=execute.Events([]))
-  runner = execute.Runner(outcomes[2].experiment, shared, [])
+  shared = Shared(stop=Stop(), console=Events())
+  runner = Runner(outcomes[2].experiment, shared, [])
   assert prompt_count(runner.model_of(0, None)) == 0
   assert prompt_count(runner.model_of(1, None)) == 1
 
 
 def test_checkpoints_are_named_by_stage_and_step(finished):
   _, outcomes, _ = finished
-  shared = execute.Shared(stop=execute.signals.Stop(), console=execute.Events([]))
-  runner = execute.Runner(outcomes[2].experiment, shared, [])
+  shared = Shared(stop=Stop(), console=Events())
+  runner = Runner(outcomes[2].experiment, shared, [])
   assert runner.checkpoint("pretrained") == ("pretrained", 0, None)
   assert runner.checkpoint("model:2") == ("model-2", 2, 2)
   assert runner.checkpoint("chosen")[0] == outcomes[2].selected

@@ -1,8 +1,9 @@
 """An experiment small enough to be run by several processes of one machine, again and again.
 
-`small_experiment.py DIRECTORY [--model N] [--steps N] [--step_seconds S]` and the flags of
-`promot train` for several processes.  Two stages on the micro RTE: the prompt, then the backbone;
-then the evaluation.  Lines of the run go to stdout; failures end it with their exit code.
+`small_experiment.py DIRECTORY [--model N] [--stages N] [--steps N] [--step_seconds S]` and the flags
+of `promot train` for several processes.  On the micro RTE: one stage that trains prompt and backbone,
+or two stages and an unseen task; then the evaluation.  Lines of the run go to stdout; failures end it
+with their exit code.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from promot_jax.cli import cluster, main
 from promot_jax.errors import PromotError
 
 
-def describe(directory: pathlib.Path, *, model: int, steps: int):
+def describe(directory: pathlib.Path, *, model: int, stages: int, steps: int):
   """The experiment; all its dimensions differ, and they can be divided over 1, 2 and 4 devices."""
   from promot_jax.decoding.strategies import Greedy
   from promot_jax.experiments import micro_model
@@ -62,9 +63,11 @@ def describe(directory: pathlib.Path, *, model: int, steps: int):
     stages=[
       stage("prompt", ".*/prompt/.*", optimizers.prompt_adafactor, 0.3),
       stage("model", "!.*/prompt/.*", optimizers.adafactor, 0.01),
-    ],
+    ]
+    if stages == 2
+    else [stage("model", ".*", optimizers.adafactor, 0.01)],
     evaluation=EvaluationPlan(
-      unseen=("cb",),
+      unseen=("cb",) if stages == 2 else (),
       strategy=Greedy(),
       batch_size=8,
       buckets=1,
@@ -85,6 +88,7 @@ def run() -> int:
   parser = argparse.ArgumentParser()
   parser.add_argument("directory", type=pathlib.Path)
   parser.add_argument("--model", type=int, default=2)
+  parser.add_argument("--stages", type=int, default=1)
   parser.add_argument("--steps", type=int, default=6)
   parser.add_argument("--step_seconds", type=float, default=0.0)
   parser.add_argument("--coordinator_address")
@@ -108,7 +112,7 @@ def run() -> int:
 
       TrainBatches.__call__ = slowly
     execute.execute(
-      describe(flags.directory, model=flags.model, steps=flags.steps),
+      describe(flags.directory, model=flags.model, stages=flags.stages, steps=flags.steps),
       sinks=[Console(sys.stdout, seconds=0)],
     )
     return 0

@@ -97,6 +97,29 @@ def test_an_interrupted_run_repeated_ends_with_the_bits_of_an_uninterrupted_one(
   assert sorted(set(consumed)) == list(range(20))
 
 
+def test_a_complete_stage_is_not_taken_for_one_with_another_learning_rate(tiny, run):
+  stage = tiny.make_stage("model", "first/.*", 6, learning_rate=optax.constant_schedule(0.05))
+  first = run(stage)
+  changed = dataclasses.replace(stage, learning_rate=optax.constant_schedule(0.02))
+  with pytest.raises(errors.ConfigError) as refused:
+    run(changed)
+  assert "learning rate 0.05, and this run asks for 0.02" in str(refused.value)
+  assert "--allow_config_change" in str(refused.value)
+  kept = run(changed, allow_change=True)
+  assert tiny.digest(kept.model) == tiny.digest(first.model)
+  with pytest.raises(errors.ConfigError, match="steps 6, and this run asks for 4"):
+    run(dataclasses.replace(stage, steps=4))
+
+
+def test_an_incomplete_stage_goes_on_with_another_learning_rate(tiny, run):
+  stage = tiny.make_stage("model", "first/.*", 12, learning_rate=optax.constant_schedule(0.05))
+  with pytest.raises(Interrupted):
+    run(stage, crash_at=9)
+  recorder = Recorder()
+  run(dataclasses.replace(stage, learning_rate=optax.constant_schedule(0.02)), recorder=recorder)
+  assert any("resumed from step" in line for line in recorder.lines)
+
+
 def test_frozen_parameters_are_cast_for_the_stage_and_handed_on_as_they_were(tiny, run):
   seen = []
 

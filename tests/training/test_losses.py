@@ -86,6 +86,22 @@ def test_chunked_loss_has_the_value_and_gradients_of_the_full_loss(vocabulary_si
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [None, 5, 36])
+def test_a_bias_of_the_logits_is_an_input_that_is_always_1(chunk):
+  data = example()
+  bias = np.random.default_rng(8).normal(size=V).astype(np.float32)
+  options = {"label_smoothing": 0.1, "z_loss": 1e-3, "chunk": chunk}
+  actual = losses.cross_entropy(**data, scale=0.5, bias=jnp.asarray(bias), **options)
+  ones = jnp.ones((*data["hidden"].shape[:-1], 1))
+  wider = {
+    "hidden": jnp.concatenate([data["hidden"], ones], -1),
+    "kernel": jnp.concatenate([data["kernel"], 2 * bias[None]], 0),
+  }
+  expected = losses.cross_entropy(**{**data, **wider}, scale=0.5, **options)
+  for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_bfloat16_weights_give_float32_logits():
   data = example()
   rounded = {name: jnp.asarray(data[name], jnp.bfloat16) for name in ("hidden", "kernel")}

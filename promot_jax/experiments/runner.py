@@ -1,0 +1,374 @@
+"""One experiment in its model directory: its stages, its models, its evaluations."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from promot_jax import hosts, partitioning, paths
+from promot_jax.checkpoints.shared import AnyStore, open_store
+from promot_jax.data.special_tokens import SpecialTokens
+from promot_jax.errors import ConfigError, Preempted
+from promot_jax.evaluation import evaluator
+from promot_jax.evaluation.results import ResultStore, TaskResult
+from promot_jax.experiments import data, imported_stages, plan, pretrained_results, record, weights
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.pretrained_results import PRETRAINED
+from promot_jax.experiments.shared_results import open_results
+from promot_jax.training import choice, loop, signals
+from promot_jax.training.events import Events, JsonLines, Sink
+from promot_jax.training.stages import Stage
+from promot_jax.training.tensorboard import TensorBoard
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """What an experiment left: the chosen checkpoint and its scores."""
+
+  experiment: Experiment
+  selected: str
+  why: str
+  results: Sequence[TaskResult]
+
+
+class Shared:
+  """What the experiments of one process use in common."""
+
+  def __init__(
+    self,
+    *,
+    stop: signals.Stop,
+    console: Events,
+    allow_change: bool = False,
+    experiments: Sequence[Experiment] = (),
+  ):
+    self.stop = stop
+    # Where the pretrained model is evaluated, for those that have the same backbone.
+    self.pretrained_results = [
+      pathlib.Path(each.model_dir) / "evaluation" for each in experiments if not each.stages
+    ]
+    self.allow_change = allow_change
+    self.console = console
+    self.reader = data.Reader(console.line)
+    self._pretrained: tuple[tuple, nnx.Module] | None = None
+    stop.nothing_to_save = True
+
+  @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the process's run)
+  def mesh(self, shape) -> Mesh | None:
+    """The mesh of an experiment; None for a single device."""
+    mesh = partitioning.make_mesh(shape.data, shape.model)
+    return mesh if mesh.size > 1 else None
+
+  def pretrained(self, experiment: Experiment) -> nnx.Module:
+    """The backbone's initial values; kept while experiments ask for the same."""
+    key = (experiment.backbone, weights.identity(experiment), experiment.mesh)
+    if self._pretrained is None or self._pretrained[0] != key:
+      self._pretrained = None  # free the former one first
+      mesh = self.mesh(experiment.mesh)
+      read = functools.partial(weights.pretrained, experiment, mesh, self.console.line)
+      self._pretrained = (key, hosts.together(read))
+    return self._pretrained[1]
+
+  def stop_if_asked(self) -> None:
+    if hosts.anywhere(self.stop.requested):
+      signal = self.stop.requested or "a signal to another process"
+      raise hosts.of_all(Preempted(f"Stopped by {signal}. Repeat the same command to go on."))
+
+
+class Runner:
+  """One experiment in its model directory."""
+
+  def __init__(self, experiment: Experiment, shared: Shared, sinks: Sequence[Sink]):
+    self.experiment = experiment
+    self.shared = shared
+    self.folder = pathlib.Path(experiment.model_dir)
+    self.results = open_results(self.folder / "evaluation")
+    self._sinks = sinks
+    self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
+
+    self.events = Events(sinks)
+
+  def run(self) -> Outcome:
+    """Trains what is not trained, evaluates what is not evaluated."""
+    experiment = self.experiment
+    with self._files() as files:
+      self.events = Events([*self._sinks, *files])
+      chosen = [self._stage(position) for position in range(len(experiment.stages))]
+      selected, why = self._selected(chosen)
+      results = self._evaluate(chosen, selected)
+    self.results.write_run(record.run_record(experiment, selected=selected, why=why))
+    return Outcome(experiment=experiment, selected=selected, why=why, results=results)
+
+  # Stages.
+
+  def store(self, stage: Stage) -> AnyStore:
+    """Checkpoints of a stage."""
+    return open_store(self.folder / "stages" / stage.name, keep=stage.keep, report=self._saved)
+
+  def _stage(self, position: int) -> Mapping[str, Any]:
+    """The completion marker of a stage: trains it, or takes it over, if there is none."""
+    experiment, stage = self.experiment, self.experiment.stages[position]
+    store = self.store(stage)
+    change = self.shared.allow_change
+    completed = functools.partial(
+      choice.completed, stage, store, experiment.seed, allow_change=change
+    )
+    done = completed()
+    if done is None and stage.name in experiment.imported_stages:
+      imported_stages.take_over(experiment, stage.name, store)
+      done = completed()
+    if done is not None:
+      self.events.line(f"stage '{stage.name}' is complete: {done['why']}")
+      return done
+    validation = data.validation_tasks(experiment, stage.name, self.shared.reader)
+    batches = data.train_batches(experiment, stage.name, stage.batch_size, self.shared.reader)
+    self.events.line(
+      f"batches   {stage.batch_size} x inputs {'/'.join(map(str, batches.buckets.inputs))}, targets "
+      f"{'/'.join(map(str, batches.buckets.targets))}: {batches.padding_ratio(100):.2f} computed "
+      "tokens for each needed one"
+    )
+    self.shared.stop_if_asked()
+    model = self.model(position)
+    data.check_prompts(model, batches.prompt_ids, validation)
+    result = loop.train_stage(
+      stage,
+      model,
+      batches=batches,
+      store=store,
+      seed=experiment.seed,
+      validate=functools.partial(self._validate, validation),
+      mesh=self.shared.mesh(experiment.mesh),
+      events=self.events,
+      metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
+      allow_change=change,
+    )
+    store.close()
+    self._models = {position + 1: result.model}
+    self.shared.stop.nothing_to_save = True
+    marker = completed()
+    assert marker is not None
+    return marker
+
+  def model(self, stages: int) -> nnx.Module:
+    """The model after the first `stages` stages, restored where this process did not train it."""
+    if stages not in self._models:
+      if stages == 0:
+        experiment = self.experiment
+        model = self.shared.pretrained(experiment)
+        self._models[0] = weights.attach(experiment, model, self.shared.mesh(experiment.mesh))
+      else:
+        stage = self.experiment.stages[stages - 1]
+        step = self.store(stage).read_json("stage_complete.json")["step"]
+        self._models[stages] = self._at_step(stages, step)
+    return self._models[stages]
+
+  def checkpoint(self, text: str) -> tuple[str, int, int | None]:
+    """(name, number of stages, step) of 'chosen', 'pretrained', 'STAGE' or 'STAGE:STEP'.
+
+    Raises:
+      ConfigError: there is no such stage or step, or the stage is not complete.
+    """
+    stages = self.experiment.stages
+    names = [stage.name for stage in stages]
+    if text == PRETRAINED or (text == "chosen" and not stages):
+      return PRETRAINED, 0, None
+    wanted, _, number = (names[-1] if text == "chosen" else text).partition(":")
+    if wanted not in names:
+      raise ConfigError(
+        f"--checkpoint={text} names no stage of '{self.experiment.name}'. Use chosen, pretrained"
+        f"{''.join(f', {name}, {name}:STEP' for name in names)}."
+      )
+    position = names.index(wanted)
+    store = self.store(stages[position])
+    marker = store.read_json("stage_complete.json")
+    steps = store.steps()
+    if not number and marker is None:
+      raise ConfigError(
+        f"stage '{wanted}' in {self.folder} is not complete. Finish it with promot train, or name "
+        f"a step: {', '.join(f'{wanted}:{step}' for step in steps) or 'there is none yet'}."
+      )
+    step = marker["step"] if not number else int(number) if number.isdigit() else -1
+    if step not in steps:
+      raise ConfigError(
+        f"--checkpoint={text}: {store.directory} has no such step. It has: "
+        f"{', '.join(map(str, steps)) or 'none'}."
+      )
+    return f"{wanted}-{step}", position + 1, step
+
+  def model_of(self, stages: int, step: int | None) -> nnx.Module:
+    """The model of one checkpoint; `step` is the last stage's, None = chosen.
+
+    After a stage the method is attached.  The pretrained model (no stage) never had one: its
+    prompt would be untrained.
+    """
+    if not stages:
+      return self.shared.pretrained(self.experiment)
+    return self._at_step(stages, step) if stages and step is not None else self.model(stages)
+
+  def _at_step(self, stages: int, step: int) -> nnx.Module:
+    """The model after `stages` stages, the last of them at a certain step."""
+    stage = self.experiment.stages[stages - 1]
+    graphdef, trainable, frozen = paths.split(self.model(stages - 1), stage.trainable)
+    restored = choice.restore_trainable(self.store(stage), step, trainable)
+    return nnx.merge(graphdef, restored, frozen)
+
+  def _validate(self, tasks: Sequence[evaluator.EvalTask], model: nnx.Module) -> dict[str, float]:
+    experiment, plan_ = self.experiment, self.experiment.evaluation
+    results = evaluator.evaluate(
+      model,
+      tasks,
+      decode=data.decoder(experiment),
+      special=SpecialTokens.of(experiment.backbone),
+      strategy=plan_.strategy,
+      batch_size=plan_.batch_size,
+      max_target_length=experiment.feature_lengths["targets"],
+      buckets=experiment.input_buckets,
+      # A process that is alone may end at once while it validates (see signals); several agree.
+      progress=(lambda _: self.shared.stop_if_asked()) if hosts.several() else None,
+      place=self.place,
+      fetch=partitioning.fetch,
+    )
+    return data.headline(results)
+
+  # Evaluation.
+
+  def _selected(self, chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    if not chosen:
+      return PRETRAINED, "the pretrained model, nothing was trained"
+    stage = self.experiment.stages[-1]
+    return f"{stage.name}-{chosen[-1]['step']}", chosen[-1]["why"]
+
+  def _evaluate(self, chosen: Sequence[Mapping[str, Any]], selected: str) -> list[TaskResult]:
+    """Every checkpoint of the plan; returns the results of the selected one."""
+    tasks = data.report_tasks(self.experiment, self.shared.reader)
+    if missing := data.left_out(self.experiment):
+      self.events.line(missing)
+    results: list[TaskResult] = []
+    for name, stages, step in self._checkpoints(chosen, selected):
+      self.shared.stop_if_asked()
+      found = self.evaluate(tasks, name=name, stages=stages, step=step)
+      if name == selected:
+        results = found
+    return results
+
+  def _checkpoints(self, chosen, selected: str) -> Iterator[tuple[str, int, int | None]]:
+    """(name, number of stages, step of the last one) of what is evaluated, the selected first."""
+    count = len(self.experiment.stages)
+    if not count:
+      yield PRETRAINED, 0, None
+      return
+    yield selected, count, chosen[-1]["step"]
+    stage = self.experiment.stages[-1]
+    steps = []
+    if "all" in self.experiment.evaluation.checkpoints:
+      steps = self.store(stage).steps()
+    elif "last" in self.experiment.evaluation.checkpoints:
+      steps = [stage.steps]
+    for step in steps:
+      if step != chosen[-1]["step"]:
+        yield f"{stage.name}-{step}", count, step
+
+  def evaluate(
+    self,
+    tasks: Sequence[evaluator.EvalTask],
+    *,
+    name: str,
+    stages: int,
+    step: int | None,
+    store: ResultStore | None = None,
+  ) -> list[TaskResult]:
+    """Scores of one checkpoint; what is stored already is not run again."""
+    experiment, plan_ = self.experiment, self.experiment.evaluation
+    settings: dict[str, Any] = {
+      "strategy": plan_.strategy,
+      "max_target_length": plan_.feature_lengths["targets"],
+      "format_metric": data.format_metric(experiment),
+    }
+    kept: dict[str, Any] = {
+      "store": store or self.results,
+      "checkpoint": name,
+      "identity": self.identity(stages, step),
+    }
+    if pretrained_results.backbone_is_untouched(experiment, stages):
+      copied = pretrained_results.take_over(
+        tasks,
+        folders=(self.folder / "evaluation", *self.shared.pretrained_results),
+        pretrained_identity=self.identity(0, None),
+        settings=settings,
+        **kept,
+      )
+      if copied:
+        self.events.line(
+          f"evaluated {name}: {copied} results without the prompt are the pretrained model's, whose "
+          "backbone it has; not run again"
+        )
+    settings |= kept
+    left = evaluator.unfinished(tasks, **settings)
+    if not left:
+      self.events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
+    else:
+      self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
+    method = experiment.method
+    if method is not None and any(task.prompt == "attached" for task in tasks):
+      data.check_prompts(plan.abstract_model(experiment), None, tasks)
+
+    def progress(state: evaluator.Progress) -> None:
+      self.shared.stop_if_asked()
+
+    return evaluator.evaluate(
+      functools.partial(self.model_of, stages, step),
+      tasks,
+      decode=data.decoder(experiment),
+      special=SpecialTokens.of(experiment.backbone),
+      batch_size=plan_.batch_size,
+      buckets=plan_.buckets,
+      detach=method.detach if method is not None else None,
+      place=self.place,
+      fetch=partitioning.fetch,
+      progress=progress,
+      key=jax.random.key(experiment.seed),
+      **settings,
+    )
+
+  def identity(self, stages: int, step: int | None) -> str:
+    """The start and the checksums of every stage's chosen checkpoint."""
+    parts = [weights.identity(self.experiment)]
+    for number, stage in enumerate(self.experiment.stages[:stages]):
+      store = self.store(stage)
+      chosen = step if number == stages - 1 and step is not None else None
+      if chosen is None:
+        chosen = store.read_json("stage_complete.json")["step"]
+      parts.append(hosts.first(functools.partial(_digest, store.path(chosen) / "manifest.json")))
+    return "/".join(parts)
+
+  def place(self, batch: Mapping[str, Any]) -> Any:
+    mesh = self.shared.mesh(self.experiment.mesh)
+    return partitioning.global_batch(batch, mesh) if mesh is not None else batch
+
+  # Records.
+
+  @contextlib.contextmanager
+  def _files(self) -> Iterator[list[Sink]]:
+    """The sinks that write into the experiment's directory."""
+    train = self.folder / "train"
+    files: list[Sink] = []
+    if hosts.is_first():
+      files = [JsonLines(train / "metrics.jsonl"), TensorBoard(train)]
+    try:
+      yield files
+    finally:
+      Events(files).close()
+
+  def _saved(self, text: str) -> None:
+    self.shared.console.line(text)
+
+
+def _digest(path: pathlib.Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
