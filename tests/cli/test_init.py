@@ -1,0 +1,98 @@
+"""`--init`: a checkpoint that cannot be used is refused before the model directory is made."""
+
+import json
+
+import numpy as np
+import pytest
+
+from promot_jax.checkpoints import huggingface
+from promot_jax.cli.main import main
+from promot_jax.experiments import micro_model
+from promot_jax.models import sizes
+
+TRAIN = ["train", "--gin_file=promot_rte_micro.gin"]
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("init") / "hf"
+  return huggingface.write_hf(folder, micro_model.weights(), micro_model.config())
+
+
+def with_leaves(folder, changes, config=None):
+  leaves = {**micro_model.weights(), **changes}
+  return huggingface.write_hf(folder, leaves, config or micro_model.config())
+
+
+def another_size(folder):
+  wide = {
+    f"{stack}/layers/{layer}/mlp/{name}/kernel": np.ones(shape, np.float32)
+    for stack in ("encoder", "decoder")
+    for layer in range(2)
+    for name, shape in (("wi_0", (128, 192)), ("wi_1", (128, 192)), ("wo", (192, 128)))
+  }
+  return with_leaves(folder, wide, micro_model.config(mlp_width=192))
+
+
+def another_vocabulary(folder):
+  rows = micro_model.config().vocab_size + 200
+  changes = {
+    "token_embedder/embedding": np.ones((rows, 128), np.float32),
+    "decoder/logits_dense/kernel": np.ones((128, rows), np.float32),
+  }
+  return with_leaves(folder, changes, sizes.micro(vocab_size=rows))
+
+
+def not_finite(folder):
+  kernel = np.array(micro_model.weights()["decoder/logits_dense/kernel"])
+  kernel[3, 5] = np.nan
+  return with_leaves(folder, {"decoder/logits_dense/kernel": kernel})
+
+
+def cut_off(folder):
+  file = with_leaves(folder, {}) / "model.safetensors"
+  file.write_bytes(file.read_bytes()[:-100])
+  return folder
+
+
+def another_architecture(folder):
+  with_leaves(folder, {})
+  content = json.loads((folder / "config.json").read_text())
+  (folder / "config.json").write_text(json.dumps({**content, "model_type": "umt5"}))
+  return folder
+
+
+@pytest.mark.parametrize(
+  ("make", "code", "words"),
+  [
+    (another_size, 2, ["mlp_width  256       192", "like no published size: width 128"]),
+    (another_vocabulary, 2, ["vocab_size", "looks like micro, vocabulary"]),
+    (another_architecture, 2, ["umt5", "position biases"]),
+    (not_finite, 74, ["decoder/logits_dense/kernel", "NaN"]),
+    (cut_off, 74, ["is cut off"]),
+  ],
+)
+def test_a_checkpoint_that_cannot_be_used_ends_with_its_code_and_writes_nothing(
+  tmp_path, capsys, make, code, words
+):
+  folder = make(tmp_path / "hf")
+  run = tmp_path / "run"
+  assert main([*TRAIN, f"--init=hf:{folder}", f"--model_dir={run}", "--quiet"]) == code
+  said = capsys.readouterr().err
+  assert all(word in said for word in words), said
+  assert not run.exists()
+
+
+def test_a_plan_says_whether_the_checkpoint_is_there(shipped, tmp_path, capsys):
+  plan = [*TRAIN, f"--model_dir={tmp_path / 'run'}", "--dry_run"]
+  assert main([*plan, f"--init=hf:{shipped}"]) == 0
+  assert f"hf:{shipped} (readable)" in capsys.readouterr().out
+  assert main([*plan, "--init=gs://bucket/checkpoint_5"]) == 0
+  assert "remote: not looked at in a plan" in capsys.readouterr().out
+
+
+def test_the_backbone_may_be_what_the_folder_says(shipped, tmp_path, capsys):
+  command = [*TRAIN, "--gin_file=models/huggingface.gin", f"--init=hf:{shipped}", "--dry_run"]
+  vocabulary = "--gin.VOCABULARY='t5'"
+  assert main([*command, vocabulary, f"--model_dir={tmp_path / 'run'}"]) == 0
+  assert f"vocabulary {micro_model.config().vocab_size}" in capsys.readouterr().out
