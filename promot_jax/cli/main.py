@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _end(_fail(error, verbose=verbose, log=_log(flags, error)), alone=not error.of_all)
   except KeyboardInterrupt:
     print("\nstopped. Run the same command to go on.", file=sys.stderr)
-    return 130
+    return _end(130, alone=True)
   except BrokenPipeError:  # `promot inspect ... | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
