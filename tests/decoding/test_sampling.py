@@ -1,5 +1,7 @@
 """Greedy and random decoding against numpy probabilities."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from flax import nnx
 from promot_jax import errors
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import sampling
-from promot_jax.decoding.strategies import Beam, Greedy, Sample
+from promot_jax.decoding.strategies import Beam, Greedy, Sample, TransformersBeam
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
@@ -170,6 +172,46 @@ def test_a_top_k_of_one_is_greedy(toy):
   sampled = generate(model, strategy=Sample(top_k=1), max_length=9, key=jax.random.key(0))
   np.testing.assert_array_equal(sampled[0], greedy[0])
   np.testing.assert_allclose(sampled[1], greedy[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ids:
+  """The part of a configuration that decoding reads; hashable, as configurations are."""
+
+  pad: int = 10
+  eos: int = 7
+  forced_bos: int | None = None
+  forced_eos: int | None = None
+
+
+def test_end_and_padding_are_those_of_the_models_configuration(toy):
+  model = toy(11, seed=0)
+  expected = generate(model, strategy=Greedy(), max_length=30, eos=7, pad=10)
+  model.config = _Ids()
+  for actual, wanted in zip(generate(model, strategy=Greedy(), max_length=30), expected):
+    np.testing.assert_array_equal(actual, wanted)
+
+
+@pytest.mark.parametrize(
+  "strategy", [Greedy(), Sample(samples=2), Beam(width=3), TransformersBeam(width=3)]
+)
+def test_forced_tokens_begin_every_output_and_end_the_longest(toy, strategy):
+  model = toy(11, seed=0)
+  model.config = _Ids(forced_bos=4, forced_eos=7)
+  tokens, scores = generate(model, strategy=strategy, max_length=5, key=jax.random.key(0))
+  assert (tokens[:, :, 0] == 4).all()
+  longest = (tokens != 10).all(axis=-1)
+  assert longest.any()
+  assert (tokens[longest][:, -1] == 7).all()
+  assert np.isfinite(scores).all()
+
+
+def test_forced_tokens_count_nothing(toy, toy_log_p):
+  model = toy(11, seed=0)
+  model.config = _Ids(forced_bos=4, forced_eos=7)
+  tokens, scores = generate(model, strategy=Greedy(), max_length=3)
+  for number, row, score in zip(BATCH["encoder_input_tokens"][:, 0], tokens[:, 0], scores[:, 0]):
+    np.testing.assert_allclose(score, toy_log_p(model, number, row[:1])[row[1]], rtol=1e-5)
 
 
 def test_other_ids_may_mean_end_and_padding(toy):
