@@ -45,7 +45,7 @@ def read(
   folders, allow = _folders(search_paths), _split(allow_imports)
   unchecked = gin_scan.scan(files, bindings, folders=folders, allow=allow, check=False)
   if "MODEL_DIR" not in unchecked.macros:
-    bindings = [f"MODEL_DIR = 'runs/{pathlib.Path(files[-1]).stem}'", *bindings]
+    bindings = [f"MODEL_DIR = 'runs/{pathlib.Path(files[0]).stem}'", *bindings]
   return gin_scan.scan(files, bindings, folders=folders, allow=allow)
 
 
