@@ -104,8 +104,9 @@ def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with disk.whole_file(path) as stream:
-      arrays = {name: np.asarray(leaf, np.float32) for name, leaf in file.leaves.items()}
-      np.savez(stream, **{_DESCRIPTION: text, **arrays})
+      arrays: dict[str, Any] = {_DESCRIPTION: text}
+      arrays |= {name: np.asarray(leaf, np.float32) for name, leaf in file.leaves.items()}
+      np.savez(stream, **arrays)
   except OSError as error:
     raise errors.CannotWrite(f"'{path}' cannot be written: {error.strerror or error}.") from None
   return path

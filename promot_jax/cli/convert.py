@@ -25,7 +25,7 @@ def run(flags: Flags) -> int:
   from promot_jax.experiments import conversion
 
   weights = _of_model_dir(flags) if _is_model_dir(values.source) else _of_source(values)
-  if values.to not in conversion.OF_PROMPT:
+  if values.to not in conversion.OF_METHOD:
     conversion.check(weights, finite=not values.allow_nan)
   target = conversion.Target(
     to=values.to,
@@ -76,8 +76,13 @@ def _of_model_dir(flags: Flags) -> Any:
     )
   runner = runners[0]
   _, stages, step = runner.checkpoint(values.checkpoint)
-  leaves = paths.named_leaves(runner.model_of(stages, step))
-  return conversion.Weights(leaves=leaves, config=runner.experiment.backbone, where=values.source)
+  model, method = runner.model_of(stages, step), runner.experiment.method
+  return conversion.Weights(
+    leaves=paths.named_leaves(model),
+    config=runner.experiment.backbone,
+    where=values.source,
+    adapted=(model, method) if stages and method is not None else None,
+  )
 
 
 def _tell(weights, written: pathlib.Path, values) -> None:
@@ -85,6 +90,11 @@ def _tell(weights, written: pathlib.Path, values) -> None:
 
   only_prompt = values.to in conversion.OF_PROMPT
   leaves = weights.prompt if only_prompt else weights.backbone
+  if values.to in conversion.OF_METHOD and weights.adapted is not None:
+    from promot_jax import paths
+
+    pattern = weights.adapted[1].parameters
+    leaves = {name: weights.leaves[name] for name in paths.match(pattern, weights.leaves)}
   summary = {
     "output": str(written),
     "format": values.to,

@@ -59,6 +59,8 @@ def run(flags: Flags) -> int:
 
 def _wanted(values, runner):
   """(name, stages, step, tasks) that the flags ask for."""
+  if values.method:
+    runner.use_method(values.method)
   name, stages, step = runner.checkpoint(values.checkpoint)
   return name, stages, step, tasks(values, runner, stages)
 

@@ -236,6 +236,9 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
     help="which weights of the model directory (default: the last stage's chosen step)",
   )
   parser.add_argument(
+    "--method", metavar="FILE", help="the pretrained backbone with the method of a method file"
+  )
+  parser.add_argument(
     "--prompt", choices=["auto", "on", "off"], default="auto", help="attach the learned prompt"
   )
   parser.add_argument(
@@ -287,9 +290,10 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--to",
     required=True,
-    choices=["hf", "t5x", "npz", "step", "prompt", "peft"],
+    choices=["hf", "t5x", "npz", "step", "prompt", "peft", "method"],
     help="hf: config.json and safetensors; t5x; npz or step: our own; prompt: .npy of the soft "
-    "prompt only; peft: adapter with the prompt only",
+    "prompt only; peft: adapter with the prompt or prefix only; method: what a run trained beside "
+    "its backbone, for --method",
   )
   parser.add_argument(
     "--model",

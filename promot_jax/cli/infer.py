@@ -78,6 +78,8 @@ def _begin(source: pathlib.Path, output: pathlib.Path, values) -> list[dict]:
 
 def _wanted(values, runner):
   """(name, stages, step, prompt state, prompt row) that the flags ask for."""
+  if values.method:
+    runner.use_method(values.method)
   name, stages, step = runner.checkpoint(values.checkpoint)
   prompt = prompt_state(values.prompt, runner, tuned=False, stages=stages)
   return name, stages, step, prompt, prompt_row(values.prompt_task, runner, prompt)

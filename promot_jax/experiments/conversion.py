@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from promot_jax import paths
 from promot_jax.checkpoints import (
   huggingface,
   npz,
@@ -25,12 +26,14 @@ from promot_jax.checkpoints import (
   t5x_names,
   t5x_writer,
 )
-from promot_jax.checkpoints.peft import prompt_tuning
+from promot_jax.checkpoints import method_files as checkpoint_methods
+from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning
 from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.checkpoints.store import Store
 from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, micro_model
+from promot_jax.experiments import backbones, method_files, micro_model
+from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.models import sizes
 
 PROMPT = r"(encoder|decoder)/prompt/.*"
@@ -43,11 +46,13 @@ class Weights:
   leaves: arrays or StoredArrays, of the backbone and maybe of a prompt.
   config: of the backbone; None where only the prompt is known.
   where: for messages.
+  adapted: the model and its method, where a run made them.
   """
 
   leaves: Mapping[str, Any]
   config: Any
   where: str
+  adapted: tuple[nnx.Module, Any] | None = None
 
   @property
   def backbone(self) -> dict[str, StoredArray]:
@@ -244,9 +249,35 @@ def _to_peft(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pa
       "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
       " where the source does not say which backbone the prompt belongs to."
     )
+  if weights.adapted is not None and isinstance(weights.adapted[1], PrefixTuning):
+    return _prefix_to_peft(*weights.adapted, path, weights.config, target.base_model)
   return prompt_tuning.write_prompt_adapter(
     path, _prompt(weights, target), weights.config, base_model=target.base_model
   )
+
+
+def _prefix_to_peft(
+  model: nnx.Module, method: PrefixTuning, path: pathlib.Path, config: Any, base_model: str
+) -> pathlib.Path:
+  leaves = paths.named_leaves(method.fold(model))
+  own = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
+  return prefix_tuning.write_prefix_adapter(
+    path,
+    checkpoint_methods.unrolled(own),
+    config,
+    base_model=base_model,
+    counted=method.positions == "peft"
+    or (method.positions == "paper" and not hasattr(model, "encoder")),
+  )
+
+
+def _to_method(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  if weights.adapted is None:
+    raise ConfigError(
+      f"--to=method writes what a run trained beside its backbone, and '{weights.where}' is no model"
+      " directory of a run with a method; name one that promot train wrote."
+    )
+  return method_files.export(path, *weights.adapted, notes={"run": weights.where})
 
 
 def _prompt(weights: Weights, target: Target) -> Any:
@@ -261,7 +292,10 @@ FORMATS: dict[str, Callable[[Weights, pathlib.Path, Target], pathlib.Path]] = {
   "step": _to_step,
   "prompt": _to_prompt,
   "peft": _to_peft,
+  "method": _to_method,
 }
 """Name of a format -> what writes it."""
 OF_PROMPT = ("prompt", "peft")
 """Formats that hold the prompt only."""
+OF_METHOD = (*OF_PROMPT, "method")
+"""Formats without the backbone."""

@@ -15,6 +15,7 @@ from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.methods.base import Method
+from promot_jax.methods.probe import Probe
 from promot_jax.training.stages import Stage
 from tasks import catalog
 
@@ -115,6 +116,8 @@ class Experiment:
   train_limit, validation_limit: number of examples read; None = all.
   input_buckets, target_buckets: how many padded lengths training batches may have; each is one
     compilation.
+  probe: classifier on the frozen features of the final model; the tuned tasks then report its
+    accuracy, with generation's beside it.  None: none.
   seed: of initialization, data order and dropout.
   """
 
@@ -136,6 +139,7 @@ class Experiment:
   stages: Sequence[Stage] = ()
   imported_stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
   evaluation: EvaluationPlan = dataclasses.field(default_factory=EvaluationPlan)
+  probe: Probe | None = None
   train_limit: int | None = None
   validation_limit: int | None = None
   input_buckets: int = 4

@@ -17,8 +17,13 @@ from flax import nnx
 from promot_jax import paths
 from promot_jax.checkpoints import method_files
 from promot_jax.checkpoints.method_files import Backbone, MethodFile
+from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.errors import ConfigError
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.training import optimizers, schedules
+from promot_jax.training.stages import Stage
 
+_BACKBONE = "backbone.json"
 _PACKAGE = "promot_jax.methods."
 _STARTS = ("initializer", "initializers")
 """Fields that only say where first values came from."""
@@ -107,6 +112,55 @@ def attached(model: nnx.Module, file: MethodFile, *, where: str) -> tuple[nnx.Mo
     )
   values = {name: given[name].astype(wanted[name].dtype) for name in wanted}
   return paths.replace_leaves(model, {**leaves, **values}), method
+
+
+def experiment_with(
+  experiment: Experiment, path: str | os.PathLike
+) -> tuple[MethodFile, Experiment]:
+  """A method file, and the experiment that has its method and one stage, which trained it.
+
+  Raises:
+    ConfigError: there is no such file, or this version has no such method.
+    DamagedCheckpoint: it cannot be read.
+  """
+  file = method_files.read(path)
+  method = build(file.method)
+  name = "method"
+  stage = Stage(
+    name=name,
+    trainable=method.parameters,
+    steps=0,
+    batch_size=1,
+    optimizer=optimizers.sgd,
+    learning_rate=schedules.create_learning_rate_scheduler(),
+  )
+  changed = dataclasses.replace(
+    experiment,
+    method=method,
+    stages=(stage,),
+    imported_stages={},
+    stage_tasks={},
+    stage_feature_lengths={},
+  )
+  return file, changed
+
+
+def remember_backbone(store: AnyStore, model: nnx.Module) -> None:
+  """Notes in a stage's folder which backbone its parameters complement, once."""
+  if store.read_json(_BACKBONE) is None:
+    store.write_json(_BACKBONE, dataclasses.asdict(Backbone.of(model)))
+
+
+def require_backbone(store: AnyStore, model: nnx.Module) -> None:
+  """Raises unless the backbone is the one that was noted, if one was.
+
+  Raises:
+    ConfigError: it is another one.
+  """
+  noted = store.read_json(_BACKBONE)
+  if noted is not None:
+    file = MethodFile(leaves={}, method={}, backbone=Backbone(**noted))
+    method_files.check_backbone(file, model, where=str(store.directory))
 
 
 def _plain(value: Any) -> Any:

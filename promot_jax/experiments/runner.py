@@ -13,12 +13,22 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from promot_jax import hosts, partitioning, paths
+from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore, open_store
 from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.errors import ConfigError, Preempted
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
-from promot_jax.experiments import data, imported_stages, plan, pretrained_results, record, weights
+from promot_jax.experiments import (
+  data,
+  imported_stages,
+  method_files,
+  plan,
+  pretrained_results,
+  probing,
+  record,
+  weights,
+)
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
 from promot_jax.experiments.shared_results import open_results
@@ -92,6 +102,7 @@ class Runner:
     self.results = open_results(self.folder / "evaluation")
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
+    self._method_file: tuple[str, MethodFile] | None = None
 
     self.events = Events(sinks)
 
@@ -137,6 +148,8 @@ class Runner:
     self.shared.stop_if_asked()
     model = self.model(position)
     data.check_prompts(model, batches.prompt_ids, validation)
+    if position == 0 and not hosts.several():
+      method_files.remember_backbone(store, self.shared.pretrained(experiment))
     result = loop.train_stage(
       stage,
       model,
@@ -169,6 +182,17 @@ class Runner:
         self._models[stages] = self._at_step(stages, step)
     return self._models[stages]
 
+  def use_method(self, path: str) -> None:
+    """From now on there is one stage, whose result is the method of a file on the pretrained model.
+
+    Raises:
+      ConfigError: there is no such file, or this version has no such method.
+      DamagedCheckpoint: it cannot be read.
+    """
+    file, self.experiment = method_files.experiment_with(self.experiment, path)
+    self._method_file = (path, file)
+    self._models = {}
+
   def checkpoint(self, text: str) -> tuple[str, int, int | None]:
     """(name, number of stages, step) of 'chosen', 'pretrained', 'STAGE' or 'STAGE:STEP'.
 
@@ -177,6 +201,8 @@ class Runner:
     """
     stages = self.experiment.stages
     names = [stage.name for stage in stages]
+    if self._method_file is not None and text == "chosen":
+      return f"{names[0]}-{_digest(pathlib.Path(self._method_file[0]))}", 1, None
     if text == PRETRAINED or (text == "chosen" and not stages):
       return PRETRAINED, 0, None
     wanted, _, number = (names[-1] if text == "chosen" else text).partition(":")
@@ -210,12 +236,18 @@ class Runner:
     """
     if not stages:
       return self.shared.pretrained(self.experiment)
+    if self._method_file is not None:
+      path, file = self._method_file
+      return method_files.attached(self.shared.pretrained(self.experiment), file, where=path)[0]
     return self._at_step(stages, step) if stages and step is not None else self.model(stages)
 
   def _at_step(self, stages: int, step: int) -> nnx.Module:
     """The model after `stages` stages, the last of them at a certain step."""
     stage = self.experiment.stages[stages - 1]
     graphdef, trainable, frozen = paths.split(self.model(stages - 1), stage.trainable)
+    if stages == 1 and not hosts.several():
+      pretrained = self.shared.pretrained(self.experiment)
+      method_files.require_backbone(self.store(stage), pretrained)
     restored = choice.restore_trainable(self.store(stage), step, trainable)
     return nnx.merge(graphdef, restored, frozen)
 
@@ -255,7 +287,7 @@ class Runner:
       self.shared.stop_if_asked()
       found = self.evaluate(tasks, name=name, stages=stages, step=step)
       if name == selected:
-        results = found
+        results = probing.probed(self, found, name=name, stages=stages, step=step)
     return results
 
   def _checkpoints(self, chosen, selected: str) -> Iterator[tuple[str, int, int | None]]:
@@ -340,6 +372,9 @@ class Runner:
   def identity(self, stages: int, step: int | None) -> str:
     """The start and the checksums of every stage's chosen checkpoint."""
     parts = [weights.identity(self.experiment)]
+    if self._method_file is not None:
+      path = pathlib.Path(self._method_file[0])
+      return "/".join([*parts, *([f"method {_digest(path)}"] if stages else [])])
     for number, stage in enumerate(self.experiment.stages[:stages]):
       store = self.store(stage)
       chosen = step if number == stages - 1 and step is not None else None

@@ -195,7 +195,7 @@ class PrefixTuning:
       for (name, site), site_key in zip(found.items(), jax.random.split(key, len(found)))
     }
     settings = {name: self._position_settings(model, name) for name in found}
-    return PrefixNetwork(networks, settings=settings, dropout_rate=self.dropout_rate)
+    return PrefixNetwork(networks, settings=settings, drop_rate=self.dropout_rate)
 
   def _fill(self, model: nnx.Module, name: str, starts: list[KVCache]) -> None:
     # [N G P K], or with the tasks between layers and heads
@@ -212,7 +212,7 @@ class PrefixTuning:
         tasks=self.tasks,
         positions=positions,
         displacement=displacement,
-        dropout_rate=self.dropout_rate,
+        drop_rate=self.dropout_rate,
       ),
     )
 

@@ -24,7 +24,7 @@ class Prefix(preparation.Unready):
     tasks: int = 1,
     positions: int = 0,
     displacement: int = 0,
-    dropout_rate: float = 0.0,
+    drop_rate: float = 0.0,
   ):
     """`positions` and `displacement` are what the stack reads: see `Attention` and `prefix`."""
     self.keys = nnx.Param(keys)
@@ -32,7 +32,7 @@ class Prefix(preparation.Unready):
     self.tasks = tasks
     self.positions = positions
     self.displacement = displacement
-    self.dropout_rate = dropout_rate
+    self.drop_rate = drop_rate
 
   def ready(self, call: preparation.Call) -> nnx.Module:
     """Each example's own prefix, with entries dropped while training."""
@@ -41,10 +41,10 @@ class Prefix(preparation.Unready):
       ids = call.prompt_ids
       assert ids is not None  # `prepare` refuses a batch without them
       keys, values = (preparation.rows(bank, ids, axis=-4) for bank in (keys, values))
-    if call.key is not None and self.dropout_rate > 0:
+    if call.key is not None and self.drop_rate > 0:
       keys_key, values_key = jax.random.split(call.key)
-      keys = _dropped(keys, self.dropout_rate, keys_key)
-      values = _dropped(values, self.dropout_rate, values_key)
+      keys = _dropped(keys, self.drop_rate, keys_key)
+      values = _dropped(values, self.drop_rate, values_key)
     return Prefix(keys, values, positions=self.positions, displacement=self.displacement)
 
   def __call__(

@@ -8,7 +8,7 @@ hidden layer k.)  Outputs are ordered layer, key or value, head.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -119,13 +119,13 @@ class PrefixNetwork(Generator):
   """One `SiteNetwork` for each site, as attributes of the sites' names."""
 
   def __init__(
-    self, networks: Mapping[str, SiteNetwork], *, settings: Mapping[str, tuple], dropout_rate: float
+    self, networks: Mapping[str, SiteNetwork], *, settings: Mapping[str, tuple], drop_rate: float
   ):
     """`settings` has (positions, displacement) of each site's prefix."""
     for name, network in networks.items():
       setattr(self, name, network)
     self.settings = tuple((name, *settings[name]) for name in networks)
-    self.dropout_rate = dropout_rate
+    self.drop_rate = drop_rate
 
   @property
   def tasks(self) -> int:
@@ -136,19 +136,20 @@ class PrefixNetwork(Generator):
     """Computes the prefixes of all sites and puts them into their slots."""
     for name, positions, displacement in self.settings:
       network = getattr(self, name)
+      settings = {
+        "tasks": network.tasks,
+        "positions": positions,
+        "displacement": displacement,
+        "drop_rate": self.drop_rate,
+      }
       cache = network()
       sites_lib.fill(
-        model,
-        name,
-        lambda take, cache=cache, network=network, positions=positions, moved=displacement: Prefix(
-          take(cache.keys),
-          take(cache.values),
-          tasks=network.tasks,
-          positions=positions,
-          displacement=moved,
-          dropout_rate=self.dropout_rate,
-        ),
+        model, name, functools.partial(_taken, keys=cache.keys, values=cache.values, **settings)
       )
+
+
+def _taken(take: Callable[[Array], Array], *, keys: Array, values: Array, **settings) -> Prefix:
+  return Prefix(take(keys), take(values), **settings)
 
 
 def _output(table, hidden_kernel, hidden_bias, out_kernel, out_bias) -> Array:

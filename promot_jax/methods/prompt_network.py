@@ -61,7 +61,7 @@ class PromptGenerator(Generator):
     self.tasks = table.shape[0] if table.ndim == 3 else 1
 
     def layer(features_in: int, features_out: int, key: jax.Array) -> Linear:
-      made = Linear(
+      return Linear(
         features_in,
         features_out,
         rngs=nnx.Rngs(key),
@@ -69,11 +69,10 @@ class PromptGenerator(Generator):
         # As torch draws linear layers, on which the papers' rates were tuned.
         initializer=jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
       )
-      return made
 
     def layers(key: jax.Array) -> nnx.List:
       keys = jax.random.split(key, len(sizes) - 1)
-      return nnx.List([layer(*pair, k) for *pair, k in zip(sizes, sizes[1:], keys)])
+      return nnx.List([layer(*shape_and_key) for shape_and_key in zip(sizes, sizes[1:], keys)])
 
     key = rngs.params()
     self.layers = (

@@ -63,6 +63,18 @@ class DecoderLM(nnx.Module):
     targets, _ = model._embed(batch["decoder_target_tokens"][:, :-1])
     return model.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
 
+  def encode(
+    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
+  ) -> tuple[Array, Array]:
+    """What the network makes of x without a target: [B P+S D] after the final norm, and its mask.
+
+    Arguments as those of `hidden`; targets are not needed.
+    """
+    given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
+    model = prepare(self, batch.get("prompt_ids"), key=key, source_length=given.shape[1])
+    source, mask = model._source(batch, input_embeddings)
+    return model.decoder.read(source, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
     kernel, scale = self.logits_kernel()

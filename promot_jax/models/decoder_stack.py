@@ -99,6 +99,19 @@ class Decoder(nnx.Module):
     x = jnp.concatenate([_last(x, source_mask), x[:, source.shape[1] :]], axis=1)
     return self.decoder_norm(x)
 
+  def read(
+    self,
+    source: Array,
+    source_mask: Array,
+    *,
+    prompt_ids: Array | None = None,
+    key: Key | None = None,
+  ) -> tuple[Array, Array]:
+    """Prompt and x alone, arguments as above: hidden [B P+S D] after the final norm, and bool [B P+S]."""
+    source, source_mask = self._with_prompt(source, source_mask, prompt_ids)
+    x, _ = self._run(source, source_mask, source.shape[1], key=key)
+    return self.decoder_norm(x), source_mask
+
   def start(
     self,
     source: Array,

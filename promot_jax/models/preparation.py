@@ -7,7 +7,7 @@ such a method.  So attention and linear layers need to know neither tasks nor ne
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -46,15 +46,16 @@ class Unready(nnx.Module):
   """A module in a slot or in place of a layer that may have to know the call first.
 
   tasks: number of rows of its bank; 1 where all examples share what it holds.
-  dropout_rate: of what it holds, while training.
+  drop_rate: share of what it holds that is dropped while training.  Not `dropout_rate`, which a
+    stage sets in the whole backbone.
   """
 
   tasks: int = 1
-  dropout_rate: float = 0.0
+  drop_rate: float = 0.0
 
   def waits(self, call: Call) -> bool:
     """Whether `ready` would give something else."""
-    return self.tasks > 1 or (self.dropout_rate > 0 and call.key is not None)
+    return self.tasks > 1 or (self.drop_rate > 0 and call.key is not None)
 
   def ready(self, call: Call) -> nnx.Module:
     """The module to use instead, which waits no longer."""
@@ -120,11 +121,12 @@ def _waiting(model: nnx.Module, call: Call) -> bool:
   )
 
 
-def _children(model: nnx.Module, kind: type) -> list[tuple[nnx.Module, str, nnx.Module]]:
+def _children(model: nnx.Module, kind: type) -> list[tuple[nnx.Module, str, Any]]:
   """(parent, attribute, module) of every module of a kind, in the order of the paths."""
   found = []
   for path, parent in nnx.iter_modules(model):
     for name, child in list(vars(parent).items()):
       if isinstance(child, kind):
         found.append((tuple(map(str, path)), parent, name, child))
-  return [rest for _, *rest in sorted(found, key=lambda entry: (entry[0], entry[2]))]
+  found.sort(key=lambda entry: (entry[0], entry[2]))
+  return [(parent, name, child) for _, parent, name, child in found]

@@ -6,13 +6,14 @@ tokens would be, so it has positions, and only self-attention of the decoder can
 
 | adapter | slots (key, value) of layer l of the decoder |
 |---|---|
-| decoder-only, or encoder-decoder with num_transformer_submodules = 1 | 2l, 2l + 1 |
-| encoder-decoder with 2, PEFT's default | 4l mod 2L, 4l + 1 mod 2L |
+| decoder-only | 2l, 2l + 1 |
+| encoder-decoder | 4l mod 2L, 4l + 1 mod 2L |
 
-The second row is what PEFT 0.21 does with its default: it puts the table behind itself, gives each
-layer four slots and uses two of them.  For an even L half of the slots are never used and the layers
-of the second half share those of the first.  Reading reproduces that.  Writing takes the first row,
-which is exact.
+The second row is what PEFT 0.21 does: it puts the table behind itself, gives each layer four slots
+and uses two of them.  For an even L half of the slots are never used, and the layers of the second
+half share those of the first; for an odd L each layer has its own.  Reading reproduces that, and what
+it cannot express is not written.  (With num_transformer_submodules = 1 PEFT takes the first row for
+an encoder-decoder too, but hands it a cache in which attention to the encoder goes astray.)
 """
 
 import dataclasses
@@ -74,13 +75,14 @@ def read_prefix_adapter(path: str | os.PathLike, config: Any = None) -> PrefixAd
   wanted = layers
   if config is not None:
     wanted = _check_fits(adapter.path, slots, config, encoder_decoder=encoder_decoder)
-  submodules = adapter.config.get("num_transformer_submodules") or (2 if encoder_decoder else 1)
-  if submodules not in ((1, 2) if encoder_decoder else (1,)):
+  given = adapter.config.get("num_transformer_submodules")
+  submodules = 2 if encoder_decoder else 1
+  if given not in (None, submodules):
     raise errors.ConfigError(
-      f"'{adapter.path}' has num_transformer_submodules={submodules}, with which PEFT itself fails."
+      f"'{adapter.path}' has num_transformer_submodules={given}, with which PEFT computes no prefix"
+      f" tuning of such a model; only {submodules} can be read."
     )
-  step = 2 * submodules
-  used = [(step * layer % len(slots), (step * layer + 1) % len(slots)) for layer in range(wanted)]
+  used = _used_slots(wanted, layers, encoder_decoder=encoder_decoder)
   return PrefixAdapter(
     keys=np.stack([slots[key] for key, _ in used]),
     values=np.stack([slots[value] for _, value in used]),
@@ -131,10 +133,11 @@ def write_prefix_adapter(
       "The prefix takes no positions, and PEFT's does: its relative bias or position vectors would"
       " differ; train with PrefixTuning(positions='peft')."
     )
-  if encoder_decoder and config.encoder_layers != layers:
+  total = config.encoder_layers if encoder_decoder else layers  # as PEFT counts layers
+  if total < layers:
     raise errors.ConfigError(
-      f"PEFT sizes its prefix by the {config.encoder_layers} layers of the encoder, and the decoder"
-      f" has {layers}; there is no adapter of such a model."
+      f"PEFT sizes its prefix by the {total} layers of the encoder, and the decoder has {layers};"
+      " there is no adapter of such a model."
     )
   stacked = {
     part: np.stack(
@@ -150,9 +153,20 @@ def write_prefix_adapter(
       f"The prefix is a bank of {stacked['keys'].shape[1]} tasks, and an adapter holds one; choose"
       " one of them."
     )
-  slots = np.stack([stacked["keys"], stacked["values"]], axis=1)  # [N 2 G P K]
-  _, _, heads, length, head_width = slots.shape
-  rows = slots.transpose(3, 0, 1, 2, 4).reshape(length, -1)  # [P (N 2 G K)]
+  _, heads, length, head_width = stacked["keys"].shape
+  slots = np.zeros((2 * total, heads, length, head_width), np.float32)
+  taken: dict[int, int] = {}
+  for layer, pair in enumerate(_used_slots(layers, total, encoder_decoder=encoder_decoder)):
+    for slot, part in zip(pair, ("keys", "values")):
+      earlier = taken.setdefault(slot, layer)
+      if not np.array_equal(stacked[part][earlier], stacked[part][layer]):
+        raise errors.ConfigError(
+          f"In an encoder-decoder of {total} layers PEFT uses the same {part} in layers {earlier} and"
+          f" {layer} of the decoder, and they differ in this prefix, so the adapter would be another"
+          " model; PEFT can hold it for an odd number of layers only."
+        )
+      slots[slot] = stacked[part][layer]
+  rows = slots.transpose(2, 0, 1, 3).reshape(length, -1)  # [2N G P K] -> [P (2N G K)]
   content = {
     **writer.common_config(
       reader.PREFIX_TUNING, encoder_decoder=encoder_decoder, base_model=base_model
@@ -160,8 +174,8 @@ def write_prefix_adapter(
     # transformers' models have no such width, but PEFT looks for it
     "encoder_hidden_size": heads * head_width,
     "num_attention_heads": heads,
-    "num_layers": layers,
-    "num_transformer_submodules": 1,
+    "num_layers": total,
+    "num_transformer_submodules": 2 if encoder_decoder else 1,
     "num_virtual_tokens": length,
     "prefix_projection": False,
     "token_dim": heads * head_width,
@@ -170,6 +184,12 @@ def write_prefix_adapter(
     name=_NAME, shape=rows.shape, dtype=np.dtype(np.float32), read=lambda: rows.copy()
   )
   return writer.write_adapter(path, content, {_NAME: array})
+
+
+def _used_slots(layers: int, total: int, *, encoder_decoder: bool) -> list[tuple[int, int]]:
+  """(slot of the keys, slot of the values) of each layer of the decoder; 2 * `total` slots."""
+  step = 4 if encoder_decoder else 2
+  return [(step * layer % (2 * total), (step * layer + 1) % (2 * total)) for layer in range(layers)]
 
 
 def _slots(adapter: reader.Adapter) -> np.ndarray:
@@ -185,7 +205,7 @@ def _slots(adapter: reader.Adapter) -> np.ndarray:
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' does not say its sizes in {reader.CONFIG}: {numbers}; copy it again."
     )
-  length, layers, heads, width = (int(number) for number in numbers)
+  length, layers, heads, width = (int(number or 0) for number in numbers)
   if shape != (length, 2 * layers * width) or width % heads:
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' says {length} positions of {layers} layers with {heads} heads of together"
