@@ -12,7 +12,8 @@
 # --dry_run prints the commands.  The run ends with this script: start it where it can stay (tmux).
 #
 # --where=queued, xpk and slurm, which start machines elsewhere, come with a later release.
-# Exit codes are those of `promot train`: 75 means stopped and saved, the same command goes on.
+# Exit codes are those of `promot train` (with --tpu, what gcloud makes of them): 75 means stopped and
+# saved, the same command goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/environment.sh
