@@ -23,7 +23,8 @@ EXPERIMENT = "EXPERIMENT"  # the macro that every runnable recipe binds
 # Bindings that may not change between two starts in one model directory: the checkpoints there would
 # not fit, or the result would be of two runs mixed.
 _FIXED = re.compile(
-  r"Config\.|SoftPrompt\.|Experiment\.\w*feature_lengths$|Stage\.(batch_size|trainable)$|"
+  r"Config\.|(SoftPrompt|PromptNetwork|PrefixTuning|InfixTuning|Reparameterization|Combined)\.|"
+  r"Experiment\.\w*feature_lengths$|Stage\.(batch_size|trainable)$|"
   r"Experiment\.(seed|task|stage_tasks|vocabulary|source|targets|selection|train_limit|method|"
   r"backbone|initial_checkpoint)$"
 )

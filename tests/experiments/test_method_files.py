@@ -1,0 +1,125 @@
+"""Method files: small, equal after a round trip, and refused by another backbone."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.checkpoints import method_files as files
+from promot_jax.checkpoints.method_files import Backbone
+from promot_jax.experiments import method_files
+from promot_jax.methods.combined import Combined
+from promot_jax.methods.infix import InfixTuning
+from promot_jax.methods.prefix import FromFile, PrefixTuning, Reparameterization
+from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
+from promot_jax.models.scanning import stack_layers
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
+
+BATCH = {
+  "encoder_input_tokens": np.asarray([[4, 9, 6], [8, 3, 0]], np.int32),
+  "decoder_input_tokens": np.asarray([[0, 5], [0, 7]], np.int32),
+  "prompt_ids": np.asarray([1, 0], np.int32),
+}
+CONFIG = T5Config(
+  vocab_size=13,
+  width=8,
+  heads=2,
+  head_width=3,
+  mlp_width=5,
+  encoder_layers=2,
+  decoder_layers=1,
+)
+METHODS = {
+  "prompt": SoftPrompt(length=2),
+  "prefix": PrefixTuning(length=3, sites=["encoder", "cross"]),
+  "bank_through_networks": Combined(
+    methods=[
+      SoftPrompt(length=2, tasks=2, network=PromptNetwork(hidden=4)),
+      PrefixTuning(length=3, tasks=2, reparameterization=Reparameterization(hidden=4)),
+    ]
+  ),
+}
+
+
+@functools.cache
+def model(seed=0):
+  return T5(CONFIG, nnx.Rngs(seed))
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_goes_through_its_file_and_gives_equal_outputs(tmp_path, name, scanned):
+  method = METHODS[name]
+  attached = method.attach(model(), nnx.Rngs(1))
+  path = method_files.export(
+    tmp_path / "a" / "method.npz",
+    stack_layers(attached) if scanned else attached,
+    method,
+    notes={"task": "rte"},
+  )
+  file = files.read(path)
+  assert file.notes == {"task": "rte"}
+  assert path.stat().st_size < 40_000  # the backbone alone has 10,000
+  again, rebuilt = method_files.attached(
+    model() if scanned else stack_layers(model()), file, where=str(path)
+  )
+  folded = method.folded() if hasattr(method, "folded") else method
+  assert method_files.describe(rebuilt) == method_files.describe(folded)
+  np.testing.assert_allclose(again.hidden(BATCH), attached.hidden(BATCH), atol=2e-6)
+
+
+def test_a_prefix_starts_from_a_method_file(tmp_path):
+  method = PrefixTuning(length=3)
+  attached = method.attach(model(), nnx.Rngs(1))
+  path = method_files.export(tmp_path / "method.npz", attached, method)
+  again = PrefixTuning(length=3, initializer=FromFile(path=path)).attach(model(), nnx.Rngs(7))
+  for name in paths.match(method.parameters, paths.named_leaves(again)):
+    leaves = [paths.named_leaves(each)[name] for each in (again, attached)]
+    np.testing.assert_array_equal(*leaves)
+
+
+def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
+  path = method_files.export(
+    tmp_path / "method.npz", SoftPrompt(length=2).attach(model(), nnx.Rngs(1)), SoftPrompt(length=2)
+  )
+  file = files.read(path)
+  with pytest.raises(errors.ConfigError, match="other weights of a T5 of"):
+    method_files.attached(model(1), file, where="method.npz")
+  wider = T5(dataclasses.replace(CONFIG, mlp_width=6), nnx.Rngs(0))
+  with pytest.raises(
+    errors.ConfigError, match=r"width 8, encoder_layers 2.*and this model is a T5"
+  ):
+    method_files.attached(wider, file, where="method.npz")
+  graphdef, state = nnx.split(model())
+  copied = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), state))
+  method_files.attached(copied, file, where="method.npz")
+  assert Backbone.of(stack_layers(model())) == Backbone.of(model())
+
+
+def test_files_that_are_none_and_methods_that_are_none_are_refused(tmp_path):
+  with pytest.raises(errors.ConfigError, match="no method file"):
+    files.read(tmp_path / "absent.npz")
+  (tmp_path / "text.npz").write_text("nothing")
+  np.savez(tmp_path / "others.npz", a=np.zeros(2))
+  for name in ("text.npz", "others.npz"):
+    with pytest.raises(errors.DamagedCheckpoint, match="cannot be read as a method file"):
+      files.read(tmp_path / name)
+  with pytest.raises(errors.ConfigError, match=r"'os\.system'"):
+    method_files.build({"class": "os.system", "fields": {"command": "ls"}})
+  with pytest.raises(errors.ConfigError, match="Missing"):
+    method_files.build({"class": "promot_jax.methods.prefix.Missing", "fields": {}})
+  method = SoftPrompt(length=2)
+  method_files.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
+  with pytest.raises(errors.ConfigError, match="exists"):
+    method_files.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
+
+
+def test_every_setting_of_a_method_survives_its_description():
+  for method in (*METHODS.values(), InfixTuning(length=4, depth="embedding")):
+    described = method_files.describe(method)
+    assert method_files.describe(method_files.build(described)) == described

@@ -1,0 +1,99 @@
+"""Probes: pooling, chosen layers, and heads that learn what is there to be learned."""
+
+import functools
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from promot_jax import errors
+from promot_jax.methods import probe as probe_lib
+from promot_jax.methods.probe import Probe
+from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.models.decoder_lm import DecoderLM
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models.scanning import stack_layers
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
+
+SIZES = {"vocab_size": 13, "width": 8, "heads": 2, "head_width": 3, "mlp_width": 5}
+TOKENS = np.asarray([[4, 9, 6, 0], [8, 3, 0, 0]], np.int32)
+
+
+@functools.cache
+def t5():
+  return T5(T5Config(**SIZES, encoder_layers=3, decoder_layers=1), nnx.Rngs(0))
+
+
+def test_pooling_looks_at_real_tokens_whichever_side_is_padded():
+  hidden = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+  mask = np.asarray([[True, True, True, False], [False, False, True, True]])
+  found = probe_lib.pooled(hidden, mask)
+  for row, real in enumerate(([0, 1, 2], [2, 3])):
+    np.testing.assert_allclose(found["first"][row], hidden[row, real[0]])
+    np.testing.assert_allclose(found["last"][row], hidden[row, real[-1]])
+    np.testing.assert_allclose(found["mean"][row], hidden[row, real].mean(axis=0), atol=1e-6)
+
+
+def test_features_of_the_last_layer_are_the_encoders_output():
+  batch = {"encoder_input_tokens": TOKENS}
+  memory, _ = t5().encode(batch)
+  found = probe_lib.feature_function(t5(), None)(batch)
+  np.testing.assert_allclose(found["last"], np.stack([memory[0, 2], memory[1, 1]]), atol=1e-6)
+
+
+def test_features_of_an_inner_layer_are_those_before_the_layers_above_and_before_the_norm():
+  batch = {"encoder_input_tokens": TOKENS}
+  inner = probe_lib.feature_function(t5(), 2)(batch)["first"]
+  scanned = probe_lib.feature_function(stack_layers(t5()), 2)(batch)["first"]
+  np.testing.assert_allclose(scanned, inner, atol=1e-6)
+  cut = T5(T5Config(**SIZES, encoder_layers=2, decoder_layers=1), nnx.Rngs(1))
+  cut.token_embedder, cut.encoder.relpos_bias = t5().token_embedder, t5().encoder.relpos_bias
+  cut.encoder.layers = nnx.List(list(t5().encoder.layers)[:2])
+  normed, _ = cut.encode(batch)
+  unit = inner / np.sqrt(np.mean(np.square(inner), axis=-1, keepdims=True) + 1e-6)
+  np.testing.assert_allclose(unit, normed[:, 0], atol=1e-5)
+  with pytest.raises(errors.ConfigError, match="layer is 4, and the encoder has layers 1 to 3"):
+    probe_lib.feature_function(t5(), 4)
+
+
+def test_a_decoder_only_model_is_read_at_its_input_and_prompts_are_no_tokens():
+  config = DecoderLMConfig(**SIZES, layers=2, eos=1, pad=0)
+  model = DecoderLM(config, nnx.Rngs(0))
+  batch = {"encoder_input_tokens": TOKENS, "decoder_target_tokens": np.ones((2, 1), np.int32)}
+  found = probe_lib.feature_function(model, None)(batch)
+  np.testing.assert_allclose(found["last"], model.hidden(batch)[:, 0], atol=1e-6)
+  prompted = SoftPrompt(length=3).attach(model, nnx.Rngs(1))
+  found = probe_lib.feature_function(prompted, None)(batch)
+  np.testing.assert_allclose(found["last"], prompted.hidden(batch)[:, 0], atol=1e-6)
+  hidden, _ = prompted.encode(batch)
+  np.testing.assert_allclose(found["first"], hidden[:, 3], atol=1e-6)
+
+
+def test_a_linear_head_learns_a_linear_rule_and_a_hidden_layer_exclusive_or():
+  draw = np.random.default_rng(0)
+  features = draw.normal(size=(400, 2)).astype(np.float32) * [1.0, 50.0]  # unequal scales
+  linear = (features[:, 0] > 0.2).astype(np.int32)
+  exclusive = ((features[:, 0] > 0) ^ (features[:, 1] > 0)).astype(np.int32)
+
+  def accuracy(probe, labels):
+    head = probe_lib.fit(
+      probe, (features[:300], labels[:300]), (features[300:350], labels[300:350]), classes=2
+    )
+    return np.mean(head.predict(features[350:]) == labels[350:])
+
+  assert accuracy(Probe(steps=500, learning_rate=0.05), linear) > 0.9
+  assert accuracy(Probe(steps=500, learning_rate=0.05), exclusive) < 0.75
+  assert accuracy(Probe(steps=500, learning_rate=0.05, hidden=16), exclusive) > 0.85
+
+
+def test_the_first_of_equally_good_heads_is_kept_and_unknown_labels_are_wrong():
+  features = np.eye(3, dtype=np.float32)
+  labels = np.arange(3)
+  probe = Probe(steps=300, learning_rate=0.1, eval_period=50)
+  head = probe_lib.fit(probe, (features, labels), (features, np.asarray([0, 1, -1])), classes=3)
+  assert head.accuracy == pytest.approx(2 / 3)
+  assert head.step == 50
+  for fields, words in (({"pooling": "max"}, "'max'"), ({"hidden": 0}, "hidden is 0")):
+    with pytest.raises(errors.ConfigError, match=words):
+      Probe(**fields)
