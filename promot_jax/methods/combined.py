@@ -37,6 +37,11 @@ class Combined:
     """Pattern of the parameters that any of the methods adds."""
     return "|".join(f"(?:{method.parameters})" for method in self.methods)
 
+  @property
+  def tasks(self) -> int:
+    """Rows of the methods' banks; 1 without a bank."""
+    return max(getattr(method, "tasks", 1) for method in self.methods)
+
   def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
     """The model with all methods.
 
