@@ -72,13 +72,13 @@ class MethodFile:
 
   leaves: arrays by name, one for each layer.
   method: its settings, as `experiments.method_files.describe` gives them.
-  backbone: the network that they were trained with.
+  backbone: the network that they were trained with; None: not known, as in adapters of PEFT.
   notes: anything worth knowing, such as the task and the score.
   """
 
   leaves: Mapping[str, np.ndarray]
   method: Mapping[str, Any]
-  backbone: Backbone
+  backbone: Backbone | None
   notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -97,7 +97,7 @@ def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
   description = {
     "format": FORMAT,
     "method": file.method,
-    "backbone": dataclasses.asdict(file.backbone),
+    "backbone": dataclasses.asdict(file.backbone) if file.backbone is not None else None,
     "notes": file.notes,
   }
   text = np.frombuffer(json.dumps(description, default=str).encode(), np.uint8)
@@ -123,10 +123,11 @@ def read(path: str | os.PathLike) -> MethodFile:
     with np.load(path, allow_pickle=False) as stored:
       description = json.loads(stored[_DESCRIPTION].tobytes())
       leaves = {name: stored[name] for name in stored.files if name != _DESCRIPTION}
+    backbone = description["backbone"]
     return MethodFile(
       leaves=leaves,
       method=description["method"],
-      backbone=Backbone(**description["backbone"]),
+      backbone=Backbone(**backbone) if backbone is not None else None,
       notes=description["notes"],
     )
   except FileNotFoundError:
@@ -147,6 +148,8 @@ def check_backbone(file: MethodFile, model: nnx.Module, *, where: str) -> None:
   Raises:
     ConfigError: it is another one.
   """
+  if file.backbone is None:
+    return
   wanted, found = file.backbone, Backbone.of(model)
   if (wanted.architecture, wanted.shapes) != (found.architecture, found.shapes):
     raise errors.ConfigError(

@@ -236,7 +236,9 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
     help="which weights of the model directory (default: the last stage's chosen step)",
   )
   parser.add_argument(
-    "--method", metavar="FILE", help="the pretrained backbone with the method of a method file"
+    "--method",
+    metavar="FILE",
+    help="the pretrained backbone with the method of a method file, or an adapter of PEFT",
   )
   parser.add_argument(
     "--prompt", choices=["auto", "on", "off"], default="auto", help="attach the learned prompt"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 
@@ -110,20 +111,19 @@ def attached(model: nnx.Module, file: MethodFile, *, where: str) -> tuple[nnx.Mo
       f"'{where}' holds {', '.join(sorted(given)[:3])} ..., and its method needs"
       f" {', '.join(sorted(wanted)[:3])} ... of other shapes; the file was changed, write it again."
     )
-  values = {name: given[name].astype(wanted[name].dtype) for name in wanted}
+  values = {
+    name: jax.device_put(np.asarray(given[name], leaf.dtype), leaf.sharding)
+    for name, leaf in wanted.items()
+  }
   return paths.replace_leaves(model, {**leaves, **values}), method
 
 
-def experiment_with(
-  experiment: Experiment, path: str | os.PathLike
-) -> tuple[MethodFile, Experiment]:
-  """A method file, and the experiment that has its method and one stage, which trained it.
+def experiment_with(experiment: Experiment, file: MethodFile) -> Experiment:
+  """The experiment that has a file's method and one stage, which trained it.
 
   Raises:
-    ConfigError: there is no such file, or this version has no such method.
-    DamagedCheckpoint: it cannot be read.
+    ConfigError: this version has no such method.
   """
-  file = method_files.read(path)
   method = build(file.method)
   name = "method"
   stage = Stage(
@@ -134,7 +134,7 @@ def experiment_with(
     optimizer=optimizers.sgd,
     learning_rate=schedules.create_learning_rate_scheduler(),
   )
-  changed = dataclasses.replace(
+  return dataclasses.replace(
     experiment,
     method=method,
     stages=(stage,),
@@ -142,7 +142,6 @@ def experiment_with(
     stage_tasks={},
     stage_feature_lengths={},
   )
-  return file, changed
 
 
 def remember_backbone(store: AnyStore, model: nnx.Module) -> None:

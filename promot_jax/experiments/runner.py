@@ -20,6 +20,7 @@ from promot_jax.errors import ConfigError, Preempted
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.experiments import (
+  adapters,
   data,
   imported_stages,
   method_files,
@@ -102,7 +103,7 @@ class Runner:
     self.results = open_results(self.folder / "evaluation")
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
-    self._method_file: tuple[str, MethodFile] | None = None
+    self._method_file: tuple[pathlib.Path, MethodFile] | None = None
 
     self.events = Events(sinks)
 
@@ -185,12 +186,16 @@ class Runner:
   def use_method(self, path: str) -> None:
     """From now on there is one stage, whose result is the method of a file on the pretrained model.
 
+    Args:
+      path: a method file, or an adapter of PEFT.
+
     Raises:
       ConfigError: there is no such file, or this version has no such method.
       DamagedCheckpoint: it cannot be read.
     """
-    file, self.experiment = method_files.experiment_with(self.experiment, path)
-    self._method_file = (path, file)
+    place, file = adapters.open_method(path, self.experiment.backbone)
+    self.experiment = method_files.experiment_with(self.experiment, file)
+    self._method_file = (place, file)
     self._models = {}
 
   def checkpoint(self, text: str) -> tuple[str, int, int | None]:
@@ -202,7 +207,7 @@ class Runner:
     stages = self.experiment.stages
     names = [stage.name for stage in stages]
     if self._method_file is not None and text == "chosen":
-      return f"{names[0]}-{_digest(pathlib.Path(self._method_file[0]))}", 1, None
+      return f"{names[0]}-{_digest(self._method_file[0])}", 1, None
     if text == PRETRAINED or (text == "chosen" and not stages):
       return PRETRAINED, 0, None
     wanted, _, number = (names[-1] if text == "chosen" else text).partition(":")
@@ -237,8 +242,9 @@ class Runner:
     if not stages:
       return self.shared.pretrained(self.experiment)
     if self._method_file is not None:
-      path, file = self._method_file
-      return method_files.attached(self.shared.pretrained(self.experiment), file, where=path)[0]
+      place, file = self._method_file
+      pretrained = self.shared.pretrained(self.experiment)
+      return method_files.attached(pretrained, file, where=str(place))[0]
     return self._at_step(stages, step) if stages and step is not None else self.model(stages)
 
   def _at_step(self, stages: int, step: int) -> nnx.Module:
@@ -373,8 +379,8 @@ class Runner:
     """The start and the checksums of every stage's chosen checkpoint."""
     parts = [weights.identity(self.experiment)]
     if self._method_file is not None:
-      path = pathlib.Path(self._method_file[0])
-      return "/".join([*parts, *([f"method {_digest(path)}"] if stages else [])])
+      digest = _digest(self._method_file[0])
+      return "/".join([*parts, *([f"method {digest}"] if stages else [])])
     for number, stage in enumerate(self.experiment.stages[:stages]):
       store = self.store(stage)
       chosen = step if number == stages - 1 and step is not None else None

@@ -1,0 +1,59 @@
+"""Adapters of PEFT as method files, so that what reads the one reads the other.
+
+An adapter names the model that it belongs to and says nothing of its weights: only its shapes can be
+compared with the backbone.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+from promot_jax.checkpoints import locations
+from promot_jax.checkpoints import method_files as checkpoint_methods
+from promot_jax.checkpoints.method_files import MethodFile
+from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
+from promot_jax.experiments import method_files
+from promot_jax.methods.prefix import PrefixTuning
+from promot_jax.methods.prompt import SoftPrompt
+
+
+def open_method(path: str | os.PathLike, config: Any) -> tuple[pathlib.Path, MethodFile]:
+  """(the file with the values, the method) of a method file or of an adapter.
+
+  Args:
+    path: a method file, the folder of an adapter, or hf:NAME[@REVISION] of one.
+    config: of the backbone that the method is attached to.
+
+  Raises:
+    ConfigError: there is none, its type is not supported, or it does not fit the backbone.
+    DamagedCheckpoint: its files are cut off or contradict each other.
+  """
+  text = os.fspath(path)
+  place = locations.fetch_hf(text) if text.startswith("hf:") else pathlib.Path(text)
+  if reader.is_adapter(place):
+    return place / reader.ARRAYS, _of_adapter(place, config)
+  return place, checkpoint_methods.read(place)
+
+
+def _of_adapter(folder: pathlib.Path, config: Any) -> MethodFile:
+  if reader.open_adapter(folder).config["peft_type"] == reader.PREFIX_TUNING:
+    prefix = prefix_tuning.read_prefix_adapter(folder, config)
+    length = prefix.keys.shape[-2]
+    method: Any = PrefixTuning(length=length, sites=["decoder"], positions="peft")
+    leaves = {}
+    for part, values in (("keys", prefix.keys), ("values", prefix.values)):
+      for layer, rows in enumerate(values):
+        leaves[f"decoder/layers/{layer}/self_attention/prefix/{part}"] = rows
+    base_model = prefix.base_model
+  else:
+    adapter = prompt_tuning.read_prompt_adapter(folder, config)
+    method = SoftPrompt(length=len(adapter.prompt))
+    stack = "encoder" if adapter.encoder_decoder else "decoder"
+    leaves = {f"{stack}/prompt/prompt": adapter.prompt}
+    base_model = adapter.base_model
+  return MethodFile(
+    leaves=leaves,
+    method=method_files.describe(method),
+    backbone=None,
+    notes={"base_model": base_model},
+  )

@@ -1,0 +1,80 @@
+"""PEFT's adapters where a method file may be given; tests/parity shows that PEFT computes the same."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning
+from promot_jax.experiments import adapters, method_files
+from promot_jax.methods.prefix import PrefixTuning
+from promot_jax.methods.prompt import FromArray, SoftPrompt
+from promot_jax.models.scanning import stack_layers
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
+
+BATCH = {
+  "encoder_input_tokens": np.asarray([[4, 9, 6], [8, 3, 0]], np.int32),
+  "decoder_input_tokens": np.asarray([[0, 5], [0, 7]], np.int32),
+}
+CONFIG = T5Config(
+  vocab_size=13,
+  width=8,
+  heads=2,
+  head_width=3,
+  mlp_width=5,
+  encoder_layers=2,
+  decoder_layers=1,
+)
+
+
+@functools.cache
+def model():
+  return T5(CONFIG, nnx.Rngs(0))
+
+
+def with_prompt(folder):
+  values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+  prompt_tuning.write_prompt_adapter(folder, values, CONFIG, base_model="base")
+  return SoftPrompt(length=4, initializer=FromArray(array=values)).attach(model(), nnx.Rngs(1))
+
+
+def with_prefix(folder):
+  method = PrefixTuning(length=3, sites=["decoder"], positions="peft")
+  attached = method.attach(model(), nnx.Rngs(1))
+  leaves = paths.named_leaves(attached)
+  own = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
+  prefix_tuning.write_prefix_adapter(folder, own, CONFIG, base_model="base", counted=True)
+  return attached
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("write", [with_prompt, with_prefix])
+def test_an_adapter_is_attached_as_the_method_it_came_from(tmp_path, write, scanned):
+  expected = write(tmp_path / "adapter")
+  place, file = adapters.open_method(tmp_path / "adapter", CONFIG)
+  assert place == tmp_path / "adapter" / "adapter_model.safetensors"
+  assert file.notes == {"base_model": "base"}
+  backbone = stack_layers(model()) if scanned else model()
+  found, _ = method_files.attached(backbone, file, where=str(place))
+  np.testing.assert_allclose(found.hidden(BATCH), expected.hidden(BATCH), atol=2e-6)
+
+
+def test_method_files_are_opened_as_they_are(tmp_path):
+  method = SoftPrompt(length=4)
+  path = method_files.export(tmp_path / "a.npz", method.attach(model(), nnx.Rngs(1)), method)
+  place, file = adapters.open_method(path, CONFIG)
+  assert place == path and file.backbone is not None
+
+
+@pytest.mark.parametrize("write", [with_prompt, with_prefix])
+def test_an_adapter_of_another_model_is_refused(tmp_path, write):
+  write(tmp_path / "adapter")
+  other = dataclasses.replace(CONFIG, width=10, heads=4)
+  with pytest.raises(errors.ConfigError):
+    adapters.open_method(tmp_path / "adapter", other)
+  with pytest.raises(errors.ConfigError, match="no method file"):
+    adapters.open_method(tmp_path / "absent", CONFIG)
