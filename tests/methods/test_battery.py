@@ -1,0 +1,360 @@
+"""What every method keeps on every backbone.  A method joins by one entry in METHODS.
+
+Default: one encoder-decoder and one decoder-only model, layers unrolled.  The other backbones and
+scanned layers are marked slow.  Own parameters are moved away from their start before anything is
+compared, because many methods start as no change at all.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from promot_jax import errors, partitioning, paths
+from promot_jax.checkpoints import method_files as files
+from promot_jax.experiments import method_files
+from promot_jax.methods.combined import Combined
+from promot_jax.methods.infix import InfixTuning
+from promot_jax.methods.prefix import PrefixTuning, Reparameterization
+from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
+from promot_jax.models.bart import Bart
+from promot_jax.models.bart_config import BartConfig
+from promot_jax.models.decoder_lm import DecoderLM
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models.scanning import stack_layers
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
+
+VOCABULARY, SOURCE, TARGET, ROWS = 19, 5, 4, 2
+SIZES = {"vocab_size": VOCABULARY, "width": 8, "mlp_width": 11}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+  """A method of the battery.
+
+  method: what is attached.
+  same_at_start: whether the outputs are the backbone's before anything is trained.
+  undefined: backbone -> words of the sentence with which it is refused there.
+  flat: pattern of own parameters whose gradient is 0 by arithmetic; the reason belongs beside it.
+  with_prompt: whether a soft prompt can be attached too.
+  """
+
+  method: object
+  same_at_start: bool = True
+  undefined: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  flat: str = ""
+  with_prompt: bool = True
+
+
+_ENCODER = {"t5": "between x and y", "bart": "between x and y"}
+METHODS = {
+  "prompt": Entry(method=SoftPrompt(length=3), same_at_start=False, with_prompt=False),
+  "p_tuning": Entry(
+    method=SoftPrompt(length=3, network=PromptNetwork(hidden=6, hidden_layers=2)),
+    same_at_start=False,
+    with_prompt=False,
+  ),
+  "prefix": Entry(method=PrefixTuning(length=3), same_at_start=False),
+  "prefix_network": Entry(
+    method=PrefixTuning(length=3, reparameterization=Reparameterization(hidden=6, width=4)),
+    same_at_start=False,
+  ),
+  "infix": Entry(
+    method=InfixTuning(length=3), same_at_start=False, undefined=_ENCODER, with_prompt=False
+  ),
+  "combined": Entry(
+    method=Combined(methods=[SoftPrompt(length=3), PrefixTuning(length=2)]),
+    same_at_start=False,
+    with_prompt=False,
+  ),
+}
+
+
+@functools.cache
+def backbone(kind: str, scanned: bool = False) -> nnx.Module:
+  if scanned:
+    return stack_layers(backbone(kind))
+  rngs = nnx.Rngs(0)
+  pair = {"encoder_layers": 2, "decoder_layers": 2}
+  if kind == "t5":
+    return T5(T5Config(**SIZES, **pair, heads=3, head_width=5), rngs)
+  if kind == "bart":
+    return Bart(BartConfig(**SIZES, **pair, heads=2, max_positions=16, init_std=0.3), rngs)
+  one = {"layers": 2, "max_positions": 24, "eos": 1, "embedding_std": 0.3, "init_std": 0.3}
+  if kind == "gpt2":
+    return DecoderLM(DecoderLMConfig(**SIZES, **one, heads=2, head_width=5), rngs)
+  llama = {"positions": "rotary", "norm": "rms", "use_bias": False, "kv_heads": 2}
+  silu = {"mlp_activations": ("silu", "linear")}
+  return DecoderLM(DecoderLMConfig(**SIZES, **one, **llama, **silu, heads=4, head_width=6), rngs)
+
+
+FORMS = [
+  pytest.param("t5", False, id="t5"),
+  pytest.param("gpt2", False, id="gpt2"),
+  pytest.param("bart", False, id="bart", marks=pytest.mark.slow),
+  pytest.param("llama", False, id="llama", marks=pytest.mark.slow),
+  *(
+    pytest.param(kind, True, id=f"{kind}-scanned", marks=pytest.mark.slow)
+    for kind in ("t5", "gpt2", "bart", "llama")
+  ),
+]
+each_method = pytest.mark.parametrize("name", METHODS)
+each_backbone = pytest.mark.parametrize("kind,scanned", FORMS)
+
+
+def start_of(name: str, kind: str, scanned: bool) -> nnx.Module:
+  """The method freshly attached; skips where it is not defined, which has a test of its own."""
+  if kind in METHODS[name].undefined:
+    pytest.skip(f"{name} is not defined on {kind}")
+  return _start(name, kind, scanned)
+
+
+@functools.cache
+def _start(name: str, kind: str, scanned: bool) -> nnx.Module:
+  return METHODS[name].method.attach(backbone(kind, scanned), nnx.Rngs(1))
+
+
+def moved(model: nnx.Module, method: object) -> nnx.Module:
+  """The model with other values in the method's parameters; equal ones for every layout of layers."""
+  leaves = paths.named_leaves(model)
+  changed = {}
+  for name in paths.match(method.parameters, leaves):
+    leaf = leaves[name]
+    stacked = leaf.ndim and "layers" in name.split("/")
+    noise = np.random.default_rng(len(name)).normal(size=leaf.shape[-1]) * 0.3
+    scale = np.linspace(0.5, 1.5, leaf.size).reshape(leaf.shape) if stacked else 1.0
+    changed[name] = leaf + (noise * scale).astype(np.float32)
+  return paths.replace_leaves(model, {**leaves, **changed})
+
+
+def moved_of(name: str, kind: str, scanned: bool) -> nnx.Module:
+  """The attached model with its own parameters away from their start."""
+  return _moved(name, kind, scanned) if start_of(name, kind, scanned) else None
+
+
+@functools.cache
+def _moved(name: str, kind: str, scanned: bool) -> nnx.Module:
+  return moved(_start(name, kind, scanned), METHODS[name].method)
+
+
+def batch_of(model: nnx.Module) -> dict[str, np.ndarray]:
+  """Two examples of unequal length."""
+  random = np.random.default_rng(2)
+  source = random.integers(3, VOCABULARY, (ROWS, SOURCE)).astype(np.int32)
+  target = random.integers(3, VOCABULARY, (ROWS, TARGET)).astype(np.int32)
+  source[1, 3:] = model.config.pad
+  batch = {"encoder_input_tokens": source, "decoder_target_tokens": target}
+  if model.config.decoder_start is not None:
+    first = np.full((ROWS, 1), model.config.decoder_start, np.int32)
+    batch["decoder_input_tokens"] = np.concatenate([first, target[:, :-1]], axis=1)
+  return batch
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _logits(state, batch, graphdef):
+  model = nnx.merge(graphdef, state)
+  return model.logits(model.hidden(batch))
+
+
+def logits(model: nnx.Module) -> np.ndarray:
+  graphdef, state = nnx.split(model)
+  return np.asarray(_logits(state, batch_of(model), graphdef))
+
+
+def close(found, expected):
+  # float32: other orders of summation in a few layers
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def same_backbone(found: nnx.Module, expected: nnx.Module) -> None:
+  """Structure, names and, bit for bit, values."""
+  assert nnx.graphdef(found) == nnx.graphdef(expected)
+  before, after = paths.named_leaves(expected), paths.named_leaves(found)
+  assert list(before) == list(after)
+  for name, leaf in before.items():
+    assert leaf is after[name] or (np.asarray(leaf) == np.asarray(after[name])).all(), name
+
+
+@each_method
+@each_backbone
+def test_attaching_adds_exactly_the_own_parameters_and_leaves_the_others(name, kind, scanned):
+  model, attached = backbone(kind, scanned), start_of(name, kind, scanned)
+  before, after = paths.named_leaves(model), paths.named_leaves(attached)
+  own = paths.match(METHODS[name].method.parameters, after)
+  assert set(own) == set(after) - set(before)
+  assert set(before) <= set(after)
+  assert all(after[leaf] is before[leaf] for leaf in before), "the arrays must be shared"
+  assert "prompt" not in vars(model) and paths.named_leaves(model).keys() == before.keys()
+
+
+@each_method
+@each_backbone
+def test_detaching_gives_the_backbone_back_bit_for_bit(name, kind, scanned):
+  same_backbone(METHODS[name].method.detach(moved_of(name, kind, scanned)), backbone(kind, scanned))
+
+
+@each_method
+@each_backbone
+def test_it_starts_as_the_backbone_and_can_leave_it(name, kind, scanned):
+  expected = logits(backbone(kind, scanned))
+  if METHODS[name].same_at_start:
+    close(logits(start_of(name, kind, scanned)), expected)
+  found = logits(moved_of(name, kind, scanned))
+  assert np.abs(found - expected).max() > 1e-3 * np.abs(expected).max()
+
+
+@each_method
+@each_backbone
+def test_a_gradient_reaches_every_own_parameter_and_no_other(name, kind, scanned):
+  model, entry = moved_of(name, kind, scanned), METHODS[name]
+  graphdef, trainable, frozen = paths.split(model, entry.method.parameters)
+  batch = batch_of(model)
+
+  @jax.jit
+  def gradient(trainable, frozen):
+    def loss(trainable):
+      whole = nnx.merge(graphdef, trainable, frozen)
+      scores = jax.nn.log_softmax(whole.logits(whole.hidden(batch)))
+      return jnp.sum(jnp.take_along_axis(scores, batch["decoder_target_tokens"][..., None], -1))
+
+    return jax.grad(loss)(trainable)
+
+  found = paths.named_leaves(gradient(trainable, frozen))
+  assert set(found) == set(paths.named_leaves(model)) - set(
+    paths.named_leaves(backbone(kind, scanned))
+  )
+  flat = set(paths.match(entry.flat, found)) if _matches(entry.flat, found) else set()
+  for leaf, value in found.items():
+    if leaf not in flat:
+      assert np.isfinite(value).all() and np.abs(value).max() > 1e-7, leaf
+
+
+def _matches(pattern: str, names) -> bool:
+  try:
+    return bool(pattern) and bool(paths.match(pattern, names))
+  except errors.ConfigError:
+    return False
+
+
+@each_method
+@each_backbone
+def test_scanned_layers_compute_what_unrolled_ones_do(name, kind, scanned):
+  if scanned:
+    pytest.skip("is compared from the unrolled side")
+  unrolled = moved_of(name, kind, False)
+  stacked = stack_layers(unrolled)
+  close(logits(stacked), logits(unrolled))
+  attached = METHODS[name].method.attach(backbone(kind, True), nnx.Rngs(1))
+  shapes = {leaf: value.shape for leaf, value in paths.named_leaves(stacked).items()}
+  assert shapes == {leaf: value.shape for leaf, value in paths.named_leaves(attached).items()}
+
+
+@each_method
+@each_backbone
+def test_decoding_with_a_cache_is_teacher_forcing(name, kind, scanned):
+  model = moved_of(name, kind, scanned)
+  graphdef, state = nnx.split(model)
+
+  @jax.jit
+  def decode(state, batch):
+    whole = nnx.merge(graphdef, state)
+    targets = batch["decoder_target_tokens"]
+    given = {"encoder_input_tokens": batch["encoder_input_tokens"]}
+    scores, cache = whole.prefill(given, max_length=TARGET)
+    found = [scores]
+    for position in range(TARGET - 1):
+      scores, cache = whole.decode_step(targets[:, position], cache)
+      found.append(scores)
+    return jnp.stack(found, axis=1)
+
+  close(decode(state, batch_of(model)), logits(model))
+
+
+@each_method
+@each_backbone
+def test_attaching_it_again_compiles_nothing(name, kind, scanned):
+  logits(moved_of(name, kind, scanned))
+  compiled = _logits._cache_size()
+  again = METHODS[name].method.attach(backbone(kind, scanned), nnx.Rngs(7))
+  logits(again)
+  assert _logits._cache_size() == compiled
+
+
+@each_method
+@each_backbone
+def test_attaching_it_twice_is_refused(name, kind, scanned):
+  attached = start_of(name, kind, scanned)
+  with pytest.raises(errors.ConfigError, match=r"already|taken"):
+    METHODS[name].method.attach(attached, nnx.Rngs(2))
+
+
+@each_method
+@each_backbone
+def test_detaching_what_is_not_attached_is_refused(name, kind, scanned):
+  if kind in METHODS[name].undefined:
+    pytest.skip(f"{name} is not defined on {kind}")
+  with pytest.raises(errors.ConfigError, match="detach"):
+    METHODS[name].method.detach(backbone(kind, scanned))
+
+
+@each_method
+@each_backbone
+def test_it_stands_beside_a_prompt_in_any_order(name, kind, scanned):
+  if not METHODS[name].with_prompt:
+    pytest.skip(f"{name} is a prompt, or takes its slot")
+  method, prompt = METHODS[name].method, SoftPrompt(length=2)
+  alone = start_of(name, kind, scanned)
+  last = moved(prompt.attach(alone, nnx.Rngs(3)), method)
+  first = method.attach(prompt.attach(backbone(kind, scanned), nnx.Rngs(3)), nnx.Rngs(1))
+  first = moved(first, method)
+  np.testing.assert_array_equal(logits(first), logits(last))
+  same_backbone(prompt.detach(first), moved_of(name, kind, scanned))
+  same_backbone(prompt.detach(method.detach(last)), backbone(kind, scanned))
+
+
+@each_method
+@each_backbone
+def test_its_parameters_alone_are_saved_and_come_back(name, kind, scanned, tmp_path):
+  method, model = METHODS[name].method, moved_of(name, kind, scanned)
+  path = method_files.export(tmp_path / "method.npz", model, method)
+  file = files.read(path)
+  expected = method.fold(model) if hasattr(method, "fold") else model
+  for form in (scanned, not scanned):
+    found, built = method_files.attached(backbone(kind, form), file, where="file")
+    assert built.parameters == method.parameters
+    if form == scanned:
+      same_backbone(found, expected)
+  other = paths.replace_leaves(
+    backbone(kind, scanned),
+    {leaf: value + 1 for leaf, value in paths.named_leaves(backbone(kind, scanned)).items()},
+  )
+  with pytest.raises(errors.ConfigError, match="fingerprint"):
+    method_files.attached(other, file, where="file")
+
+
+@each_method
+@pytest.mark.parametrize("kind", ["t5", "gpt2", "bart", "llama"])
+def test_where_it_is_not_defined_a_sentence_says_why(name, kind):
+  words = METHODS[name].undefined.get(kind)
+  if words is None:
+    pytest.skip(f"{name} is defined on {kind}")
+  with pytest.raises(errors.ConfigError, match=words):
+    METHODS[name].method.attach(backbone(kind), nnx.Rngs(0))
+
+
+@pytest.mark.slow
+@each_method
+@each_backbone
+def test_sharded_over_a_mesh_it_computes_the_same(name, kind, scanned):
+  model = moved_of(name, kind, scanned)
+  mesh = partitioning.make_mesh(data=ROWS, model=1, devices=jax.devices()[:ROWS])
+  placed = partitioning.place(model, mesh)
+  graphdef, state = nnx.split(placed)
+  batch = partitioning.global_batch(batch_of(model), mesh)
+  close(np.asarray(_logits(state, batch, graphdef)), logits(model))
