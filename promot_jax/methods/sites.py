@@ -129,7 +129,7 @@ def activations(model: nnx.Module, ids: Sequence[int]) -> dict[str, KVCache]:
     ConfigError: an id is not in the vocabulary.
   """
   rows = model.token_embedder.embedding.shape[0]
-  unknown = [int(token) for token in ids if not 0 <= token < rows]
+  unknown = sorted({int(token) for token in ids if not 0 <= token < rows})
   if unknown or not len(ids):
     raise errors.ConfigError(
       f"Token ids {unknown or 'none'} cannot be run through the model, whose vocabulary has {rows};"
