@@ -57,7 +57,7 @@ def _make_pair(variant, folder):
       else:
         weight.copy_(torch.randn_like(weight) * (0.5 if "shared" in name else 0.25))
     model.final_logits_bias.copy_(torch.randn(1, VOCABULARY))
-    model.final_logits_bias[0, EOS] += 3.0  # outputs that end before the greatest length
+    model.final_logits_bias[0, EOS] += 6.0  # outputs that end before the greatest length
   model.generation_config.forced_bos_token_id = BOS  # transformers 5 keeps it here only
   model.save_pretrained(folder)
   config = importer.config(str(folder))
@@ -219,7 +219,7 @@ def test_greedy_outputs_are_those_of_generate(published, max_length):
   )
   np.testing.assert_array_equal(result.tokens[:, 0], expected)
   assert (expected[:, 0] == BOS).all()
-  assert (expected[:, -1] == EOS).any()
+  assert (expected[:, -1] == EOS).any() and (expected[:, -1] == PAD).any()
 
 
 @pytest.mark.parametrize(
