@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from promot_jax.models import sizes
+from promot_jax.models.published_sizes import SIZES
 
 
 class Facts(NamedTuple):
@@ -36,12 +36,17 @@ def looks_like(leaves: Mapping[str, Any]) -> str:
 
 
 def size_of(leaves: Mapping[str, Any]) -> str:
-  """Name of the published size whose figures, vocabulary included, these are; '' if there is none."""
+  """Name of the published size whose figures, vocabulary included, these are; '' if there is none.
+
+  Also '' where shapes do not tell the arithmetic: checkpoints of equal shapes rotate differently.
+  """
   facts = facts_of(leaves)
   name = _nearest_size(facts) if facts.width is not None else ""
   if not name or name == "micro":
     return name
-  return name if sizes.SIZES[name]().vocab_size == facts.vocabulary else ""
+  config = SIZES[name]()
+  known = config.vocab_size == facts.vocabulary
+  return name if known and getattr(config, "positions", None) != "rotary" else ""
 
 
 def facts_of(leaves: Mapping[str, Any]) -> Facts:
@@ -72,7 +77,7 @@ def _layers(leaves: Mapping[str, Any], stack: str) -> int:
 def _nearest_size(facts: Facts) -> str:
   """The published size of these figures whose vocabulary is nearest; '' if there is none."""
   fitting: dict[str, int] = {}
-  for name, size in sizes.SIZES.items():
+  for name, size in SIZES.items():
     config = size(vocab_size=facts.vocabulary) if name == "micro" else size()
     decoder = getattr(config, "decoder_layers", getattr(config, "layers", None))
     if (

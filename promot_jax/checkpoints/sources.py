@@ -57,6 +57,7 @@ def resolve(text: str) -> Source:
   if locations.is_remote(text):
     return Source(text=text, kind="t5x", place=text)
   path = pathlib.Path(text.removeprefix("local:")).expanduser()
+  path = step_reader.find_step(path) or path
   return Source(text=text, kind=_local_kind(path, text), place=str(path))
 
 

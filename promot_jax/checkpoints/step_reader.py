@@ -5,6 +5,7 @@ For import and conversion.  A run that goes on uses `Store.restore`, which check
 
 import os
 import pathlib
+import re
 
 from promot_jax import errors
 from promot_jax.checkpoints import manifest, step_files
@@ -17,6 +18,19 @@ PARAMETERS = "trainable/"
 def is_step(path: str | os.PathLike) -> bool:
   """Whether a path is a folder that `Store.save` wrote."""
   return (pathlib.Path(path) / manifest.FILE).is_file()
+
+
+def find_step(path: str | os.PathLike) -> pathlib.Path | None:
+  """The step at `path`, or the last one in the folder `path`; None where there is none."""
+  path = pathlib.Path(path)
+  if is_step(path):
+    return path
+  steps = {
+    int(entry.name.removeprefix("checkpoint_")): entry
+    for entry in path.glob("checkpoint_*")
+    if re.fullmatch(r"checkpoint_\d+", entry.name) and is_step(entry)
+  }
+  return steps[max(steps)] if steps else None
 
 
 def open_step(path: str | os.PathLike) -> dict[str, StoredArray]:

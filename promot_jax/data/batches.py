@@ -281,6 +281,9 @@ def collate(
   The decoder's inputs are its targets, moved on by one position behind `special.decoder_start`.  A
   decoder-only model reads its targets behind the inputs, and the batch has no such array.  Loss
   weights are 1 for the tokens of an example whatever their ids, and 0 for padding.
+
+  Raises:
+    DataError: an example of a decoder-only model has no input.
   """
   rows = len(indices)
   source = np.full((rows, shape[0]), special.pad, dtype=np.int32)
@@ -288,6 +291,11 @@ def collate(
   weights = np.zeros((rows, shape[1]), dtype=np.float32)
   for row, index in enumerate(indices):
     inputs, targets = examples.inputs[index], examples.targets[index]
+    if special.decoder_start is None and not len(inputs):
+      raise errors.DataError(
+        f"Example {index} has no input token, and a decoder-only model needs one to begin after; give"
+        " the vocabulary a separator, or its texts a bos."
+      )
     source[row, : len(inputs)] = inputs
     target[row, : len(targets)] = targets
     weights[row, : len(targets)] = 1.0

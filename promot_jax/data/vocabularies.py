@@ -114,9 +114,10 @@ def reference(name: str) -> Reference | None:
     return None
   kind, colon, rest = name.partition(":")
   if not colon or kind not in KINDS or not rest:
+    folder = f" For this folder write hf:{name}." if pathlib.Path(name).is_dir() else ""
     raise errors.ConfigError(
       f"vocabulary {name!r} is not known; there are: {', '.join(NAMED)}, hf:FOLDER and"
-      " sentencepiece:FILE."
+      f" sentencepiece:FILE.{folder}"
     )
   place, _, options = rest.partition("?")
   try:

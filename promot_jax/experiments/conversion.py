@@ -34,7 +34,7 @@ from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, der
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import backbones, method_files, micro_model
 from promot_jax.methods.prefix import PrefixTuning
-from promot_jax.models import sizes
+from promot_jax.models.published_sizes import SIZES
 
 PROMPT = r"(encoder|decoder)/prompt/.*"
 
@@ -111,6 +111,12 @@ def open_weights(text: str, *, model: str | None = None, vocabulary: int | None 
   if source.kind == "hf":
     config = config or huggingface.config(source.place)
     if vocabulary is not None and vocabulary > config.vocab_size:
+      if vocabulary - config.vocab_size >= huggingface.VOCABULARY_MULTIPLE:
+        raise ConfigError(
+          f"--vocab_size={vocabulary} is {vocabulary - config.vocab_size} rows more than '{text}' has"
+          f" ({config.vocab_size}); fewer than {huggingface.VOCABULARY_MULTIPLE} are filled up, to"
+          " pad a vocabulary and not to change it."
+        )
       config = dataclasses.replace(config, vocab_size=vocabulary)
     return Weights(leaves=sources.open_source(source, config), config=config, where=text)
   leaves = sources.open_source(source)
@@ -125,13 +131,13 @@ def model_config(text: str) -> Any:
   """
   if text == "micro":
     return micro_model.config()
-  if text in sizes.SIZES:
-    return sizes.SIZES[text]()
+  if text in SIZES:
+    return SIZES[text]()
   if text.startswith("hf:") or os.path.exists(text):
     return huggingface.config(text)
   raise ConfigError(
     f"--model={text} is no published size and no folder with a config.json. Sizes: "
-    f"{', '.join(sizes.SIZES)}."
+    f"{', '.join(SIZES)}."
   )
 
 

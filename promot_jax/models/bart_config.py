@@ -6,6 +6,13 @@ from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS
 
+_CHOICES = {
+  "embedding_lookup": ("gather", "one_hot"),
+  "remat": tuple(stack.REMAT_POLICIES),
+  # float16 would need its losses scaled
+  "dtype": ("float32", "bfloat16"),
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BartConfig:
@@ -66,10 +73,11 @@ class BartConfig:
         raise ConfigError(
           f"BartConfig.{name}={getattr(self, name)} must be at least 0 and below 1."
         )
-    if self.remat not in stack.REMAT_POLICIES:
-      raise ConfigError(
-        f"BartConfig.remat={self.remat!r} is unknown; use one of {', '.join(stack.REMAT_POLICIES)}."
-      )
+    for name, choices in _CHOICES.items():
+      if getattr(self, name) not in choices:
+        raise ConfigError(
+          f"BartConfig.{name}={getattr(self, name)!r} is unknown; use one of {', '.join(choices)}."
+        )
 
   @property
   def head_width(self) -> int:

@@ -123,10 +123,17 @@ class Supervised:
 
 
 def target_weights(batch: Batch) -> jax.Array:
-  """float32 [B, T]: `decoder_loss_weights`, or, as in T5X, 1 for every target that is not 0."""
+  """float32 [B, T]: `decoder_loss_weights`.
+
+  Raises:
+    ConfigError: the batch has none.  Targets alone do not tell padding: its id differs by family.
+  """
   weights = batch.get("decoder_loss_weights")
   if weights is None:
-    weights = batch["decoder_target_tokens"] > 0
+    raise errors.ConfigError(
+      "The batch has no decoder_loss_weights; give 1.0 for every target token that is to be learned"
+      " and 0.0 for padding."
+    )
   return weights.astype(jnp.float32)
 
 

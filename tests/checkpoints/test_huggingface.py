@@ -11,9 +11,13 @@ from flax import nnx
 
 from promot_jax import partitioning, paths
 from promot_jax.checkpoints import huggingface, recognition, restore
-from promot_jax.checkpoints.huggingface import safetensors_file, writer
+from promot_jax.checkpoints.huggingface import gpt2, safetensors_file, writer
 from promot_jax.errors import CannotWrite, ConfigError, DamagedCheckpoint
+from promot_jax.experiments import backbones
 from promot_jax.models import T5, T5Config, sizes
+from promot_jax.models.decoder_lm import DecoderLM
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models.published_sizes import SIZES
 
 CONFIG = T5Config(
   vocab_size=40,
@@ -143,10 +147,68 @@ def test_missing_and_extra_tensors_are_one_table(folder):
   with pytest.raises(ConfigError) as caught:
     huggingface.open_hf(folder, CONFIG)
   text = str(caught.value)
-  assert "1 are missing and 1 have no place" in text
+  assert "1 are missing and 1 have no place; it looks like no published size: width 12" in text
   assert "encoder.block.0.layer.0.SelfAttention.q.weight  a tensor  nothing" in text
   assert "encoder.block.0.adapter.weight" in text
   assert "float32[3,4]" in text
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"d_model": None}, "a value that is none of a T5"),
+    ({"num_layers": "six"}, "a value that is none of a T5"),
+    ({"model_type": None}, "has no model_type"),
+  ],
+)
+def test_a_config_json_that_describes_nothing_is_one_sentence(folder, changes, words):
+  edit_json(folder / "config.json", **changes)
+  with pytest.raises(ConfigError, match=words):
+    huggingface.config(str(folder))
+
+
+def test_heads_that_do_not_divide_the_width_of_a_gpt2_are_refused():
+  content = {"n_embd": 16, "n_head": 3, "n_layer": 1, "vocab_size": 40}
+  with pytest.raises(ConfigError, match="n_embd=16 and n_head=3"):
+    gpt2.config_from(content, ())
+
+
+def test_as_many_key_heads_as_heads_may_be_said_or_left_out(tmp_path):
+  config = DecoderLMConfig(
+    vocab_size=40,
+    width=12,
+    layers=1,
+    heads=2,
+    head_width=6,
+    mlp_width=20,
+    positions="rotary",
+    norm="rms",
+    use_bias=False,
+    bos=1,
+    eos=2,
+    mlp_activations=("silu", "linear"),
+  )
+  leaves = paths.named_leaves(DecoderLM(config, nnx.Rngs(0)))
+  folder = huggingface.write_hf(tmp_path / "llama", leaves, config)
+  assert huggingface.config(str(folder)).kv_heads == 2
+  assert huggingface.open_hf(folder, config).keys() == leaves.keys()
+
+
+def test_an_adapter_named_as_the_model_is_called_one(folder):
+  (folder / "config.json").rename(folder / "adapter_config.json")
+  with pytest.raises(ConfigError, match="is a PEFT adapter"):
+    huggingface.config(f"hf:{folder}")
+
+
+@pytest.mark.parametrize(
+  ("name", "told"),
+  [("bart_large", "bart_large"), ("gpt2_xl", "gpt2_xl"), ("llama_like_1b", ""), ("palm_8b", "")],
+)
+def test_a_size_is_guessed_and_taken_for_certain_only_where_shapes_tell_it(name, told):
+  config = SIZES[name](scan_layers=True)
+  shapes = paths.named_leaves(nnx.eval_shape(lambda: backbones.build(config, nnx.Rngs(0))))
+  assert f"it looks like {name}, " in recognition.looks_like(shapes)
+  assert recognition.size_of(shapes) == told
 
 
 def test_another_size_is_a_table_of_the_fields_and_a_guess(folder):

@@ -66,6 +66,12 @@ def test_the_format_of_a_local_checkpoint_is_found_by_looking_at_it(places, leav
   assert_opens(f"{prefix}{places[place]}", kind, leaves)
 
 
+def test_a_folder_of_steps_means_its_last_one(places, leaves):
+  folder = places["step"].parent
+  assert sources.resolve(str(folder)).place == str(places["step"])
+  assert_opens(str(folder), "step", leaves)
+
+
 @pytest.mark.parametrize("place", ["t5x", "orbax"])
 def test_a_t5x_checkpoint_is_read_in_place_from_a_url(places, leaves, place):
   assert_opens(f"file://{places[place]}", "t5x", leaves)
@@ -93,7 +99,7 @@ def test_fsspec_finds_what_tensorstore_does_not_know(places, leaves, cache):
   (copy,) = (cache / "promot_jax" / "checkpoints").iterdir()
   assert not list(copy.glob("*.py"))
   memory.pipe_file("/bucket/t5/config.json", b"{}")  # a new version has a new copy
-  with pytest.raises(ConfigError, match="model_type None"):
+  with pytest.raises(ConfigError, match="has no model_type"):
     sources.open_source(sources.resolve("memory://bucket/t5"), CONFIG)
 
 

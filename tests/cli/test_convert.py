@@ -92,6 +92,8 @@ def test_a_prompt_is_written_alone(tmp_path, folder):
   [
     (["--model=t5_1_1_small"], 2, "is of another model than MODEL"),
     (["--model=t5_1_1_smal"], 2, "no published size"),
+    (["--model=gpt2_small"], 2, "is a T5, and MODEL is a DecoderLMConfig"),
+    (["--vocab_size=168"], 2, "is 128 rows more than"),
     (["--vocab_size=39", "--to=npz"], 2, "only --to=hf writes fewer"),
     (["--to=word"], 2, "invalid choice"),
   ],

@@ -1,7 +1,9 @@
 """Batches of families that pad, end and start with other tokens than T5."""
 
 import numpy as np
+import pytest
 
+from promot_jax import errors
 from promot_jax.data.batches import EvalBatches, TrainBatches, collate, token_counts
 from promot_jax.data.examples import Examples
 from promot_jax.data.length_report import LengthReport
@@ -56,3 +58,9 @@ def test_ids_come_from_a_models_configuration():
   from promot_jax.experiments import micro_model
 
   assert SpecialTokens.of(micro_model.config()) == SpecialTokens(pad=0, eos=1, decoder_start=0)
+
+
+def test_a_decoder_only_model_needs_an_input_token_to_begin_after():
+  made = examples([[5, 13], []], [[7, 9], [8, 9]])
+  with pytest.raises(errors.DataError, match="Example 1 has no input token"):
+    collate(made, [0, 1], (4, 4), GPT2)

@@ -90,10 +90,10 @@ def test_a_batch_without_targets_has_loss_zero_not_nan():
     assert objective(FixedHidden(), batch)[0] / objective.normalizer(batch) == 0.0
 
 
-def test_weights_default_to_targets_that_are_not_padding():
+def test_a_batch_must_say_which_targets_are_padding():
   batch = {name: value for name, value in BATCH.items() if name != "decoder_loss_weights"}
-  np.testing.assert_array_equal(objectives.target_weights(batch), [[1, 1, 0], [1, 1, 1]])
-  assert Supervised().normalizer(batch) == 5
+  with pytest.raises(errors.ConfigError, match="has no decoder_loss_weights"):
+    Supervised().normalizer(batch)
 
 
 @pytest.mark.parametrize("chunk", [None, 4])

@@ -107,6 +107,11 @@ def of_config_json(content: Mapping[str, Any], *, where: str) -> Family:
     if found in family.model_types:
       return family
   known = sorted(kind for family in all_families() for kind in family.model_types)
+  if found is None:
+    raise errors.ConfigError(
+      f"config.json of '{where}' has no model_type, so it does not say what the checkpoint is; take"
+      f" the config.json that belongs to the weights. Those that can be read have {', '.join(known)}."
+    )
   reason = _REFUSED.get(str(found), "")
   raise errors.ConfigError(
     f"'{where}' is a checkpoint of model_type {found!r}, which cannot be read"
@@ -125,7 +130,7 @@ def of_config(config: Any) -> Family:
       return family
   raise errors.ConfigError(
     f"A backbone of this {type(config).__name__} has no counterpart in transformers; export it as"
-    " T5X or as .npz (promot convert --to=t5x, --to=npz)."
+    " .npz or as a step of our own (promot convert --to=npz, --to=step), or a T5 as T5X (--to=t5x)."
   )
 
 

@@ -48,6 +48,11 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
     raise errors.ConfigError(
       f"config.json of a GPT-2 has no {error}; take the config.json that belongs to the weights."
     ) from None
+  if width % heads:
+    raise errors.ConfigError(
+      f"config.json of a GPT-2 has n_embd={width} and n_head={heads}; the former must be a multiple of"
+      " the latter."
+    )
   eos = first_id(content.get("eos_token_id"), 50_256)
   return DecoderLMConfig(
     **shape,

@@ -26,6 +26,8 @@ _FREE = {
   "scan_layers",
   "source_attention",  # a causal model may be tuned on as a prefix language model
 }
+# Fields of which two values may mean the same -> what they mean.
+_MEANS = {"scale_logits": "logits_scale", "kv_heads": "key_heads"}
 
 
 def config(path: str, **changes) -> Any:
@@ -42,6 +44,7 @@ def config(path: str, **changes) -> Any:
   folder = locations.fetch_hf(path)
   found = reader.read_config(folder)
   if found is None:
+    reader.refuse_adapter(folder)
     raise errors.ConfigError(
       f"'{path}' has no {reader.CONFIG}, so its configuration is not known; name one of gin/models."
     )
@@ -87,7 +90,13 @@ def _leaves(tensors: Mapping[str, StoredArray], config: Any, path: Any) -> dict[
 
 def _config_of(content: Mapping[str, Any], tensors: Mapping[str, StoredArray], path: Any) -> Any:
   family = families.of_config_json(content, where=str(path))
-  return family.config_from(content, set(tensors))
+  try:
+    return family.config_from(content, set(tensors))
+  except (TypeError, ValueError, ZeroDivisionError) as error:  # a word or null for a number
+    raise errors.ConfigError(
+      f"config.json of '{path}' has a value that is none of a {family.name} ({error}); take the"
+      " config.json that belongs to the weights."
+    ) from None
 
 
 def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
@@ -99,7 +108,7 @@ def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
     )
   rows = []
   for field in dataclasses.fields(config):
-    name = "logits_scale" if field.name == "scale_logits" else field.name
+    name = _MEANS.get(field.name, field.name)
     expected, found = getattr(config, name), getattr(stored, name)
     fits = expected == found
     if name == "vocab_size":

@@ -59,14 +59,19 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredArray]:
   if (path / ARRAYS).is_file():
     return safetensors_file.open_file(path / ARRAYS)
   single = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-  if (path / _ADAPTER).is_file():
+  refuse_adapter(path)
+  if len(single) == 1:
+    return safetensors_file.open_file(single[0])
+  raise errors.ConfigError(_what_instead(path, single))
+
+
+def refuse_adapter(path: str | os.PathLike) -> None:
+  """Raises ConfigError if a folder holds a PEFT adapter instead of a model."""
+  if (pathlib.Path(path) / _ADAPTER).is_file():
     raise errors.ConfigError(
       f"'{path}' is a PEFT adapter, which is no whole model: give the folder of the model it was"
       " trained on as the checkpoint; see docs/checkpoints.md for reading the adapter itself."
     )
-  if len(single) == 1:
-    return safetensors_file.open_file(single[0])
-  raise errors.ConfigError(_what_instead(path, single))
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any] | None:

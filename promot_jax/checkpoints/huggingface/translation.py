@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import matching
+from promot_jax.checkpoints import matching, recognition
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.checkpoints.stored import StoredArray, derive
 
@@ -49,9 +49,11 @@ def to_ours(
   if missing or left:
     rows = [(name, "a tensor", "nothing") for name in missing]
     rows += [(name, "nothing", matching.text(array)) for name, array in sorted(left.items())]
+    guess = recognition.looks_like(result)
     raise errors.ConfigError(
       f"The stored tensors are not those of this {family.name}: {len(missing)} are missing and"
-      f" {len(left)} have no place.\n{matching.table(rows)}"
+      f" {len(left)} have no place{'; ' + guess if guess else ''}. Take weights and config.json from"
+      f" the same place, and all files of it:\n{matching.table(rows)}"
     )
   return result
 
