@@ -20,6 +20,7 @@ from promot_jax.checkpoints import method_files as files
 from promot_jax.experiments import method_files
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.infix import InfixTuning
+from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.models.bart import Bart
@@ -73,6 +74,8 @@ METHODS = {
     same_at_start=False,
     with_prompt=False,
   ),
+  "lora": Entry(method=LoRA(rank=3, alpha=6, dropout_rate=0.1)),
+  "lora_everywhere": Entry(method=LoRA(rank=2, targets=".*")),
 }
 
 

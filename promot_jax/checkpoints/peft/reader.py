@@ -22,7 +22,9 @@ PICKLED = "adapter_model.bin"
 PROMPT_TUNING = "PROMPT_TUNING"
 P_TUNING = "P_TUNING"
 PREFIX_TUNING = "PREFIX_TUNING"
-SUPPORTED = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING)
+LORA = "LORA"
+IA3 = "IA3"
+SUPPORTED = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING, LORA, IA3)
 """Values of `peft_type` that are read and written."""
 
 
@@ -62,8 +64,8 @@ def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> A
   if kind not in SUPPORTED:
     raise errors.ConfigError(
       f"'{path}' is a PEFT adapter of type {kind}, and {', '.join(SUPPORTED)} is what can be read;"
-      " a type that PEFT can merge (LORA, IA3) can be merged there (merge_and_unload) and read as a"
-      " whole model."
+      " a type that PEFT can merge (ADALORA, OFT, ...) can be merged there (merge_and_unload) and read"
+      " as a whole model."
     )
   if kind not in kinds:
     raise errors.ConfigError(

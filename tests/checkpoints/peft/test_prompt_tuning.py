@@ -101,7 +101,8 @@ def test_what_is_written_has_minimal_keys_and_is_read_back(tmp_path):
 @pytest.mark.parametrize(
   "changes, shape, error, words",
   [
-    ({"peft_type": "LORA"}, (10, 6), errors.ConfigError, "type LORA, and PROMPT_TUNING is what"),
+    ({"peft_type": "OFT"}, (10, 6), errors.ConfigError, "type OFT, and PROMPT_TUNING"),
+    ({"peft_type": "LORA"}, (10, 6), errors.ConfigError, "one of type PROMPT_TUNING or P_TUNING"),
     ({"peft_type": "-"}, (10, 6), errors.ConfigError, "type None"),
     ({"task_type": "SEQ_CLS"}, (10, 6), errors.ConfigError, "SEQ_CLS"),
     ({"task_type": "CAUSAL_LM"}, (10, 6), errors.ConfigError, "2 submodules of a decoder-only"),

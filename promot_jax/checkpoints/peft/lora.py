@@ -1,0 +1,219 @@
+"""PEFT's LoRA against ours: W + (lora_alpha / r) (B A) in torch's orientation, s A B in ours.
+
+`lora_A.weight` is [r, in] and `lora_B.weight` [out, r], of Conv1D layers (GPT-2) too.  GPT-2's fused
+projection has one A and one B of all of query, key and value; ours have one each.  Reading gives all
+three the same A and their rows of B.  Writing takes one A where the three are equal (what was read
+comes back as it was), and otherwise stacks their ranks: A of all of them above each other, and B with
+zeros outside of their blocks, which computes exactly the three updates.  Updates of smaller rank are
+then filled up with zeros, because a plain adapter has one rank.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.checkpoints.peft import modules as modules_lib
+from promot_jax.checkpoints.peft import reader, writer
+from promot_jax.checkpoints.stored import StoredArray
+
+_A, _B = "lora_A.weight", "lora_B.weight"
+_LEAF = re.compile(r"(.*)/lora/(down|up)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRAAdapter:
+  """Updates of linear layers, to be used with LoRA(rank, alpha, targets).
+
+  arrays: our name of the layer (unrolled) -> (A [in, R], B [R, out]), float32.
+  rank: R, the largest that occurs; smaller ones are filled up with zeros.
+  alpha: the update is s A B with s = alpha / R.
+  dropout_rate: that it was trained with.
+  targets: patterns that select these layers.
+  base_model, revision: of the model, as far as the adapter says.
+  """
+
+  arrays: Mapping[str, tuple[np.ndarray, np.ndarray]]
+  rank: int
+  alpha: float
+  dropout_rate: float
+  targets: tuple[str, ...]
+  base_model: str | None = None
+  revision: str | None = None
+
+
+def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
+  """Reads an adapter of type LORA.
+
+  Args:
+    path: as `reader.open_adapter` takes it.
+    config: of the backbone, which says what PEFT calls its layers.
+
+  Raises:
+    ConfigError: it is no such adapter, a variant that computes something else, or of another model.
+    DamagedCheckpoint: its files are cut off or contradict each other.
+  """
+  adapter, found = modules_lib.open_adapter(path, reader.LORA, (_A, _B), config)
+  _check_variant(adapter)
+  modules = modules_lib.of_config(config)
+  rank = max(arrays[_A].shape[0] for arrays in found.values())
+  scale: float | None = None
+  updates = {}
+  for name, arrays in found.items():
+    down, up = (np.asarray(arrays[part]).astype(np.float32) for part in (_A, _B))
+    if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
+      raise errors.DamagedCheckpoint(
+        f"'{adapter.path}' has {_A} {list(down.shape)} and {_B} {list(up.shape)} at '{name}', which"
+        " are no product; copy it again."
+      )
+    if not (np.isfinite(down).all() and np.isfinite(up).all()):
+      raise errors.ConfigError(f"'{adapter.path}' contains values that are NaN or infinite.")
+    own = _scale(adapter.config, name, down.shape[0])
+    scale = own if scale is None else scale
+    if own != scale:  # one factor for all: the difference goes into B
+      up = up * np.float32(own / scale)
+    room = rank - down.shape[0]
+    down, up = np.pad(down, ((0, room), (0, 0))), np.pad(up, ((0, 0), (0, room)))
+    parts = _cut(up, modules[name], where=f"'{adapter.path}' at '{name}'")
+    for ours, part in parts.items():
+      updates[ours] = np.ascontiguousarray(down.T), np.ascontiguousarray(part.T)
+  assert scale is not None  # an adapter has at least one update
+  return LoRAAdapter(
+    arrays=updates,
+    rank=rank,
+    alpha=scale * rank,
+    dropout_rate=float(adapter.config.get("lora_dropout") or 0.0),
+    targets=tuple(modules_lib.patterns(updates, config)),
+    base_model=adapter.config.get("base_model_name_or_path"),
+    revision=adapter.config.get("revision"),
+  )
+
+
+def write_lora_adapter(
+  path: str | os.PathLike,
+  leaves: Mapping[str, Any],
+  config: Any,
+  *,
+  base_model: str,
+  scale: float,
+  dropout_rate: float = 0.0,
+) -> pathlib.Path:
+  """Writes updates as an adapter of type LORA, in float32 as PEFT does.
+
+  Args:
+    path: a new folder.
+    leaves: the updates by their names in an unrolled network ('.../query/lora/down').
+    config: of the backbone they were trained with.
+    base_model: folder or hub name of the same backbone for transformers; `hf:NAME@REVISION` too.
+    scale: alpha / R.
+    dropout_rate: only for PEFT to train on.
+
+  Returns:
+    The folder.
+
+  Raises:
+    ConfigError: transformers has no such backbone, or the updates are a bank of several tasks.
+    CannotWrite: the disk refused.
+  """
+  modules = modules_lib.of_config(config)
+  updates: dict[str, dict[str, np.ndarray]] = {}
+  for leaf_name, leaf in leaves.items():
+    match = _LEAF.fullmatch(leaf_name)
+    assert match, leaf_name
+    updates.setdefault(match[1], {})[match[2]] = np.asarray(leaf, np.float32)
+  tasks = next(iter(updates.values()))["down"]
+  if tasks.ndim != 2:
+    raise errors.ConfigError(
+      f"The LoRA updates are a bank of {tasks.shape[0]} tasks, and an adapter holds one; choose one"
+      " of them."
+    )
+  joined = {
+    name: _joined([updates.get(ours) for ours in module.ours])
+    for name, module in modules.items()
+    if any(ours in updates for ours in module.ours)
+  }
+  rank = max(down.shape[0] for down, _ in joined.values())
+  arrays: dict[str, StoredArray] = {}
+  for name, (down, up) in joined.items():
+    room = rank - down.shape[0]
+    arrays |= modules_lib.stored(name, _A, np.pad(down, ((0, room), (0, 0))))
+    arrays |= modules_lib.stored(name, _B, np.pad(up, ((0, 0), (0, room))))
+  alpha = scale * rank
+  content = {
+    **writer.common_config(
+      reader.LORA, encoder_decoder=hasattr(config, "encoder_layers"), base_model=base_model
+    ),
+    "bias": "none",
+    "fan_in_fan_out": not all(modules[name].transposed for name in joined),
+    "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+    "lora_dropout": dropout_rate,
+    "r": rank,
+    "target_modules": modules_lib.targets(joined, modules),
+  }
+  return writer.write_adapter(path, content, arrays)
+
+
+def _check_variant(adapter: reader.Adapter) -> None:
+  """Raises for settings with which PEFT computes something else than W + s B A."""
+  config = adapter.config
+  odd = [
+    name
+    for name in ("use_dora", "use_qalora", "layer_replication", "lora_bias", "modules_to_save")
+    if config.get(name)
+  ]
+  if config.get("bias", "none") != "none":
+    odd.append("bias")
+  if odd:
+    raise errors.ConfigError(
+      f"'{adapter.path}' is a LoRA adapter with {', '.join(f'{n}={config[n]!r}' for n in odd)}, which"
+      " is more than low-rank updates; merge it in PEFT (merge_and_unload) and read the whole model."
+    )
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+  """The factor of one update, as PEFT finds it."""
+  alpha = config.get("lora_alpha", 8)
+  for pattern, value in (config.get("alpha_pattern") or {}).items():
+    if re.match(rf"(.*\.)?({pattern})$", module):
+      alpha = value
+      break
+  return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+
+
+def _cut(up: np.ndarray, module: modules_lib.Module, *, where: str) -> dict[str, np.ndarray]:
+  """B's rows of each of our layers in a layer of theirs."""
+  if len(module.ours) == 1:
+    return {module.ours[0]: up}
+  if up.shape[0] % len(module.ours):
+    raise errors.DamagedCheckpoint(
+      f"{where} has {up.shape[0]} output features, which are not {len(module.ours)} equal parts."
+    )
+  return dict(zip(module.ours, np.split(up, len(module.ours))))
+
+
+def _joined(updates: list[dict[str, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray]:
+  """(lora_A [r, in], lora_B [out, r]) of one layer of theirs; parts without an update get zeros."""
+  given = [update for update in updates if update is not None]
+  if len(updates) == 1:
+    return given[0]["down"].T, given[0]["up"].T
+  features = given[0]["up"].shape[1]  # a fused layer has parts of equal size
+  first = given[0]["down"]
+  if all(np.array_equal(update["down"], first) for update in given):
+    rank = first.shape[1]
+    zeros = np.zeros((features, rank), np.float32)
+    return first.T, np.concatenate([zeros if u is None else u["up"].T for u in updates])
+  down = np.concatenate([update["down"].T for update in given])
+  up = np.zeros((features * len(updates), len(down)), np.float32)
+  column = 0
+  for number, update in enumerate(updates):
+    if update is not None:
+      rank = update["up"].shape[0]
+      up[number * features : (number + 1) * features, column : column + rank] = update["up"].T
+      column += rank
+  return down, up

@@ -1,0 +1,217 @@
+"""LoRA: low-rank updates of projection matrices (Hu et al., 2021, arXiv:2106.09685).
+
+A linear layer computes x W + s (x A) B with A [in, R] and B [R, out] trained, W frozen, and
+s = alpha / R.  B starts at zero, so training starts from the backbone.  The update can be added to W
+(`merge`), after which the layer costs what it cost before.
+
+Differences from the paper: none in the formula.  Which projections have an update is a pattern; the
+default is the paper's, queries and values of every attention, cross-attention included.  A starts
+uniform in +-1/sqrt(in), as in the paper's code and in PEFT.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.methods import base, linears
+from promot_jax.methods.lora_initializers import FromFile, LoRAInitializer, UniformDown
+from promot_jax.models import preparation
+from promot_jax.models.layers import dropout, product
+from promot_jax.types import Array, Key
+
+__all__ = ["FromFile", "LoRA", "LoRAInitializer", "LowRank", "UniformDown"]
+
+PART = "lora"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRA:
+  """Low-rank updates of the linear layers that `targets` selects.
+
+  Attributes:
+    rank: R.
+    alpha: the update is multiplied by alpha / rank; None: by 1.
+    targets: patterns of linear layers, such as '.*/(query|key|value|out|wi.*|wo)'.
+    dropout_rate: of the input of the update, while training.
+    initializer: `UniformDown`, or `FromFile`: what PEFT or another run trained.
+    tasks: number of updates; above 1, batches must carry `prompt_ids` [B] in [0, tasks).
+  """
+
+  parameters: ClassVar[str] = r".*/lora/(down|up)"
+
+  rank: int = 4
+  alpha: float | None = None
+  targets: paths.Patterns = ".*/(query|value)"
+  dropout_rate: float = 0.0
+  initializer: LoRAInitializer = dataclasses.field(default_factory=UniformDown)
+  tasks: int = 1
+
+  def __post_init__(self):
+    if not isinstance(self.targets, str):
+      object.__setattr__(self, "targets", tuple(self.targets))
+    for name in ("rank", "tasks"):
+      if getattr(self, name) < 1:
+        raise errors.ConfigError(f"LoRA.{name} is {getattr(self, name)}; it must be at least 1.")
+    if self.alpha is not None and self.alpha <= 0:
+      raise errors.ConfigError(f"LoRA.alpha is {self.alpha}; it must be above 0, or None for rank.")
+    if not 0.0 <= self.dropout_rate < 1.0:
+      raise errors.ConfigError(
+        f"LoRA.dropout_rate is {self.dropout_rate}; it must be at least 0 and below 1."
+      )
+    if not callable(self.initializer):
+      raise errors.ConfigError(
+        f"LoRA.initializer is {self.initializer!r}, which is no initializer; in a gin file write"
+        " @lora.UniformDown() or @lora.FromFile()."
+      )
+
+  @property
+  def scale(self) -> float:
+    """s, the factor of the update."""
+    return 1.0 if self.alpha is None else self.alpha / self.rank
+
+  def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
+    """The model with an update at each target; the backbone's arrays are shared.
+
+    Raises:
+      ConfigError: a pattern selects nothing, updates are attached already, or the initializer's
+        values do not fit.
+    """
+    found = linears.chosen(model, self.targets, field="LoRA.targets")
+    keys = jax.random.split(rngs.params(), self.tasks)
+    starts = [
+      self.initializer(key, model, found, rank=self.rank, scale=self.scale, task=task)
+      for task, key in enumerate(keys)
+    ]
+
+    def make(place: linears.Place) -> LowRank:
+      down, up = starts[0][place.name]
+      if self.tasks > 1:  # [... tasks in R]
+        down, up = (
+          jnp.stack([start[place.name][part] for start in starts], axis=-3) for part in (0, 1)
+        )
+      return LowRank(down, up, scale=self.scale, tasks=self.tasks, input_dropout=self.dropout_rate)
+
+    return linears.attach(model, found, PART, make)
+
+  def detach(self, model: base.Model) -> base.Model:
+    """The model without its updates; kernels that they were merged into come back bit for bit.
+
+    Raises:
+      ConfigError: the model has no updates.
+    """
+    if any(isinstance(linear.lora, Merged) for linear in _linears(model)):
+      model = unmerge(model)
+    return linears.detach(model, PART)
+
+
+class LowRank(linears.Part):
+  """A [in, R] and B [R, out] of one linear layer, or a bank [tasks in R], [tasks R out] of them."""
+
+  def __init__(
+    self, down: Array, up: Array, *, scale: float, tasks: int = 1, input_dropout: float = 0.0
+  ):
+    self.down = nnx.Param(down)
+    self.up = nnx.Param(up)
+    self.scale = scale
+    self.tasks = tasks
+    self.input_dropout = input_dropout
+
+  def ready(self, call: preparation.Call) -> nnx.Module:
+    """Each example's own update, [B in R] and [B R out]."""
+    if self.tasks == 1:
+      return self
+    ids = call.prompt_ids
+    assert ids is not None  # `prepare` refuses a batch without them
+    down, up = (preparation.rows(bank[...], ids, axis=-3) for bank in (self.down, self.up))
+    return LowRank(down, up, scale=self.scale, input_dropout=self.input_dropout)
+
+  def after(self, x: Array, y: Array, *, key: Key | None) -> Array:
+    """y + s (x A) B."""
+    x = dropout(x, self.input_dropout, key)
+    down, up = self.down[...].astype(x.dtype), self.up[...].astype(x.dtype)
+    if down.ndim == 2:
+      update = product(product(x, down), up)
+    else:  # one for each example, of which a decode may have several rows
+      down, up = (preparation.for_rows(leaf, x.shape[0]) for leaf in (down, up))
+      update = jnp.einsum("bli,bir,bro->blo", x, down, up)
+    return y + update * jnp.asarray(self.scale, y.dtype)
+
+
+class Kept(nnx.Variable):
+  """An array that is kept to be put back, and is neither used nor trained."""
+
+
+class Merged(linears.Part):
+  """An update that the kernel contains, and the kernel without it."""
+
+  def __init__(self, part: LowRank, kernel: Array):
+    self.down = part.down
+    self.up = part.up
+    self.scale = part.scale
+    self.input_dropout = part.input_dropout
+    self.original = Kept(kernel)
+
+
+def merge(model: base.Model, *, keep: bool = True) -> base.Model:
+  """The model with its updates added to the kernels.
+
+  Outputs are equal but for rounding: sums are taken in another order.
+
+  Args:
+    model: with LoRA attached.
+    keep: whether the kernels as they were are kept, so that `unmerge` and `detach` put them back
+      bit for bit; otherwise the result is a plain backbone.
+
+  Raises:
+    ConfigError: there are no updates, or they are merged already, or a bank of several tasks.
+  """
+  found = _linears(model)
+  if not found:
+    raise errors.ConfigError("The model has no 'lora' to merge.")
+  if any(isinstance(linear.lora, Merged) for linear in found):
+    raise errors.ConfigError("The model's 'lora' is merged already.")
+  if any(linear.lora.tasks > 1 for linear in found):
+    raise errors.ConfigError(
+      f"The model holds LoRA updates of {found[0].lora.tasks} tasks, and kernels can contain one;"
+      " attach the update of one task alone."
+    )
+  model = paths.copy(model)
+  for linear in _linears(model):
+    part, kernel = linear.lora, linear.kernel[...]
+    # In float32: the small update must not be rounded before it is added.
+    update = jnp.matmul(
+      part.down[...].astype(jnp.float32), part.up[...].astype(jnp.float32), precision="highest"
+    )
+    merged = kernel.astype(jnp.float32) + part.scale * update
+    linear.kernel = nnx.Param(merged.astype(kernel.dtype))
+    linear.lora = Merged(part, kernel)
+  return model if keep else linears.detach(model, PART)
+
+
+def unmerge(model: base.Model) -> base.Model:
+  """The inverse of `merge`: kernels and updates apart, bit for bit as they were.
+
+  Raises:
+    ConfigError: nothing is merged, or the kernels were not kept.
+  """
+  if not any(isinstance(linear.lora, Merged) for linear in _linears(model)):
+    raise errors.ConfigError(
+      "The model has no merged 'lora' whose kernels were kept; merge with keep=True to undo it."
+    )
+  model = paths.copy(model)
+  for linear in _linears(model):
+    part = linear.lora
+    linear.kernel = nnx.Param(part.original[...])
+    linear.lora = LowRank(
+      part.down[...], part.up[...], scale=part.scale, input_dropout=part.input_dropout
+    )
+  return model
+
+
+def _linears(model: nnx.Module) -> list[linears.AdaptedLinear]:
+  found = [place.linear for place in linears.with_part(model, PART).values()]
+  return [linear for linear in found if isinstance(linear, linears.AdaptedLinear)]
