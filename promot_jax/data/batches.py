@@ -19,7 +19,7 @@ from promot_jax import errors
 from promot_jax.data import buckets as bucketing
 from promot_jax.data import examples as example_lists
 from promot_jax.data import mixtures
-from promot_jax.data.special_tokens import T5, SpecialTokens
+from promot_jax.token_ids import T5, TokenIds
 
 Batch = dict[str, np.ndarray]
 
@@ -54,7 +54,7 @@ class TrainBatches:
     bucket_counts: tuple[int, int] = (6, 2),
     rates: mixtures.Rates = mixtures.equal,
     batches_per_window: int = 32,
-    special: SpecialTokens = T5,
+    special: TokenIds = T5,
   ):
     several = not isinstance(examples, example_lists.Examples)
     self._tasks = [examples] if isinstance(examples, example_lists.Examples) else list(examples)
@@ -162,7 +162,7 @@ class EvalBatches:
     batch_size: int,
     buckets: bucketing.Buckets | None = None,
     bucket_counts: tuple[int, int] = (6, 2),
-    special: SpecialTokens = T5,
+    special: TokenIds = T5,
   ):
     if not isinstance(examples, example_lists.Examples):
       examples = example_lists.concatenate(examples)
@@ -274,7 +274,7 @@ def collate(
   examples: "example_lists.Examples",
   indices: np.ndarray | Sequence[int],
   shape: tuple[int, int],
-  special: SpecialTokens = T5,
+  special: TokenIds = T5,
 ) -> Batch:
   """The arrays of a batch, padded to `shape` = (S, T).
 

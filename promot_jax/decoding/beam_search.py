@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from promot_jax.decoding.forced_tokens import with_forced_tokens
 from promot_jax.decoding.protocol import Decodable
 from promot_jax.decoding.strategies import Beam, TransformersBeam
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 
 NOTHING = -1e7
 """Score of a place that no hypothesis has taken: finite, as differences of it must not be NaN."""

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 
 
 def with_forced_tokens(

@@ -15,7 +15,7 @@ from promot_jax import errors
 from promot_jax.decoding import beam_search, sampling
 from promot_jax.decoding.strategies import Beam, Sample, Strategy, TransformersBeam
 from promot_jax.models.preparation import prepare
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 
 # Targets say nothing about decoding; without them a batch with and one without are the same shapes.
 _TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from promot_jax.decoding.forced_tokens import with_forced_tokens
 from promot_jax.decoding.protocol import Decodable
 from promot_jax.decoding.strategies import Greedy, Sample
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 
 
 class _Loop(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 
 # Logits of so many positions are formed at once that they stay below this many numbers (256 MiB):
 # those of all targets of a batch would be the largest array of the whole program.

@@ -18,7 +18,6 @@ from promot_jax import errors, paths
 from promot_jax.data import batches as batches_lib
 from promot_jax.data import buckets as buckets_lib
 from promot_jax.data import examples as examples_lib
-from promot_jax.data.special_tokens import T5, SpecialTokens
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring, strategies
 from promot_jax.evaluation import scorer
@@ -26,6 +25,7 @@ from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.results import Journal, ResultStore, TaskResult
 from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.token_ids import T5, TokenIds
 
 __all__ = ["EvalTask", "Progress", "evaluate", "unfinished"]
 
@@ -51,7 +51,7 @@ def evaluate(
   tasks: Sequence[EvalTask],
   *,
   decode: Callable[[Sequence[int]], str],
-  special: SpecialTokens = T5,
+  special: TokenIds = T5,
   strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
   batch_size: int = 64,
   max_target_length: int = 64,
@@ -223,7 +223,7 @@ def _is_maker(model: Any) -> bool:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Runner:
   tasks: Sequence[EvalTask]
-  special: SpecialTokens
+  special: TokenIds
   strategy: Any
   batch_size: int
   max_target_length: int
@@ -293,7 +293,7 @@ def _read(
   result: Any,
   rows: Sequence[Row],
   numbers: np.ndarray,
-  special: SpecialTokens,
+  special: TokenIds,
   fetch: Callable[[Any], np.ndarray],
 ) -> list[tuple[Row, Output]]:
   """Waits for a batch and pairs its rows with their outputs."""
@@ -309,7 +309,7 @@ def _read(
   ]
 
 
-def _until_end(ids: np.ndarray, special: SpecialTokens) -> list[int]:
+def _until_end(ids: np.ndarray, special: TokenIds) -> list[int]:
   """Tokens before the first end of sequence or padding."""
   ends = np.flatnonzero((ids == special.eos) | (ids == special.pad))
   return [int(token) for token in (ids[: ends[0]] if len(ends) else ids)]

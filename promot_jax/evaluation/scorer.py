@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.data.special_tokens import T5, SpecialTokens
 from promot_jax.evaluation.results import Prediction, TaskResult
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.metrics import confidence, postprocess
 from promot_jax.metrics import metric as metric_lib
+from promot_jax.token_ids import T5, TokenIds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def score(
   outputs: Mapping[tuple[int, int], Output],
   decode: Callable[[Sequence[int]], str],
   format_metric: Any = None,
-  special: SpecialTokens = T5,
+  special: TokenIds = T5,
 ) -> tuple[TaskResult, list[Prediction]]:
   """The finished result and its predictions, from the raw outputs of one task.
 
@@ -94,12 +94,12 @@ def _answers(
   return texts, scores
 
 
-def _text_tokens(tokens: Sequence[int], special: SpecialTokens) -> list[int]:
+def _text_tokens(tokens: Sequence[int], special: TokenIds) -> list[int]:
   return [int(token) for token in tokens if token not in (special.pad, special.eos)]
 
 
 def _references(
-  task: EvalTask, index: int, decode: Callable[[Sequence[int]], str], special: SpecialTokens
+  task: EvalTask, index: int, decode: Callable[[Sequence[int]], str], special: TokenIds
 ) -> Any:
   records = getattr(task.examples, "records", None)
   record = records[index] if records else {}

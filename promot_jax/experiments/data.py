@@ -15,7 +15,6 @@ from promot_jax import hosts
 from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples, LengthReport, load_examples
-from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.data.templates import LABELS
 from promot_jax.data.token_families import is_decoder_only
 from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
@@ -27,6 +26,7 @@ from promot_jax.metrics import format_share, postprocess
 from promot_jax.metrics.headline import METRICS
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
+from promot_jax.token_ids import TokenIds
 from tasks import catalog
 
 # Words that only the French of the micro world has.
@@ -114,7 +114,7 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     batch_size=batch_size,
     seed=experiment.seed,
     bucket_counts=(experiment.input_buckets, experiment.target_buckets),
-    special=SpecialTokens.of(experiment.backbone),
+    special=TokenIds.of(experiment.backbone),
   )
 
 

@@ -6,12 +6,12 @@ from flax import nnx
 
 from promot_jax import partitioning
 from promot_jax.data.batches import EvalBatches
-from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.errors import DataError
 from promot_jax.experiments import data
 from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
+from promot_jax.token_ids import TokenIds
 
 
 def answer(
@@ -46,7 +46,7 @@ def answer(
     prompt_id=prompt_id,
   )
   answers: list[tuple[str, float]] = [("", 0.0)] * len(texts)
-  special = SpecialTokens.of(runner.experiment.backbone)
+  special = TokenIds.of(runner.experiment.backbone)
   for batch, rows in EvalBatches(examples, batch_size=plan.batch_size, special=special):
     source = {name: batch[name] for name in ("encoder_input_tokens", "prompt_ids")}
     result = generate_lib.generate(

@@ -18,7 +18,6 @@ from flax import nnx
 from promot_jax import partitioning
 from promot_jax.data import batches
 from promot_jax.data.examples import Examples
-from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import results as results_lib
 from promot_jax.evaluation.results import Prediction, TaskResult
@@ -28,6 +27,7 @@ from promot_jax.methods import probe as probe_lib
 from promot_jax.methods.probe import Probe
 from promot_jax.metrics import confidence
 from promot_jax.metrics.accuracy import Accuracy
+from promot_jax.token_ids import TokenIds
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class FeatureStore:
     self, model: nnx.Module, examples: Examples, layer: int | None
   ) -> dict[str, np.ndarray]:
     compute = probe_lib.feature_function(model, layer)
-    special = SpecialTokens.of(model.config)
+    special = TokenIds.of(model.config)
     rows: dict[str, list] = {}
     for batch, numbers in batches.EvalBatches(
       examples, batch_size=self.batch_size, special=special

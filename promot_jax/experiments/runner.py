@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from promot_jax import hosts, partitioning, paths
 from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore, open_store
-from promot_jax.data.special_tokens import SpecialTokens
 from promot_jax.errors import ConfigError, Preempted
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
@@ -33,6 +32,7 @@ from promot_jax.experiments import (
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
 from promot_jax.experiments.shared_results import open_results
+from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice, loop, signals
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage
@@ -263,7 +263,7 @@ class Runner:
       model,
       tasks,
       decode=data.decoder(experiment),
-      special=SpecialTokens.of(experiment.backbone),
+      special=TokenIds.of(experiment.backbone),
       strategy=plan_.strategy,
       batch_size=plan_.batch_size,
       max_target_length=experiment.feature_lengths["targets"],
@@ -364,7 +364,7 @@ class Runner:
       functools.partial(self.model_of, stages, step),
       tasks,
       decode=data.decoder(experiment),
-      special=SpecialTokens.of(experiment.backbone),
+      special=TokenIds.of(experiment.backbone),
       batch_size=plan_.batch_size,
       buckets=plan_.buckets,
       detach=method.detach if method is not None else None,

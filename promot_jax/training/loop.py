@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from promot_jax import errors, hosts, partitioning, paths
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice, guard, meter, prefetch, signals, stage_dropout
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax import errors
-from promot_jax.models.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds
 from promot_jax.training import losses
 
 Batch = Mapping[str, jax.Array]

@@ -7,10 +7,10 @@ from promot_jax import errors
 from promot_jax.data.batches import EvalBatches, TrainBatches, collate, token_counts
 from promot_jax.data.examples import Examples
 from promot_jax.data.length_report import LengthReport
-from promot_jax.data.special_tokens import SpecialTokens
+from promot_jax.token_ids import TokenIds
 
-BART = SpecialTokens(pad=1, eos=2, decoder_start=2)
-GPT2 = SpecialTokens(pad=-1, eos=9, decoder_start=None)
+BART = TokenIds(pad=1, eos=2, decoder_start=2)
+GPT2 = TokenIds(pad=-1, eos=9, decoder_start=None)
 
 
 def examples(inputs, targets) -> Examples:
@@ -57,7 +57,7 @@ def test_training_and_evaluation_pad_alike():
 def test_ids_come_from_a_models_configuration():
   from promot_jax.experiments import micro_model
 
-  assert SpecialTokens.of(micro_model.config()) == SpecialTokens(pad=0, eos=1, decoder_start=0)
+  assert TokenIds.of(micro_model.config()) == TokenIds(pad=0, eos=1, decoder_start=0)
 
 
 def test_a_decoder_only_model_needs_an_input_token_to_begin_after():
