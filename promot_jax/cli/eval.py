@@ -22,6 +22,7 @@ def run(flags: Flags) -> int:
 
   from promot_jax import hosts
   from promot_jax.checkpoints.lease import Lease
+  from promot_jax.experiments import weights
   from promot_jax.experiments.shared_results import open_results
 
   if values.output and len(runners) > 1:
@@ -29,6 +30,9 @@ def run(flags: Flags) -> int:
       "--output is for one experiment; name its folder: "
       + ", ".join(str(runner.folder) for runner in runners)
     )
+  for runner in runners:  # before data are read and the folder is made
+    if values.checkpoint == "pretrained" and not runner.folder.exists():
+      cluster.together(functools.partial(weights.check, runner.experiment))
   rows, folders = [], []
   for runner in runners:
     # Scores of a part of the data must not replace those that the report shows.

@@ -8,6 +8,8 @@ from promot_jax.cli import gin_config
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
+_FORMATS = {"t5x": "T5X checkpoint", "hf": "Hugging Face checkpoint", "npz": ".npz file"}
+
 
 def run(flags: Flags) -> int:
   """Runs `promot inspect`.
@@ -62,7 +64,7 @@ def _checkpoint(flags: Flags) -> int:
   steps = [root] if (root / "manifest.json").is_file() else sorted(root.rglob("checkpoint_*"))
   steps = [path for path in steps if path.is_dir() and (path / "metadata.json").is_file()]
   if not steps:
-    return _t5x(root)
+    return _of_others(values.name)
   damaged = 0
   for path in steps:
     store = Store(path.parent)
@@ -81,11 +83,19 @@ def _checkpoint(flags: Flags) -> int:
   return 74 if damaged else 0
 
 
-def _t5x(root: pathlib.Path) -> int:
-  from promot_jax.checkpoints import t5x
+def _of_others(text: str) -> int:
+  """A checkpoint as --init takes it, by our names: T5X, Hugging Face, .npz."""
+  from promot_jax.checkpoints import recognition, sources, t5x
 
-  leaves = t5x.open_t5x(root)
-  print(f"{t5x.find_t5x(root)}  T5X checkpoint, {len(leaves)} parameters")
+  source = sources.resolve(text)
+  if source.kind in ("micro", "random"):
+    raise ConfigError(f"'{text}' is no checkpoint in a folder; see promot inspect model.")
+  leaves = sources.open_source(source)
+  place = t5x.find_t5x(source.place) if source.kind == "t5x" else source.place
+  guess = recognition.looks_like(leaves)
+  print(
+    f"{place}  {_FORMATS[source.kind]}, {len(leaves)} parameters{'; ' + guess if guess else ''}"
+  )
   for name, leaf in leaves.items():
     print(f"  {name}  {list(leaf.shape)}  {leaf.dtype}")
   return 0

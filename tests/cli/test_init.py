@@ -96,3 +96,20 @@ def test_the_backbone_may_be_what_the_folder_says(shipped, tmp_path, capsys):
   vocabulary = "--gin.VOCABULARY='t5'"
   assert main([*command, vocabulary, f"--model_dir={tmp_path / 'run'}"]) == 0
   assert f"vocabulary {micro_model.config().vocab_size}" in capsys.readouterr().out
+
+
+def test_a_wrong_checkpoint_is_refused_before_a_pretrained_evaluation_makes_its_folder(
+  tmp_path, capsys
+):
+  bad = another_size(tmp_path / "bad")
+  command = ["eval", "--gin_file=promot_rte_micro.gin", "--checkpoint=pretrained", "--tasks=cb"]
+  assert main([*command, f"--init=hf:{bad}", f"--model_dir={tmp_path / 'run'}"]) == 2
+  assert "is of another model than MODEL" in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()
+
+
+def test_inspect_shows_a_hugging_face_folder_by_our_names(shipped, capsys):
+  assert main(["inspect", "checkpoint", f"hf:{shipped}"]) == 0
+  text = capsys.readouterr().out
+  assert "Hugging Face checkpoint, 52 parameters; it looks like micro, vocabulary 624" in text
+  assert "  decoder/decoder_norm/scale  [128]  float32" in text
