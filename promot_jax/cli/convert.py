@@ -93,8 +93,11 @@ def _tell(weights, written: pathlib.Path, values) -> None:
   if values.to in conversion.OF_METHOD and weights.adapted is not None:
     from promot_jax import paths
 
-    pattern = weights.adapted[1].parameters
-    leaves = {name: weights.leaves[name] for name in paths.match(pattern, weights.leaves)}
+    model, method = weights.adapted
+    if hasattr(method, "fold"):
+      model, method = method.fold(model), method.folded()
+    named = paths.named_leaves(model)
+    leaves = {name: named[name] for name in paths.match(method.parameters, named)}
   summary = {
     "output": str(written),
     "format": values.to,

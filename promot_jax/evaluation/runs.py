@@ -29,10 +29,30 @@ METHODS: Mapping[str, str] = {
   "multitask_promot": "Multi-task ProMoT",
   "multitask_fine_tuning_1shot": "Multi-task fine-tuning + 1-shot",
   "multitask_promot_1shot": "Multi-task ProMoT + 1-shot",
+  "prefix_tuning": "Prefix tuning",
+  "deep_prompts": "Deep prompts",
+  "p_tuning": "P-tuning",
+  "embedding_only": "Embedding-only prefix",
+  "infix_tuning": "Infix tuning",
+  "prompt_and_prefix": "Prompt and prefix",
+  "promot_prefix": "ProMoT with a prefix",
+  "multitask_promot_prefix": "Multi-task ProMoT with prefixes",
+  "probing": "Probing",
 }
-"""Methods in the order of the columns (the paper's Tables 3, 6 and 5), with their names in print."""
+"""Methods in the order of the columns (the paper's Tables 3, 6 and 5, then the others), with their
+names in print."""
 
-_PROMPT_ONLY = ("prompt_tuning", "prompt_tuning_1shot")
+_PROMPT_ONLY = (
+  "prompt_tuning",
+  "prompt_tuning_1shot",
+  "prefix_tuning",
+  "deep_prompts",
+  "p_tuning",
+  "embedding_only",
+  "infix_tuning",
+  "prompt_and_prefix",
+  "probing",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +138,8 @@ def collect(directories: Iterable[str | os.PathLike]) -> list[Run]:
 def group(runs: Iterable[Run]) -> list[Group]:
   """Runs sorted into tables; pretrained models join every table of their backbone and data.
 
-  Prompt tuning has no variant, since it leaves the backbone alone: it joins every variant's table.
+  What leaves the backbone alone, as prompt tuning does, has no variant: it joins every variant's
+  table.
   Tables follow the paper's order.  Runs of pretrained models alone give one of their own.
   """
   runs = list(runs)

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import io
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,64 +109,52 @@ class FeatureStore:
 
 
 def probed(
-  runner: "Runner", results: list[TaskResult], *, name: str, stages: int, step: int | None
-) -> list[TaskResult]:
-  """The results of one checkpoint, those of the tuned tasks replaced by the probe's if there is one.
+  runner: "Runner", results: Sequence[TaskResult], *, name: str, step: int | None
+) -> tuple[str, list[TaskResult]]:
+  """The results of a checkpoint with the probe's in place of the tuned tasks' ones.
+
+  They are stored as those of a checkpoint of their own; what is there is not run again.
 
   Args:
-    runner: of the experiment; what is new is written into its results.
-    results: by generation.
-    name, stages, step: of the checkpoint, as `Runner.checkpoint` gives them.
+    runner: of an experiment with a probe.
+    results: of the final model by generation.
+    name, step: of its checkpoint.
+
+  Returns:
+    (name of the new checkpoint, its results).
   """
-  if runner.experiment.probe is None:
-    return results
+  experiment = runner.experiment
+  probe, stages = experiment.probe, len(experiment.stages)
+  assert probe is not None
   store = FeatureStore(
     folder=runner.folder / "features",
     identity=runner.identity(stages, step),
-    batch_size=runner.experiment.evaluation.batch_size,
+    batch_size=experiment.evaluation.batch_size,
     place=runner.place,
     fetch=partitioning.fetch,
     report=runner.events.line,
   )
   model = functools.partial(runner.model_of, stages, step)
-  done = []
-  for result, predictions in _measured(runner, results, store, model):
-    if predictions:
-      runner.results.write(name, result, predictions)
-      runner.events.line(f"probe     {result.task}: {result.scores}")
-    done.append(result)
-  return done
-
-
-def _measured(
-  runner: "Runner",
-  results: Sequence[TaskResult],
-  store: FeatureStore,
-  model: Callable[[], nnx.Module],
-) -> Iterator[tuple[TaskResult, list[Prediction]]]:
-  """Every result; those of other tasks, and those that are the probe's already, without predictions."""
-  experiment, reader = runner.experiment, runner.shared.reader
-  probe = experiment.probe
-  assert probe is not None
   tuned = {catalog.split_shots(task): (row, task) for row, task in enumerate(experiment.tasks)}
+  done = []
   for result in results:
-    found = tuned.get((result.task, result.shots))
-    if (
-      found is None
-      or result.prompt == "detached"
-      or result.settings.get("probe") == repr(probe)
-      or result.split != experiment.splits_of(found[1]).report
-    ):
-      yield result, []
-      continue
-    yield measure(
-      probe,
-      model,
-      _splits(experiment, reader, *found),
-      store,
-      generation=_generation(result),
-      seed=experiment.seed,
+    own = tuned.get((result.task, result.shots)) if result.prompt != "detached" else None
+    mark = repr(probe) if own is not None else ""
+    wanted = dataclasses.replace(
+      result, fingerprint=results_lib.fingerprint([result.fingerprint, mark])
     )
+    found = runner.results.find(f"{name}-probe", wanted)
+    if found is None:
+      found, predictions = wanted, list(runner.results.predictions(name, result))
+      if own is not None:
+        splits = _splits(experiment, runner.shared.reader, *own)
+        found, predictions = measure(
+          probe, model, splits, store, generation=wanted, seed=experiment.seed
+        )
+        runner.events.line(f"probe     {found.task}: {found.scores}")
+      runner.results.write(f"{name}-probe", found, predictions)
+    done.append(found)
+  return f"{name}-probe", done
 
 
 def _splits(experiment: Experiment, reader: Reader, row: int, task: str) -> Splits:
@@ -180,15 +168,6 @@ def _splits(experiment: Experiment, reader: Reader, row: int, task: str) -> Spli
     select=read(names.select, experiment.validation_limit),
     report=read(names.report, experiment.evaluation.limit),
   )
-
-
-def _generation(result: TaskResult) -> TaskResult:
-  """The result by generation, also of one that another probe replaced."""
-  if "probe" not in result.settings:
-    return result
-  (name,) = (name for name in result.scores if name.startswith(_GENERATION))
-  metric = name.removeprefix(_GENERATION)
-  return dataclasses.replace(result, metric=metric, scores={metric: result.scores[name]})
 
 
 def measure(
@@ -260,7 +239,6 @@ def _result(
       "accuracy": estimates["accuracy"].standard_error,
       **{f"{_GENERATION}{name}": error for name, error in generation.standard_errors.items()},
     },
-    # The fingerprint stays generation's, so that a repeated command finds it and runs nothing again.
     settings={**generation.settings, "probe": repr(probe)},
     notes={
       **generation.notes,

@@ -23,7 +23,7 @@ def run_record(experiment: Experiment, *, selected: str, why: str) -> RunRecord:
     settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
   return RunRecord(
     method=experiment.name,
-    trained_on="+".join(tasks) if experiment.stages else "none",
+    trained_on="+".join(tasks) if experiment.stages or experiment.probe else "none",
     seed=experiment.seed,
     selected=selected,
     why=why,

@@ -115,6 +115,9 @@ class Runner:
       chosen = [self._stage(position) for position in range(len(experiment.stages))]
       selected, why = self._selected(chosen)
       results = self._evaluate(chosen, selected)
+      if experiment.probe is not None:
+        step = chosen[-1]["step"] if chosen else None
+        selected, results = probing.probed(self, results, name=selected, step=step)
     self.results.write_run(record.run_record(experiment, selected=selected, why=why))
     return Outcome(experiment=experiment, selected=selected, why=why, results=results)
 
@@ -293,7 +296,7 @@ class Runner:
       self.shared.stop_if_asked()
       found = self.evaluate(tasks, name=name, stages=stages, step=step)
       if name == selected:
-        results = probing.probed(self, found, name=name, stages=stages, step=step)
+        results = found
     return results
 
   def _checkpoints(self, chosen, selected: str) -> Iterator[tuple[str, int, int | None]]:
