@@ -10,12 +10,11 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import Mesh
 
 from promot_jax import hosts, partitioning, paths
 from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore, open_store
-from promot_jax.errors import ConfigError, Preempted
+from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.experiments import (
@@ -31,9 +30,10 @@ from promot_jax.experiments import (
 )
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
+from promot_jax.experiments.shared import Shared
 from promot_jax.experiments.shared_results import open_results
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import choice, loop, signals
+from promot_jax.training import choice, loop
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage
 from promot_jax.training.tensorboard import TensorBoard
@@ -47,50 +47,6 @@ class Outcome:
   selected: str
   why: str
   results: Sequence[TaskResult]
-
-
-class Shared:
-  """What the experiments of one process use in common."""
-
-  def __init__(
-    self,
-    *,
-    stop: signals.Stop,
-    console: Events,
-    allow_change: bool = False,
-    experiments: Sequence[Experiment] = (),
-  ):
-    self.stop = stop
-    # Where the pretrained model is evaluated, for those that have the same backbone.
-    self.pretrained_results = [
-      pathlib.Path(each.model_dir) / "evaluation" for each in experiments if not each.stages
-    ]
-    self.allow_change = allow_change
-    self.console = console
-    self.reader = data.Reader(console.line)
-    self._pretrained: tuple[tuple, nnx.Module] | None = None
-    stop.nothing_to_save = True
-
-  @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the process's run)
-  def mesh(self, shape) -> Mesh | None:
-    """The mesh of an experiment; None for a single device."""
-    mesh = partitioning.make_mesh(shape.data, shape.model)
-    return mesh if mesh.size > 1 else None
-
-  def pretrained(self, experiment: Experiment) -> nnx.Module:
-    """The backbone's initial values; kept while experiments ask for the same."""
-    key = (experiment.backbone, weights.identity(experiment), experiment.mesh)
-    if self._pretrained is None or self._pretrained[0] != key:
-      self._pretrained = None  # free the former one first
-      mesh = self.mesh(experiment.mesh)
-      read = functools.partial(weights.pretrained, experiment, mesh, self.console.line)
-      self._pretrained = (key, hosts.together(read))
-    return self._pretrained[1]
-
-  def stop_if_asked(self) -> None:
-    if hosts.anywhere(self.stop.requested):
-      signal = self.stop.requested or "a signal to another process"
-      raise hosts.of_all(Preempted(f"Stopped by {signal}. Repeat the same command to go on."))
 
 
 class Runner:

@@ -1,0 +1,59 @@
+"""What the experiments of one process share: the backbone's first values, data, and when to stop."""
+
+import functools
+import pathlib
+from collections.abc import Sequence
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from promot_jax import hosts, partitioning
+from promot_jax.errors import Preempted
+from promot_jax.experiments import data, weights
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.training import signals
+from promot_jax.training.events import Events
+
+
+class Shared:
+  """What the experiments of one process use in common."""
+
+  def __init__(
+    self,
+    *,
+    stop: signals.Stop,
+    console: Events,
+    allow_change: bool = False,
+    experiments: Sequence[Experiment] = (),
+  ):
+    self.stop = stop
+    # Where the pretrained model is evaluated, for those that have the same backbone.
+    self.pretrained_results = [
+      pathlib.Path(each.model_dir) / "evaluation" for each in experiments if not each.stages
+    ]
+    self.allow_change = allow_change
+    self.console = console
+    self.reader = data.Reader(console.line)
+    self._pretrained: tuple[tuple, nnx.Module] | None = None
+    stop.nothing_to_save = True
+
+  @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the process's run)
+  def mesh(self, shape) -> Mesh | None:
+    """The mesh of an experiment; None for a single device."""
+    mesh = partitioning.make_mesh(shape.data, shape.model)
+    return mesh if mesh.size > 1 else None
+
+  def pretrained(self, experiment: Experiment) -> nnx.Module:
+    """The backbone's initial values; kept while experiments ask for the same."""
+    key = (experiment.backbone, weights.identity(experiment), experiment.mesh)
+    if self._pretrained is None or self._pretrained[0] != key:
+      self._pretrained = None  # free the former one first
+      mesh = self.mesh(experiment.mesh)
+      read = functools.partial(weights.pretrained, experiment, mesh, self.console.line)
+      self._pretrained = (key, hosts.together(read))
+    return self._pretrained[1]
+
+  def stop_if_asked(self) -> None:
+    if hosts.anywhere(self.stop.requested):
+      signal = self.stop.requested or "a signal to another process"
+      raise hosts.of_all(Preempted(f"Stopped by {signal}. Repeat the same command to go on."))
