@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 import pathlib
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ class FeatureStore:
     try:
       with np.load(path, allow_pickle=False) as stored:
         return {pooling: stored[pooling] for pooling in probe_lib.POOLINGS}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
       pass  # absent or cut off: computed again
     found = self._computed(model(), examples, layer)
     self.report(f"features  {examples.name} {examples.split}: {len(examples)} computed, {path}")
