@@ -249,7 +249,7 @@ def test_equal_results_give_equal_pages(study, tmp_path):
 
 def test_reports_import_neither_jax_nor_tensorflow():
   code = (
-    "import sys; from promot_jax.evaluation import report, html, plots, selection, task, scorer; "
+    "import sys; from promot_jax.evaluation import report, html, plots, task, scorer; "
     "bad = {'jax', 'tensorflow', 'seqio'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
