@@ -74,13 +74,17 @@ class Encoder(nnx.Module):
 
 
 class EncoderLayer(nnx.Module):
-  """Self-attention and mlp, each inside a residual and before a norm."""
+  """Self-attention and mlp, each inside a residual and before a norm.
+
+  `adapter` is an empty slot for a module [... D] -> [... D] that the layer's result goes through.
+  """
 
   def __init__(self, config: BartConfig, *, rngs: nnx.Rngs):
     self.attention = _attention(config, rngs=rngs)
     self.post_attention_layer_norm = _norm(config)
     self.mlp = _mlp(config, rngs=rngs)
     self.post_mlp_layer_norm = _norm(config)
+    self.adapter = nnx.data(None)
     self.dropout_rate = config.dropout_rate
 
   def __call__(self, x: Array, *, mask: Array, key: Key | None) -> Array:
@@ -90,7 +94,8 @@ class EncoderLayer(nnx.Module):
     y = self.attention(x, memory, mask=mask, key=keys[1])
     x = self.post_attention_layer_norm(x + dropout(y, self.dropout_rate, keys[2]))
     y = self.mlp(x, key=keys[3])
-    return self.post_mlp_layer_norm(x + dropout(y, self.dropout_rate, keys[4]))
+    x = self.post_mlp_layer_norm(x + dropout(y, self.dropout_rate, keys[4]))
+    return x if self.adapter is None else self.adapter(x)
 
 
 class Decoder(nnx.Module):
@@ -150,7 +155,10 @@ class Decoder(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-  """Self-attention, attention to the memory, and mlp, each inside a residual and before a norm."""
+  """Self-attention, attention to the memory, and mlp, each inside a residual and before a norm.
+
+  `adapter` is a slot as in `EncoderLayer`.
+  """
 
   def __init__(self, config: BartConfig, *, rngs: nnx.Rngs):
     self.self_attention = _attention(config, rngs=rngs)
@@ -159,6 +167,7 @@ class DecoderLayer(nnx.Module):
     self.post_cross_attention_layer_norm = _norm(config)
     self.mlp = _mlp(config, rngs=rngs)
     self.post_mlp_layer_norm = _norm(config)
+    self.adapter = nnx.data(None)
     self.dropout_rate = config.dropout_rate
 
   def __call__(
@@ -196,7 +205,8 @@ class DecoderLayer(nnx.Module):
     y = self.encoder_decoder_attention(x, memory, mask=memory_mask, key=keys[0])
     x = self.post_cross_attention_layer_norm(x + dropout(y, self.dropout_rate, keys[1]))
     y = self.mlp(x, key=keys[2])
-    return self.post_mlp_layer_norm(x + dropout(y, self.dropout_rate, keys[3]))
+    x = self.post_mlp_layer_norm(x + dropout(y, self.dropout_rate, keys[3]))
+    return x if self.adapter is None else self.adapter(x)
 
 
 def _with_positions(

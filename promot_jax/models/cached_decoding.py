@@ -6,7 +6,6 @@ method `step` for one position; their parameters differ, their caches do not.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,14 +100,10 @@ def causal_bias(length: int, *, offset: int = 0) -> np.ndarray:
 
 def prefix_positions(layers: stack.Layers, attention: str) -> int:
   """The largest number of positions that a prefix of these layers wants counted before 0."""
-  return max(getattr(member, attention).prefix_positions for member in _members(layers))
+  return max(getattr(member, attention).prefix_positions for member in stack.members(layers))
 
 
 def displacement(layers: stack.Layers, attention: str) -> int:
   """By how much relative positions are moved by a prefix of these layers; nearly always 0."""
-  prefixes = [getattr(member, attention).prefix for member in _members(layers)]
+  prefixes = [getattr(member, attention).prefix for member in stack.members(layers)]
   return max(getattr(prefix, "displacement", 0) for prefix in prefixes)
-
-
-def _members(layers: stack.Layers) -> Any:
-  return [layers] if stack.is_scanned(layers) else layers

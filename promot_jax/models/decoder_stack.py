@@ -221,7 +221,10 @@ class Decoder(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-  """Attention and mlp, each behind a norm and inside a residual, or both behind the same norm."""
+  """Attention and mlp, each behind a norm and inside a residual, or both behind the same norm.
+
+  `adapter` is an empty slot for a module [... D] -> [... D] that the layer's result goes through.
+  """
 
   def __init__(self, config: DecoderLMConfig, *, rngs: nnx.Rngs):
     self.pre_self_attention_layer_norm = _norm(config)
@@ -249,6 +252,7 @@ class DecoderLayer(nnx.Module):
       initializer=normal(config.init_std),
       param_dtype=config.param_dtype,
     )
+    self.adapter = nnx.data(None)
     self.dropout_rate = config.dropout_rate
 
   def __call__(
@@ -287,7 +291,8 @@ class DecoderLayer(nnx.Module):
     x = x + dropout(y, self.dropout_rate, y_key)
     if hasattr(self, "pre_mlp_layer_norm"):
       read = self.pre_mlp_layer_norm(x)
-    return x + dropout(self.mlp(read, key=mlp_key), self.dropout_rate, z_key)
+    x = x + dropout(self.mlp(read, key=mlp_key), self.dropout_rate, z_key)
+    return x if self.adapter is None else self.adapter(x)
 
 
 def visible_positions(length: int, source_length: int = 0) -> np.ndarray:

@@ -7,6 +7,7 @@ such a method.  So attention and linear layers need to know neither tasks nor ne
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -40,6 +41,10 @@ class Generator(nnx.Module):
   def fill(self, model: nnx.Module) -> None:
     """Puts what it computes into slots of `model`, the module that it is an attribute of."""
     del model
+
+  def with_layers(self, convert: Callable[[Any], Any]) -> None:
+    """Stacks or unstacks, in place, what it holds of each layer, as `convert` does it to layers."""
+    del convert
 
 
 class Unready(nnx.Module):

@@ -7,7 +7,7 @@ from typing import TypeVar
 from flax import nnx
 
 from promot_jax import paths
-from promot_jax.models import stack
+from promot_jax.models import preparation, stack
 
 Backbone = TypeVar("Backbone", bound=nnx.Module)
 
@@ -31,4 +31,7 @@ def _with_layers(
     if hasattr(copy, name):  # a decoder-only model has no encoder
       part = getattr(copy, name)
       part.layers = convert(part.layers)
+  for child in vars(copy).values():
+    if isinstance(child, preparation.Generator):
+      child.with_layers(convert)
   return copy

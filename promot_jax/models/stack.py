@@ -25,6 +25,21 @@ REMAT_POLICIES: dict[str, Any] = {
 Layers = nnx.List | nnx.Module
 
 
+class SplitLayers(nnx.Module):
+  """Scanned layers of which the last ones are others: two scans, one after the other.
+
+  Where only the last ones are trained, nothing is kept of the first scan and no gradient enters it.
+
+  lower: all N layers, of which the last ones are not used; they are not cut off, which would copy
+    the rest.
+  upper: the last ones.
+  """
+
+  def __init__(self, lower: nnx.Module, upper: nnx.Module):
+    self.lower = lower
+    self.upper = upper
+
+
 def build(make_layer: Callable[[nnx.Rngs], nnx.Module], count: int, *, rngs: nnx.Rngs, scan: bool):
   """`count` layers, each with its own key; equal weights in both forms."""
   keys = jax.random.split(rngs.params(), count)
@@ -42,7 +57,16 @@ def count(layers: Layers) -> int:
   """How many layers there are, in either form."""
   if isinstance(layers, nnx.List):
     return len(layers)
+  if isinstance(layers, SplitLayers):
+    layers = layers.lower
   return jax.tree.leaves(layers)[0].shape[0]
+
+
+def members(layers: Layers) -> list[nnx.Module]:
+  """Modules that stand for all layers: each one of them, or those that are scanned."""
+  if isinstance(layers, nnx.List):
+    return list(layers)
+  return [layers.lower, layers.upper] if isinstance(layers, SplitLayers) else [layers]
 
 
 def run(
@@ -74,6 +98,8 @@ def run(
   if remat != "none":
     # Inside a scan nothing can be merged across layers anyway, so no barrier is needed.
     step = jax.checkpoint(step, policy=REMAT_POLICIES[remat], prevent_cse=not is_scanned(layers))
+  if isinstance(layers, SplitLayers):
+    return _run_split(layers, step, carry, inputs)
   if not isinstance(layers, nnx.List):
     return jax.lax.scan(lambda carry, xs: step(xs[0], carry, xs[1]), carry, (layers, inputs))
   outputs = []
@@ -81,6 +107,32 @@ def run(
     carry, output = step(layer, carry, None if inputs is None else inputs[index])
     outputs.append(output)
   return carry, tuple(outputs)
+
+
+def _run_split(
+  layers: SplitLayers,
+  step: Callable[[nnx.Module, Any, PyTree], tuple[Any, PyTree]],
+  carry: Any,
+  inputs: PyTree,
+) -> tuple[Any, PyTree]:
+  first = count(layers) - count(layers.upper)
+
+  def lower_step(carry, index_and_input):
+    index, own = index_and_input
+    layer = jax.tree.map(
+      lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), layers.lower
+    )
+    return step(layer, carry, own)
+
+  lower, upper = (
+    jax.tree.map(lambda leaf, part=part: leaf[part], inputs)
+    for part in (slice(None, first), slice(first, None))
+  )
+  carry, below = jax.lax.scan(lower_step, carry, (jnp.arange(first), lower))
+  carry, above = jax.lax.scan(
+    lambda carry, xs: step(xs[0], carry, xs[1]), carry, (layers.upper, upper)
+  )
+  return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), below, above)
 
 
 def map_layers(layers: Layers, edit: Callable[[nnx.Module, Key], nnx.Module], key: Key) -> Layers:

@@ -67,13 +67,17 @@ class Encoder(nnx.Module):
 
 
 class EncoderLayer(nnx.Module):
-  """Self-attention and mlp, each behind a norm and inside a residual."""
+  """Self-attention and mlp, each behind a norm and inside a residual.
+
+  `adapter` is an empty slot for a module [... D] -> [... D] that the layer's result goes through.
+  """
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
     self.pre_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.attention = _attention(config, rngs=rngs)
     self.pre_mlp_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.mlp = _mlp(config, rngs=rngs)
+    self.adapter = nnx.data(None)
     self.dropout_rate = config.dropout_rate
 
   def __call__(self, x: Array, *, bias: Array, mask: Array, key: Key | None) -> Array:
@@ -84,7 +88,8 @@ class EncoderLayer(nnx.Module):
     y = self.attention(normal, memory, bias=bias, mask=mask, key=keys[1])
     x = x + dropout(y, self.dropout_rate, keys[2], broadcast=LENGTH)
     y = self.mlp(self.pre_mlp_layer_norm(x), key=keys[3])
-    return x + dropout(y, self.dropout_rate, keys[4], broadcast=LENGTH)
+    x = x + dropout(y, self.dropout_rate, keys[4], broadcast=LENGTH)
+    return x if self.adapter is None else self.adapter(x)
 
 
 class Decoder(nnx.Module):
@@ -143,7 +148,7 @@ class Decoder(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-  """Self-attention, attention to the memory, and mlp."""
+  """Self-attention, attention to the memory, and mlp; `adapter` is a slot as in `EncoderLayer`."""
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
     self.pre_self_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
@@ -152,6 +157,7 @@ class DecoderLayer(nnx.Module):
     self.encoder_decoder_attention = _attention(config, rngs=rngs)
     self.pre_mlp_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.mlp = _mlp(config, rngs=rngs)
+    self.adapter = nnx.data(None)
     self.dropout_rate = config.dropout_rate
 
   def __call__(
@@ -193,7 +199,8 @@ class DecoderLayer(nnx.Module):
     )
     x = x + dropout(y, self.dropout_rate, keys[1], broadcast=LENGTH)
     y = self.mlp(self.pre_mlp_layer_norm(x), key=keys[2])
-    return x + dropout(y, self.dropout_rate, keys[3], broadcast=LENGTH)
+    x = x + dropout(y, self.dropout_rate, keys[3], broadcast=LENGTH)
+    return x if self.adapter is None else self.adapter(x)
 
 
 def _attention(config: T5Config, *, rngs: nnx.Rngs) -> Attention:

@@ -18,11 +18,15 @@ from flax import nnx
 from promot_jax import errors, partitioning, paths
 from promot_jax.checkpoints import method_files as files
 from promot_jax.experiments import method_files
+from promot_jax.methods.adapter import Adapter
+from promot_jax.methods.bias import BitFit
 from promot_jax.methods.combined import Combined
+from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.infix import InfixTuning
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
+from promot_jax.methods.top_layers import TopLayers
 from promot_jax.models.bart import Bart
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm import DecoderLM
@@ -74,6 +78,15 @@ METHODS = {
     same_at_start=False,
     with_prompt=False,
   ),
+  "adapter": Entry(method=Adapter(bottleneck=3, std=1e-7)),
+  "adapter_cross_norms": Entry(
+    method=Adapter(bottleneck=2, std=1e-7, cross_attention=True, train_norms=True)
+  ),
+  "adapter_lin": Entry(method=Adapter(bottleneck=3, placement="lin", std=1e-7)),
+  # The bias of a key moves all scores of a query alike, which softmax does not see.
+  "bitfit": Entry(method=BitFit(), flat=".*/key/bias"),
+  "ia3": Entry(method=IA3()),
+  "top_layers": Entry(method=TopLayers(layers=1), flat=".*/key/bias"),
   "lora": Entry(method=LoRA(rank=3, alpha=6, dropout_rate=0.1)),
   "lora_everywhere": Entry(method=LoRA(rank=2, targets=".*")),
 }
