@@ -178,7 +178,7 @@ def test_a_hugging_face_model_is_evaluated_tuned_and_given_back(
   assert any(np.abs(after[name] - value).max() > 0 for name, value in before.items())
 
 
-def test_a_t5x_checkpoint_is_tuned_and_given_back(shared_data, tmp_path, run):
+def test_a_t5x_checkpoint_is_tuned_and_given_back(tmp_path, run):
   from promot_jax.checkpoints.t5x import read_t5x
   from promot_jax.micro.vocabulary import vocabulary
 
