@@ -23,7 +23,8 @@ from promot_jax import errors, paths
 from promot_jax.checkpoints import disk, t5x_names
 
 FORMAT = 1
-_DESCRIPTION = "method.json"
+DESCRIPTION = "method.json"
+"""Name of the entry that says what the others are."""
 _SAMPLES = 8
 
 
@@ -104,7 +105,7 @@ def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with disk.whole_file(path) as stream:
-      arrays: dict[str, Any] = {_DESCRIPTION: text}
+      arrays: dict[str, Any] = {DESCRIPTION: text}
       arrays |= {name: np.asarray(leaf, np.float32) for name, leaf in file.leaves.items()}
       np.savez(stream, **arrays)
   except OSError as error:
@@ -121,8 +122,8 @@ def read(path: str | os.PathLike) -> MethodFile:
   """
   try:
     with np.load(path, allow_pickle=False) as stored:
-      description = json.loads(stored[_DESCRIPTION].tobytes())
-      leaves = {name: stored[name] for name in stored.files if name != _DESCRIPTION}
+      description = json.loads(stored[DESCRIPTION].tobytes())
+      leaves = {name: stored[name] for name in stored.files if name != DESCRIPTION}
     backbone = description["backbone"]
     return MethodFile(
       leaves=leaves,

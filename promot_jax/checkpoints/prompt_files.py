@@ -9,6 +9,7 @@ What is read is told from what lies at the path:
     a T5X checkpoint               its leaf target/encoder/prompt/prompt/prompt
     a folder of one zarr array     such a leaf by itself
     a step of one of our runs      the prompt that was trained
+    a method file                  the prompt in it
     a PEFT adapter                 of type PROMPT_TUNING
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import disk, step_reader, t5x
+from promot_jax.checkpoints import disk, method_files, step_reader, t5x
 from promot_jax.checkpoints.peft import prompt_tuning
 from promot_jax.checkpoints.peft import reader as peft_reader
 from promot_jax.checkpoints.stored import open_zarr
@@ -127,7 +128,7 @@ def _read_numpy(path: pathlib.Path, name: str | None) -> np.ndarray:
       loaded = np.load(file, allow_pickle=False)  # a prompt never needs code to run
       if isinstance(loaded, np.ndarray):
         return loaded
-      names = list(loaded)
+      names = [key for key in loaded if key != method_files.DESCRIPTION]
       if name is None and len(names) == 1:
         return loaded[names[0]]
       if name not in names:

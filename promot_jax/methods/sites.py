@@ -51,7 +51,7 @@ def sites(model: nnx.Module) -> dict[str, Site]:
     layers = getattr(getattr(model, stack_name, None), "layers", None)
     if layers is None:
       continue
-    attention = getattr(_first(layers), attribute, None)
+    attention = getattr(stack.members(layers)[0], attribute, None)
     if attention is None or not hasattr(attention, "prefix"):
       continue
     features = attention.key.kernel.shape[-1]
@@ -87,11 +87,10 @@ def chosen(model: nnx.Module, names: Sequence[str] | None, *, method: str) -> di
 
 
 def attentions(model: nnx.Module, site: str) -> list[nnx.Module]:
-  """The attention of each layer; of scanned layers the one module that stands for all."""
+  """The attention of each layer; of scanned layers the modules that stand for all."""
   stack_name, attribute = PLACES[site]
   layers = getattr(model, stack_name).layers
-  members = [layers] if stack.is_scanned(layers) else list(layers)
-  return [getattr(layer, attribute) for layer in members]
+  return [getattr(member, attribute) for member in stack.members(layers)]
 
 
 def fill(model: nnx.Module, site: str, make: Callable[[Any], nnx.Module]) -> None:
@@ -101,11 +100,13 @@ def fill(model: nnx.Module, site: str, make: Callable[[Any], nnx.Module]) -> Non
     make: gives a module from a function that takes what belongs to the layer out of an array [N ...]
       (of scanned layers all of it).
   """
-  members = attentions(model, site)
-  stack_name, _ = PLACES[site]
-  scanned = stack.is_scanned(getattr(model, stack_name).layers)
-  for number, attention in enumerate(members):
-    attention.prefix = make((lambda leaf: leaf) if scanned else (lambda leaf, i=number: leaf[i]))
+  stack_name, attribute = PLACES[site]
+  layers = getattr(model, stack_name).layers
+  unrolled = not stack.is_scanned(layers)
+  for number, member in enumerate(stack.members(layers)):
+    # Of split scans the second module is the last layers.
+    own = number if unrolled else slice(-stack.count(member), None)
+    getattr(member, attribute).prefix = make(lambda leaf, own=own: leaf[own])
 
 
 def occupied(model: nnx.Module) -> list[str]:
@@ -172,7 +173,3 @@ class _Recorder(nnx.Module):
   def __call__(self, keys, values, bias, mask):
     self.note(KVCache(keys=keys, values=values))  # [1 G L K]
     return keys, values, bias, mask
-
-
-def _first(layers: stack.Layers) -> nnx.Module:
-  return layers if stack.is_scanned(layers) else layers[0]

@@ -12,6 +12,7 @@ from promot_jax import errors, paths
 from promot_jax.checkpoints import method_files as files
 from promot_jax.checkpoints.method_files import Backbone
 from promot_jax.experiments import method_files
+from promot_jax.methods import initializers
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.infix import InfixTuning
 from promot_jax.methods.prefix import FromFile, PrefixTuning, Reparameterization
@@ -81,6 +82,19 @@ def test_a_prefix_starts_from_a_method_file(tmp_path):
   for name in paths.match(method.parameters, paths.named_leaves(again)):
     leaves = [paths.named_leaves(each)[name] for each in (again, attached)]
     np.testing.assert_array_equal(*leaves)
+
+
+def test_a_bank_of_prompts_starts_from_the_method_files_of_separate_runs(tmp_path):
+  starts, wanted = [], []
+  for seed in (1, 2):
+    method = SoftPrompt(length=2)
+    attached = method.attach(model(), nnx.Rngs(seed))
+    path = method_files.export(tmp_path / f"{seed}.npz", attached, method)
+    starts.append(initializers.FromFile(path=path))
+    wanted.append(attached.encoder.prompt.prompt[...])
+  bank = SoftPrompt(length=2, tasks=2, initializer=initializers.PerTask(initializers=starts))
+  found = bank.attach(model(), nnx.Rngs(0)).encoder.prompt.prompt[...]
+  np.testing.assert_array_equal(found, np.stack(wanted))
 
 
 def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
