@@ -31,8 +31,10 @@ def connect(values: argparse.Namespace) -> None:
   Raises:
     ConfigError: flags that contradict each other, or processes that cannot be reached.
   """
+  if processes() > 1:  # has joined before
+    return
   arguments = _given(values, os.environ)
-  if arguments is None or processes() > 1:
+  if arguments is None:
     return
   import jax
 

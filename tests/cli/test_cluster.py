@@ -112,3 +112,9 @@ def test_an_error_of_a_collective_is_called_a_lost_process(monkeypatch):
   monkeypatch.setattr(cluster, "processes", lambda: 2)
   assert "start the same command on all hosts again" in str(cluster.peer_lost(error))
   assert cluster.peer_lost(KeyError("x")) is None
+
+
+def test_a_process_joins_once(monkeypatch):
+  monkeypatch.setattr(cluster, "processes", lambda: 2)
+  monkeypatch.setattr(cluster, "_given", lambda *_: pytest.fail("it has joined before"))
+  cluster.connect(argparse.Namespace(quiet=True))
