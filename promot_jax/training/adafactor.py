@@ -33,8 +33,8 @@ from promot_jax import errors, paths
 
 # Scanned layers carry a leading layer axis: no list position follows 'layers'.
 STACKED = (r"(.*/)?layers/(?!\d+(/|$)).*",)
-# Prompts, also in banks [tasks, P, D] whose rows are separate prompts.
-PROMPTS = (r"(.*/)?prompt(/.*)?",)
+# Prompts and low-rank updates, also in banks [tasks, P, D] whose rows are separate ones.
+PROMPTS = (r"(.*/)?prompt(/.*)?", r"(.*/)?lora/(down|up)")
 
 
 class AdafactorState(NamedTuple):

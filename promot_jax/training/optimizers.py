@@ -4,20 +4,82 @@
 optimizer is a value: `functools.partial(adamw, weight_decay=0.01)`.
 """
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optax
 
-from promot_jax import paths
+from promot_jax import errors, paths
 from promot_jax.training.adafactor import adafactor
 from promot_jax.training.schedules import Schedule
 
-__all__ = ["adafactor", "adam", "adamw", "prompt_adafactor", "sgd"]
+__all__ = ["Group", "adafactor", "adam", "adamw", "grouped", "prompt_adafactor", "sgd"]
 
 # Norm scales and biases are not decayed.
 DECAYED = (".*", "!(.*/)?(scale|bias)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+  """Parameters that have an optimizer of their own.
+
+  Attributes:
+    parameters: patterns (see `promot_jax.paths`), matched among the trained parameters.
+    optimizer: learning rate -> gradient transformation, such as `adamw`.
+    learning_rate: schedule of the update count, or a constant; None: the stage's.
+  """
+
+  parameters: paths.Patterns
+  optimizer: Callable[..., optax.GradientTransformation]
+  learning_rate: Schedule | float | None = None
+
+  def __post_init__(self):
+    if not callable(self.optimizer):
+      raise errors.ConfigError(
+        f"Group.optimizer is {self.optimizer!r}, which is no function; in a gin file write"
+        " @optimizers.adamw."
+      )
+
+
+def grouped(
+  learning_rate: Schedule | float, *, groups: Sequence[Group]
+) -> optax.GradientTransformation:
+  """Each group of parameters with its own optimizer and schedule.
+
+  A parameter belongs to the first group that selects it.  What an optimizer does with all of its
+  parameters together, such as clipping of the global norm, it does with its group.
+
+  Args:
+    learning_rate: of groups that have none; the one that training reports.
+    groups: in order; a last one with '.*' takes the rest.
+
+  Raises:
+    ConfigError: there are no groups; or, when the parameters are known, a group selects none that
+      is left, or a parameter is in no group.
+  """
+  groups = tuple(groups)
+  if not groups:
+    raise errors.ConfigError("grouped has no groups; give at least one optimizers.Group().")
+  transforms = {
+    f"group_{number}": group.optimizer(
+      learning_rate if group.learning_rate is None else group.learning_rate
+    )
+    for number, group in enumerate(groups)
+  }
+  # By name: a flat dictionary is a tree from which optax may leave parameters out.
+  inner = optax.partition(transforms, lambda named: _group_of(groups, list(named)))
+
+  def init(params: Any) -> Any:
+    return inner.init(paths.named_leaves(params))
+
+  def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    named = None if params is None else paths.named_leaves(params)
+    updates, state = inner.update(paths.named_leaves(grads), state, named)
+    return paths.replace_leaves(grads, updates), state
+
+  return optax.GradientTransformation(init, update)
 
 
 def prompt_adafactor(
@@ -98,6 +160,25 @@ def _clipped(
   if threshold is None:
     return optimizer
   return optax.chain(optax.clip_by_global_norm(threshold), optimizer)
+
+
+def _group_of(groups: Sequence[Group], names: Sequence[str]) -> dict[str, str]:
+  """Name of a parameter -> label of its group."""
+  labels: dict[str, str] = {}
+  for number, group in enumerate(groups):
+    chosen = [name for name in paths.match(group.parameters, names) if name not in labels]
+    if not chosen:
+      raise errors.ConfigError(
+        f"Group {number + 1} of the optimizer ({group.parameters!r}) selects only parameters of"
+        " earlier groups; put it before them."
+      )
+    labels |= dict.fromkeys(chosen, f"group_{number}")
+  if missing := [name for name in names if name not in labels]:
+    raise errors.ConfigError(
+      f"{len(missing)} trained parameters are in no group of the optimizer, '{missing[0]}' among"
+      " them; add a last group with the pattern '.*'."
+    )
+  return {name: labels[name] for name in names}
 
 
 def _mask(patterns: Sequence[str], params: Any) -> Any:

@@ -6,7 +6,7 @@ import optax
 import pytest
 from flax import nnx
 
-from promot_jax import paths
+from promot_jax import errors, paths
 from promot_jax.training import optimizers, schedules
 
 
@@ -68,3 +68,44 @@ def test_gradients_are_clipped_by_their_global_norm():
   np.testing.assert_allclose(new["scale"], [4 - 0.2 * 0.1 / norm, -5 - 0.4 * 0.1 / norm], rtol=1e-6)
   unclipped = one_update(optimizers.sgd(1.0, global_norm_clip_threshold=1.0))
   np.testing.assert_allclose(unclipped["scale"], [3.8, -5.4], rtol=1e-6)
+
+
+def test_each_group_has_its_own_optimizer_and_rate():
+  groups = [
+    optimizers.Group(parameters="kernel", optimizer=optimizers.sgd, learning_rate=0.5),
+    optimizers.Group(parameters=".*", optimizer=optimizers.adam),
+  ]
+  new = one_update(optimizers.grouped(0.1, groups=groups))
+  np.testing.assert_allclose(new["kernel"], [[1 - 0.15, -2 + 0.05, 3]], rtol=1e-6)
+  np.testing.assert_allclose(new["scale"], [4 - 0.1, -5 - 0.1], rtol=1e-6)  # Adam: sign of g
+
+
+@pytest.mark.parametrize(
+  "make", [optimizers.adafactor, optimizers.adamw, optimizers.prompt_adafactor, optimizers.sgd]
+)
+def test_one_group_is_the_optimizer_itself(make):
+  group = optimizers.Group(parameters=".*", optimizer=make)
+  alone = one_update(make(0.1), steps=2)
+  for name, leaf in one_update(optimizers.grouped(0.1, groups=[group]), steps=2).items():
+    np.testing.assert_array_equal(leaf, alone[name])
+
+
+def test_state_of_a_group_holds_its_parameters_only():
+  groups = [
+    optimizers.Group(parameters="scale", optimizer=optimizers.sgd),
+    optimizers.Group(parameters=".*", optimizer=optimizers.adamw),
+  ]
+  state = optimizers.grouped(0.1, groups=groups).init(state_of())
+  moments = {name for name in paths.named_leaves(state) if name.endswith(("kernel", "scale"))}
+  assert len(moments) == 2 and all(name.endswith("kernel") for name in moments)
+
+
+def test_groups_that_leave_parameters_out_or_are_empty_are_refused():
+  kernel = optimizers.Group(parameters="kernel", optimizer=optimizers.sgd)
+  rest = optimizers.Group(parameters=".*", optimizer=optimizers.sgd)
+  with pytest.raises(errors.ConfigError, match="'scale' among them; add a last group"):
+    optimizers.grouped(0.1, groups=[kernel]).init(state_of())
+  with pytest.raises(errors.ConfigError, match="only parameters of earlier groups"):
+    optimizers.grouped(0.1, groups=[rest, kernel]).init(state_of())
+  with pytest.raises(errors.ConfigError, match="no groups"):
+    optimizers.grouped(0.1, groups=[])
