@@ -7,6 +7,7 @@ import pathlib
 import sys
 from typing import Any
 
+from promot_jax.cli import directory
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
@@ -24,7 +25,8 @@ def run(flags: Flags) -> int:
 
   from promot_jax.experiments import conversion
 
-  weights = _of_model_dir(flags) if _is_model_dir(values.source) else _of_source(values)
+  of_run = directory.is_model_dir(pathlib.Path(values.source))
+  weights = _of_model_dir(flags) if of_run else _of_source(values)
   if values.to not in conversion.OF_METHOD:
     conversion.check(weights, finite=not values.allow_nan)
   target = conversion.Target(
@@ -40,10 +42,6 @@ def run(flags: Flags) -> int:
   written = conversion.write(weights, output, target)
   _tell(weights, written, values)
   return 0
-
-
-def _is_model_dir(source: str) -> bool:
-  return (pathlib.Path(source) / "config.gin").is_file()
 
 
 def _of_source(values) -> Any:
@@ -63,7 +61,6 @@ def _of_model_dir(flags: Flags) -> Any:
   import argparse
 
   from promot_jax import paths
-  from promot_jax.cli import directory
   from promot_jax.experiments import conversion
 
   values = flags.values
@@ -77,8 +74,11 @@ def _of_model_dir(flags: Flags) -> Any:
   runner = runners[0]
   _, stages, step = runner.checkpoint(values.checkpoint)
   model, method = runner.model_of(stages, step), runner.experiment.method
+  written = model
+  if stages and method is not None and values.to not in conversion.OF_METHOD:
+    written = conversion.backbone_of(model, method, merge=values.merge)
   return conversion.Weights(
-    leaves=paths.named_leaves(model),
+    leaves=paths.named_leaves(written),
     config=runner.experiment.backbone,
     where=values.source,
     adapted=(model, method) if stages and method is not None else None,

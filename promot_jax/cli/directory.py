@@ -24,7 +24,7 @@ def runners(flags: Flags):
   folder = pathlib.Path(values.model_dir)
   files, bindings, only = flags.gin_files, list(flags.bindings), None
   if not files:
-    root = next((f for f in (folder, folder.parent) if (f / "config.gin").is_file()), None)
+    root = root_of(folder)
     if root is None:
       raise ConfigError(
         f"{folder} has no config.gin, so promot train was not run there. Name a model directory, or "
@@ -34,6 +34,17 @@ def runners(flags: Flags):
     bindings.append(f"MODEL_DIR = {str(root)!r}")
     only = folder.name if root != folder else None
   return _build(values, files, bindings, only)
+
+
+def root_of(folder: pathlib.Path) -> pathlib.Path | None:
+  """Where the `config.gin` of a model directory lies: there, or above it in a comparison."""
+  return next((f for f in (folder, folder.parent) if (f / "config.gin").is_file()), None)
+
+
+def is_model_dir(folder: pathlib.Path) -> bool:
+  """Whether `promot train` wrote this folder, as a whole or as one experiment of a comparison."""
+  one_of_several = any((folder / part).is_dir() for part in ("stages", "evaluation"))
+  return root_of(folder) == folder or (one_of_several and root_of(folder) is not None)
 
 
 def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str], only: str | None):

@@ -314,6 +314,11 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--scanned", action="store_true", help="t5x: in its scanned layout")
   parser.add_argument("--task", type=int, metavar="N", help="which prompt of a bank, from 0")
   parser.add_argument("--base_model", metavar="NAME", help="peft: the model that it adapts")
+  parser.add_argument(
+    "--merge",
+    action="store_true",
+    help="hf, t5x, npz, step: what LoRA, IA3, BitFit or top layers trained becomes part of the weights",
+  )
   parser.add_argument("--allow_nan", action="store_true", help="do not refuse NaN and infinity")
   parser.add_argument(
     "--checkpoint",

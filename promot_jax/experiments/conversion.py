@@ -32,8 +32,11 @@ from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.checkpoints.store import Store
 from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, method_files, micro_model
+from promot_jax.experiments import adapters, backbones, method_files, micro_model
+from promot_jax.methods.ia3 import IA3
+from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
+from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.published_sizes import SIZES
 
 PROMPT = r"(encoder|decoder)/prompt/.*"
@@ -186,6 +189,25 @@ def write(weights: Weights, path: str | os.PathLike, target: Target) -> pathlib.
   return FORMATS[target.to](weights, pathlib.Path(path), target)
 
 
+def backbone_of(model: nnx.Module, method: Any, *, merge: bool) -> nnx.Module:
+  """The network that formats without methods hold; a soft prompt stays, which some of them hold.
+
+  Args:
+    merge: whether what the method trained becomes part of it.
+
+  Raises:
+    ConfigError: `merge`, and this method's parameters cannot become weights of the backbone.
+  """
+  if merge:
+    if not hasattr(method, "merge"):
+      raise ConfigError(
+        f"--merge: what {type(method).__name__} adds has no place in the weights of the backbone; only"
+        " LoRA, IA3, BitFit and TopLayers can be merged."
+      )
+    return method.merge(model)
+  return model if isinstance(method, SoftPrompt) else method.detach(model)
+
+
 def _is_prompt(name: str) -> bool:
   return re.fullmatch(PROMPT, name) is not None
 
@@ -257,6 +279,10 @@ def _to_peft(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pa
     )
   if weights.adapted is not None and isinstance(weights.adapted[1], PrefixTuning):
     return _prefix_to_peft(*weights.adapted, path, weights.config, target.base_model)
+  if weights.adapted is not None and isinstance(weights.adapted[1], LoRA | IA3):
+    return adapters.write_adapter(
+      path, *weights.adapted, weights.config, base_model=target.base_model
+    )
   return prompt_tuning.write_prompt_adapter(
     path, _prompt(weights, target), weights.config, base_model=target.base_model
   )

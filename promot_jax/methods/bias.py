@@ -69,3 +69,11 @@ class BitFit:
       ConfigError: the method is not attached.
     """
     return copies.detach(model, ATTRIBUTE)
+
+  def merge(self, model: base.Model) -> base.Model:
+    """A plain backbone that computes what the model does: it has the trained biases.
+
+    Raises:
+      ConfigError: the method is not attached.
+    """
+    return copies.merge(model, ATTRIBUTE)

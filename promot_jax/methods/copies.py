@@ -22,6 +22,7 @@ OF_LAYERS = (
 )
 """Parameters of a backbone's layers; what methods add to them has longer names."""
 _LAYERS = "layers"
+_STACKS = ("encoder", "decoder")
 _VOCABULARY = re.compile(r"token_embedder/|decoder/logits_dense/")
 
 
@@ -116,9 +117,7 @@ def attach(
   model = paths.copy(model)
   top = top or {}
   layers = {
-    name: stack.count(getattr(model, name).layers)
-    for name in ("encoder", "decoder")
-    if hasattr(model, name)
+    name: stack.count(getattr(model, name).layers) for name in _STACKS if hasattr(model, name)
   }
   leaves = paths.named_leaves(model)
   copied = {}
@@ -142,6 +141,25 @@ def detach(model: base.Model, attribute: str) -> base.Model:
     raise errors.ConfigError(f"The model has no '{attribute}' to detach.")
   model = paths.copy(model)
   delattr(model, attribute)
+  return model
+
+
+def merge(model: base.Model, attribute: str) -> base.Model:
+  """A copy of the model that has the copies as its own parameters.
+
+  Raises:
+    ConfigError: there are none.
+  """
+  if not hasattr(model, attribute):
+    raise errors.ConfigError(f"The model has no '{attribute}' to merge.")
+  model = paths.copy(model)
+  copies: Copies = getattr(model, attribute)
+  delattr(model, attribute)
+  copies.fill(model)
+  for name in _STACKS:
+    part = getattr(model, name, None)
+    if part is not None and isinstance(part.layers, stack.SplitLayers):
+      part.layers = stack.joined(part.layers)
   return model
 
 

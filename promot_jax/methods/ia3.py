@@ -79,6 +79,26 @@ class IA3:
     """
     return linears.detach(model, PART)
 
+  def merge(self, model: base.Model) -> base.Model:
+    """A plain backbone that computes what the model does: factors are in kernels and biases.
+
+    Raises:
+      ConfigError: the model has no factors, or a bank of several tasks.
+    """
+    if not linears.with_part(model, PART):
+      raise errors.ConfigError("The model has no 'ia3' to merge.")
+    if self.tasks > 1:
+      raise errors.ConfigError(
+        f"The model holds IA3 factors of {self.tasks} tasks, and kernels can contain one set; attach"
+        " that of one task alone."
+      )
+    model = paths.copy(model)
+    for place in linears.with_part(model, PART).values():
+      linear = place.linear
+      assert isinstance(linear, linears.AdaptedLinear)  # it has a part
+      _multiply_in(linear, linear.ia3)
+    return linears.detach(model, PART)
+
 
 class Factors(linears.Part):
   """Factors [in] or [out] of one linear layer, or a bank [tasks in|out] of them."""
@@ -114,31 +134,12 @@ class Factors(linears.Part):
     return x * given
 
 
-def merge(model: base.Model) -> base.Model:
-  """The plain backbone with its factors multiplied into kernels and biases; outputs are equal.
-
-  Raises:
-    ConfigError: the model has no factors, or a bank of several tasks.
-  """
-  found = linears.with_part(model, PART)
-  if not found:
-    raise errors.ConfigError("The model has no 'ia3' to merge.")
-  model = paths.copy(model)
-  for place in linears.with_part(model, PART).values():
-    linear = place.linear
-    assert isinstance(linear, linears.AdaptedLinear)
-    part: Factors = linear.ia3
-    if part.tasks > 1:
-      raise errors.ConfigError(
-        f"The model holds IA3 factors of {part.tasks} tasks, and kernels can contain one set;"
-        " attach that of one task alone."
-      )
-    kernel = linear.kernel[...]
-    if hasattr(part, "inputs"):
-      linear.kernel = nnx.Param((kernel * part.inputs[...][..., :, None]).astype(kernel.dtype))
-      continue
-    linear.kernel = nnx.Param((kernel * part.outputs[...][..., None, :]).astype(kernel.dtype))
-    if linear.bias is not None:
-      bias = linear.bias[...]
-      linear.bias = nnx.Param((bias * part.outputs[...]).astype(bias.dtype))
-  return linears.detach(model, PART)
+def _multiply_in(linear: linears.AdaptedLinear, part: Factors) -> None:
+  kernel = linear.kernel[...]
+  if hasattr(part, "inputs"):
+    linear.kernel = nnx.Param((kernel * part.inputs[...][..., :, None]).astype(kernel.dtype))
+    return
+  linear.kernel = nnx.Param((kernel * part.outputs[...][..., None, :]).astype(kernel.dtype))
+  if linear.bias is not None:
+    bias = linear.bias[...]
+    linear.bias = nnx.Param((bias * part.outputs[...]).astype(bias.dtype))

@@ -107,6 +107,14 @@ class LoRA:
       model = unmerge(model)
     return linears.detach(model, PART)
 
+  def merge(self, model: base.Model) -> base.Model:
+    """A plain backbone that computes what the model does: the updates are in its kernels.
+
+    Raises:
+      ConfigError: as `merge`.
+    """
+    return merge(model, keep=False)
+
 
 class LowRank(linears.Part):
   """A [in, R] and B [R, out] of one linear layer, or a bank [tasks in R], [tasks R out] of them."""

@@ -90,6 +90,14 @@ class TopLayers:
     """
     return copies.detach(model, ATTRIBUTE)
 
+  def merge(self, model: base.Model) -> base.Model:
+    """A plain backbone that computes what the model does: it has the trained layers.
+
+    Raises:
+      ConfigError: the method is not attached.
+    """
+    return copies.merge(model, ATTRIBUTE)
+
 
 def _numbers(count: int, top: int) -> str:
   """Pattern of the numbers of the last layers."""

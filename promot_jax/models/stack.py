@@ -109,6 +109,14 @@ def run(
   return carry, tuple(outputs)
 
 
+def joined(layers: SplitLayers) -> nnx.Module:
+  """The scanned layers that a split stack stands for."""
+  first = count(layers) - count(layers.upper)
+  return jax.tree.map(
+    lambda lower, upper: jnp.concatenate([lower[:first], upper]), layers.lower, layers.upper
+  )
+
+
 def _run_split(
   layers: SplitLayers,
   step: Callable[[nnx.Module, Any, PyTree], tuple[Any, PyTree]],

@@ -1,0 +1,240 @@
+"""LoRA and IA3 on tiny backbones: the formula, merging, banks, stage 1 of ProMoT, files."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from promot_jax import errors, paths
+from promot_jax.decoding.generate import generate
+from promot_jax.decoding.strategies import Beam
+from promot_jax.experiments import method_files
+from promot_jax.methods import linears, lora
+from promot_jax.methods.ia3 import IA3
+from promot_jax.methods.lora import LoRA
+from promot_jax.methods.prompt import prompt_count
+from promot_jax.models.decoder_lm import DecoderLM
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models.layers import Linear
+from promot_jax.models.scanning import stack_layers
+from promot_jax.models.t5 import T5
+from promot_jax.models.t5_config import T5Config
+
+SIZES = {"vocab_size": 19, "width": 8, "mlp_width": 11, "heads": 3, "head_width": 5}
+
+
+@functools.cache
+def backbone(kind="t5"):
+  if kind == "t5":
+    return T5(T5Config(**SIZES, encoder_layers=1, decoder_layers=2), nnx.Rngs(0))
+  small = {"embedding_std": 0.3, "init_std": 0.3}
+  return DecoderLM(DecoderLMConfig(**SIZES, **small, layers=2, eos=1), nnx.Rngs(0))
+
+
+def tokens(rows, length, seed):
+  return np.random.default_rng(seed).integers(3, 19, (rows, length)).astype(np.int32)
+
+
+def batch_of(rows=2, prompt_ids=None):
+  target = tokens(rows, 4, 2)
+  start = np.zeros((rows, 1), np.int32)
+  batch = {
+    "encoder_input_tokens": tokens(rows, 5, 1),
+    "decoder_input_tokens": np.concatenate([start, target[:, :-1]], axis=1),
+    "decoder_target_tokens": target,
+  }
+  return batch if prompt_ids is None else {**batch, "prompt_ids": np.asarray(prompt_ids, np.int32)}
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _logits(state, batch, graphdef):
+  model = nnx.merge(graphdef, state)
+  return model.logits(model.hidden(batch))
+
+
+def logits(model, batch=None):
+  graphdef, state = nnx.split(model)
+  return np.asarray(_logits(state, batch_of() if batch is None else batch, graphdef))
+
+
+def close(found, expected, relative=5e-6):
+  np.testing.assert_allclose(found, expected, rtol=0, atol=relative * np.abs(expected).max())
+
+
+def moved(model, method, seed=3):
+  leaves = paths.named_leaves(model)
+  random = np.random.default_rng(seed)
+  own = {
+    name: leaves[name] + random.normal(size=leaves[name].shape).astype(np.float32) * 0.5
+    for name in paths.match(method.parameters, leaves)
+  }
+  return paths.replace_leaves(model, {**leaves, **own})
+
+
+def test_a_layer_computes_the_formula_of_the_paper():
+  linear = Linear(4, 6, rngs=nnx.Rngs(0), use_bias=True)
+  random = np.random.default_rng(0)
+  x, down, up = (random.normal(size=s).astype(np.float32) for s in ((2, 3, 4), (4, 2), (2, 6)))
+  adapted = linears.AdaptedLinear(linear)
+  adapted.lora = lora.LowRank(jnp.asarray(down), jnp.asarray(up), scale=1.5)
+  adapted.parts = ("lora",)
+  kernel = np.asarray(linear.kernel[...], np.float64)
+  np.testing.assert_allclose(adapted(x), x @ (kernel + 1.5 * down @ up), rtol=1e-5, atol=1e-6)
+
+
+def test_it_starts_as_in_the_paper_with_nothing_added():
+  model = LoRA(rank=3).attach(backbone(), nnx.Rngs(0))
+  leaves = paths.named_leaves(model)
+  downs = np.concatenate([np.ravel(leaf) for name, leaf in leaves.items() if name.endswith("down")])
+  ups = [leaf for name, leaf in leaves.items() if name.endswith("up")]
+  bound = SIZES["width"] ** -0.5
+  assert 0.9 * bound < np.abs(downs).max() <= bound and abs(downs.mean()) < 0.1 * bound
+  assert len(ups) == 2 * (1 + 2 * 2) and all((np.asarray(leaf) == 0).all() for leaf in ups)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_merging_keeps_outputs_and_unmerging_gives_the_kernels_back_bit_for_bit(scanned):
+  plain = stack_layers(backbone()) if scanned else backbone()
+  method = LoRA(rank=2, alpha=5, targets=".*")
+  model = moved(method.attach(plain, nnx.Rngs(0)), method)
+  expected = logits(model)
+  merged = lora.merge(model)
+  close(logits(merged), expected, 1e-5)
+  again = lora.unmerge(merged)
+  np.testing.assert_array_equal(logits(again), expected)
+  for restored, of in ((again, model), (method.detach(merged), plain)):
+    before, after = paths.named_leaves(of), paths.named_leaves(restored)
+    assert list(before) == list(after)
+    assert all(before[name] is after[name] for name in before)
+  baked = method.merge(model)
+  assert nnx.graphdef(baked) == nnx.graphdef(plain)
+  np.testing.assert_array_equal(logits(baked), logits(merged))
+  assert set(paths.parameter_names(merged)) == set(paths.named_leaves(model)), "kept is not trained"
+
+
+@pytest.mark.parametrize("method", [LoRA(rank=2, tasks=3, targets=".*"), IA3(tasks=3)])
+@pytest.mark.parametrize("kind", ["t5", "gpt2"])
+def test_a_bank_gives_each_example_what_its_own_update_gives_alone(kind, method):
+  bank = moved(method.attach(backbone(kind), nnx.Rngs(1)), method)
+  assert prompt_count(bank) == 3
+  ids = [2, 0, 2, 1]
+  batch = batch_of(4, ids)
+  together = logits(bank, batch)
+  close(logits(stack_layers(bank), batch), together)
+  decoded = generate(bank, batch, strategy=Beam(width=2), max_length=4)
+  one = dataclasses.replace(method, tasks=1)
+  alone = one.attach(backbone(kind), nnx.Rngs(1))
+  leaves = paths.named_leaves(bank)
+  for task in range(3):
+    own = {
+      name: leaves[name][task] if "/lora/" in name or "/ia3/" in name else leaf
+      for name, leaf in paths.named_leaves(alone).items()
+    }
+    single = paths.replace_leaves(alone, own)
+    rows = np.flatnonzero(np.asarray(ids) == task)
+    part = {name: leaf[rows] for name, leaf in batch.items() if name != "prompt_ids"}
+    close(logits(single, part), together[rows])
+    found = generate(single, part, strategy=Beam(width=2), max_length=4)
+    np.testing.assert_array_equal(found.tokens, decoded.tokens[rows])
+  with pytest.raises(errors.ConfigError, match="prompt_ids"):
+    bank.hidden(batch_of(2))
+  with pytest.raises(errors.ConfigError, match="3 tasks"):
+    method.merge(bank)
+
+
+def test_a_stage_of_promot_can_train_it_and_the_next_one_keeps_it():
+  method = LoRA(rank=2, targets=".*/(query|value)")
+  model = method.attach(backbone(), nnx.Rngs(1))
+  batch = batch_of()
+
+  def trained(model, patterns):
+    graphdef, trainable, frozen = paths.split(model, patterns)
+
+    @jax.jit
+    def step(trainable, frozen):
+      def loss(trainable):
+        whole = nnx.merge(graphdef, trainable, frozen)
+        scores = whole.logits(whole.hidden(batch))
+        return optax.softmax_cross_entropy_with_integer_labels(
+          scores, batch["decoder_target_tokens"]
+        ).mean()
+
+      return jax.tree.map(
+        lambda leaf, grad: leaf - 0.1 * grad, trainable, jax.grad(loss)(trainable)
+      )
+
+    return nnx.merge(graphdef, step(trainable, frozen), frozen)
+
+  first = trained(model, method.parameters)
+  second = trained(first, f"!{method.parameters}")
+  before, between, after = map(paths.named_leaves, (model, first, second))
+  own = set(paths.match(method.parameters, before))
+  assert any((np.asarray(between[n]) != np.asarray(before[n])).any() for n in own)
+  for name in before:
+    unmoved, of = (between, after) if name in own else (before, between)
+    np.testing.assert_array_equal(of[name], unmoved[name], err_msg=name)
+  removed = paths.named_leaves(method.detach(second))
+  assert not own & set(removed)
+  assert any((np.asarray(removed[n]) != np.asarray(before[n])).any() for n in removed)
+  for name in removed:
+    np.testing.assert_array_equal(removed[name], after[name])
+
+
+def test_dropout_is_for_training_only():
+  method = LoRA(rank=2, dropout_rate=0.5)
+  model = moved(method.attach(backbone(), nnx.Rngs(1)), method)
+  plain = dataclasses.replace(method, dropout_rate=0.0)
+  still = moved(plain.attach(backbone(), nnx.Rngs(1)), plain)
+  np.testing.assert_array_equal(model.hidden(batch_of()), still.hidden(batch_of()))
+  key = jax.random.key(0)
+  assert np.abs(model.hidden(batch_of(), key=key) - still.hidden(batch_of(), key=key)).max() > 1e-3
+
+
+def test_updates_start_from_a_method_file(tmp_path):
+  method = LoRA(rank=2, alpha=3)
+  model = moved(method.attach(backbone(), nnx.Rngs(1)), method)
+  path = method_files.export(tmp_path / "lora.npz", model, method)
+  start = dataclasses.replace(method, initializer=lora.FromFile(path=path))
+  for plain in (backbone(), stack_layers(backbone())):
+    close(logits(start.attach(plain, nnx.Rngs(0))), logits(model))
+  with pytest.raises(errors.ConfigError, match=r"set LoRA.rank=2 and LoRA.alpha=3"):
+    dataclasses.replace(start, rank=4).attach(backbone(), nnx.Rngs(0))
+  with pytest.raises(errors.ConfigError, match="select the same"):
+    dataclasses.replace(start, targets=".*/query").attach(backbone(), nnx.Rngs(0))
+
+
+def test_ia3_merges_into_kernels_and_biases():
+  method = IA3(outputs=".*/(key|value)", inputs=".*/wo")
+  for plain in (backbone("gpt2"), stack_layers(backbone("gpt2"))):
+    model = moved(method.attach(plain, nnx.Rngs(0)), method)
+    merged = method.merge(model)
+    assert nnx.graphdef(merged) == nnx.graphdef(plain)
+    close(logits(merged), logits(model), 1e-5)
+
+
+def test_what_does_not_fit_is_refused_with_a_sentence():
+  model = backbone()
+  with pytest.raises(errors.ConfigError) as caught:
+    LoRA(targets="q_proj").attach(model, nnx.Rngs(0))
+  message = str(caught.value)
+  assert "LoRA.targets 'q_proj' selects no linear layer of T5" in message
+  assert "query, key, value, out, wi_0, wi_1, wo" in message
+  with pytest.raises(errors.ConfigError, match="scale one side"):
+    IA3(outputs=".*/wo").attach(model, nnx.Rngs(0))
+  with pytest.raises(errors.ConfigError, match="select nothing"):
+    IA3(outputs=None, inputs=None)
+  with pytest.raises(errors.ConfigError, match="keep=True"):
+    lora.unmerge(LoRA().attach(model, nnx.Rngs(0)))
+  for fields, words in (
+    ({"rank": 0}, "rank is 0"),
+    ({"alpha": 0}, "alpha is 0"),
+    ({"dropout_rate": 1.0}, "dropout_rate is 1.0"),
+    ({"initializer": "uniform"}, "no initializer"),
+  ):
+    with pytest.raises(errors.ConfigError, match=words):
+      LoRA(**fields)
