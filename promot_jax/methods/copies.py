@@ -72,20 +72,10 @@ class Copies(preparation.Generator):
           _put(target, other, below)
 
   def with_layers(self, convert: Callable[[stack.Layers], stack.Layers]) -> None:
-    """Copies of layers follow the layers of their stack.
-
-    Raises:
-      ConfigError: layers whose copies differ cannot be stacked.
-    """
-    for name, child in vars(self).items():
+    """Copies of layers follow the layers of their stack."""
+    for child in vars(self).values():
       if isinstance(child, Branch) and hasattr(child, _LAYERS):
-        try:
-          child.layers = convert(child.layers)
-        except ValueError:
-          raise errors.ConfigError(
-            f"The {name} has trained copies in some layers only, and scanned layers are all alike;"
-            " select the same parameters in every layer, or leave the layers unrolled."
-          ) from None
+        child.layers = convert(child.layers)
 
 
 def attach(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax import paths
 from promot_jax.errors import ConfigError
 from promot_jax.types import Key, PyTree
 
@@ -152,9 +153,19 @@ def map_layers(layers: Layers, edit: Callable[[nnx.Module, Key], nnx.Module], ke
 
 
 def stack_layers(layers: Layers) -> Layers:
-  """The scanned form of unrolled layers; scanned layers are returned as they are."""
+  """The scanned form of unrolled layers; scanned layers are returned as they are.
+
+  Raises:
+    ConfigError: layers have other parameters than the first one.
+  """
   if not isinstance(layers, nnx.List):
     return layers
+  for number, layer in enumerate(layers):
+    if odd := set(paths.named_leaves(layer)) ^ set(paths.named_leaves(layers[0])):
+      raise ConfigError(
+        f"Layers 0 and {number} differ in '{min(odd)}', and scanned layers are all alike; let the"
+        " method select the same in every layer, or leave the layers unrolled."
+      )
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
 
 
