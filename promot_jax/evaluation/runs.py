@@ -37,6 +37,17 @@ METHODS: Mapping[str, str] = {
   "prompt_and_prefix": "Prompt and prefix",
   "promot_prefix": "ProMoT with a prefix",
   "multitask_promot_prefix": "Multi-task ProMoT with prefixes",
+  "lora": "LoRA",
+  "promot_lora": "ProMoT with LoRA",
+  "promot_lora_r2": "ProMoT with LoRA r=2",
+  "promot_lora_r4": "ProMoT with LoRA r=4",
+  "adapter": "Adapters",
+  "adapter_3": "Adapters, 3 %",
+  "adapter_0_1": "Adapters, 0.1 %",
+  "bitfit": "BitFit",
+  "ia3": "IA3",
+  "top_layers": "Top layers",
+  "groups": "LoRA and vectors",
   "probing": "Probing",
 }
 """Methods in the order of the columns (the paper's Tables 3, 6 and 5, then the others), with their
@@ -51,6 +62,14 @@ _PROMPT_ONLY = (
   "embedding_only",
   "infix_tuning",
   "prompt_and_prefix",
+  "lora",
+  "adapter",
+  "adapter_3",
+  "adapter_0_1",
+  "bitfit",
+  "ia3",
+  "top_layers",
+  "groups",
   "probing",
 )
 

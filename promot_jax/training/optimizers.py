@@ -112,8 +112,8 @@ def adamw(
 ) -> optax.GradientTransformation:
   """Adam with decoupled weight decay (multiplied by the rate) on the parameters named `decayed`.
 
-  Patterns as in `promot_jax.paths`, except that a '!' pattern may match nothing: the same default
-  serves a whole model and a prompt.
+  Patterns as in `promot_jax.paths`, except that a '!' pattern may match nothing, or everything: the
+  same default serves a whole model, a prompt, and biases alone.
   """
   return _clipped(
     optax.adamw(
@@ -189,10 +189,11 @@ def _mask(patterns: Sequence[str], params: Any) -> Any:
   """
   patterns = [patterns] if isinstance(patterns, str) else list(patterns)
   names = list(paths.named_leaves(params))
-  present = [
-    pattern
-    for pattern in patterns
-    if not pattern.startswith("!") or any(re.fullmatch(pattern[1:], name) for name in names)
-  ]
-  chosen = set(paths.match(present, names)) if present else set(names)
+  plain = [pattern for pattern in patterns if not pattern.startswith("!")]
+  excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+  chosen = {
+    name
+    for name in (paths.match(plain, names) if plain else names)
+    if not any(re.fullmatch(pattern, name) for pattern in excluded)
+  }
   return paths.replace_leaves(params, {name: name in chosen for name in names})

@@ -52,6 +52,13 @@ def test_decay_patterns_are_matched_or_refused():
     optimizers.adamw(0.1, decayed="scales").init(state_of())
 
 
+def test_decay_may_select_nothing():
+  biases = {"bias": jnp.array([4.0])}
+  optimizer = optimizers.adamw(0.1, weight_decay=0.5)
+  updates, _ = optimizer.update({"bias": jnp.array([2.0])}, optimizer.init(biases), biases)
+  np.testing.assert_allclose(updates["bias"], [-0.1], rtol=2e-5)
+
+
 def test_sgd_follows_the_schedule():
   schedule = schedules.linear(1.0, total_steps=4)  # 1, 0.75, ...
   new = one_update(optimizers.sgd(schedule), steps=2)
