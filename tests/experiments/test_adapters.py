@@ -10,6 +10,8 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning
 from promot_jax.experiments import adapters, method_files
+from promot_jax.methods.ia3 import IA3
+from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import FromArray, SoftPrompt
 from promot_jax.models.scanning import stack_layers
@@ -51,8 +53,25 @@ def with_prefix(folder):
   return attached
 
 
+def _with(method, folder):
+  attached = method.attach(model(), nnx.Rngs(1))
+  leaves = paths.named_leaves(attached)
+  own = {name: leaves[name] + 0.3 for name in paths.match(method.parameters, leaves)}
+  attached = paths.replace_leaves(attached, {**leaves, **own})
+  adapters.write_adapter(folder, attached, method, CONFIG, base_model="base")
+  return attached
+
+
+def with_lora(folder):
+  return _with(LoRA(rank=2, alpha=5), folder)
+
+
+def with_ia3(folder):
+  return _with(IA3(), folder)
+
+
 @pytest.mark.parametrize("scanned", [False, True])
-@pytest.mark.parametrize("write", [with_prompt, with_prefix])
+@pytest.mark.parametrize("write", [with_prompt, with_prefix, with_lora, with_ia3])
 def test_an_adapter_is_attached_as_the_method_it_came_from(tmp_path, write, scanned):
   expected = write(tmp_path / "adapter")
   place, file = adapters.open_method(tmp_path / "adapter", CONFIG)
@@ -70,7 +89,7 @@ def test_method_files_are_opened_as_they_are(tmp_path):
   assert place == path and file.backbone is not None
 
 
-@pytest.mark.parametrize("write", [with_prompt, with_prefix])
+@pytest.mark.parametrize("write", [with_prompt, with_prefix, with_lora, with_ia3])
 def test_an_adapter_of_another_model_is_refused(tmp_path, write):
   write(tmp_path / "adapter")
   other = dataclasses.replace(CONFIG, width=10, heads=4)
