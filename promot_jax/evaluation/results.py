@@ -31,6 +31,21 @@ _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StageRecord:
+  """What one stage of an evaluated model trained.
+
+  Args:
+    trained: number of trained parameters; backbone: of all that the pretrained model has.
+    step_seconds: median time of an update, compilation left out; None where it is not known.
+  """
+
+  name: str
+  trained: int
+  backbone: int
+  step_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
   """How an evaluated model was made: the part of a report that scores cannot tell.
 
@@ -43,6 +58,7 @@ class RunRecord:
     data: source of the examples: `micro`, `tfds`.
     variant: what else tells this run from others of its method, for example `learning rate 0.01`.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
+    stages: in the order of training; none of a pretrained model.
     environment: versions and device.
   """
 
@@ -56,8 +72,13 @@ class RunRecord:
   data: str = ""
   variant: str = ""
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  stages: Sequence[StageRecord] = ()
   environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   command: str = ""
+
+  def __post_init__(self):
+    stages = tuple(StageRecord(**s) if isinstance(s, Mapping) else s for s in self.stages)
+    object.__setattr__(self, "stages", stages)  # a file holds them as JSON objects
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

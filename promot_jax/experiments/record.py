@@ -2,19 +2,31 @@
 
 import platform
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+from flax import nnx
 
 from promot_jax import __version__, paths
-from promot_jax.evaluation.results import RunRecord
-from promot_jax.experiments import plan
+from promot_jax.evaluation.results import RunRecord, StageRecord
+from promot_jax.experiments import backbones, plan
 from promot_jax.experiments.experiment import Experiment
 from tasks import catalog
 
 
-def run_record(experiment: Experiment, *, selected: str, why: str) -> RunRecord:
-  """The record of an experiment whose checkpoint `selected` is reported."""
+def run_record(
+  experiment: Experiment,
+  *,
+  selected: str,
+  why: str,
+  step_seconds: Sequence[float | None] = (),
+) -> RunRecord:
+  """The record of an experiment whose checkpoint `selected` is reported.
+
+  Args:
+    step_seconds: median time of an update in each stage, as far as it is known.
+  """
   tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
   settings: dict[str, Any] = {"strategy": repr(experiment.evaluation.strategy)}
   for stage in experiment.stages:
@@ -32,8 +44,27 @@ def run_record(experiment: Experiment, *, selected: str, why: str) -> RunRecord:
     data=experiment.source,
     variant=_variant(experiment),
     settings=settings,
+    stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
     command=" ".join(["promot", *sys.argv[1:]]),
+  )
+
+
+def _stages(
+  experiment: Experiment, step_seconds: Sequence[float | None]
+) -> tuple[StageRecord, ...]:
+  """What each stage trains, and at which pace."""
+  model = plan.abstract_model(experiment)
+  backbone = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
+  seconds = [*step_seconds, *([None] * len(experiment.stages))]
+  return tuple(
+    StageRecord(
+      name=stage.name,
+      trained=paths.count(paths.split(model, stage.trainable)[1]),
+      backbone=paths.count(backbone),
+      step_seconds=known,
+    )
+    for stage, known in zip(experiment.stages, seconds)
   )
 
 

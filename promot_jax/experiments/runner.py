@@ -73,8 +73,11 @@ class Runner:
       results = self._evaluate(chosen, selected)
       if experiment.probe is not None:
         step = chosen[-1]["step"] if chosen else None
-        selected, results = probing.probed(self, results, name=selected, step=step)
-    self.results.write_run(record.run_record(experiment, selected=selected, why=why))
+        selected, results = self._probe(results, selected, step)
+    seconds = [marker.get("step_seconds") for marker in chosen]
+    self.results.write_run(
+      record.run_record(experiment, selected=selected, why=why, step_seconds=seconds)
+    )
     return Outcome(experiment=experiment, selected=selected, why=why, results=results)
 
   # Stages.
@@ -271,6 +274,28 @@ class Runner:
     for step in steps:
       if step != chosen[-1]["step"]:
         yield f"{stage.name}-{step}", count, step
+
+  def _probe(
+    self, results: Sequence[TaskResult], name: str, step: int | None
+  ) -> tuple[str, list[TaskResult]]:
+    experiment, stages = self.experiment, len(self.experiment.stages)
+    features = probing.FeatureStore(
+      folder=self.folder / "features",
+      identity=self.identity(stages, step),
+      batch_size=experiment.evaluation.batch_size,
+      place=self.place,
+      fetch=partitioning.fetch,
+      report=self.events.line,
+    )
+    return probing.probed(
+      experiment,
+      results,
+      name=name,
+      model=functools.partial(self.model_of, stages, step),
+      features=features,
+      kept=self.results,
+      reader=self.shared.reader,
+    )
 
   def evaluate(
     self,

@@ -23,12 +23,15 @@ class StageResult:
     step: the chosen step.
     why: one line that says why this step.
     history: one entry a validation: {'step': int, 'score': float, 'metrics': dict}.
+    step_seconds: median time of an update in the process that ended the stage, compilation,
+      validation and saving left out; None where it was not measured.
   """
 
   model: nnx.Module
   step: int
   why: str
   history: list[dict[str, Any]]
+  step_seconds: float | None = None
 
 
 def choose_step(stage: Stage, history: list[dict[str, Any]]) -> tuple[int, str]:
@@ -100,8 +103,25 @@ def mark_complete(
     CannotWrite: the disk refuses.
   """
   choice = {"step": result.step, "why": result.why, "history": result.history}
-  content = {**identity, "steps": stage.steps, **choice, "trained_with": trained_with(stage)}
+  content = {
+    **identity,
+    "steps": stage.steps,
+    **choice,
+    "step_seconds": result.step_seconds,
+    "trained_with": trained_with(stage),
+  }
   store.write_json(_MARKER, content)
+
+
+def result_of(model: nnx.Module, done: Mapping[str, Any]) -> StageResult:
+  """The result of a stage whose marker is `done` and whose chosen parameters `model` has."""
+  return StageResult(
+    model=model,
+    step=done["step"],
+    why=done["why"],
+    history=done["history"],
+    step_seconds=done.get("step_seconds"),  # absent in what 0.1.0 began with
+  )
 
 
 def trained_with(stage: Stage) -> dict[str, str]:

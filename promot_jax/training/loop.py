@@ -88,8 +88,7 @@ def train_stage(
   if done is not None:
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
-    model = nnx.merge(graphdef, trainable, frozen)
-    return StageResult(model=model, step=done["step"], why=done["why"], history=done["history"])
+    return choice.result_of(nnx.merge(graphdef, trainable, frozen), done)
   store.check_writable(paths.nbytes(trainable))
   with (
     signals.catch(
@@ -370,7 +369,8 @@ class _Run:
     if step != self.step:
       trainable = choice.restore_trainable(self.store, step, trainable)
     model = nnx.merge(self.graphdef, trainable, self.given)
-    result = StageResult(model=model, step=step, why=why, history=self.history)
+    pace = self.pace.step_seconds()
+    result = StageResult(model=model, step=step, why=why, history=self.history, step_seconds=pace)
     choice.mark_complete(stage, self.store, result, self.identity)
     self.events.line(f"stage '{stage.name}' complete: {why}")
     return result

@@ -1,12 +1,16 @@
 """Means of training metrics, and the pace of training."""
 
+import collections
 import contextlib
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 from promot_jax.training import events
 
 Sums = Mapping[str, tuple[float, float]]
+
+_NEWEST = 1000  # steps that the median of step times is taken over
 
 
 class Window:
@@ -50,12 +54,18 @@ class Pace:
     self._tokens = 0
     self._paused = 0.0
     self._metrics: Sums = {}
+    self._latest: float | None = None  # when the newest step finished; None: not since a pause
+    self._seconds: collections.deque[float] = collections.deque(maxlen=_NEWEST)
 
   def finished(self, step: int, tokens: int, metrics: Sums) -> None:
     """One more step is known to be finished."""
     self._step, self._metrics = step, metrics
+    now = self._clock()
+    if self._latest is not None:
+      self._seconds.append(now - self._latest)
+    self._latest = now
     if self._origin is None:
-      self._origin = (self._clock(), step)
+      self._origin = (now, step)
     else:
       self._tokens += tokens
 
@@ -66,8 +76,17 @@ class Pace:
     try:
       yield
     finally:
+      self._latest = None
       if self._origin is not None:
         self._paused += self._clock() - start
+
+  def step_seconds(self) -> float | None:
+    """The median time between two finished steps; None where no two followed one another.
+
+    The median leaves out what the means of `progress` contain: compilations of further batch
+    lengths, and moments in which the machine was busy with something else.
+    """
+    return statistics.median(self._seconds) if self._seconds else None
 
   def progress(self) -> events.Progress:
     """Where training is now."""

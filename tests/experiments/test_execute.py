@@ -141,6 +141,21 @@ def test_the_prompt_is_attached_for_the_tuned_task_only(finished):
     assert [r.prompt for r in outcome.results] == ["attached", "detached", "detached"]
 
 
+def test_the_record_has_the_step_time_of_every_stage_taken_over_ones_included(finished):
+  folder, _, _ = finished
+  recorded = {
+    name: ResultStore(folder / name / "evaluation").read_run().stages
+    for name in ("pretrained", "prompt_tuning", "promot")
+  }
+  assert recorded["pretrained"] == ()
+  (alone,) = recorded["prompt_tuning"]
+  prompt, model = recorded["promot"]
+  assert (prompt.name, model.name) == ("prompt", "model")
+  assert prompt == alone
+  assert 0 < prompt.step_seconds < 60
+  assert 0 < model.step_seconds < 60
+
+
 def raw_outputs(store: ResultStore, checkpoint: str, results) -> list:
   return [[each.raw for each in store.predictions(checkpoint, result)] for result in results]
 

@@ -31,3 +31,23 @@ def test_pace_starts_at_the_first_finished_step_and_skips_pauses():
   assert progress.steps_per_second == pytest.approx(2.0)
   assert progress.tokens_per_second == pytest.approx(100.0)
   assert progress.seconds_left == pytest.approx(89 * 1.0)  # pauses count for the time left
+
+
+def test_the_step_time_is_the_median_between_two_steps_without_pauses():
+  now = [0.0]
+  pace = Pace("model", first=0, steps=9, clock=lambda: now[0])
+  assert pace.step_seconds() is None
+  now[0] = 60.0  # compilation
+  pace.finished(1, 50, {})
+  assert pace.step_seconds() is None
+  for step, seconds in ((2, 0.25), (3, 0.5), (4, 7.0)):  # another length is compiled
+    now[0] += seconds
+    pace.finished(step, 50, {})
+  with pace.pause():
+    now[0] += 5.0
+  now[0] += 3.0
+  pace.finished(5, 50, {})  # from before the pause: no step
+  for step, seconds in ((6, 0.25), (7, 0.5)):
+    now[0] += seconds
+    pace.finished(step, 50, {})
+  assert pace.step_seconds() == pytest.approx(0.5)  # of 0.25, 0.5, 7, 0.25, 0.5
