@@ -14,10 +14,10 @@ from tasks.catalog import (
   information,
   members,
   names,
-  register,
   resolve,
   splits,
 )
+from tasks.on_demand import register
 
 __all__ = [
   "MIXTURES",

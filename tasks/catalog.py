@@ -6,7 +6,7 @@ A registered name has up to five parts:
   rte_1shot.tfds.t5.sentinel   the same with the target between <extra_id_0> and <extra_id_1>
   rte_1shot.micro              the built-in world with its own word vocabulary
   rte_1shot.micro.hf:gpt2_0123abcd   the same with a user's own tokenizer; such names are
-                               registered on demand (`register`)
+                               registered on demand (`tasks.on_demand`)
 
 Without `_1shot` or `_4shot` there are no demonstrations.
 """
@@ -143,17 +143,6 @@ def resolve(
   _check("target form", target, ["raw", "sentinel"])
   place = f"{source}.{vocabularies.label(vocabulary)}" if own or source != "micro" else source
   return f"{name}.{place}" + (".sentinel" if target == "sentinel" else "")
-
-
-def register(name: str, vocabulary: str) -> None:
-  """Puts a task that `resolve` named for a user's own vocabulary into seqio's registry.
-
-  Every other name is registered by the import of its module.
-  """
-  if vocabularies.reference(vocabulary) is not None:
-    from tasks import registration
-
-    registration.add_on_demand(name, vocabulary)
 
 
 def information(name: str) -> TaskInfo:

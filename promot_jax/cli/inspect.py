@@ -30,7 +30,7 @@ def _data(flags: Flags) -> None:
 
   from promot_jax.data import cache, vocabularies
   from promot_jax.data.examples import load_examples
-  from tasks import catalog
+  from tasks import catalog, on_demand
 
   task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
   split = values.split
@@ -40,7 +40,7 @@ def _data(flags: Flags) -> None:
     {"inputs": None, "targets": None},
     limit=values.n,
     vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
-    register=lambda: catalog.register(task, values.vocabulary),
+    register=lambda: on_demand.register(task, values.vocabulary),
     cache_dir=cache.default_dir(),
   )
   if values.json:

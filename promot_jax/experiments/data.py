@@ -27,7 +27,7 @@ from promot_jax.metrics.headline import METRICS
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from promot_jax.token_ids import TokenIds
-from tasks import catalog
+from tasks import catalog, on_demand
 
 # Words that only the French of the micro world has.
 _FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
@@ -66,7 +66,7 @@ class Reader:
           limit=limit,
           modules=(f"tasks.{catalog.split_shots(task)[0]}",),
           vocabulary=own,
-          register=functools.partial(catalog.register, name, experiment.vocabulary),
+          register=functools.partial(on_demand.register, name, experiment.vocabulary),
           cache_dir=self._cache_dir,
         )
         found = hosts.in_turn(read)  # what the first process prepares, the others find

@@ -5,23 +5,21 @@ class.  Features lie in MODEL_DIR/features, named by what decides them, and are 
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 import pathlib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from promot_jax import partitioning
 from promot_jax.data import batches
 from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import results as results_lib
-from promot_jax.evaluation.results import Prediction, TaskResult
+from promot_jax.evaluation.results import Prediction, ResultStore, TaskResult
 from promot_jax.experiments.data import Reader
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.methods import probe as probe_lib
@@ -30,9 +28,6 @@ from promot_jax.metrics import confidence
 from promot_jax.metrics.accuracy import Accuracy
 from promot_jax.token_ids import TokenIds
 from tasks import catalog
-
-if TYPE_CHECKING:
-  from promot_jax.experiments.runner import Runner
 
 _GENERATION = "generation_"
 MOST_CLASSES = 100
@@ -110,32 +105,33 @@ class FeatureStore:
 
 
 def probed(
-  runner: "Runner", results: Sequence[TaskResult], *, name: str, step: int | None
+  experiment: Experiment,
+  results: Sequence[TaskResult],
+  *,
+  name: str,
+  model: Callable[[], nnx.Module],
+  features: FeatureStore,
+  kept: ResultStore,
+  reader: Reader,
 ) -> tuple[str, list[TaskResult]]:
   """The results of a checkpoint with the probe's in place of the tuned tasks' ones.
 
   They are stored as those of a checkpoint of their own; what is there is not run again.
 
   Args:
-    runner: of an experiment with a probe.
+    experiment: one with a probe.
     results: of the final model by generation.
-    name, step: of its checkpoint.
+    name: of its checkpoint.
+    model: gives the final model; only called if features are not on disk.
+    features: of that model.
+    kept: the experiment's results, to which the probe's are added.
+    reader: of examples.
 
   Returns:
     (name of the new checkpoint, its results).
   """
-  experiment = runner.experiment
-  probe, stages = experiment.probe, len(experiment.stages)
+  probe = experiment.probe
   assert probe is not None
-  store = FeatureStore(
-    folder=runner.folder / "features",
-    identity=runner.identity(stages, step),
-    batch_size=experiment.evaluation.batch_size,
-    place=runner.place,
-    fetch=partitioning.fetch,
-    report=runner.events.line,
-  )
-  model = functools.partial(runner.model_of, stages, step)
   tuned = {catalog.split_shots(task): (row, task) for row, task in enumerate(experiment.tasks)}
   done = []
   for result in results:
@@ -144,16 +140,16 @@ def probed(
     wanted = dataclasses.replace(
       result, fingerprint=results_lib.fingerprint([result.fingerprint, mark])
     )
-    found = runner.results.find(f"{name}-probe", wanted)
+    found = kept.find(f"{name}-probe", wanted)
     if found is None:
-      found, predictions = wanted, list(runner.results.predictions(name, result))
+      found, predictions = wanted, list(kept.predictions(name, result))
       if own is not None:
-        splits = _splits(experiment, runner.shared.reader, *own)
+        splits = _splits(experiment, reader, *own)
         found, predictions = measure(
-          probe, model, splits, store, generation=wanted, seed=experiment.seed
+          probe, model, splits, features, generation=wanted, seed=experiment.seed
         )
-        runner.events.line(f"probe     {found.task}: {found.scores}")
-      runner.results.write(f"{name}-probe", found, predictions)
+        features.report(f"probe     {found.task}: {found.scores}")
+      kept.write(f"{name}-probe", found, predictions)
     done.append(found)
   return f"{name}-probe", done
 
