@@ -60,7 +60,7 @@ def page(title: str, sections: Iterable[Section], samples) -> str:
       _plot(section, name, plots.draw(figure, "svg"))
       for name, figure in plots.section_plots(section).items()
     ]
-    body += [_table(table) for table in (section.main, *section.further)]
+    body += [_table(table) for table in section.tables]
     runs = [run for runs in section.group.runs.values() for run in runs]
     body += [_runs(runs), _samples(section, samples)]
   return "\n".join(

@@ -34,7 +34,7 @@ class Report:
   @property
   def tables(self) -> list[Table]:
     """Every table of every section."""
-    return [table for part in self.sections for table in (part.main, *part.further)]
+    return [table for part in self.sections for table in part.tables]
 
 
 def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptation") -> Report:
@@ -90,10 +90,13 @@ def write(
 
 
 def text(report: Report, *, width: int = 120, full: bool = False) -> str:
-  """The report for a terminal: a summary of each section, or, if `full`, all of its tables."""
+  """The report for a terminal: summary and costs of each section, or, if `full`, all of its tables."""
   parts = [report.title, ""]
   for section in report.sections:
-    parts += [tables.text(section.summary, width=width), _differences_text(section, width)]
+    parts.append(tables.text(section.summary, width=width))
+    if section.costs:
+      parts.append(tables.text(section.costs, width=width))
+    parts.append(_differences_text(section, width))
     if full:
       parts += [tables.text(table, width=width) for table in (section.main, *section.further)]
   return "\n".join(parts)
@@ -109,7 +112,7 @@ def markdown(report: Report) -> str:
       "| " + " | ".join(tables.escape_markdown(value) for value in line) + " |"
       for line in section.differences
     ]
-    parts += ["", *(tables.markdown(table) for table in (section.main, *section.further))]
+    parts += ["", *(tables.markdown(table) for table in section.tables)]
   return "\n".join(parts)
 
 
@@ -123,9 +126,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "title": section.title,
         "trained_on": section.group.trained_on,
         "variant": section.group.variant,
-        "figures": [
-          record for table in (section.main, *section.further) for record in tables.records(table)
-        ],
+        "figures": [record for table in section.tables for record in tables.records(table)],
         "differences": [
           dict(zip(("aspect", "ours", "paper"), line, strict=True)) for line in section.differences
         ],

@@ -6,7 +6,7 @@ Nothing is computed here but means over seeds and Norm. Avg.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from promot_jax.evaluation import averages, differences, published
+from promot_jax.evaluation import averages, costs, differences, published
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
@@ -21,6 +21,7 @@ class Section:
 
   Args:
     summary: a line for each method: tuned tasks and Norm. Avg, ours and quoted.
+    costs: what each method trains, what a step costs, what is kept; None of older runs.
     main: laid out as the paper's table; further: format share, prompt on, checkpoints.
     differences: (aspect, ours, paper), the plain statement of what differs.
   """
@@ -28,9 +29,15 @@ class Section:
   title: str
   group: Group
   summary: Table
+  costs: Table | None
   main: Table
   further: tuple[Table, ...]
   differences: tuple[tuple[str, str, str], ...]
+
+  @property
+  def tables(self) -> tuple[Table, ...]:
+    """Every table but the summary, which repeats parts of the main one."""
+    return (*([self.costs] if self.costs else []), self.main, *self.further)
 
 
 def section(group: Group) -> Section:
@@ -45,6 +52,7 @@ def section(group: Group) -> Section:
     title=title,
     group=group,
     summary=_summary(main, f"{title}: summary"),
+    costs=costs.cost_table(group),
     main=main,
     further=tuple(table for table in further if table and table.rows),
     differences=differences.differences(group),

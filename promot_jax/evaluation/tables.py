@@ -18,7 +18,8 @@ class Cell:
   """One figure.
 
   Args:
-    value: the score; spread: its plus-minus, `sd` over seeds or `se` over test examples (`kind`).
+    value: the score; spread: its plus-minus, `sd` over seeds or `se` over test examples (`kind`);
+      both with `digits` decimals.
     difference: from the pretrained model, printed in brackets.
     count: number of runs averaged.
     printed, printed_difference: digits to show instead, for quoted figures; source: where printed.
@@ -34,12 +35,13 @@ class Cell:
   printed_difference: str = ""
   source: str = ""
   note: str = ""
+  digits: int = 2
 
   def text(self) -> str:
     """As shown: `43.14 ±0.92 (-1.90)`."""
-    parts = [self.printed or f"{self.value:.2f}"]
+    parts = [self.printed or f"{self.value:,.{self.digits}f}"]
     if self.spread is not None:
-      parts.append(f"±{self.spread:.2f}")
+      parts.append(f"±{self.spread:.{self.digits}f}")
     if self.difference is not None:
       parts.append(f"({self.printed_difference or f'{self.difference:+.2f}'})")
     return " ".join(parts)

@@ -1,0 +1,127 @@
+"""What each method trains, what a step of it costs, and what that buys, in one table.
+
+One row is one stage, because the stages of a method differ in all of it; the scores stand in the row
+of the last one.  Step times are compared within a seed and on equal devices only.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+
+from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.results import StageRecord
+from promot_jax.evaluation.runs import Group, Run
+from promot_jax.evaluation.tables import Cell, Column, Row, Table
+
+REFERENCE = "fine_tuning"
+_NOTES = (
+  "Share: trained parameters over those of the pretrained model. Step: median time of an update, "
+  "compilation, validation and saving left out; beside it the ratio to full fine-tuning's with the "
+  "same seed on the same device.",
+  "Norm. Avg: plain mean of the eight unseen tasks. Off: the method is taken off for them, as the "
+  "paper does with the prompt; one that leaves the backbone alone is then the pretrained model. On: "
+  "it is left on. Fine-tuning has nothing to take off and stands under off.",
+  "A method of several stages has a row for each; the scores are those after the last one.",
+)
+
+
+def cost_table(group: Group) -> Table | None:
+  """The table of a group; None where no run recorded its stages."""
+  if not any(run.record.stages for runs in group.runs.values() for run in runs):
+    return None
+  columns = [
+    Column(group="Trained parameters", header="number"),
+    Column(group="Trained parameters", header="share (%)"),
+    Column(group="Step", header="ms"),
+    Column(group="Step", header="/ fine-tuning"),
+    *(Column(group=task, header="tuned task") for task in group.tuned_tasks if task != "none"),
+    *(
+      Column(group="Norm. Avg", header=f"{shots}-shot, {state}")
+      for shots in group.shots
+      for state in ("off", "on")
+    ),
+  ]
+  rows = [row for method in group.runs for row in _rows(group, method)]
+  kept = [i for i in range(len(columns)) if any(row.cells[i] for row in rows)]
+  return Table(
+    title="What each method trains, costs and keeps",
+    columns=tuple(columns[i] for i in kept),
+    rows=tuple(dataclasses.replace(row, cells=tuple(row.cells[i] for i in kept)) for row in rows),
+    notes=_NOTES,
+  )
+
+
+def _rows(group: Group, method: str) -> list[Row]:
+  """A row for each stage of a method, or the only one of a method that trains nothing."""
+  runs = group.runs[method]
+  name = runs_lib.method_name(method)
+  scores = _scores(group, method)
+  stages = runs[0].record.stages
+  if not stages:
+    return [Row(label=name, detail="", cells=(None, None, None, None, *scores))]
+  rows = []
+  for position, stage in enumerate(stages):
+    last = position == len(stages) - 1
+    detail = f"stage {position + 1}: {stage.name}" if len(stages) > 1 else ""
+    costs = _costs(group.runs.get(REFERENCE, ()), runs, position)
+    shown = scores if last else [None] * len(scores)
+    rows.append(Row(label=name, detail=detail, cells=(*costs, *shown)))
+  return rows
+
+
+def _scores(group: Group, method: str) -> list[Cell | None]:
+  """Tuned tasks, then Norm. Avg with the method off and on at every number of shots."""
+  runs = group.runs[method]
+  cells = [
+    runs_lib.tuned_cell(runs, task=task, method=method)
+    for task in group.tuned_tasks
+    if task != "none"
+  ]
+  for shots in group.shots:
+    cells += [runs_lib.average_cell(runs, shots=shots, prompt_on=on) for on in (False, True)]
+  return cells
+
+
+def _costs(reference: Sequence[Run], runs: Sequence[Run], position: int) -> list[Cell | None]:
+  """Number, share, milliseconds and ratio of one stage."""
+  found = [(run, run.record.stages[position]) for run in runs if position < len(run.record.stages)]
+  first = found[0][1]
+  times = [1000 * stage.step_seconds for _, stage in found if stage.step_seconds]
+  base = _reference_seconds(reference)
+  ratios = [
+    stage.step_seconds / base[key]
+    for run, stage in found
+    if stage.step_seconds and (key := _place(run)) in base
+  ]
+  return [
+    Cell(value=first.trained, digits=0, count=len(found)),
+    Cell(value=100 * first.trained / first.backbone, digits=3, count=len(found)),
+    _mean(times, digits=1),
+    _mean(ratios, digits=2),
+  ]
+
+
+def _reference_seconds(runs: Sequence[Run]) -> Mapping[tuple[int, str], float]:
+  """Seed and device -> seconds of a step of full fine-tuning."""
+  stages: list[tuple[Run, StageRecord]] = [
+    (run, run.record.stages[-1]) for run in runs if run.record.stages
+  ]
+  return {_place(run): stage.step_seconds for run, stage in stages if stage.step_seconds}
+
+
+def _place(run: Run) -> tuple[int, str]:
+  return run.record.seed, str(run.record.environment.get("device", ""))
+
+
+def _mean(values: Sequence[float], *, digits: int) -> Cell | None:
+  if not values:
+    return None
+  if len(values) == 1:
+    return Cell(value=values[0], digits=digits)
+  return Cell(
+    value=statistics.fmean(values),
+    spread=statistics.stdev(values),
+    kind="sd",
+    digits=digits,
+    count=len(values),
+  )
