@@ -60,7 +60,8 @@ def compare(case: Case, method: str, strategy: str, options: argparse.Namespace)
   if equal < 0.7:
     raise AssertionError(f"Only {equal:.0%} of the outputs of {case.name} are the same.")
 
-  times = side_by_side.take_turns(ours, theirs, batches, repeats=options.repeats)
+  sides = {"ours": ours, "theirs": theirs}
+  times = side_by_side.take_turns(sides, batches, repeats=options.repeats)
   label = f"{case.name:<13} {method:<7} {strategy:<8}"
   print(f"{label} |  {side_by_side.cells(times, compile_seconds)}  |  {equal:.0%}", flush=True)
   if case.name == "anchor":

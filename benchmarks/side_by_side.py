@@ -11,7 +11,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # or the time to compile means nothing
@@ -32,8 +32,13 @@ from promot_jax import paths
 from promot_jax.checkpoints import huggingface
 from promot_jax.cli import allocator
 from promot_jax.methods.prompt import FromArray, SoftPrompt
+from promot_jax.models import decoder_sizes
+from promot_jax.models.decoder_lm import DecoderLM
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+
+Config = T5Config | DecoderLMConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +46,15 @@ class Case:
   """One network and the shape of its batches; lengths in tokens."""
 
   name: str
-  config: T5Config
+  config: Config
   batch: int
   inputs: int = 128
   targets: int = 32
   prompt: int = 100
+
+  @property
+  def decoder_only(self) -> bool:
+    return isinstance(self.config, DecoderLMConfig)
 
 
 ANCHOR = Case(
@@ -90,6 +99,18 @@ QUICK = Case(
   targets=8,
   prompt=10,
 )
+GPT2 = Case(name="gpt2-small", config=decoder_sizes.gpt2_small(), batch=4)
+QUICK_GPT2 = Case(
+  name="quick-gpt2",
+  config=DecoderLMConfig(
+    vocab_size=512, width=32, heads=2, head_width=16, mlp_width=48, layers=2, eos=1
+  ),
+  batch=4,
+  inputs=24,
+  targets=8,
+  prompt=10,
+)
+CASES = {case.name: case for case in (ANCHOR, SMALL, GPT2, QUICK, QUICK_GPT2)}
 
 
 def parser(description: str, *, repeats: str) -> argparse.ArgumentParser:
@@ -97,7 +118,7 @@ def parser(description: str, *, repeats: str) -> argparse.ArgumentParser:
   flags = argparse.ArgumentParser(description=description.split("\n", 1)[0])
   flags.add_argument("--quick", action="store_true", help="tiny shapes, three repeats")
   flags.add_argument("--repeats", "--steps", type=int, default=None, help=repeats)
-  flags.add_argument("--case", nargs="*", help="anchor, t5-1.1-small")
+  flags.add_argument("--case", nargs="*", help="names of networks; all without it")
   flags.add_argument("--methods", nargs="*", default=["full", "prompt"])
   flags.add_argument("--threads", type=int, default=os.cpu_count())
   flags.add_argument(
@@ -106,10 +127,19 @@ def parser(description: str, *, repeats: str) -> argparse.ArgumentParser:
   return flags
 
 
-def chosen_cases(options: argparse.Namespace) -> list[Case]:
+def chosen_cases(
+  options: argparse.Namespace,
+  *,
+  cases: Sequence[Case] = (ANCHOR, SMALL),
+  quick: Sequence[Case] = (QUICK,),
+) -> list[Case]:
   """The networks that the flags ask for."""
-  cases = [QUICK] if options.quick else [ANCHOR, SMALL]
-  return [case for case in cases if not options.case or case.name in options.case]
+  known = quick if options.quick else cases
+  chosen = [case for case in known if not options.case or case.name in options.case]
+  if not chosen:
+    names = ", ".join(case.name for case in known)
+    raise SystemExit(f"--case {' '.join(options.case)}: there is none of these; known are {names}.")
+  return chosen
 
 
 def start(options: argparse.Namespace, *, repeats: int) -> None:
@@ -135,12 +165,12 @@ HEADINGS = "  |  ".join(
 )
 
 
-def take_turns(ours: Callable, theirs: Callable, batches: list, *, repeats: int) -> dict:
-  """Runs both sides on the same batches: side -> [(CPU seconds, wall seconds)]."""
-  times = {"ours": [], "theirs": []}
+def take_turns(sides: Mapping[str, Callable], batches: list, *, repeats: int) -> dict:
+  """Runs all sides on the same batches: side -> [(CPU seconds, wall seconds)]."""
+  times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
   for index in range(repeats):
-    sides = [("ours", ours), ("theirs", theirs)]
-    for side, run in sides if index % 2 else reversed(sides):
+    order = list(sides.items())
+    for side, run in order if index % 2 else reversed(order):
       times[side].append(timed(run, batches[index % len(batches)]))
   return times
 
@@ -154,16 +184,29 @@ def timed(run: Callable, batch: dict) -> tuple[float, float]:
 
 def cells(times: dict, compile_seconds: float) -> str:
   """The columns under HEADINGS."""
-  columns = []
-  for clock in (0, 1):
-    for reduce in (min, statistics.median):
-      ours, theirs = (reduce([pair[clock] for pair in times[side]]) for side in ("ours", "theirs"))
-      columns.append(f"{ours:.3f}  {theirs:.3f}  {ours / theirs:.2f}")
+  columns = [
+    f"{ours:.3f}  {theirs:.3f}  {ours / theirs:.2f}" for ours, theirs in best_and_median(times)
+  ]
   return "  |  ".join([*columns, f"{compile_seconds:.1f}"])
 
 
+def best_and_median(
+  times: dict, sides: tuple[str, str] = ("ours", "theirs")
+) -> list[tuple[float, float]]:
+  """Seconds of two sides: least CPU, median CPU, least wall, median wall."""
+  return [
+    tuple(reduce([pair[clock] for pair in times[side]]) for side in sides)
+    for clock in (0, 1)
+    for reduce in (min, statistics.median)
+  ]
+
+
 def make_batch(case: Case, seed: int) -> dict[str, np.ndarray]:
-  """Random tokens with padded ends, as numpy int32."""
+  """Random tokens with padded ends, as numpy int32.
+
+  Inputs of a decoder-only network are all of the full length: PEFT counts positions by columns, so
+  padding there would be another network.
+  """
   generator = np.random.default_rng(seed)
   size = case.config.vocab_size
 
@@ -173,6 +216,13 @@ def make_batch(case: Case, seed: int) -> dict[str, np.ndarray]:
     return values * (np.arange(length) < lengths)
 
   targets = tokens(case.targets)
+  if case.decoder_only:
+    inputs = generator.integers(2, size, (case.batch, case.inputs)).astype(np.int32)
+    return {
+      "encoder_input_tokens": inputs,
+      "decoder_target_tokens": np.where(targets > 0, targets, case.config.pad).astype(np.int32),
+      "decoder_loss_weights": (targets > 0).astype(np.float32),
+    }
   decoder_inputs = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
   return {
     "encoder_input_tokens": tokens(case.inputs),
@@ -182,9 +232,15 @@ def make_batch(case: Case, seed: int) -> dict[str, np.ndarray]:
   }
 
 
-def initial_weights(config: T5Config) -> dict[str, np.ndarray]:
+def network(config: Config) -> T5 | DecoderLM:
+  """A fresh model."""
+  kind = DecoderLM if isinstance(config, DecoderLMConfig) else T5
+  return kind(config, nnx.Rngs(0))
+
+
+def initial_weights(config: Config) -> dict[str, np.ndarray]:
   """A fresh model's parameters by name."""
-  leaves = paths.named_leaves(T5(config, nnx.Rngs(0)))
+  leaves = paths.named_leaves(network(config))
   return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 
 
@@ -194,23 +250,36 @@ def initial_prompt(case: Case) -> np.ndarray:
   return prompt.astype(np.float32)
 
 
-def our_model(case: Case, weights: dict, prompt: np.ndarray | None) -> T5:
-  """A T5 with the given weights, and the prompt attached if there is one."""
-  model = paths.replace_leaves(
-    T5(case.config, nnx.Rngs(0)), {name: jnp.asarray(leaf) for name, leaf in weights.items()}
+def our_backbone(case: Case, weights: dict) -> T5 | DecoderLM:
+  """Our network with the given weights."""
+  return paths.replace_leaves(
+    network(case.config), {name: jnp.asarray(leaf) for name, leaf in weights.items()}
   )
+
+
+def our_model(case: Case, weights: dict, prompt: np.ndarray | None) -> T5 | DecoderLM:
+  """Our network with the given weights, and the prompt attached if there is one."""
+  model = our_backbone(case, weights)
   if prompt is None:
     return model
   method = SoftPrompt(length=len(prompt), initializer=FromArray(array=prompt))
   return method.attach(model, nnx.Rngs(0))
 
 
-def torch_model(case: Case, weights: dict, prompt: np.ndarray | None, *, use_cache: bool):
-  """transformers' T5 with the same weights, inside PEFT's prompt tuning if there is a prompt."""
+def torch_backbone(case: Case, weights: dict, *, use_cache: bool):
+  """transformers' T5 or GPT-2 with the same weights."""
+  kind = (
+    transformers.GPT2LMHeadModel if case.decoder_only else transformers.T5ForConditionalGeneration
+  )
   with tempfile.TemporaryDirectory() as folder:
-    exported = huggingface.write_hf(f"{folder}/model", weights, case.config)
-    model = transformers.T5ForConditionalGeneration.from_pretrained(exported)
+    model = kind.from_pretrained(huggingface.write_hf(f"{folder}/model", weights, case.config))
   model.config.use_cache = use_cache
+  return model
+
+
+def torch_model(case: Case, weights: dict, prompt: np.ndarray | None, *, use_cache: bool):
+  """transformers' network, inside PEFT's prompt tuning if there is a prompt."""
+  model = torch_backbone(case, weights, use_cache=use_cache)
   return model if prompt is None else with_peft_prompt(model, prompt)
 
 

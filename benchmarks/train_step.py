@@ -10,6 +10,7 @@ ratios: absolute times belong to the machine and to its load.
 
 import argparse
 import dataclasses
+import functools
 import time
 
 import side_by_side
@@ -17,12 +18,11 @@ import side_by_side
 # isort: split
 import jax
 import numpy as np
-import torch
 import transformers
 from side_by_side import Case
+from steps import OurStep, TheirStep
 
-from promot_jax import paths
-from promot_jax.training import objectives, optimizers, schedules, state, step
+from promot_jax.training import optimizers
 
 RATES = {"full": 1e-3, "prompt": 0.3}
 # T5X at this configuration: step CPU ms on two shared cores, dropout 0 (another day, other load).
@@ -67,7 +67,8 @@ def compare(case: Case, method: str, dropout: float, options: argparse.Namespace
     np.testing.assert_allclose(losses[0], their_losses[0], rtol=2e-5)
     np.testing.assert_allclose(losses[1], their_losses[1], rtol=2e-3)
 
-  times = side_by_side.take_turns(ours, theirs, batches, repeats=options.repeats)
+  sides = {"ours": ours, "theirs": theirs}
+  times = side_by_side.take_turns(sides, batches, repeats=options.repeats)
   label = f"{case.name:<13} {method:<7} {dropout:<7}"
   print(f"{label}  |  {side_by_side.cells(times, compile_seconds)}", flush=True)
   if case.name == "anchor" and (method, dropout) in T5X_ANCHOR_MS:
@@ -76,55 +77,29 @@ def compare(case: Case, method: str, dropout: float, options: argparse.Namespace
     print(f"  T5X was measured at {quoted} ms CPU a step here; ours at least {1000 * best:.0f} ms")
 
 
-def our_step(case: Case, weights: dict, prompt: np.ndarray | None, chunk: int | None):
-  """step(batch) -> loss, keeping its state inside."""
-  model = side_by_side.our_model(case, weights, prompt)
+def our_step(case: Case, weights: dict, prompt: np.ndarray | None, chunk: int | None) -> OurStep:
+  """Ours, with Adafactor."""
   method = "full" if prompt is None else "prompt"
-  graphdef, trainable, frozen = paths.split(model, ".*" if prompt is None else ".*/prompt/.*")
-  schedule = schedules.constant(RATES[method])
-  optimizer = optimizers.adafactor(schedule, multiply_by_parameter_scale=False)
-  train_step = step.make_train_step(
-    graphdef, objectives.Supervised(vocabulary_chunk=chunk), optimizer, schedule
+  return OurStep(
+    side_by_side.our_model(case, weights, prompt),
+    ".*" if prompt is None else ".*/prompt/.*",
+    functools.partial(optimizers.adafactor, multiply_by_parameter_scale=False),
+    RATES[method],
+    chunk=chunk,
+    key=jax.random.key(0) if case.config.dropout_rate else None,
   )
-  holder = {"state": state.create_state(trainable, optimizer)}
-  key = jax.random.key(0) if case.config.dropout_rate else None
-
-  def run(batch) -> float:
-    holder["state"], metrics = train_step(holder["state"], frozen, batch, key)
-    jax.block_until_ready(holder["state"])
-    return float(metrics["loss"][0])
-
-  return run
 
 
-def their_step(case: Case, weights: dict, prompt: np.ndarray | None):
-  """step(batch) -> loss of a torch model with the same weights."""
-  model = side_by_side.torch_model(case, weights, prompt, use_cache=False)
-  rate = RATES["full" if prompt is None else "prompt"]
-  model.train()
-  optimizer = transformers.optimization.Adafactor(
-    [parameter for parameter in model.parameters() if parameter.requires_grad],
-    lr=rate,
+def their_step(case: Case, weights: dict, prompt: np.ndarray | None) -> TheirStep:
+  """Theirs, with transformers' Adafactor."""
+  optimizer = functools.partial(
+    transformers.optimization.Adafactor,
+    lr=RATES["full" if prompt is None else "prompt"],
     scale_parameter=False,
     relative_step=False,
     warmup_init=False,
   )
-
-  def run(batch) -> float:
-    labels = np.where(batch["decoder_loss_weights"] > 0, batch["decoder_target_tokens"], -100)
-    inputs = torch.from_numpy(batch["encoder_input_tokens"]).long()
-    loss = model(
-      input_ids=inputs,
-      attention_mask=(inputs > 0).long(),
-      decoder_input_ids=torch.from_numpy(batch["decoder_input_tokens"]).long(),
-      labels=torch.from_numpy(labels).long(),
-    ).loss
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach())
-
-  return run
+  return TheirStep(side_by_side.torch_model(case, weights, prompt, use_cache=False), optimizer)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from promot_jax.checkpoints.peft import reader as peft_reader
 _PREFIX = re.compile(r"(.*)/layers/(\d+)/(\w+)/prefix/(keys|values)")
 
 
-def read_prefix(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_prefix(
+  path: str | os.PathLike, config: Any = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Keys and values by 'STACK/ATTENTION' ('decoder/self_attention'), each [N G P K].
 
   Of a bank of several tasks they are [N tasks G P K].
@@ -24,6 +26,8 @@ def read_prefix(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarr
   Args:
     path: a method file, a step of a run, or a PEFT adapter of type PREFIX_TUNING (`hf:NAME` of the
       hub too).
+    config: of the backbone that will take it.  PEFT sizes a prefix by the encoder's layers, so an
+      adapter does not say how many the decoder has; None: as many.
 
   Raises:
     ConfigError: there is no prefix that can be read.
@@ -31,7 +35,7 @@ def read_prefix(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarr
   """
   text = os.fspath(path)
   if text.startswith("hf:") or peft_reader.is_adapter(text):
-    adapter = prefix_tuning.read_prefix_adapter(text)
+    adapter = prefix_tuning.read_prefix_adapter(text, config)
     return {"decoder/self_attention": (adapter.keys, adapter.values)}
   if step_reader.is_step(pathlib.Path(text)):
     leaves: Mapping[str, Any] = step_reader.open_step(pathlib.Path(text))

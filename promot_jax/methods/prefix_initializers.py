@@ -120,7 +120,7 @@ class FromFile:
   path: str | os.PathLike
 
   def __call__(self, key, model, sites, *, length, task=0):
-    found = prefix_files.read_prefix(self.path)
+    found = prefix_files.read_prefix(self.path, getattr(model, "config", None))
     arrays = {
       name: [
         # of a bank, the tasks come first here
