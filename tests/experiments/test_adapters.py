@@ -93,7 +93,9 @@ def test_method_files_are_opened_as_they_are(tmp_path):
 def test_an_adapter_of_another_model_is_refused(tmp_path, write):
   write(tmp_path / "adapter")
   other = dataclasses.replace(CONFIG, width=10, heads=4)
-  with pytest.raises(errors.ConfigError):
-    adapters.open_method(tmp_path / "adapter", other)
+  with pytest.raises(errors.ConfigError) as refused:
+    place, file = adapters.open_method(tmp_path / "adapter", other)
+    method_files.attached(T5(other, nnx.Rngs(0)), file, where=str(place))
+  assert str(tmp_path / "adapter") in str(refused.value)
   with pytest.raises(errors.ConfigError, match="no method file"):
     adapters.open_method(tmp_path / "absent", CONFIG)
