@@ -1,6 +1,7 @@
 """The figures of Wang et al. 2024 (ProMoT, ICLR) that reports quote beside ours.
 
-`published.csv` holds Tables 2-6, 9 and 10, one printed number a row with the printed digits.
+`published.csv` holds Tables 2-6, 9 and 10, and of Table 15 the rows of ProMoT with LoRA, one printed
+number a row with the printed digits.
 Columns: table, model, trained_on, method, eval_task, split, shots, metric, value, note; an empty
 `shots` means the paper does not state it.  Task names are ours.
 """
