@@ -18,6 +18,19 @@ import pytest  # noqa: E402
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled():
+  """Drops what a file's tests compiled.
+
+  Each executable holds several memory maps, of which Linux allows a process 65,530; the process that
+  runs every test ended in a segmentation fault before its last file.
+  """
+  yield
+  import jax
+
+  jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
   """Folder of real data sets and T5X checkpoints that are not part of the repository."""
