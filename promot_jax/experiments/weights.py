@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import restore, sources
+from promot_jax.checkpoints import locations, restore, sources
 from promot_jax.experiments import backbones, micro_model
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment
 
@@ -60,7 +60,8 @@ def identity(experiment: Experiment) -> str:
 def check(experiment: Experiment) -> None:
   """Fails now, before data are read and anything is written, if the start cannot work.
 
-  Values of a Hugging Face checkpoint are read once for NaN; those of other formats when restored.
+  A checkpoint on this machine is read once for NaN, one array after the other; the values of a
+  remote one are looked at while they are restored, so that nothing travels twice.
 
   Raises:
     ConfigError: the initial checkpoint is absent, no checkpoint, or of another model.
@@ -73,7 +74,7 @@ def check(experiment: Experiment) -> None:
     leaves = _open(source, experiment)
     model = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
     restore.check_restorable(model, leaves)
-    if source.kind == "hf" and not experiment.allow_nan:
+    if not locations.is_remote(source.place) and not experiment.allow_nan:
       restore.check_finite(leaves)
 
 

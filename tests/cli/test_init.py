@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from promot_jax.checkpoints import huggingface
+from promot_jax.checkpoints import huggingface, t5x_writer
 from promot_jax.cli.main import main
 from promot_jax.experiments import micro_model
 from promot_jax.models import sizes
@@ -49,6 +49,13 @@ def not_finite(folder):
   return with_leaves(folder, {"decoder/logits_dense/kernel": kernel})
 
 
+def not_finite_t5x(folder):
+  kernel = np.array(micro_model.weights()["decoder/logits_dense/kernel"])
+  kernel[3, 5] = np.inf
+  leaves = {**micro_model.weights(), "decoder/logits_dense/kernel": kernel}
+  return t5x_writer.write_t5x(folder, leaves, step=1)
+
+
 def cut_off(folder):
   file = with_leaves(folder, {}) / "model.safetensors"
   file.write_bytes(file.read_bytes()[:-100])
@@ -69,6 +76,7 @@ def another_architecture(folder):
     (another_vocabulary, 2, ["vocab_size", "looks like micro, vocabulary"]),
     (another_architecture, 2, ["umt5", "position biases"]),
     (not_finite, 74, ["decoder/logits_dense/kernel", "NaN"]),
+    (not_finite_t5x, 74, ["decoder/logits_dense/kernel", "infinite"]),
     (cut_off, 74, ["is cut off"]),
   ],
 )
@@ -77,7 +85,7 @@ def test_a_checkpoint_that_cannot_be_used_ends_with_its_code_and_writes_nothing(
 ):
   folder = make(tmp_path / "hf")
   run = tmp_path / "run"
-  assert main([*TRAIN, f"--init=hf:{folder}", f"--model_dir={run}", "--quiet"]) == code
+  assert main([*TRAIN, f"--init=local:{folder}", f"--model_dir={run}", "--quiet"]) == code
   said = capsys.readouterr().err
   assert all(word in said for word in words), said
   assert not run.exists()
