@@ -15,7 +15,7 @@ def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
   runs = [run for runs in group.runs.values() for run in runs]
   results = [result for run in runs for result in run.reported]
   tuned = [run for run in runs if run.record.method != "pretrained"] or runs
-  sizes = sorted({run.record.parameters for run in runs if run.record.parameters})
+  sizes = sorted({size for run in runs if (size := _backbone_size(run))})
   size = ", ".join(f"{size:,} weights" for size in sizes)
   seeds = sorted({run.record.seed for run in tuned})
   metrics = _listed(metric for result in results for metric in result.settings.get("metrics", ()))
@@ -49,6 +49,12 @@ def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
     ),
     ("seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})", "not stated; no spread is printed"),
   )
+
+
+def _backbone_size(run: Run) -> int:
+  """Weights of the pretrained model, without what a method adds as far as that was recorded."""
+  stages = run.record.stages
+  return stages[0].backbone if stages else run.record.parameters
 
 
 def _data(source: str) -> str:

@@ -164,6 +164,12 @@ def test_every_form_of_the_report_shows_the_table(study, tmp_path):
   assert number == 10
 
 
+def test_what_a_method_adds_is_not_counted_as_the_model(study):
+  (section,) = report.build(runs.collect([study])).sections
+  (model,) = [ours for aspect, ours, _ in section.differences if aspect == "model"]
+  assert model == "T5 tiny, 2,000 weights"
+
+
 def test_a_record_survives_its_file(tmp_path):
   evaluated(tmp_path, "lora", stages=[("lora", 10, 0.25)], off=1.0)
   (stage,) = ResultStore(tmp_path).read_run().stages
