@@ -6,7 +6,8 @@
 
 The first table compares all methods with full fine-tuning, the second one prompt, prefix and LoRA
 with PEFT's (on torch), from the same values on the same batches; losses are compared before anything
-is timed.  Rows are Markdown.  Read the ratios: absolute times belong to the machine and to its load.
+is timed.  Compiled memory is what XLA says that a step's program needs: it belongs to the program alone
+and does not depend on the load.  Rows are Markdown.  Read the ratios: absolute times belong to the machine and to its load.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import side_by_side
 
 # isort: split
 import numpy as np
-import step_memory
+import resident_memory
 import tuned_models
 from side_by_side import Case
+from steps import OurStep
 
 from promot_jax import paths
 
@@ -29,7 +31,9 @@ MEGA = 1e6
 def main() -> None:
   flags = side_by_side.parser(__doc__, repeats="timed steps of each method and side")
   flags.add_argument("--tables", nargs="*", default=["cost", "peft"], choices=["cost", "peft"])
-  flags.add_argument("--no_memory", action="store_true", help="leave the peak memory out")
+  flags.add_argument(
+    "--resident", action="store_true", help="peak resident memory too, a process for each method"
+  )
   flags.set_defaults(methods=None)
   options = flags.parse_args()
   side_by_side.start(options, repeats=5)
@@ -60,15 +64,16 @@ def cost_table(cases: list[Case], options: argparse.Namespace) -> None:
       if name == FULL or not options.methods or name in options.methods
     }
     steps = {name: tuned_models.our_step(case, weights, chosen[name]) for name in chosen}
+    memory = {name: _compiled_memory(step, batches[0]) for name, step in steps.items()}
     for step in steps.values():
-      step(batches[0])  # compiles
+      step(batches[0])
     times = side_by_side.take_turns(steps, batches, repeats=options.repeats)
     sizes = {
       name: (paths.count(step.state.trainable), _moments(step)) for name, step in steps.items()
     }
     backbone = sum(leaf.size for leaf in weights.values())
     del steps
-    memory = {name: _memory(case, name, "ours", options) for name in chosen}
+    resident = {name: _resident(case, name, "ours", options) for name in chosen}
     for name, (trained, moments) in sizes.items():
       least, median, wall, _ = side_by_side.best_and_median(times, (name, FULL))
       print(
@@ -80,8 +85,8 @@ def cost_table(cases: list[Case], options: argparse.Namespace) -> None:
           *_with_ratio(least, "{:.3f}"),
           *_with_ratio(median, "{:.3f}"),
           *_with_ratio(wall, "{:.3f}"),
-          *_with_ratio((memory[name]["compiled"], memory[FULL]["compiled"]), "{:.0f}", MEGA),
-          *_with_ratio((memory[name]["resident"], memory[FULL]["resident"]), "{:.0f}", MEGA),
+          *_with_ratio((memory[name], memory[FULL]), "{:.0f}", MEGA),
+          *_with_ratio((resident[name], resident[FULL]), "{:.0f}", MEGA),
         ),
         flush=True,
       )
@@ -115,7 +120,7 @@ def _beside_peft(case: Case, weights: dict, name: str, options: argparse.Namespa
     {"ours": ours, "theirs": theirs}, batches, repeats=options.repeats
   )
   del ours, theirs
-  memory = [_memory(case, name, side, options)["resident"] for side in ("same_work", "theirs")]
+  memory = [_resident(case, name, side, options) for side in ("same_work", "theirs")]
   least, median, wall, _ = side_by_side.best_and_median(times)
   return _row(
     case.name,
@@ -128,15 +133,27 @@ def _beside_peft(case: Case, weights: dict, name: str, options: argparse.Namespa
   )
 
 
-def _moments(step) -> int:
+def _moments(step: OurStep) -> int:
   """Bytes of the optimizer's state."""
   return paths.nbytes(step.state.opt_state)
 
 
-def _memory(case: Case, name: str, side: str, options: argparse.Namespace) -> dict[str, float]:
-  if options.no_memory:
-    return {"compiled": 0, "resident": 0}
-  return step_memory.measure(case.name, name, side, threads=options.threads)
+def _compiled_memory(step: OurStep, batch: dict) -> int:
+  """Compiles the step: bytes of arguments, results and temporary buffers, what they share once."""
+  sizes = step.compile(batch).memory_analysis()
+  return (
+    sizes.argument_size_in_bytes
+    + sizes.output_size_in_bytes
+    - sizes.alias_size_in_bytes
+    + sizes.temp_size_in_bytes
+  )
+
+
+def _resident(case: Case, name: str, side: str, options: argparse.Namespace) -> int:
+  """Bytes; 0: not measured."""
+  if not options.resident:
+    return 0
+  return resident_memory.measure(case.name, name, side, threads=options.threads)
 
 
 def _head(*columns: str) -> None:
@@ -149,16 +166,17 @@ def _row(*cells: str) -> str:
 
 def _with_ratio(values, form: str, unit: float = 1.0) -> tuple[str, str]:
   """(the first one, its ratio to the second one)."""
-  return form.format(values[0] / unit), _ratio(values)
+  return (form.format(values[0] / unit), _ratio(values)) if values[1] else ("", "")
 
 
 def _both(values, form: str, unit: float = 1.0) -> tuple[str, str]:
   """(both, their ratio)."""
-  return " / ".join(form.format(value / unit) for value in values), _ratio(values)
+  both = " / ".join(form.format(value / unit) for value in values)
+  return (both, _ratio(values)) if values[1] else ("", "")
 
 
 def _ratio(values) -> str:
-  return f"{values[0] / values[1]:.2f}" if values[1] else ""
+  return f"{values[0] / values[1]:.2f}"
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
-"""Peak memory of training steps, in a process of its own for each method.
+"""Peak resident memory of training steps, in a process of its own for each method and side.
 
-Two figures.  Compiled: what XLA says that the step's program needs, arguments, results and temporary
-buffers, those that the arguments share with results once; it belongs to the program alone and does
-not depend on the machine's load.  Resident: the largest anonymous memory of the process while it runs
-steps, beyond what it had before the first array; it has the compiled code and the allocator's waste
-in it, and is the only figure that there is of torch.
+Counted is the largest anonymous memory of the process while it runs steps, beyond what it had before
+the first array.  Compiled code and the allocator's waste are in it.  It is the only figure that there
+is of torch; of our programs XLA says more exactly what they need.
 """
 
 import ctypes
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -21,8 +18,8 @@ import checkpoint_memory
 STEPS = 3
 
 
-def measure(case: str, method: str, side: str, *, threads: int) -> dict[str, float]:
-  """Runs this file in a process: {'compiled': bytes or 0, 'resident': bytes}.
+def measure(case: str, method: str, side: str, *, threads: int) -> int:
+  """Bytes, measured by this file in a process.
 
   `side` is 'ours' (a method with its recipe's settings), 'same_work' (ours as PEFT has it) or
   'theirs' (PEFT's).
@@ -34,10 +31,10 @@ def measure(case: str, method: str, side: str, *, threads: int) -> dict[str, flo
   done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
     raise RuntimeError(f"Measuring {method} of {case} failed:\n{done.stderr[-2000:]}")
-  return json.loads(done.stdout.splitlines()[-1])
+  return int(done.stdout.splitlines()[-1])
 
 
-def _measured(case_name: str, method: str, side: str, threads: int) -> dict[str, float]:
+def _measured(case_name: str, method: str, side: str, threads: int) -> int:
   import side_by_side
 
   # isort: split
@@ -51,7 +48,6 @@ def _measured(case_name: str, method: str, side: str, threads: int) -> dict[str,
   jax.block_until_ready(jax.numpy.zeros(3) + 1)  # the backend is up
   before = _anonymous()
   weights = side_by_side.initial_weights(case.config)
-  compiled = 0
   if side == "theirs":
     step = tuned_models.their_step(case, weights, method)
     for leaf in step.model.parameters():  # they may be pages of the file
@@ -59,18 +55,11 @@ def _measured(case_name: str, method: str, side: str, threads: int) -> dict[str,
   else:
     chosen = tuned_models.methods(case) if side == "ours" else tuned_models.same_works(case)
     step = tuned_models.our_step(case, weights, chosen[method])
-    sizes = step.compile(batch).memory_analysis()
-    compiled = (
-      sizes.argument_size_in_bytes
-      + sizes.output_size_in_bytes
-      - sizes.alias_size_in_bytes
-      + sizes.temp_size_in_bytes
-    )
   del weights
-  step(batch)  # makes what is made once
+  step(batch)  # compiles, and makes what is made once
   gc.collect()
   ctypes.CDLL(None).malloc_trim(0)  # what building and compiling left behind
-  return {"compiled": compiled, "resident": _peak(lambda: step(batch)) - before}
+  return _peak(lambda: step(batch)) - before
 
 
 def _peak(run: Callable[[], object]) -> int:
@@ -97,4 +86,4 @@ def _anonymous() -> int:
 
 if __name__ == "__main__":
   case_name, method_name, side_name, thread_count = sys.argv[1:]
-  print(json.dumps(_measured(case_name, method_name, side_name, int(thread_count))))
+  print(_measured(case_name, method_name, side_name, int(thread_count)))
