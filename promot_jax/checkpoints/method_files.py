@@ -132,7 +132,14 @@ def read(path: str | os.PathLike) -> MethodFile:
       notes=description["notes"],
     )
   except FileNotFoundError:
-    raise errors.ConfigError(f"There is no method file '{path}'.") from None
+    raise errors.ConfigError(
+      f"There is no method file '{path}'; promot convert RUN FILE --to=method writes one."
+    ) from None
+  except IsADirectoryError:
+    raise errors.ConfigError(
+      f"'{path}' is a folder, and neither a method file nor a PEFT adapter, which has an"
+      " adapter_config.json; promot convert RUN FILE --to=method makes a method file of a run."
+    ) from None
   except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
     raise errors.DamagedCheckpoint(
       f"'{path}' cannot be read as a method file ({error}); write it again with promot convert"

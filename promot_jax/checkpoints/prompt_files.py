@@ -131,6 +131,11 @@ def _read_numpy(path: pathlib.Path, name: str | None) -> np.ndarray:
       names = [key for key in loaded if key != method_files.DESCRIPTION]
       if name is None and len(names) == 1:
         return loaded[names[0]]
+      if name is None and method_files.DESCRIPTION in loaded:
+        raise errors.ConfigError(
+          f"'{path}' is a method file without a soft prompt, or with more than that; name one of a"
+          " soft prompt alone."
+        )
       if name not in names:
         raise errors.ConfigError(
           f"Prompt file '{path}' has no array '{name}'; set FromFile.name to one of:"

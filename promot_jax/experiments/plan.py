@@ -18,6 +18,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.experiments import backbones, micro_model
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
+from promot_jax.methods import probe
 from promot_jax.methods.prompt import prompt_count
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
@@ -114,11 +115,14 @@ def check(run: Experiment | Comparison) -> None:
     )
     for stage in experiment.stages:
       _check_metric(experiment, stage)
+    if experiment.probe is not None:
+      probe.check_layer(model, experiment.probe.layer)
     prompts = prompt_count(model)
     if prompts > 1 and len(experiment.tasks) != prompts:
       raise ConfigError(
-        f"'{experiment.task}' has {len(experiment.tasks)} task(s) and the method {prompts} prompts; "
-        "set PROMPT_TASKS to the number of tasks, or to 1 for one prompt that all share."
+        f"'{experiment.task}' has {len(experiment.tasks)} task(s) and the method a bank of {prompts}; "
+        "set its `tasks` (of prompts: set PROMPT_TASKS) to the number of tasks, or to 1 for what all "
+        "share."
       )
 
 

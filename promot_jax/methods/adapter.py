@@ -18,6 +18,7 @@ BERT has not, gets an adapter with `cross_attention`.
 """
 
 import dataclasses
+import numbers
 from typing import ClassVar, Literal
 
 import jax
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, copies, linears
+from promot_jax.methods import base, copies, linears, settings
 from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS, LayerNorm, product
 from promot_jax.types import Array, Key
@@ -67,11 +68,12 @@ class Adapter:
         f"Adapter.bottleneck is {self.bottleneck} and Adapter.share is {self.share}; set one of them"
         " and the other one to None."
       )
-    if self.bottleneck is not None and self.bottleneck < 1:
-      raise errors.ConfigError(f"Adapter.bottleneck is {self.bottleneck}; it must be at least 1.")
-    if self.share is not None and not 0.0 < self.share < 1.0:
+    settings.require_counts(self, optional=("bottleneck",))
+    if self.share is not None and not (
+      isinstance(self.share, numbers.Real) and 0.0 < self.share < 1.0
+    ):
       raise errors.ConfigError(
-        f"Adapter.share is {self.share}; it is a fraction, 0.03 for 3 % of the backbone."
+        f"Adapter.share is {self.share!r}; it is a fraction, 0.03 for 3 % of the backbone."
       )
     if self.placement not in ("houlsby", "lin"):
       raise errors.ConfigError(f"Adapter.placement is {self.placement!r}; use 'houlsby' or 'lin'.")

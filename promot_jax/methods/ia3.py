@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, linears
+from promot_jax.methods import base, linears, settings
 from promot_jax.models import preparation
 from promot_jax.types import Array, Key
 
@@ -43,8 +43,7 @@ class IA3:
         object.__setattr__(self, name, tuple(value))
     if not self.outputs and not self.inputs:
       raise errors.ConfigError("IA3.outputs and IA3.inputs select nothing; give patterns to one.")
-    if self.tasks < 1:
-      raise errors.ConfigError(f"IA3.tasks is {self.tasks}; it must be at least 1.")
+    settings.require_counts(self, "tasks")
 
   def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
     """The model with factors of 1; the backbone's arrays are shared.
@@ -85,11 +84,13 @@ class IA3:
     Raises:
       ConfigError: the model has no factors, or a bank of several tasks.
     """
-    if not linears.with_part(model, PART):
+    found = linears.with_part(model, PART)
+    if not found:
       raise errors.ConfigError("The model has no 'ia3' to merge.")
-    if self.tasks > 1:
+    tasks = max(getattr(place.linear, PART).tasks for place in found.values())
+    if tasks > 1:
       raise errors.ConfigError(
-        f"The model holds IA3 factors of {self.tasks} tasks, and kernels can contain one set; attach"
+        f"The model holds IA3 factors of {tasks} tasks, and kernels can contain one set; attach"
         " that of one task alone."
       )
     model = paths.copy(model)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base
+from promot_jax.methods import base, settings
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.initializers import Initializer, SampledVocabulary
 from promot_jax.models import preparation
@@ -46,11 +46,7 @@ class InfixTuning:
   tasks: int = 1
 
   def __post_init__(self):
-    for name in ("length", "tasks"):
-      if getattr(self, name) < 1:
-        raise errors.ConfigError(
-          f"InfixTuning.{name} is {getattr(self, name)}; it must be at least 1."
-        )
+    settings.require_counts(self, "length", "tasks")
     if self.depth not in ("all", "embedding"):
       raise errors.ConfigError(f"InfixTuning.depth is {self.depth!r}; use 'all' or 'embedding'.")
 

@@ -148,7 +148,9 @@ def chosen(model: nnx.Module, patterns: paths.Patterns, *, field: str) -> dict[s
     )
   try:
     names = paths.match(patterns, found)
-  except paths.PathError:
+  except paths.PathError as error:
+    if "regular expression" in str(error):
+      raise errors.ConfigError(f"{field}: {error}") from None
     kinds = list(dict.fromkeys(place.role.rsplit("/", 1)[1] for place in found.values()))
     raise errors.ConfigError(
       f"{field} {patterns!r} selects no linear layer of {type(model).__name__}, or a part of it"

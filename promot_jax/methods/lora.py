@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, linears
+from promot_jax.methods import base, linears, settings
 from promot_jax.methods.lora_initializers import FromFile, LoRAInitializer, UniformDown
 from promot_jax.models import preparation
 from promot_jax.models.layers import dropout, product
@@ -51,17 +51,16 @@ class LoRA:
   tasks: int = 1
 
   def __post_init__(self):
+    if not self.targets:
+      raise errors.ConfigError(
+        f"LoRA.targets is {self.targets!r}; give patterns of linear layers, such as '.*/(query|value)'."
+      )
     if not isinstance(self.targets, str):
       object.__setattr__(self, "targets", tuple(self.targets))
-    for name in ("rank", "tasks"):
-      if getattr(self, name) < 1:
-        raise errors.ConfigError(f"LoRA.{name} is {getattr(self, name)}; it must be at least 1.")
+    settings.require_counts(self, "rank", "tasks")
     if self.alpha is not None and self.alpha <= 0:
       raise errors.ConfigError(f"LoRA.alpha is {self.alpha}; it must be above 0, or None for rank.")
-    if not 0.0 <= self.dropout_rate < 1.0:
-      raise errors.ConfigError(
-        f"LoRA.dropout_rate is {self.dropout_rate}; it must be at least 0 and below 1."
-      )
+    settings.require_rate(self, "dropout_rate")
     if not callable(self.initializer):
       raise errors.ConfigError(
         f"LoRA.initializer is {self.initializer!r}, which is no initializer; in a gin file write"

@@ -100,11 +100,22 @@ def _given(arrays, place: Place, part: int, task: int, *, where: str) -> np.ndar
   leaves = []
   for name in place.layer_names:
     leaf = np.asarray(arrays[name][part], np.float32)
-    leaves.append(leaf[min(task, leaf.shape[0] - 1)] if leaf.ndim == 3 else leaf)
-    features = place.shape[part]
-    if features not in leaves[-1].shape or not np.isfinite(leaves[-1]).all():
+    if leaf.ndim == 3:
+      if task >= leaf.shape[0]:
+        raise errors.ConfigError(
+          f"'{where}' holds updates of {leaf.shape[0]} tasks and none for task number {task}; set"
+          f" LoRA.tasks={leaf.shape[0]}."
+        )
+      leaf = leaf[task]
+    if leaf.shape[part] != place.shape[part]:  # A [in, R], B [R, out]
       raise errors.ConfigError(
         f"'{where}' has an update of shape {list(leaf.shape)} for '{name}', whose shape is"
-        f" {list(place.shape)}, or values that are NaN; take the file that belongs to this model."
+        f" {list(place.shape)}; take the file that belongs to this model."
       )
+    if not np.isfinite(leaf).all():
+      raise errors.ConfigError(
+        f"'{where}' has an update of '{name}' with values that are NaN or infinite; take an earlier"
+        " checkpoint."
+      )
+    leaves.append(leaf)
   return np.stack(leaves) if place.layer is None else leaves[0]

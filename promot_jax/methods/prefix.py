@@ -27,6 +27,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.methods import base
+from promot_jax.methods import settings as settings_lib
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.prefix_initializers import (
   FromArrays,
@@ -87,13 +88,9 @@ class PrefixTuning:
   tasks: int = 1
 
   def __post_init__(self):
-    for name in ("length", "tasks"):
-      if getattr(self, name) < 1:
-        raise errors.ConfigError(
-          f"PrefixTuning.{name} is {getattr(self, name)}; it must be at least 1."
-        )
+    settings_lib.require_counts(self, "length", "tasks")
     if self.sites is not None:
-      object.__setattr__(self, "sites", tuple(self.sites))
+      settings_lib.set_tuple(self, "sites")
       unknown = [name for name in self.sites if name not in sites_lib.PLACES]
       if unknown or not self.sites:
         raise errors.ConfigError(
@@ -104,10 +101,7 @@ class PrefixTuning:
       raise errors.ConfigError(
         f"PrefixTuning.positions is {self.positions!r}; use one of {', '.join(_POSITIONS)}."
       )
-    if not 0.0 <= self.dropout_rate < 1.0:
-      raise errors.ConfigError(
-        f"PrefixTuning.dropout_rate is {self.dropout_rate}; it must be at least 0 and below 1."
-      )
+    settings_lib.require_rate(self, "dropout_rate")
     if not callable(self.initializer):
       raise errors.ConfigError(
         f"PrefixTuning.initializer is {self.initializer!r}, which is no initializer; in a gin file"

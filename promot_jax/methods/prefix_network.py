@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from promot_jax import errors
+from promot_jax.methods import settings as settings_lib
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.prefix_module import Prefix
 from promot_jax.methods.sites import Site
@@ -42,9 +42,7 @@ class Reparameterization:
   fit_learning_rate: float = 1e-4
 
   def __post_init__(self):
-    for name, value in (("hidden", self.hidden), ("width", self.width or 1)):
-      if value < 1:
-        raise errors.ConfigError(f"Reparameterization.{name} is {value}; it must be at least 1.")
+    settings_lib.require_counts(self, "hidden", "fit_steps", optional=("width",))
 
 
 class SiteNetwork(nnx.Module):

@@ -20,6 +20,7 @@ import optax
 from flax import nnx
 
 from promot_jax import errors, paths
+from promot_jax.methods import settings
 from promot_jax.models import stack
 from promot_jax.types import Array
 
@@ -53,9 +54,7 @@ class Probe:
       raise errors.ConfigError(
         f"Probe.pooling is {self.pooling!r}; use one of {', '.join(POOLINGS)}."
       )
-    for name in ("hidden", "steps", "eval_period"):
-      if getattr(self, name) is not None and getattr(self, name) < 1:
-        raise errors.ConfigError(f"Probe.{name} is {getattr(self, name)}; it must be at least 1.")
+    settings.require_counts(self, "steps", "eval_period", optional=("hidden", "layer"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,14 +152,31 @@ def pooled(hidden: Array, mask: Array) -> dict[str, Array]:
   return {"first": at(first), "mean": mean, "last": at(last)}
 
 
+def check_layer(model: nnx.Module, layer: int | None) -> None:
+  """Raises unless the reading stack has this layer; an abstract model is enough.
+
+  Raises:
+    ConfigError: it has not.
+  """
+  name = _reading_stack(model)
+  count = stack.count(getattr(model, name).layers)
+  if layer is not None and not 1 <= layer <= count:
+    raise errors.ConfigError(
+      f"Probe.layer is {layer}, and the {name} has layers 1 to {count}; choose one of them, or None"
+      " for its output."
+    )
+
+
+def _reading_stack(model: nnx.Module) -> str:
+  return "encoder" if hasattr(model, "encoder") else "decoder"
+
+
 def _cut(model: nnx.Module, layer: int) -> nnx.Module:
   """A copy whose reading stack ends after `layer` layers, without its final norm."""
+  check_layer(model, layer)
   model = paths.copy(model)
-  name = "encoder" if hasattr(model, "encoder") else "decoder"
+  name = _reading_stack(model)
   part = getattr(model, name)
-  count = stack.count(part.layers)
-  if not 1 <= layer <= count:
-    raise errors.ConfigError(f"Probe.layer is {layer}, and the {name} has layers 1 to {count}.")
   if stack.is_scanned(part.layers):
     part.layers = jax.tree.map(lambda leaf: leaf[:layer], part.layers)
   else:

@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base
+from promot_jax.methods import base, settings
 from promot_jax.methods.initializers import (
   ClassLabels,
   FromArray,
@@ -70,11 +70,7 @@ class SoftPrompt:
   network: PromptNetwork | None = None
 
   def __post_init__(self):
-    for name in ("length", "tasks"):
-      if getattr(self, name) < 1:
-        raise errors.ConfigError(
-          f"SoftPrompt.{name} is {getattr(self, name)}; it must be at least 1."
-        )
+    settings.require_counts(self, "length", "tasks")
     if not callable(self.initializer):
       raise errors.ConfigError(
         f"SoftPrompt.initializer is {self.initializer!r}, which is no initializer; in a gin file"

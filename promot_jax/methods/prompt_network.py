@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors
+from promot_jax.methods import settings
 from promot_jax.models.layers import ACTIVATIONS, Linear
 from promot_jax.models.preparation import Generator
 from promot_jax.types import Array
@@ -29,11 +30,7 @@ class PromptNetwork:
   activation: str = "tanh"
 
   def __post_init__(self):
-    for name in ("hidden", "hidden_layers"):
-      if getattr(self, name) < 1:
-        raise errors.ConfigError(
-          f"PromptNetwork.{name} is {getattr(self, name)}; it must be at least 1."
-        )
+    settings.require_counts(self, "hidden", "hidden_layers")
     if self.activation not in _ACTIVATIONS:
       raise errors.ConfigError(
         f"PromptNetwork.activation is {self.activation!r}; use one of {', '.join(_ACTIVATIONS)}."

@@ -19,7 +19,7 @@ from typing import ClassVar
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, copies
+from promot_jax.methods import base, copies, settings
 from promot_jax.models import stack
 
 ATTRIBUTE = "top_layers"
@@ -42,13 +42,12 @@ class TopLayers:
   final_norm: bool = True
 
   def __post_init__(self):
-    object.__setattr__(self, "stacks", tuple(self.stacks))
+    settings.set_tuple(self, "stacks")
     if not self.stacks or set(self.stacks) - {"encoder", "decoder"}:
       raise errors.ConfigError(
         f"TopLayers.stacks is {list(self.stacks)}; name 'decoder', 'encoder' or both."
       )
-    if self.layers < 1:
-      raise errors.ConfigError(f"TopLayers.layers is {self.layers}; it must be at least 1.")
+    settings.require_counts(self, "layers")
 
   def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
     """The model with copies of its top layers that can be trained.

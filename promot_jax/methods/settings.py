@@ -1,0 +1,47 @@
+"""Checks of the settings that methods have in common, so that all say the same of a mistake."""
+
+import numbers
+from typing import Any
+
+from promot_jax import errors
+
+
+def require_counts(settings: Any, *names: str, optional: tuple[str, ...] = ()) -> None:
+  """Checks that fields are whole numbers of at least 1.
+
+  Args:
+    settings: a method, or a part of one.
+    names: of its fields.
+    optional: names of those that may be None too.
+
+  Raises:
+    ConfigError: one of them is something else.
+  """
+  for name in (*names, *optional):
+    value = getattr(settings, name)
+    if value is None and name in optional:
+      continue
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
+      raise errors.ConfigError(
+        f"{type(settings).__name__}.{name} is {value!r}; it must be a whole number, at least 1."
+      )
+
+
+def require_rate(settings: Any, name: str) -> None:
+  """Checks that a field is a share of what is dropped.
+
+  Raises:
+    ConfigError: it is no number, below 0, or not below 1.
+  """
+  value = getattr(settings, name)
+  if not isinstance(value, numbers.Real) or not 0.0 <= value < 1.0:
+    raise errors.ConfigError(
+      f"{type(settings).__name__}.{name} is {value!r}; it must be at least 0 and below 1."
+    )
+
+
+def set_tuple(settings: Any, name: str) -> None:
+  """Makes a field of a frozen dataclass a tuple; a single string is one element."""
+  value = getattr(settings, name)
+  object.__setattr__(settings, name, (value,) if isinstance(value, str) else tuple(value))
