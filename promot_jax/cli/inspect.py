@@ -130,7 +130,7 @@ def _model(flags: Flags) -> None:
 
   from promot_jax import partitioning
   from promot_jax import paths as parameter_paths
-  from promot_jax.experiments import plan
+  from promot_jax.experiments import costs, plan
   from promot_jax.experiments.comparison import experiments_of
 
   for experiment in experiments_of(run_):
@@ -141,6 +141,7 @@ def _model(flags: Flags) -> None:
         model, stage.trainable if stage else None, partitioning.T5_RULES
       )
       print(parameter_paths.format_table(rows) + "\n")
+      print(costs.format_costs(costs.costs(model, experiment.method, stage)) + "\n")
 
 
 _COMMANDS = {"data": _data, "checkpoint": _checkpoint, "config": _config, "model": _model}
