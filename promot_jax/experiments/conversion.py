@@ -27,7 +27,7 @@ from promot_jax.checkpoints import (
   t5x_writer,
 )
 from promot_jax.checkpoints import method_files as checkpoint_methods
-from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning
+from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
 from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.checkpoints.store import Store
 from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
@@ -205,7 +205,7 @@ def backbone_of(model: nnx.Module, method: Any, *, merge: bool) -> nnx.Module:
         " LoRA, IA3, BitFit and TopLayers can be merged."
       )
     return method.merge(model)
-  return model if isinstance(method, SoftPrompt) else method.detach(model)
+  return method.fold(model) if isinstance(method, SoftPrompt) else method.detach(model)
 
 
 def _is_prompt(name: str) -> bool:
@@ -277,14 +277,25 @@ def _to_peft(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pa
       "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
       " where the source does not say which backbone the prompt belongs to."
     )
-  if weights.adapted is not None and isinstance(weights.adapted[1], PrefixTuning):
+  method = weights.adapted[1] if weights.adapted is not None else None
+  if method is not None and not isinstance(method, SoftPrompt | PrefixTuning | LoRA | IA3):
+    raise ConfigError(
+      f"'{weights.where}' has method {type(method).__name__}, for which PEFT has no adapter; --to=method"
+      " writes a file for promot_jax, and --to=hf the backbone."
+    )
+  if weights.adapted is not None and isinstance(method, PrefixTuning):
     return _prefix_to_peft(*weights.adapted, path, weights.config, target.base_model)
-  if weights.adapted is not None and isinstance(weights.adapted[1], LoRA | IA3):
+  if weights.adapted is not None and isinstance(method, LoRA | IA3):
     return adapters.write_adapter(
       path, *weights.adapted, weights.config, base_model=target.base_model
     )
+  through_network = isinstance(method, SoftPrompt) and method.network is not None
   return prompt_tuning.write_prompt_adapter(
-    path, _prompt(weights, target), weights.config, base_model=target.base_model
+    path,
+    _prompt(weights, target),
+    weights.config,
+    base_model=target.base_model,
+    kind=reader.P_TUNING if through_network else reader.PROMPT_TUNING,
   )
 
 
@@ -313,7 +324,11 @@ def _to_method(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.
 
 
 def _prompt(weights: Weights, target: Target) -> Any:
-  prompt = prompt_files.prompt_of(weights.leaves, where=weights.where)
+  leaves = weights.leaves
+  if weights.adapted is not None and hasattr(weights.adapted[1], "fold"):
+    model, method = weights.adapted
+    leaves = paths.named_leaves(method.fold(model))  # the prompt that a network computes
+  prompt = prompt_files.prompt_of(leaves, where=weights.where)
   return prompt_files.of_task(prompt, target.task)
 
 

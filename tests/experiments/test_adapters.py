@@ -8,12 +8,14 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning
-from promot_jax.experiments import adapters, method_files
+from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
+from promot_jax.experiments import adapters, conversion, method_files
+from promot_jax.methods.adapter import Adapter
+from promot_jax.methods.combined import Combined
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
-from promot_jax.methods.prompt import FromArray, SoftPrompt
+from promot_jax.methods.prompt import FromArray, PromptNetwork, SoftPrompt
 from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
@@ -99,3 +101,38 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, write):
   assert str(tmp_path / "adapter") in str(refused.value)
   with pytest.raises(errors.ConfigError, match="no method file"):
     adapters.open_method(tmp_path / "absent", CONFIG)
+
+
+def test_a_folder_that_is_neither_says_what_either_would_have(tmp_path):
+  with pytest.raises(errors.ConfigError, match=r"neither a method file nor a PEFT adapter"):
+    adapters.open_method(tmp_path, CONFIG)
+
+
+def converted(path, method, to):
+  """The model with a method, and its method written as `promot convert` writes it."""
+  attached = method.attach(model(), nnx.Rngs(1))
+  weights = conversion.Weights(
+    leaves=paths.named_leaves(attached), config=CONFIG, where="run", adapted=(attached, method)
+  )
+  return attached, conversion.write(weights, path, conversion.Target(to=to, base_model="base"))
+
+
+def test_the_prompt_that_a_network_computes_is_written(tmp_path):
+  method = SoftPrompt(length=4, network=PromptNetwork(hidden=5, hidden_layers=2))
+  attached, path = converted(tmp_path / "adapter", method, "peft")
+  assert reader.open_adapter(path).config["peft_type"] == "P_TUNING"
+  place, file = adapters.open_method(path, CONFIG)
+  found, _ = method_files.attached(model(), file, where=str(place))
+  np.testing.assert_allclose(found.hidden(BATCH), attached.hidden(BATCH), atol=2e-6)
+  _, path = converted(tmp_path / "prompt.npy", method, "prompt")
+  np.testing.assert_array_equal(np.load(path), found.encoder.prompt.prompt[...])
+
+
+@pytest.mark.parametrize(
+  "method", [Adapter(bottleneck=2), Combined(methods=[SoftPrompt(length=2), LoRA(rank=2)])]
+)
+def test_a_method_that_peft_has_not_is_not_written_in_part(tmp_path, method):
+  words = f"method {type(method).__name__}, for which PEFT has no adapter; --to=method"
+  with pytest.raises(errors.ConfigError, match=words):
+    converted(tmp_path / "adapter", method, "peft")
+  assert not (tmp_path / "adapter").exists()
