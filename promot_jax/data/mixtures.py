@@ -27,7 +27,9 @@ def proportional(sizes: Sequence[int], *, maximum: int | None = None) -> np.ndar
   return counted / counted.sum()
 
 
-def temperature(sizes: Sequence[int], *, temperature: float, maximum: int | None = None):
+def temperature(
+  sizes: Sequence[int], *, temperature: float, maximum: int | None = None
+) -> np.ndarray:
   """Proportional rates to the power 1 / `temperature`: 1 is proportional, infinity is equal."""
   if temperature <= 0:
     raise errors.ConfigError(f"temperature of a mixture is {temperature}; it must be positive.")

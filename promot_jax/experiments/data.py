@@ -113,6 +113,7 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,
     seed=experiment.seed,
+    rates=experiment.mixing,
     bucket_counts=(experiment.input_buckets, experiment.target_buckets),
     special=TokenIds.of(experiment.backbone),
   )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from promot_jax.checkpoints import sources
+from promot_jax.data import mixtures
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
@@ -106,6 +107,8 @@ class Experiment:
     examples of a mixture's i-th task carry `prompt_ids` i.
   targets: 'raw' answers, or 'sentinel': between <extra_id_0> and <extra_id_1>.
   selection: 'paper' or 'strict': which splits choose checkpoints (`tasks.catalog.splits`).
+  mixing: how often the tasks of a mixture are drawn in training: a function of their sizes
+    (`data.mixtures`), equally often by default.
   stage_tasks: for stages that train on something else than `task`: stage name -> task.
   feature_lengths: largest lengths of the tuned task's inputs and targets.
   method: what is added to the backbone; None = nothing (full fine-tuning).
@@ -133,6 +136,7 @@ class Experiment:
   feature_lengths: Mapping[str, int] = dataclasses.field(
     default_factory=lambda: {"inputs": 512, "targets": 128}
   )
+  mixing: mixtures.Rates = mixtures.equal
   stage_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
   stage_feature_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
   method: Method | None = None
@@ -172,6 +176,11 @@ class Experiment:
       _check_count(f"Experiment.{name}", getattr(self, name), none="all examples")
     for name in ("input_buckets", "target_buckets"):
       _check_count(f"Experiment.{name}", getattr(self, name))
+    if not callable(self.mixing):
+      raise ConfigError(
+        f"Experiment.mixing={self.mixing!r} is no function of the tasks' sizes; in a gin file write"
+        " MIXING = @mixtures.proportional, or another one of promot_jax.data.mixtures."
+      )
     if not isinstance(self.seed, int) or self.seed < 0:
       raise ConfigError(f"Experiment.seed={self.seed!r} must be a whole number of at least 0.")
 
