@@ -17,7 +17,8 @@ REFERENCE = "fine_tuning"
 _NOTES = (
   "Share: trained parameters over those of the pretrained model. Step: median time of an update, "
   "compilation, validation and saving left out; beside it the ratio to full fine-tuning's with the "
-  "same seed on the same device.",
+  "same seed on the same device, which other work on the machine distorts: "
+  "benchmarks/recipe_steps.py compares while stages take turns.",
   "Norm. Avg: plain mean of the eight unseen tasks. Off: the method is taken off for them, as the "
   "paper does with the prompt; one that leaves the backbone alone is then the pretrained model. On: "
   "it is left on. Fine-tuning has nothing to take off and stands under off.",
