@@ -151,17 +151,20 @@ class FromFile:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerTask:
-  """A different initializer for each task of a prompt bank, in the order of the tasks."""
+  """A different initializer for each task of a bank, in the order of the tasks.
 
-  initializers: Sequence[Initializer]
+  Of prompts, prefixes and low-rank updates alike: what it is called with goes to the task's own.
+  """
 
-  def __call__(self, key, shape, *, embedding, task=0):
+  initializers: Sequence[Any]
+
+  def __call__(self, *args: Any, task: int = 0, **given: Any) -> Any:
     if task >= len(self.initializers):
       raise errors.ConfigError(
         f"PerTask has {len(self.initializers)} initializers and none for task number {task};"
         " give one for each task."
       )
-    return self.initializers[task](key, shape, embedding=embedding, task=task)
+    return self.initializers[task](*args, task=task, **given)
 
 
 def _given_rows(array: np.ndarray, shape: tuple[int, int], task: int, origin: str) -> jax.Array:

@@ -34,7 +34,6 @@ from promot_jax.methods.prefix_initializers import (
   FromFile,
   FromWords,
   NormalPrefix,
-  PerTaskPrefix,
   PrefixInitializer,
   UniformPrefix,
 )
@@ -48,7 +47,6 @@ __all__ = [
   "FromFile",
   "FromWords",
   "NormalPrefix",
-  "PerTaskPrefix",
   "Prefix",
   "PrefixInitializer",
   "PrefixTuning",

@@ -133,21 +133,6 @@ class FromFile:
     return FromArrays(arrays=arrays)(key, model, sites, length=length, task=task)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PerTaskPrefix:
-  """A different initializer for each task of a bank, in the order of the tasks."""
-
-  initializers: Sequence[PrefixInitializer]
-
-  def __call__(self, key, model, sites, *, length, task=0):
-    if task >= len(self.initializers):
-      raise errors.ConfigError(
-        f"PerTaskPrefix has {len(self.initializers)} initializers and none for task number {task};"
-        " give one for each task."
-      )
-    return self.initializers[task](key, model, sites, length=length, task=task)
-
-
 def _drawn(key, sites: Mapping[str, Site], length: int, draw) -> dict[str, KVCache]:
   result = {}
   for name, site_key in zip(sites, jax.random.split(key, len(sites))):

@@ -12,7 +12,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.experiments import method_files
-from promot_jax.methods import linears, lora
+from promot_jax.methods import initializers, linears, lora
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
 from promot_jax.models.decoder_lm import DecoderLM
@@ -172,6 +172,21 @@ def test_updates_start_from_a_method_file(tmp_path):
     dataclasses.replace(start, rank=4).attach(backbone(), nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match="select the same"):
     dataclasses.replace(start, targets=".*/query").attach(backbone(), nnx.Rngs(0))
+
+
+def test_a_bank_starts_from_the_files_of_separate_runs(tmp_path):
+  method = LoRA(rank=2)
+  alone = [moved(method.attach(backbone(), nnx.Rngs(1)), method, seed) for seed in (3, 4)]
+  files = [
+    method_files.export(tmp_path / f"{number}.npz", model, method)
+    for number, model in enumerate(alone)
+  ]
+  starts = initializers.PerTask(initializers=[lora.FromFile(path=path) for path in files])
+  bank = dataclasses.replace(method, tasks=2, initializer=starts)
+  found = paths.named_leaves(bank.attach(backbone(), nnx.Rngs(0)))
+  for name in paths.match(method.parameters, found):
+    expected = [paths.named_leaves(model)[name] for model in alone]
+    np.testing.assert_array_equal(found[name], np.stack(expected))
 
 
 def test_a_bank_starts_from_the_file_of_a_bank_with_as_many_tasks(tmp_path):

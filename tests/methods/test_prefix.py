@@ -1,4 +1,4 @@
-"""Prefix tuning on tiny backbones: where the prefix stands, what it starts from, banks, networks."""
+"""Prefix tuning on tiny backbones: where the prefix stands, what it starts from, networks."""
 
 import functools
 
@@ -9,9 +9,7 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.decoding.generate import generate
-from promot_jax.decoding.strategies import Beam
-from promot_jax.methods import prefix, sites
+from promot_jax.methods import initializers, prefix, sites
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
 from promot_jax.models.bart import Bart
@@ -19,7 +17,6 @@ from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.positions import relative_position_bucket
-from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
@@ -164,44 +161,16 @@ def test_every_slot_of_the_prefix_receives_a_gradient(kind, network):
     assert (by_position > 0).all(), name
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama"])
-def test_a_bank_gives_each_example_what_its_own_prefix_gives_alone(kind):
-  model = backbone(kind)
-  method = normal(tasks=3)
-  bank = method.attach(model, nnx.Rngs(4))
-  assert prompt_count(bank) == 3
-  source, target, ids = tokens(4, 4, 1), tokens(4, 5, 2), [2, 0, 2, 1]
-  together = logits(bank, batch_of(model, source, target, ids))
-  scanned = logits(stack_layers(bank), batch_of(model, source, target, ids))
-  close(scanned, together)
-  strategy = Beam(width=2)
-  given = {"encoder_input_tokens": source, "prompt_ids": np.asarray(ids, np.int32)}
-  decoded = generate(bank, given, strategy=strategy, max_length=4)
-  for task in range(3):
-    rows = [row for row, own in enumerate(ids) if own == task]
-    arrays = {
-      name: [
-        np.stack([getattr(a.prefix, part)[...][task] for a in sites.attentions(bank, name)])
-        for part in ("keys", "values")
-      ]
-      for name in sites.sites(model)
-    }
-    alone = PrefixTuning(length=LENGTH, initializer=prefix.FromArrays(arrays=arrays))
-    alone = alone.attach(model, nnx.Rngs(0))
-    close(together[rows], logits(alone, batch_of(model, source[rows], target[rows])))
-    found = generate(alone, {"encoder_input_tokens": source[rows]}, strategy=strategy, max_length=4)
-    np.testing.assert_array_equal(found.tokens, decoded.tokens[np.asarray(rows)])
-    np.testing.assert_allclose(found.scores, decoded.scores[np.asarray(rows)], rtol=1e-5)
-
-
-def test_a_bank_without_ids_or_with_an_unknown_one_is_noticed():
-  model = backbone("gpt2")
-  bank = normal(tasks=2).attach(model, nnx.Rngs(4))
-  batch = batch_of(model, tokens(2, 4, 1), tokens(2, 3, 2))
-  with pytest.raises(errors.ConfigError, match="prompt_ids"):
-    bank.hidden(batch)
-  found = logits(bank, {**batch, "prompt_ids": np.asarray([0, 7], np.int32)})
-  assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+def test_a_bank_starts_from_what_each_task_was_given():
+  start = [prefix.FromWords(ids=WORDS), prefix.NormalPrefix(std=0.0)]
+  bank = PrefixTuning(
+    length=3, tasks=2, initializer=initializers.PerTask(initializers=start)
+  ).attach(backbone("gpt2"), nnx.Rngs(0))
+  expected = sites.activations(backbone("gpt2"), WORDS)["decoder"].keys
+  for layer, attention in enumerate(sites.attentions(bank, "decoder")):
+    words, zeros = attention.prefix.keys[...]
+    np.testing.assert_array_equal(words, expected[layer])
+    assert not zeros.any()
 
 
 def test_folding_drops_the_network_and_keeps_the_outputs():
