@@ -99,21 +99,6 @@ def test_the_input_does_not_see_the_infix():
   np.testing.assert_array_equal(mask[1], [1, 1, 0, 0, 0, 1, 1, 1, 1])
 
 
-def test_each_example_of_a_bank_has_its_own_infix():
-  method = InfixTuning(length=LENGTH, std=1.0, tasks=2)
-  bank = method.attach(model(), nnx.Rngs(1))
-  batch = {"encoder_input_tokens": SOURCE, "decoder_target_tokens": TARGET}
-  both = [
-    np.asarray(bank.hidden({**batch, "prompt_ids": np.full(2, task, np.int32)})) for task in (0, 1)
-  ]
-  mixed = np.asarray(bank.hidden({**batch, "prompt_ids": np.asarray([1, 0], np.int32)}))
-  close(mixed[0], both[1][0])
-  close(mixed[1], both[0][1])
-  assert np.abs(both[0] - both[1]).max() > 1e-2
-  with pytest.raises(errors.ConfigError, match="prompt_ids"):
-    bank.hidden(batch)
-
-
 def test_detaching_gives_the_backbone_back():
   method = InfixTuning(length=LENGTH)
   attached = method.attach(model(), nnx.Rngs(1))
