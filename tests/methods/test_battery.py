@@ -65,13 +65,27 @@ METHODS = {
     same_at_start=False,
     with_prompt=False,
   ),
+  "prompt_bank": Entry(
+    method=SoftPrompt(length=3, tasks=2), same_at_start=False, with_prompt=False
+  ),
   "prefix": Entry(method=PrefixTuning(length=3), same_at_start=False),
+  "prefix_peft": Entry(method=PrefixTuning(length=3, positions="peft"), same_at_start=False),
+  "prefix_adapterhub": Entry(
+    method=PrefixTuning(length=3, positions="adapterhub"), same_at_start=False
+  ),
+  "prefix_bank": Entry(method=PrefixTuning(length=3, tasks=2), same_at_start=False),
   "prefix_network": Entry(
     method=PrefixTuning(length=3, reparameterization=Reparameterization(hidden=6, width=4)),
     same_at_start=False,
   ),
   "infix": Entry(
     method=InfixTuning(length=3), same_at_start=False, undefined=_ENCODER, with_prompt=False
+  ),
+  "infix_bank": Entry(
+    method=InfixTuning(length=3, tasks=2),
+    same_at_start=False,
+    undefined=_ENCODER,
+    with_prompt=False,
   ),
   "combined": Entry(
     method=Combined(methods=[SoftPrompt(length=3), PrefixTuning(length=2)]),
@@ -89,6 +103,8 @@ METHODS = {
   "top_layers": Entry(method=TopLayers(layers=1), flat=".*/key/bias"),
   "lora": Entry(method=LoRA(rank=3, alpha=6, dropout_rate=0.1)),
   "lora_everywhere": Entry(method=LoRA(rank=2, targets=".*")),
+  "lora_bank": Entry(method=LoRA(rank=2, tasks=2)),
+  "ia3_bank": Entry(method=IA3(tasks=2)),
 }
 
 
@@ -165,7 +181,11 @@ def batch_of(model: nnx.Module) -> dict[str, np.ndarray]:
   source = random.integers(3, VOCABULARY, (ROWS, SOURCE)).astype(np.int32)
   target = random.integers(3, VOCABULARY, (ROWS, TARGET)).astype(np.int32)
   source[1, 3:] = model.config.pad
-  batch = {"encoder_input_tokens": source, "decoder_target_tokens": target}
+  batch = {
+    "encoder_input_tokens": source,
+    "decoder_target_tokens": target,
+    "prompt_ids": np.asarray([1, 0], np.int32),  # of banks; the other methods ignore them
+  }
   if model.config.decoder_start is not None:
     first = np.full((ROWS, 1), model.config.decoder_start, np.int32)
     batch["decoder_input_tokens"] = np.concatenate([first, target[:, :-1]], axis=1)
@@ -281,7 +301,7 @@ def test_decoding_with_a_cache_is_teacher_forcing(name, kind, scanned):
   def decode(state, batch):
     whole = nnx.merge(graphdef, state)
     targets = batch["decoder_target_tokens"]
-    given = {"encoder_input_tokens": batch["encoder_input_tokens"]}
+    given = {part: batch[part] for part in ("encoder_input_tokens", "prompt_ids")}
     scores, cache = whole.prefill(given, max_length=TARGET)
     found = [scores]
     for position in range(TARGET - 1):
