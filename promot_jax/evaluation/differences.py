@@ -15,7 +15,7 @@ def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
   runs = [run for runs in group.runs.values() for run in runs]
   results = [result for run in runs for result in run.reported]
   tuned = [run for run in runs if run.record.method != "pretrained"] or runs
-  sizes = sorted({size for run in runs if (size := _backbone_size(run))})
+  sizes = sorted({count for run in runs if (count := _backbone_size(run))})
   size = ", ".join(f"{size:,} weights" for size in sizes)
   seeds = sorted({run.record.seed for run in tuned})
   metrics = _listed(metric for result in results for metric in result.settings.get("metrics", ()))
