@@ -15,7 +15,7 @@ from flax import nnx
 
 from promot_jax import partitioning, paths
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, micro_model
+from promot_jax.experiments import backbones, lengths, micro_model
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
 from promot_jax.methods import probe
@@ -104,7 +104,7 @@ def check(run: Experiment | Comparison) -> None:
   """Everything about a run that shapes alone can prove wrong.
 
   Raises:
-    ConfigError: patterns, mesh, batch sizes, heads or prompts that do not fit.
+    ConfigError: patterns, mesh, batch sizes, heads, lengths or prompts that do not fit.
   """
   for experiment in experiments_of(run):
     model = abstract_model(experiment)
@@ -117,6 +117,7 @@ def check(run: Experiment | Comparison) -> None:
       _check_metric(experiment, stage)
     if experiment.probe is not None:
       probe.check_layer(model, experiment.probe.layer)
+    lengths.check(experiment, model)
     prompts = prompt_count(model)
     if prompts > 1 and len(experiment.tasks) != prompts:
       raise ConfigError(

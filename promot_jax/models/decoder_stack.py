@@ -216,7 +216,7 @@ class Decoder(nnx.Module):
     if length > known:
       raise ConfigError(
         f"Prompt, input and target have {length} positions together, and the model has learned"
-        f" {known}; shorten TASK_FEATURE_LENGTHS or the prompt."
+        f" {known}; shorten the feature lengths or the prompt."
       )
 
 

@@ -1,0 +1,56 @@
+"""Whether a backbone with a table of positions can read and write as much as an experiment asks for.
+
+Found from shapes before anything is trained: a run would otherwise fail at its first long batch, which
+may be the evaluation after hours of training.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from promot_jax.errors import ConfigError
+from promot_jax.experiments.experiment import Experiment
+
+
+def check(experiment: Experiment, model: Any) -> None:
+  """Traces the longest batch of every kind.
+
+  Args:
+    model: abstract, with the experiment's method attached.
+
+  Raises:
+    ConfigError: input, target and what the method puts beside them exceed the learned positions.
+  """
+  if not hasattr(experiment.backbone, "max_positions"):
+    return
+  seen = set()
+  for name, lengths in _lengths(experiment):
+    inputs, targets = lengths["inputs"], lengths["targets"]
+    if (inputs, targets) in seen:
+      continue
+    seen.add((inputs, targets))
+    batch = {
+      "encoder_input_tokens": np.ones((1, inputs), np.int32),
+      "decoder_input_tokens": np.ones((1, targets), np.int32),
+      "decoder_target_tokens": np.ones((1, targets), np.int32),
+      "prompt_ids": np.zeros(1, np.int32),
+    }
+    try:
+      nnx.eval_shape(lambda network, batch=batch: network.hidden(batch), model)
+    except ConfigError as error:
+      raise ConfigError(f"{name} = {{'inputs': {inputs}, 'targets': {targets}}}: {error}") from None
+
+
+def _lengths(experiment: Experiment) -> Iterator[tuple[str, Mapping[str, int]]]:
+  """(name of the setting, lengths), where a task's evaluation may have its own."""
+  yield "Experiment.feature_lengths", experiment.feature_lengths
+  for stage, lengths in experiment.stage_feature_lengths.items():
+    yield f"Experiment.stage_feature_lengths of '{stage}'", lengths
+  plan = experiment.evaluation
+  if plan.unseen:
+    yield "EvaluationPlan.feature_lengths", plan.feature_lengths
+    for task, lengths in plan.task_lengths.items():
+      if task in plan.unseen:
+        yield f"EvaluationPlan.task_lengths of {task}", lengths
