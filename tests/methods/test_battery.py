@@ -121,9 +121,12 @@ def backbone(kind: str, scanned: bool = False) -> nnx.Module:
   one = {"layers": 2, "max_positions": 24, "eos": 1, "embedding_std": 0.3, "init_std": 0.3}
   if kind == "gpt2":
     return DecoderLM(DecoderLMConfig(**SIZES, **one, heads=2, head_width=5), rngs)
-  llama = {"positions": "rotary", "norm": "rms", "use_bias": False, "kv_heads": 2}
-  silu = {"mlp_activations": ("silu", "linear")}
-  return DecoderLM(DecoderLMConfig(**SIZES, **one, **llama, **silu, heads=4, head_width=6), rngs)
+  gated = {"positions": "rotary", "use_bias": False, "mlp_activations": ("silu", "linear")}
+  own = {
+    "llama": {"norm": "rms", "kv_heads": 2},
+    "palm": {"kv_heads": 1, "parallel": True, "scale_logits": True, "source_attention": "full"},
+  }[kind]
+  return DecoderLM(DecoderLMConfig(**SIZES, **one, **gated, **own, heads=4, head_width=6), rngs)
 
 
 FORMS = [
@@ -131,9 +134,10 @@ FORMS = [
   pytest.param("gpt2", False, id="gpt2"),
   pytest.param("bart", False, id="bart", marks=pytest.mark.slow),
   pytest.param("llama", False, id="llama", marks=pytest.mark.slow),
+  pytest.param("palm", False, id="palm", marks=pytest.mark.slow),
   *(
     pytest.param(kind, True, id=f"{kind}-scanned", marks=pytest.mark.slow)
-    for kind in ("t5", "gpt2", "bart", "llama")
+    for kind in ("t5", "gpt2", "bart", "llama", "palm")
   ),
 ]
 each_method = pytest.mark.parametrize("name", METHODS)
