@@ -86,7 +86,7 @@ def test_a_run_stops_before_data_are_read_and_before_its_folder_is_made(
 ):
   monkeypatch.setattr(data, "load_examples", lambda *a, **k: pytest.fail("data were read"))
   wrong = experiment(
-    dataclasses.replace(DECODER, eos=5),
+    dataclasses.replace(DECODER, eos=5, max_positions=1024),
     vocabulary=f"hf:{tokenizer_folder('gpt2')}",
     model_dir=str(tmp_path / "run"),
   )
