@@ -93,9 +93,8 @@ def format_costs(rows: Sequence[Cost]) -> str:
     )
     for line in lines
   ]
-  share = 100 * total.trained / total.parameters if total.parameters else 0.0
   text.insert(1, "-" * len(text[0]))
-  return "\n".join([*text, f"trained: {share:.4g} % of the parameters"])
+  return "\n".join(text)
 
 
 def _groups(names: Any, method: Any) -> dict[str, str]:

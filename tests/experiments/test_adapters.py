@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
@@ -136,3 +137,26 @@ def test_a_method_that_peft_has_not_is_not_written_in_part(tmp_path, method):
   with pytest.raises(errors.ConfigError, match=words):
     converted(tmp_path / "adapter", method, "peft")
   assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("write", [with_prompt, with_prefix, with_lora, with_ia3])
+def test_an_adapter_with_nan_is_refused(tmp_path, write):
+  write(tmp_path / "adapter")
+  file = tmp_path / "adapter" / "adapter_model.safetensors"
+  arrays = load_file(file)
+  last = max(arrays)
+  arrays[last] = np.full_like(arrays[last], np.nan)
+  save_file(arrays, file)
+  with pytest.raises(errors.DamagedCheckpoint, match="NaN or infinite; use another copy"):
+    adapters.open_method(tmp_path / "adapter", CONFIG)
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
+def test_factors_that_are_no_vector_are_refused(tmp_path, shape):
+  with_ia3(tmp_path / "adapter")
+  file = tmp_path / "adapter" / "adapter_model.safetensors"
+  arrays = load_file(file)
+  arrays[max(arrays)] = np.ones(shape, np.float32)
+  save_file(arrays, file)
+  with pytest.raises(errors.DamagedCheckpoint, match="no vector of factors"):
+    adapters.open_method(tmp_path / "adapter", CONFIG)

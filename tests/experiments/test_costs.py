@@ -108,4 +108,3 @@ def test_the_table_shows_shares_and_sums():
   lines = text.splitlines()
   assert lines[2].split() == ["LoRA", "10", "1", "%", "10", "40", "B", "2.00", "MB"]
   assert lines[4].split() == ["sum", "1,000", "100", "%", "10", "40", "B", "2.00", "MB"]
-  assert lines[5] == "trained: 1 % of the parameters"

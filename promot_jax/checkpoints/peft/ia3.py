@@ -62,15 +62,16 @@ def read_ia3_adapter(path: str | os.PathLike, config: Any) -> IA3Adapter:
   for name, stored in found.items():
     factors = np.asarray(stored[_ARRAY]).astype(np.float32)
     ours = modules[name].ours
+    if factors.ndim != 2 or 1 not in factors.shape or factors.size % len(ours):
+      raise errors.DamagedCheckpoint(
+        f"'{adapter.path}' has an array of shape {list(factors.shape)} at '{name}', which is no vector"
+        f" of factors of {len(ours)} layer(s); copy it again."
+      )
+    reader.require_finite(adapter.path, factors)
     side = "inputs" if factors.shape[0] == 1 else "outputs"
     parts = [factors.reshape(-1)] * len(ours)
     if side == "outputs" and len(ours) > 1:
       parts = np.split(parts[0], len(ours))
-    if factors.ndim != 2 or 1 not in factors.shape or not np.isfinite(factors).all():
-      raise errors.DamagedCheckpoint(
-        f"'{adapter.path}' has an array of shape {list(factors.shape)} or with NaN at '{name}', which"
-        " is no vector of factors; copy it again."
-      )
     for our_name, part in zip(ours, parts):
       arrays[f"{our_name}/ia3/{side}"] = np.ascontiguousarray(part)
       sides[side].append(our_name)

@@ -72,8 +72,8 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
         f"'{adapter.path}' has {_A} {list(down.shape)} and {_B} {list(up.shape)} at '{name}', which"
         " are no product; copy it again."
       )
-    if not (np.isfinite(down).all() and np.isfinite(up).all()):
-      raise errors.ConfigError(f"'{adapter.path}' contains values that are NaN or infinite.")
+    for array in (down, up):
+      reader.require_finite(adapter.path, array)
     own = _scale(adapter.config, name, down.shape[0])
     scale = own if scale is None else scale
     if own != scale:  # one factor for all: the difference goes into B

@@ -212,8 +212,7 @@ def _slots(adapter: reader.Adapter) -> np.ndarray:
       f" {width} features, but holds an array of shape {list(shape)}; copy both files again."
     )
   rows = np.asarray(adapter.arrays[_NAME])
-  if not np.isfinite(rows.astype(np.float32)).all():
-    raise errors.ConfigError(f"'{adapter.path}' contains values that are NaN or infinite.")
+  reader.require_finite(adapter.path, rows)
   return rows.reshape(length, 2 * layers, heads, width // heads).transpose(1, 2, 0, 3)
 
 

@@ -70,8 +70,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
   encoder_decoder = _TASKS[task]
   length, submodules = _length_and_submodules(adapter, encoder_decoder=encoder_decoder)
   rows = np.asarray(adapter.arrays[_NAME])
-  if not np.isfinite(rows.astype(np.float32)).all():
-    raise errors.ConfigError(f"'{adapter.path}' contains values that are NaN or infinite.")
+  reader.require_finite(adapter.path, rows)
   if config is not None:
     _check_fits(adapter.path, rows, config, encoder_decoder=encoder_decoder)
   return PromptAdapter(

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from promot_jax import errors
 from promot_jax.checkpoints import locations
 from promot_jax.checkpoints.huggingface import safetensors_file
@@ -40,6 +42,19 @@ class Adapter:
   path: pathlib.Path
   config: Mapping[str, Any]
   arrays: Mapping[str, StoredArray]
+
+
+def require_finite(path: str | os.PathLike, array: np.ndarray) -> None:
+  """Refuses NaN and infinite values; `path` is the adapter's.
+
+  Raises:
+    DamagedCheckpoint: there are some.
+  """
+  if not np.isfinite(array.astype(np.float32)).all():
+    raise errors.DamagedCheckpoint(
+      f"'{path}' contains values that are NaN or infinite; use another copy of it, or an earlier"
+      " checkpoint of its training."
+    )
 
 
 def is_adapter(path: str | os.PathLike) -> bool:

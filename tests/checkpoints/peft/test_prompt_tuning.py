@@ -131,7 +131,7 @@ def test_other_arrays_nan_and_a_missing_prompt_are_refused(tmp_path):
   with pytest.raises(errors.ConfigError, match="lm_head"):
     prompt_tuning.read_prompt_adapter(extra)
   rows[7, 1] = np.nan  # also in a row that is not used: something went wrong in that run
-  with pytest.raises(errors.ConfigError, match="NaN"):
+  with pytest.raises(errors.DamagedCheckpoint, match="NaN"):
     prompt_tuning.read_prompt_adapter(write(tmp_path / "nan", {"prompt_embeddings": rows}))
   with pytest.raises(errors.DamagedCheckpoint, match="no array"):
     prompt_tuning.read_prompt_adapter(write(tmp_path / "none", {"other": rows}))
