@@ -4,6 +4,8 @@ import functools
 import importlib.util
 import os
 import pathlib
+import sys
+import types
 from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -41,13 +43,27 @@ def shared_data() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def tokenizer_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
+def module_of_tests() -> Callable[[str], types.ModuleType]:
+  """'tasks/fakes' -> tests/tasks/fakes.py, loaded once; importlib mode does not put it on the path."""
+
+  @functools.cache
+  def load(path: str) -> types.ModuleType:
+    name = "promot_tests_" + path.replace("/", "_")
+    file = REPOSITORY / "tests" / f"{path}.py"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look up their module
+    spec.loader.exec_module(module)
+    return module
+
+  return load
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(module_of_tests, tmp_path_factory) -> Callable[[str], pathlib.Path]:
   """family -> folder of a small tokenizer of that family; see tests/tiny_tokenizers.py."""
   pytest.importorskip("tokenizers")
-  file = pathlib.Path(__file__).with_name("tiny_tokenizers.py")
-  spec = importlib.util.spec_from_file_location("promot_tests_tiny_tokenizers", file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  module = module_of_tests("tiny_tokenizers")
   root = tmp_path_factory.mktemp("tokenizers")
   return functools.cache(lambda family: module.make(family, root / family))
 

@@ -1,23 +1,12 @@
 """The T5 vocabulary for the tests of tasks, and the fakes of this folder."""
 
-import importlib.util
-import pathlib
-import sys
-
 import pytest
 
 
 @pytest.fixture(scope="session")
-def fakes():
-  """tests/tasks/fakes.py, which importlib mode does not put on the path."""
-  name = "promot_tests_fakes"
-  if name not in sys.modules:
-    file = pathlib.Path(__file__).with_name("fakes.py")
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-  return sys.modules[name]
+def fakes(module_of_tests):
+  """tests/tasks/fakes.py."""
+  return module_of_tests("tasks/fakes")
 
 
 @pytest.fixture
