@@ -31,6 +31,8 @@ def run(flags: Flags) -> int:
       + ", ".join(str(runner.folder) for runner in runners)
     )
   for runner in runners:  # before data are read and the folder is made
+    if values.method:
+      cluster.together(functools.partial(runner.use_method, values.method))
     if values.checkpoint == "pretrained" and not runner.folder.exists():
       cluster.together(functools.partial(weights.check, runner.experiment))
   rows, folders = [], []
@@ -63,8 +65,6 @@ def run(flags: Flags) -> int:
 
 def _wanted(values, runner):
   """(name, stages, step, tasks) that the flags ask for."""
-  if values.method:
-    runner.use_method(values.method)
   name, stages, step = runner.checkpoint(values.checkpoint)
   return name, stages, step, tasks(values, runner, stages)
 

@@ -116,6 +116,22 @@ def test_a_wrong_checkpoint_is_refused_before_a_pretrained_evaluation_makes_its_
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+  ("text", "code", "words"),
+  [(None, 2, "There is no method file"), ("not a file of ours", 74, "method")],
+)
+def test_a_wrong_method_is_refused_before_an_evaluation_makes_its_folder(
+  tmp_path, capsys, text, code, words
+):
+  file = tmp_path / "method.npz"
+  if text is not None:
+    file.write_text(text)
+  command = ["eval", "--gin_file=promot_rte_micro.gin", f"--method={file}", "--tasks=rte"]
+  assert main([*command, f"--model_dir={tmp_path / 'run'}"]) == code
+  assert words in capsys.readouterr().err
+  assert not (tmp_path / "run").exists()
+
+
 def test_inspect_shows_a_hugging_face_folder_by_our_names(shipped, capsys):
   assert main(["inspect", "checkpoint", f"hf:{shipped}"]) == 0
   text = capsys.readouterr().out
