@@ -39,6 +39,10 @@ class DamagedCheckpoint(PromotError):
   exit_code = 74
 
 
+class DamagedRecord(DamagedCheckpoint):
+  """A record beside the checkpoints (a marker, a score, a result) is not as it was written."""
+
+
 class Preempted(PromotError):
   """The process was asked to stop and has saved its state; the same command goes on."""
 

@@ -9,12 +9,14 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 # Layer -> layers it may import (itself and EVERYONE are always allowed).
-EVERYONE = {"errors", "types", "paths", "token_ids"}
+EVERYONE = {"errors", "types", "paths", "token_ids", "identity", "guarded_json"}
 ALLOWED = {
   "errors": set(),
   "types": set(),
   "paths": set(),
   "token_ids": set(),
+  "identity": set(),
+  "guarded_json": set(),
   "partitioning": set(),
   "hosts": set(),
   "models": set(),
