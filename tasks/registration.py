@@ -6,7 +6,7 @@ import itertools
 import seqio
 
 from promot_jax.data import templates
-from promot_jax.metrics.headline import METRICS
+from promot_jax.metrics.headline import metric_of
 from tasks import catalog, preprocessors, sources, vocabularies
 
 
@@ -58,7 +58,7 @@ def add_version(
       task, target_form=target_form, separator=separator, trivia_target=trivia_target
     ),
     postprocess_fn=functools.partial(preprocessors.postprocess, task=task),
-    metric_fns=[METRICS[catalog.TASKS[task].metric]],
+    metric_fns=[metric(task)],
   )
 
 
@@ -81,4 +81,5 @@ def _ends_with_eos(vocabulary: vocabularies.LazyVocabulary) -> bool:
 
 def metric(task: str):
   """The metric of a task: `metric(targets, predictions)` -> scores by name, 0 to 100."""
-  return METRICS[catalog.information(task).metric]
+  found = catalog.information(task)
+  return metric_of(found.name, found.metric)

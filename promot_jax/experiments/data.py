@@ -23,7 +23,7 @@ from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
 from promot_jax.metrics import format_share, postprocess
-from promot_jax.metrics.headline import METRICS
+from promot_jax.metrics.headline import metric_of
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from promot_jax.token_ids import TokenIds
@@ -217,7 +217,7 @@ def eval_task(
     label=base,
     shots=shots,
     examples=reader.examples(experiment, task, split, lengths, limit),
-    metric_fns=(METRICS[metric],),
+    metric_fns=(metric_of(base, metric),),
     metric=metric,
     postprocess=functools.partial(postprocess.postprocess, base),
     prompt=prompt,

@@ -28,7 +28,7 @@ from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model
 from promot_jax.experiments.record import environment
 from promot_jax.metrics import postprocess
-from promot_jax.metrics.headline import METRICS
+from promot_jax.metrics.headline import metric_of
 from promot_jax.micro import evaluation_sets
 from promot_jax.micro.curriculum import CURRICULUM, Phase
 from promot_jax.micro.pretraining import Stream
@@ -159,7 +159,7 @@ def _eval_task(each: evaluation_sets.EvaluationSet, shots: int) -> evaluator.Eva
     label=each.task,
     shots=shots,
     examples=data.in_memory(each.task, inputs, targets, records),
-    metric_fns=(METRICS[metric],),
+    metric_fns=(metric_of(each.task, metric),),
     metric=metric,
     postprocess=functools.partial(postprocess.postprocess, each.task),
     split="validation",

@@ -1,20 +1,32 @@
-"""Exact match of short answers after the SQuAD normalization, over all accepted answers.
+"""Exact match of short answers over all accepted ones, each data set by its own scorer's rule.
 
-Normalization (Rajpurkar et al. 2016): lower case, ASCII punctuation removed, the words a, an and
-the removed, runs of white space made one space.  TriviaQA and WebQuestions give several accepted
-answers (aliases) for one question: a prediction is right when it matches any of them.
+| normalization | data sets                              | "U.S." | punctuation                        |
+|---------------|----------------------------------------|--------|------------------------------------|
+| squad         | SQuAD, WebQuestions, Natural Questions | us     | ASCII's is deleted                 |
+| trivia_qa     | TriviaQA                               | u s    | it and ‘ ’ ´ become blanks         |
+
+Both then remove the words a, an and the, and make one space of any white space; both ignore case.
+Those are the rules of the data sets' own scripts (Rajpurkar et al., 2016; Joshi et al., 2017) and of
+T5's evaluation, which scores closed-book WebQuestions and Natural Questions by SQuAD's (Roberts et al.,
+2020).  A question with several accepted answers (aliases) is right when any of them is matched.
 """
 
 import dataclasses
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from promot_jax.metrics import metric
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+Normalization = Literal["squad", "trivia_qa"]
+
+_PUNCTUATION: dict[Normalization, Mapping[int, Any]] = {
+  "squad": str.maketrans("", "", string.punctuation),
+  "trivia_qa": str.maketrans(dict.fromkeys(string.punctuation + "\u2018\u2019\u00b4", " ")),
+}
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
@@ -23,7 +35,12 @@ class ExactMatch:
   """Percentage of predictions that equal one of their targets after `normalize_answer`.
 
   A target is a string or a sequence of accepted strings.  Returns `{"exact_match": score}`.
+
+  Attributes:
+    normalization: whose rule, see the module.
   """
+
+  normalization: Normalization = "squad"
 
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
@@ -31,8 +48,9 @@ class ExactMatch:
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     hits = []
     for target, prediction in zip(targets, predictions, strict=True):
-      answer = normalize_answer(str(prediction))
-      hits.append(100.0 * any(answer == normalize_answer(a) for a in metric.references(target)))
+      answer = normalize_answer(str(prediction), self.normalization)
+      accepted = (normalize_answer(text, self.normalization) for text in metric.references(target))
+      hits.append(100.0 * (answer in accepted))
     return metric.mean_statistics([hits])
 
   def summarize(self, totals: np.ndarray) -> dict[str, float]:
@@ -40,9 +58,10 @@ class ExactMatch:
 
 
 exact_match = ExactMatch()
+trivia_qa = ExactMatch(normalization="trivia_qa")
 
 
-def normalize_answer(text: str) -> str:
+def normalize_answer(text: str, normalization: Normalization = "squad") -> str:
   """`text` in lower case without punctuation, articles and extra white space."""
-  without_punctuation = text.lower().translate(_PUNCTUATION)
+  without_punctuation = text.lower().translate(_PUNCTUATION[normalization])
   return " ".join(_ARTICLE.sub(" ", without_punctuation).split())

@@ -11,3 +11,18 @@ METRICS: Mapping[str, Metric] = {
   "bleu": bleu.bleu,
   "rouge2": rouge.rouge,
 }
+
+# Data sets whose own scorer computes a metric of that name by another rule.
+_OWN: Mapping[tuple[str, str], Metric] = {
+  ("trivia_qa", "exact_match"): exact_match.trivia_qa,
+}
+
+
+def metric_of(task: str, name: str) -> Metric:
+  """The metric that gives the score `name` of a task: its data set's own rule where it has one.
+
+  Args:
+    task: without its number of demonstrations: 'trivia_qa'.
+    name: a key of `METRICS`.
+  """
+  return _OWN.get((task, name), METRICS[name])

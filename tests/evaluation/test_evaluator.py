@@ -88,6 +88,12 @@ def test_every_output_returns_to_its_own_example_whatever_the_batches():
   ]
 
 
+def test_a_result_says_by_which_rule_answers_were_compared():
+  task = dataclasses.replace(echo_task("qa", [5]), metric_fns=[exact_match.trivia_qa])
+  (result,) = run(Echo(0), [task])
+  assert result.settings["metrics"] == ["ExactMatch(normalization='trivia_qa')"]
+
+
 def test_a_detached_task_sees_the_model_without_its_prompt():
   tasks = [
     echo_task("tuned", [5, 6, 7], offset=3, prompt="attached", shots=0),

@@ -156,6 +156,12 @@ def test_predictions_are_scored_with_the_tasks_metric(fakes, t5):
   assert scores["accuracy"] == pytest.approx(200 / 3)
 
 
+@pytest.mark.parametrize(("name", "score"), [("trivia_qa", 100.0), ("web_questions", 0.0)])
+def test_answers_are_compared_as_the_data_sets_own_scorer_does(name, score):
+  task = seqio.get_mixture_or_task(f"{name}.tfds.t5")
+  assert task.metric_fns[0]([["Spider-Man"]], ["Spider Man"]) == {"exact_match": score}
+
+
 def test_a_version_with_other_choices_can_be_registered(fakes, t5):
   from tasks import registration
 
