@@ -1,6 +1,6 @@
-"""Exclusive use of a model directory: two runs on one directory delete each other's checkpoints.
+"""Exclusive use of what is written by parts: two runs on one directory delete each other's checkpoints.
 
-The lease is an advisory lock (flock) on a file in the directory, which the system drops when its
+The lease is an advisory lock (flock) on a file in the directory, or beside the file that is held, which the system drops when its
 holder dies, whatever the way.  The text in the file only tells people who holds it.
 """
 
@@ -23,29 +23,40 @@ _log = logging.getLogger(__name__)
 class Lease:
   """Holds a model directory from construction until `release`, or as a context manager.
 
+  Args:
+    directory: what is held, or where it lies.
+    report: receives a line if the former holder ended without giving it back.
+    file: name of the locked file; one of several things in a directory has its own.
+    what: what is held, for messages; by default the directory.
+
   Raises:
     ModelDirInUse: another live process holds it.
     CannotWrite: the directory cannot be made or written.
   """
 
   def __init__(
-    self, directory: str | os.PathLike, *, report: Callable[[str], None] | None = None
+    self,
+    directory: str | os.PathLike,
+    *,
+    report: Callable[[str], None] | None = None,
+    file: str = FILE,
+    what: str = "",
   ) -> None:
     self.directory = pathlib.Path(directory)
-    self._file: int | None = _open(self.directory)
+    what = what or f"Model directory {self.directory}"
+    self._file: int | None = _open(self.directory, file, what)
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       holder = _describe(_holder(self._file))
       os.close(self._file)
       raise errors.ModelDirInUse(
-        f"Model directory {self.directory} is in use by {holder}. Wait for it, stop it, or give"
-        " this run another directory."
+        f"{what} is in use by {holder}. Wait for it, stop it, or give this command another one."
       ) from None
     former = _holder(self._file)
     if former and not former.get("released"):
       (report or _log.warning)(
-        f"lease of {self.directory} taken over: {_describe(former)} ended without giving it back"
+        f"lease of {what.removeprefix('Model directory ')} taken over: {_describe(former)} ended without giving it back"
       )
     self._info = {
       "pid": os.getpid(),
@@ -76,14 +87,14 @@ class Lease:
       _log.warning("could not write who holds %s", self.directory)
 
 
-def _open(directory: pathlib.Path) -> int:
+def _open(directory: pathlib.Path, file: str, what: str) -> int:
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    return os.open(directory / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    return os.open(directory / file, os.O_RDWR | os.O_CREAT, 0o644)
   except OSError as error:
     raise errors.CannotWrite(
-      f"Model directory {directory} cannot be used: {error.strerror} ({error.filename}). Give a"
-      " directory that can be created and written."
+      f"{what} cannot be used: {error.strerror} ({error.filename}). Give a directory that can be"
+      " created and written."
     ) from None
 
 

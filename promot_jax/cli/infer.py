@@ -1,17 +1,18 @@
 """`promot infer`: JSON lines in, JSON lines out, in order; a repeated command goes on where it was.
 
 Each output line is the input line with `prediction` and `score` added.  What was made with which
-checkpoint is in `OUTPUT.meta.json`; a command that would mix two models in one file is refused.
+checkpoint is in `OUTPUT.meta.json`; a command that would mix two models, or the answers to two inputs,
+in one file is refused (`answers.py`).
 """
 
 import functools
 import json
-import os
 import pathlib
 import sys
 import time
+from typing import Any
 
-from promot_jax.cli import cluster, directory
+from promot_jax.cli import answers, cluster, directory
 from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import CannotWrite, ConfigError, DataError
@@ -43,17 +44,34 @@ def run(flags: Flags) -> int:
       f"{values.model_dir} has several experiments; name one: "
       + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
     )
-  runner = runners[0]
+  with hosts.held_by_first(lambda: answers.hold(output)):
+    summary = _continued(values, runners[0], records, source, output)
+  if hosts.is_first():
+    print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines")
+  return 0
+
+
+def _continued(
+  values, runner, records: list[dict], source: pathlib.Path, output: pathlib.Path
+) -> dict[str, Any]:
+  """Answers what is not answered; gives what was made, and with what."""
+  from promot_jax import hosts
+
   name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner))
+  plan = runner.experiment.evaluation
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
     "weights": runner.identity(stages, step),
     "prompt": f"{prompt} {values.prompt_task}" if values.prompt_task else prompt,
-    "strategy": repr(runner.experiment.evaluation.strategy),
+    "strategy": repr(plan.strategy),
+    "longest answer": str(plan.feature_lengths["targets"]),
+    "vocabulary": runner.experiment.vocabulary,
     "field": values.field,
   }
-  done = hosts.first(lambda: _done(output, made_with))
+  made = answers.made_with(made_with)
+  whole = values.limit is None
+  done = hosts.first(lambda: answers.begin(output, records, made, whole=whole))
   if not values.quiet and hosts.is_first():
     print(
       f"{source} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
@@ -62,11 +80,7 @@ def run(flags: Flags) -> int:
     )
   if done < len(records):
     _answer(runner, (stages, step, prompt, row), records, done, output, values)
-  if not hosts.is_first():
-    return 0
-  summary = {"input": str(source), "output": str(output), "lines": len(records), **made_with}
-  print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines")
-  return 0
+  return {"input": str(source), "output": str(output), "lines": len(records), **made_with}
 
 
 def _begin(source: pathlib.Path, output: pathlib.Path, values) -> list[dict]:
@@ -98,22 +112,18 @@ def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values
   for first in range(done, len(records), size):
     chunk = records[first : first + size]
     texts = [record[values.field] for record in chunk]
-    answers = inference.answer(runner, model, texts, prompt_id=row)
-    hosts.only_first(functools.partial(_append, output, chunk, answers))
+    found = inference.answer(runner, model, texts, prompt_id=row)
+    hosts.only_first(functools.partial(answers.append, output, _lines(chunk, found)))
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / (time.monotonic() - start)
       print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
 
 
-def _append(output: pathlib.Path, records: list[dict], answers: list[tuple[str, float]]) -> None:
-  lines = [
+def _lines(records: list[dict], answered: list[tuple[str, float]]) -> str:
+  return "".join(
     json.dumps({**record, "prediction": text, "score": score}, ensure_ascii=False) + "\n"
-    for record, (text, score) in zip(records, answers)
-  ]
-  with output.open("a", encoding="utf-8") as file:
-    file.write("".join(lines))
-    file.flush()
-    os.fsync(file.fileno())
+    for record, (text, score) in zip(records, answered)
+  )
 
 
 def _records(path: pathlib.Path, field: str) -> list[dict]:
@@ -147,26 +157,6 @@ def _check_writable(output: pathlib.Path) -> None:
       pass
   except OSError as error:
     raise CannotWrite(f"--output={output} cannot be written: {error.strerror}.") from None
-
-
-def _done(output: pathlib.Path, made_with: dict) -> int:
-  """Number of whole lines there; a line torn by a kill is removed."""
-  meta = output.with_name(output.name + ".meta.json")
-  content = output.read_bytes()
-  if content and not meta.is_file():
-    raise ConfigError(
-      f"--output={output} exists and was not written by promot infer. Choose another."
-    )
-  if content and (earlier := json.loads(meta.read_text())) != made_with:
-    changed = [f"{k}: {earlier.get(k)} -> {v}" for k, v in made_with.items() if earlier.get(k) != v]
-    raise ConfigError(
-      f"--output={output} was begun with other settings ({'; '.join(changed)}). Choose another file."
-    )
-  meta.write_text(json.dumps(made_with, indent=1) + "\n")
-  whole = content.rfind(b"\n") + 1
-  if whole < len(content):
-    os.truncate(output, whole)
-  return content.count(b"\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""The file of answers that `promot infer` writes by parts: whose it is, and where it goes on.
+
+An answer is continued only by the model that made the ones before, and only under the lines that it
+answered: each line of the file holds its input line, so the two are compared.  Lines that were added
+to the end of the input are answered, lines that were changed are refused.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promot_jax import guarded_json, identity
+from promot_jax.errors import CannotWrite, ConfigError, DataError
+from promot_jax.identity import Identity
+
+ADDED = ("prediction", "score")
+"""Fields that an answer adds to its input line."""
+
+
+def hold(output: pathlib.Path) -> contextlib.AbstractContextManager:
+  """Exclusive use of the file of answers: two that append to it would mix their lines.
+
+  Raises:
+    ModelDirInUse: another process holds it.
+  """
+  from promot_jax.checkpoints.lease import Lease
+
+  if output.exists() and not output.is_file():  # a pipe or a terminal
+    return contextlib.nullcontext()
+  return Lease(output.parent, file=f".{output.name}.lease", what=f"--output={output}")
+
+
+def append(output: pathlib.Path, lines: str) -> None:
+  """Adds whole lines and forces them to the disk."""
+  with output.open("a", encoding="utf-8") as file:
+    file.write(lines)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def made_with(values: Mapping[str, str]) -> Identity:
+  """What answers are made with, by words that a message can show."""
+  return Identity(parts={name: identity.part(text, about=text) for name, text in values.items()})
+
+
+def begin(
+  output: pathlib.Path, records: Sequence[Mapping[str, Any]], made: Identity, *, whole: bool
+) -> int:
+  """How many of the records are answered in the file; says beside it what the others are made with.
+
+  A line that was torn by a kill is removed.
+
+  Args:
+    output: the file of answers, present or not.
+    records: the lines of the input, in order.
+    made: what they are to be answered with.
+    whole: whether these are all lines of the input, not its first ones only.
+
+  Raises:
+    ConfigError: the file is somebody else's, or was begun with another model or another input.
+    DamagedRecord: what it was made with cannot be read.
+    CannotWrite: the disk refused.
+  """
+  content = output.read_bytes() if output.is_file() else b""
+  meta = output.with_name(output.name + ".meta.json")
+  if content:
+    record = guarded_json.read(
+      meta,
+      shape={},
+      advice=f"It says which model made {output}, whose answers are untouched. Choose another"
+      " --output, or move both files away to answer every line again.",
+    )
+    if record is None:
+      raise ConfigError(
+        f"--output={output} exists and was not written by promot infer. Choose another."
+      )
+    _require_same(output, made, record.content)
+  keep = content.rfind(b"\n") + 1
+  answered = content[:keep].decode("utf-8", "replace").split("\n")[:-1]
+  _require_same_lines(output, answered, records, whole=whole)
+  if output.exists() and not output.is_file():
+    return 0
+  try:
+    guarded_json.write(meta, {"made_with": made.to_json()})
+    if keep < len(content):
+      os.truncate(output, keep)
+  except OSError as error:
+    raise CannotWrite(f"{meta} cannot be written: {error.strerror}.") from None
+  return len(answered)
+
+
+def _require_same(output: pathlib.Path, made: Identity, stored: Mapping[str, Any]) -> None:
+  earlier = Identity.from_json(stored.get("made_with"))
+  if earlier is None:  # written by 0.1.0 before it had identities: names and texts
+    earlier = made_with({name: text for name, text in stored.items() if isinstance(text, str)})
+  changed = [
+    f"{name}: {earlier.parts[name].about} -> {part.about}"
+    for name, part in made.parts.items()
+    if name in earlier.parts and earlier.parts[name].digest != part.digest
+  ]
+  if changed:
+    raise ConfigError(
+      f"--output={output} was begun with other settings ({'; '.join(changed)}). Choose another file."
+    )
+
+
+def _require_same_lines(
+  output: pathlib.Path,
+  answered: Sequence[str],
+  records: Sequence[Mapping[str, Any]],
+  *,
+  whole: bool,
+) -> None:
+  """Raises ConfigError unless the answers in the file are to the first of these records."""
+  for number, (line, record) in enumerate(zip(answered, records), 1):
+    try:
+      found = json.loads(line)
+      if not isinstance(found, dict):
+        raise ValueError("it is no object")
+    except ValueError as error:
+      raise DataError(
+        f"--output={output} has an answer that cannot be read, in line {number} ({error}). Choose"
+        " another file, or move this one away to answer every line again."
+      ) from None
+    names = [name for name in record if name not in ADDED]
+    changed = [name for name in names if name not in found or found[name] != record[name]]
+    if changed:
+      raise ConfigError(
+        f"--output={output} has answers to another input: its line {number} answers"
+        f" {changed[0]}={_shown(found.get(changed[0]))}, and the input has"
+        f" {_shown(record[changed[0]])} there. Choose another file, or give the input that was begun."
+      )
+  if whole and len(answered) > len(records):
+    raise ConfigError(
+      f"--output={output} has {len(answered)} answers, and the input has {len(records)} lines: lines"
+      " were removed from it. Choose another file, or give the input that was begun."
+    )
+
+
+def _shown(value: Any, longest: int = 60) -> str:
+  text = json.dumps(value, ensure_ascii=False)
+  return text if len(text) <= longest else text[: longest - 4] + '..."'
