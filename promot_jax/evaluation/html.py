@@ -5,11 +5,11 @@ policy in the page forbids both.  Everything that came from data, models or conf
 """
 
 import base64
-import html
 from collections.abc import Iterable
 
 from promot_jax.evaluation import plots
 from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.escaping import html as _safe
 from promot_jax.evaluation.results import Prediction
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
@@ -172,7 +172,7 @@ def _samples(section: Section, samples) -> str:
       top = "".join(f"<th>{name}</th>" for name in ("task", "input", "answer", "output", "score"))
       parts.append(
         f"<details><summary>Sample predictions: {_safe(runs_lib.method_name(method))}, "
-        f"seed {runs[0].record.seed}</summary>"
+        f"seed {_safe(runs[0].record.seed)}</summary>"
         f'<table class="words"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></details>'
       )
   return "".join(parts)
@@ -184,7 +184,7 @@ def _sample(prediction: Prediction) -> str:
   right = (prediction.score or 0) >= 50
   score = "" if prediction.score is None else f"{prediction.score:.0f}"
   return (
-    f"<tr><td>{_safe(prediction.task)} {prediction.shots}-shot</td>"
+    f"<tr><td>{_safe(prediction.task)} {_safe(prediction.shots)}-shot</td>"
     f"<td><pre>{_cut(prediction.input)}</pre></td><td><pre>{_cut(answer)}</pre></td>"
     f"<td><pre>{_cut(prediction.raw)}</pre></td>"
     f'<td class="{"right" if right else "wrong"}">{score}</td></tr>'
@@ -195,7 +195,3 @@ def _cut(text: str) -> str:
   """Escaped text; of a long one the end is shown, where the question stands."""
   short = text if len(text) <= _LONGEST_TEXT else "[...] " + text[-_LONGEST_TEXT:]
   return _safe(short)
-
-
-def _safe(value: object) -> str:
-  return html.escape(str(value), quote=True)

@@ -12,6 +12,7 @@ A method keeps its color in every plot.
 import functools
 import io
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,7 @@ _STYLE: dict[Any, Any] = {
   "axes.spines.right": False,
   "axes.titlesize": 10,
   "axes.titlelocation": "left",
+  "text.parse_math": False,  # a dollar sign in a name is no formula
   "svg.hashsalt": "promot_jax",  # equal plots give equal files
 }
 
@@ -67,7 +69,8 @@ def section_plots(section: Section) -> dict[str, Figure]:
 def draw(figure: Figure, kind: str) -> bytes:
   """A figure as `png` or `svg` bytes; equal figures give equal bytes."""
   buffer = io.BytesIO()
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as an empty box
     if kind == "svg":
       FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     else:

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.evaluation import escaping, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
-from promot_jax.evaluation import tables
 from promot_jax.evaluation.results import Prediction, write_bytes, write_json, write_text
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import Table
+from promot_jax.printable import visible
 
 FORMATS = ("txt", "md", "csv", "json", "html", "png")
 
@@ -91,7 +92,7 @@ def write(
 
 def text(report: Report, *, width: int = 120, full: bool = False) -> str:
   """The report for a terminal: summary and costs of each section, or, if `full`, all of its tables."""
-  parts = [report.title, ""]
+  parts = [visible(report.title), ""]
   for section in report.sections:
     parts.append(tables.text(section.summary, width=width))
     if section.costs:
@@ -104,12 +105,12 @@ def text(report: Report, *, width: int = 120, full: bool = False) -> str:
 
 def markdown(report: Report) -> str:
   """The report in GitHub Markdown."""
-  parts = [f"# {report.title}", ""]
+  parts = [f"# {escaping.markdown(report.title)}", ""]
   for section in report.sections:
-    parts += [f"## {section.title}", "", tables.markdown(section.summary)]
+    parts += [f"## {escaping.markdown(section.title)}", "", tables.markdown(section.summary)]
     parts += ["What differs from the paper:", "", "| | ours | paper |", "|---|---|---|"]
     parts += [
-      "| " + " | ".join(tables.escape_markdown(value) for value in line) + " |"
+      "| " + " | ".join(escaping.markdown(value) for value in line) + " |"
       for line in section.differences
     ]
     parts += ["", *(tables.markdown(table) for table in section.tables)]
@@ -168,7 +169,7 @@ def _differences_text(section: Section, width: int) -> str:
     for number, (who, value) in enumerate((("ours", ours), ("paper", paper))):
       head = f"  {aspect if number == 0 else '':<11}{who:<6} "
       lines += textwrap.wrap(
-        value, width, initial_indent=head, subsequent_indent=" " * len(head)
+        visible(value), width, initial_indent=head, subsequent_indent=" " * len(head)
       ) or [head.rstrip()]
   return "\n".join([*lines, ""])
 

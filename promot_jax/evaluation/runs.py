@@ -14,6 +14,7 @@ from promot_jax import errors
 from promot_jax.evaluation import averages, published
 from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
 from promot_jax.evaluation.tables import Cell
+from promot_jax.printable import visible
 
 METHODS: Mapping[str, str] = {
   "pretrained": "Pretrained",
@@ -129,7 +130,7 @@ class Group:
 
 def method_name(method: str) -> str:
   """A method's name in print."""
-  return METHODS.get(method, method.replace("_", " "))
+  return METHODS.get(method, visible(method.replace("_", " ")))
 
 
 def collect(directories: Iterable[str | os.PathLike]) -> list[Run]:

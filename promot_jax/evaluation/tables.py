@@ -10,6 +10,9 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from promot_jax.evaluation import escaping
+from promot_jax.printable import visible
+
 OURS, QUOTED = "ours", "quoted"
 
 
@@ -88,6 +91,7 @@ def text(table: Table, *, width: int = 120) -> str:
 
   Wide tables are cut between groups into blocks that repeat the row labels.
   """
+  table = _printable(table)
   labels = [f"{row.label}  {row.detail}".rstrip() for row in table.rows]
   label_width = max((len(label) for label in labels), default=0)
   blocks: list[list[tuple[str, list[int]]]] = [[]]
@@ -109,19 +113,20 @@ def markdown(table: Table) -> str:
   """A GitHub table with its title and notes."""
   headers = ["", *(_heading(column) for column in table.columns)]
   lines = [
-    f"### {escape_markdown(table.title)}",
+    f"### {escaping.markdown(table.title)}",
     "",
     "| " + " | ".join(headers) + " |",
     "|---|" + "--:|" * len(table.columns),
   ]
   for row in table.rows:
-    label = escape_markdown(f"{row.label} {row.detail}".strip())
+    label = escaping.markdown(f"{row.label} {row.detail}".strip())
     cells = [cell.text() if cell else "" for cell in row.cells]
     if row.strong:
       label, cells = f"**{label}**", [f"**{cell}**" if cell else "" for cell in cells]
     lines.append(f"| {label} | " + " | ".join(cells) + " |")
   return (
-    "\n".join([*lines, "", *(f"{escape_markdown(note)}  " for note in table.notes)]).rstrip() + "\n"
+    "\n".join([*lines, "", *(f"{escaping.markdown(note)}  " for note in table.notes)]).rstrip()
+    + "\n"
   )
 
 
@@ -155,8 +160,27 @@ def comma_separated(tables: Sequence[Table]) -> str:
   if lines:
     writer = csv.DictWriter(buffer, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _spreadsheet(value) for key, value in line.items()} for line in lines)
+    writer.writerows(
+      {key: escaping.spreadsheet(value) for key, value in line.items()} for line in lines
+    )
   return buffer.getvalue()
+
+
+def _printable(table: Table) -> Table:
+  """The same table without characters that a terminal would obey."""
+  return dataclasses.replace(
+    table,
+    title=visible(table.title),
+    columns=tuple(
+      dataclasses.replace(column, group=visible(column.group), header=visible(column.header))
+      for column in table.columns
+    ),
+    rows=tuple(
+      dataclasses.replace(row, label=visible(row.label), detail=visible(row.detail))
+      for row in table.rows
+    ),
+    notes=tuple(map(visible, table.notes)),
+  )
 
 
 def _group_width(table: Table, group: tuple[str, list[int]]) -> int:
@@ -191,27 +215,4 @@ def _block(table: Table, labels: list[str], label_width: int, block: list) -> li
 
 
 def _heading(column: Column) -> str:
-  return escape_markdown(f"{column.group}, {column.header}" if column.header else column.group)
-
-
-def escape_markdown(value: str) -> str:
-  """Text that cannot start a table cell, a tag or a link of its own."""
-  escaped = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-  for mark in ("\\", "|", "`", "[", "]", "*", "_"):
-    escaped = escaped.replace(mark, "\\" + mark)
-  return " ".join(escaped.split())
-
-
-def _spreadsheet(value: Any) -> Any:
-  """Text that a spreadsheet would run as a formula gets a leading apostrophe."""
-  if isinstance(value, str) and value[:1] in "=+-@\t\r" and not _is_number(value):
-    return "'" + value
-  return value
-
-
-def _is_number(value: str) -> bool:
-  try:
-    float(value)
-  except ValueError:
-    return False
-  return True
+  return escaping.markdown(f"{column.group}, {column.header}" if column.header else column.group)

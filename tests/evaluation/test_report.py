@@ -239,6 +239,60 @@ def test_hostile_text_cannot_become_markup(tmp_path):
   assert all(address.startswith("data:image/svg+xml;base64,") for address in tags.addresses)
 
 
+FORGED = (
+  "x\n\n# Forged\n\n| a |\n|---|\n| 1 |\n",
+  "## y ##",
+  "`code` **bold** __b__ ~~s~~",
+  "[x](javascript:alert(1)) ![i](http://x/y.png) <http://x/y>",
+  "a | b |\n|--|--|",
+  "<script>alert(1)</script>",
+  "- item\n+ item\n1. item",
+  "=====",
+  "\u202eevil\u202c \x1b[31m",
+  "$x$ http://example.org www.example.org",
+)
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_names_cannot_change_the_structure_of_markdown(tmp_path, name):
+  markdown_it = pytest.importorskip("markdown_it")
+
+  def structure(text):
+    reader = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    page = tmp_path / text.encode().hex()[:20]
+    facts = {"variant": text, "backbone": text, "why": text, "data": text}
+    evaluate_by_hand(page / "run", f"m {text}", settings={text: text}, text=text, **facts)
+    report.write([page], page / "report.md", formats=("md",), title=text)
+    content = (page / "report.md").read_text()
+    assert not [c for c in "\u202e\x1b" if c in content]
+    kinds = []
+    for token in reader.parse(content):
+      kinds.append(token.type)
+      inner = [child.type for child in token.children or ()]
+      kinds += [kind for kind in inner if kind not in ("text", "text_special")]
+    return kinds
+
+  assert structure(name) == structure("plain")
+
+
+def test_records_edited_by_hand_cannot_become_markup(tmp_path):
+  folder = evaluate_by_hand(tmp_path / "run", "promot")
+  hostile = "<script>alert(1)</script>"
+  record = json.loads((folder / "run.json").read_text())
+  (folder / "run.json").write_text(json.dumps(record | {"seed": hostile}))
+  for path in folder.glob("*/*.jsonl"):
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps(line | {"shots": hostile, "task": hostile}) + "\n")
+  report.write([tmp_path], tmp_path / "report.html", formats=("html", "md"))
+  for ending in ("html", "md"):
+    assert "<script" not in (tmp_path / f"report.{ending}").read_text()
+
+
+def test_a_dollar_sign_in_a_name_is_no_formula_of_the_plots(tmp_path):
+  evaluate_by_hand(tmp_path / "run", "cost $\\bad{$ of $x$")
+  report.write([tmp_path], tmp_path / "report.html", formats=("html", "png"))
+
+
 def test_equal_results_give_equal_pages(study, tmp_path):
   pages = []
   for name in ("a", "b"):

@@ -1,9 +1,10 @@
 """Renderings of a small table."""
 
 import csv
+import dataclasses
 import io
 
-from promot_jax.evaluation import tables
+from promot_jax.evaluation import escaping, tables
 from promot_jax.evaluation.tables import Cell, Column, Row, Table
 
 OURS = Cell(value=43.137, spread=0.921, kind="sd", difference=-1.9, count=5)
@@ -62,7 +63,7 @@ def test_markdown_has_one_heading_and_marks_strong_rows():
 
 
 def test_markdown_cannot_be_broken_by_a_name():
-  hostile = tables.escape_markdown("a|b <img src=x> [link](x) `code`\nnew line")
+  hostile = escaping.markdown("a|b <img src=x> [link](x) `code`\nnew line")
   assert hostile == "a\\|b &lt;img src=x&gt; \\[link\\](x) \\`code\\` new line"
 
 
@@ -84,3 +85,34 @@ def test_csv_text_is_never_a_formula():
   (line,) = csv.DictReader(io.StringIO(tables.comma_separated([table])))
   assert (line["table"], line["method"], line["row"]) == ("'=HYPERLINK(1)", "'@x", "'-cmd")
   assert float(line["value"]) == -1.5
+
+
+def test_empty_cells_stay_empty_and_numbers_stay_numbers_in_csv():
+  figures = Table(
+    title="t",
+    columns=(Column(group="m", header="ours"),),
+    rows=(
+      Row(label="a", detail="", cells=(Cell(value=-3.2),)),
+      Row(label="b", detail="", cells=(Cell(value=2.58, printed="+2.58"),)),
+    ),
+  )
+  lines = list(csv.DictReader(io.StringIO(tables.comma_separated([figures]))))
+  assert [line["detail"] for line in lines] == ["", ""]
+  assert [line["source"] for line in lines] == ["", ""]
+  assert [line["value"] for line in lines] == ["-3.2", "+2.58"]
+
+
+def test_only_text_that_a_spreadsheet_would_run_is_marked():
+  for formula in ("=1+1", "+cmd|x", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1+1"):
+    assert escaping.spreadsheet(formula).startswith("'"), formula
+  for plain in ("", "-3.2", "+1e5", "a=b", "rte", 3, -0.5, None):
+    assert escaping.spreadsheet(plain) == plain
+
+
+def test_a_terminal_gets_no_escape_sequence_from_a_name():
+  table = dataclasses.replace(
+    TABLE, title="a\x1b[2Jb", notes=("\u202eabc",), columns=(Column(group="m\x07", header="x"),) * 3
+  )
+  shown = tables.text(table)
+  assert "a⟨U+001B⟩[2Jb" in shown and "⟨U+202E⟩abc" in shown and "m⟨U+0007⟩" in shown
+  assert not set("\x1b\x07\u202e") & set(shown)
