@@ -10,7 +10,7 @@ from typing import Any
 from promot_jax.printable import visible
 
 _MARKS = re.compile(r"([\\`*_{}\[\]|~$#])")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _BARE_ADDRESS = re.compile(r"(?i)(?<=[a-z]):(?=//)|(?<=www)\.")
 _LINE_START = re.compile(r"^(?:([-+=!])|(\d{1,9})([.)]))")
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms
@@ -22,7 +22,7 @@ def markdown(value: object) -> str:
   Addresses, which GitHub links by themselves, stay text as well.
   """
   text = visible(" ".join(str(value).split()))
-  text = _MARKS.sub(r"\\\1", text.translate(str.maketrans(_ENTITIES)))
+  text = _MARKS.sub(r"\\\1", text.translate(_ENTITIES))
   text = _BARE_ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)
   return _LINE_START.sub(
     lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", text
