@@ -167,11 +167,24 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _table(rows) -> str:
+  from promot_jax.evaluation import uncertainty
+
   lines = [
-    ("experiment", "checkpoint", "task", "split", "shots", "prompt", "n", "metric", "value", "±")
+    (
+      "experiment",
+      "checkpoint",
+      "task",
+      "split",
+      "shots",
+      "prompt",
+      "n",
+      "metric",
+      "value",
+      "95 % interval",
+    )
   ]
   for experiment, name, result in rows:
-    error = result.standard_error
+    limits = uncertainty.of_result(result)
     lines.append(
       (
         experiment,
@@ -183,7 +196,7 @@ def _table(rows) -> str:
         str(result.count),
         result.metric,
         f"{result.score:.2f}",
-        "" if error is None else f"{error:.2f}",
+        "" if limits is None else f"{limits[0]:.1f} to {limits[1]:.1f}",
       )
     )
   widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
+from promot_jax.evaluation import uncertainty
 from promot_jax.evaluation.results import TaskResult
 
 UNSEEN_TASKS: Mapping[str, str] = {
@@ -25,7 +26,7 @@ UNSEEN_TASKS: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Average:
-  """A Norm. Avg, with its standard error over examples where every task has one.
+  """A Norm. Avg, with its standard error and 95 % interval over examples where every task has one.
 
   `value` is None while a task is missing: an average of fewer tasks is another number.
   """
@@ -35,6 +36,7 @@ class Average:
   tasks: int
   examples: int
   missing: tuple[str, ...]
+  interval: tuple[float, float] | None = None
 
 
 def norm_average(scores: Mapping[str, float]) -> float:
@@ -59,8 +61,12 @@ def average(results: Iterable[TaskResult], *, shots: int, prompt_on: bool = Fals
     and UNSEEN_TASKS[result.task] in result.scores
   }
   missing = tuple(task for task in UNSEEN_TASKS if task not in found)
-  value = None
+  value = interval = None
   if not missing:
+    limits = [uncertainty.of_result(found[task], UNSEEN_TASKS[task]) for task in UNSEEN_TASKS]
+    interval = uncertainty.of_mean(
+      [found[task].scores[UNSEEN_TASKS[task]] for task in UNSEEN_TASKS], limits
+    )
     value = norm_average({task: found[task].scores[UNSEEN_TASKS[task]] for task in UNSEEN_TASKS})
   known = [result.standard_errors.get(UNSEEN_TASKS[task]) for task, result in found.items()]
   deviations = [deviation for deviation in known if deviation is not None]
@@ -74,4 +80,5 @@ def average(results: Iterable[TaskResult], *, shots: int, prompt_on: bool = Fals
     tasks=len(found),
     examples=sum(result.count for result in found.values()),
     missing=missing,
+    interval=interval,
   )

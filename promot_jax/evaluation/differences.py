@@ -6,6 +6,7 @@ runs recorded.
 
 from collections.abc import Iterable, Sequence
 
+from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.evaluation.runs import Group, Run
 
@@ -21,7 +22,7 @@ def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
   metrics = _listed(metric for result in results for metric in result.settings.get("metrics", ()))
   return (
     ("model", _join(group.backbone or "not recorded", size), "mT5 XXL, 13 billion weights"),
-    ("data", _data(group.data), "the real data sets, from TFDS"),
+    ("data", _data(group), "the real data sets, from TFDS"),
     (
       "test sets",
       _sets(results),
@@ -39,7 +40,7 @@ def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
     ),
     (
       "checkpoint",
-      _listed(run.record.why for run in tuned) or "not recorded",
+      _checkpoints(tuned),
       "best on the tuned task, on the set that is reported for RTE, CB and WiC",
     ),
     (
@@ -57,12 +58,38 @@ def _backbone_size(run: Run) -> int:
   return stages[0].backbone if stages else run.record.parameters
 
 
-def _data(source: str) -> str:
-  known = {
-    "micro": "the built-in micro world: artificial sentences in the form of the real data sets",
-    "tfds": "the real data sets, from TFDS",
-  }
-  return known.get(source, source or "not recorded")
+def _data(group: Group) -> str:
+  """What was read, as far as it was recorded; a user's own data are never called the real ones."""
+  if group.data == "micro":
+    return "the built-in micro world: artificial sentences in the form of the real data sets"
+  sets: dict[str, str] = {}
+  for runs in group.runs.values():
+    for run in runs:
+      sets |= run.record.data_sets
+  own = [f"{task} from {sets.get(task, 'elsewhere')}" for task in sorted(group.own_tasks)]
+  others = [text for task, text in sets.items() if task not in group.own_tasks]
+  parts = [f"own data, not the published sets: {'; '.join(own)}"] if own else []
+  if others:
+    parts.append(f"the published sets, from TFDS: {'; '.join(dict.fromkeys(others))}")
+  if not parts and group.data == "tfds":
+    parts.append(
+      "sets of TFDS; which versions, and whether they are the published ones, is not recorded"
+    )
+  return "; ".join(parts) or group.data or "not recorded"
+
+
+def _checkpoints(runs: Sequence[Run]) -> str:
+  """Of every method the reported checkpoints, by seed, and why: the reason itself of one run."""
+  parts = []
+  for method in dict.fromkeys(run.record.method for run in runs):
+    own = [run for run in runs if run.record.method == method]
+    name = runs_lib.method_name(method)
+    if len(own) == 1:
+      parts.append(f"{name}: {_join(own[0].selected, own[0].record.why)}")
+    else:
+      chosen = ", ".join(f"{run.selected} (seed {run.record.seed})" for run in own)
+      parts.append(f"{name}: {chosen}")
+  return "; ".join(parts) or "not recorded"
 
 
 def _sets(results: Sequence[TaskResult]) -> str:
@@ -74,12 +101,19 @@ def _sets(results: Sequence[TaskResult]) -> str:
 
 
 def _settings(runs: Sequence[Run]) -> str:
-  """Recorded settings, each with the values that occur."""
-  values: dict[str, list[str]] = {}
+  """Recorded settings; where methods differ, each value with the methods that had it."""
+  values: dict[str, dict[str, list[str]]] = {}  # setting -> value -> methods
   for run in runs:
     for name, value in run.record.settings.items():
-      values.setdefault(str(name), []).append(str(value))
-  shown = [f"{name} {' or '.join(dict.fromkeys(found))}" for name, found in values.items()]
+      methods = values.setdefault(str(name), {}).setdefault(str(value), [])
+      methods.append(runs_lib.method_name(run.record.method))
+  shown = []
+  for name, found in values.items():
+    texts = [
+      value if len(found) == 1 else f"{value} ({', '.join(dict.fromkeys(methods))})"
+      for value, methods in found.items()
+    ]
+    shown.append(f"{name} {' or '.join(texts)}")
   return "; ".join(shown) or "not recorded"
 
 

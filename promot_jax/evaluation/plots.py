@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -98,7 +99,7 @@ def _norm_average(section: Section) -> Figure | None:
         position,
         cell.value,
         height * 0.92,
-        xerr=cell.spread,
+        xerr=np.reshape(cell.reach, (2, 1)),
         color=_color_of_name(name),
         alpha=1.0 if shots.index(n) == 0 else 0.6,
         error_kw={"elinewidth": 1, "capsize": 2},
@@ -107,7 +108,7 @@ def _norm_average(section: Section) -> Figure | None:
       )
       axis.annotate(
         cell.printed or f"{cell.value:.1f}",
-        (cell.value + (cell.spread or 0), position),
+        (cell.value + cell.reach[1], position),
         xytext=(3, 0),
         textcoords="offset points",
         va="center",
@@ -116,7 +117,7 @@ def _norm_average(section: Section) -> Figure | None:
     base = cells.get((runs_lib.method_name("pretrained"), shots[0]))
     if base:
       axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
-    axis.set_xlim(0, 1.18 * max(cell.value + (cell.spread or 0) for cell in cells.values()) or 1)
+    axis.set_xlim(0, 1.18 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
     axis.set_yticks(range(len(methods)), methods)
     axis.set_title("ours" if kind == OURS else f"{QUOTED_MODEL}, quoted from the paper")
     axis.set_xlabel("Norm. Avg (mean of eight unseen tasks)")
@@ -260,7 +261,7 @@ def _grouped_bars(
       [position for position, _ in present],
       [cell.value for _, cell in present],
       width * 0.94,
-      yerr=[cell.spread or 0 for _, cell in present],
+      yerr=np.transpose([cell.reach for _, cell in present]),
       color=_color(method),
       label=runs_lib.method_name(method),
       error_kw={"elinewidth": 0.8, "ecolor": "#333333"},

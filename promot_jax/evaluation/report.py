@@ -127,6 +127,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "title": section.title,
         "trained_on": section.group.trained_on,
         "variant": section.group.variant,
+        "notes": list(section.main.notes),
         "figures": [record for table in section.tables for record in tables.records(table)],
         "differences": [
           dict(zip(("aspect", "ours", "paper"), line, strict=True)) for line in section.differences

@@ -55,7 +55,10 @@ class RunRecord:
     trained_on: task name, several joined by `+`, or `none` for a pretrained model.
     selected: the checkpoint whose scores are reported; `why` says how it was chosen.
     backbone: name of the pretrained model; `parameters` counts its weights.
-    data: source of the examples: `micro`, `tfds`.
+    data: source of the examples: `micro`, `tfds`; or, where a data set is not the published one,
+      which ones are not.
+    data_sets: task -> name, version and size of what was read; own_tasks: those of them that are not
+      the published ones, so that published figures do not stand beside theirs.
     variant: what else tells this run from others of its method, for example `learning rate 0.01`.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
     stages: in the order of training; none of a pretrained model.
@@ -70,6 +73,8 @@ class RunRecord:
   backbone: str = ""
   parameters: int = 0
   data: str = ""
+  data_sets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  own_tasks: Sequence[str] = ()
   variant: str = ""
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   stages: Sequence[StageRecord] = ()
@@ -78,6 +83,7 @@ class RunRecord:
 
   def __post_init__(self):
     stages = tuple(StageRecord(**s) if isinstance(s, Mapping) else s for s in self.stages)
+    object.__setattr__(self, "own_tasks", tuple(self.own_tasks))
     object.__setattr__(self, "stages", stages)  # a file holds them as JSON objects
 
 
@@ -89,6 +95,8 @@ class TaskResult:
     prompt: `attached`, `detached`, or `none` for a model that never had one.
     metric: name of the headline score, the one that enters Norm. Avg.
     scores, standard_errors: by metric name, 0 to 100; errors are over the test examples.
+    intervals: 95 % limits over the test examples, by metric name, where there are any
+      (`metrics.confidence.Estimate`).
     count: number of examples.
     settings: decoding, lengths, metric settings; part of the fingerprint.
     notes: facts about the data that are not settings, such as how many inputs were cut.
@@ -103,6 +111,7 @@ class TaskResult:
   split: str = ""
   prompt_id: int = 0
   standard_errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  intervals: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""

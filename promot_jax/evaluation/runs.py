@@ -4,14 +4,13 @@ Reads result folders (`results.py`) and nothing else.
 """
 
 import dataclasses
-import math
 import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from promot_jax import errors
-from promot_jax.evaluation import averages, published
+from promot_jax.evaluation import averages, published, uncertainty
 from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
 from promot_jax.evaluation.tables import Cell
 from promot_jax.printable import visible
@@ -115,6 +114,11 @@ class Group:
     return published.plus_joined(self.trained_on).split("+")
 
   @property
+  def own_tasks(self) -> set[str]:
+    """Tasks whose data sets are not the published ones."""
+    return {task for runs in self.runs.values() for run in runs for task in run.record.own_tasks}
+
+  @property
   def shots(self) -> list[int]:
     """Numbers of shots at which unseen tasks were evaluated."""
     return sorted(
@@ -213,8 +217,7 @@ def task_cell(
   if not found:
     return None
   scores = [result.scores[metric or result.metric] for result in found]
-  errors_ = [result.standard_errors.get(metric or result.metric) for result in found]
-  return _cell(scores, errors_)
+  return _cell(scores, [uncertainty.of_result(result, metric) for result in found])
 
 
 def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
@@ -243,12 +246,12 @@ def average_cell(
 
 def _average(runs: Sequence[Run], shots: int, prompt_on: bool) -> Cell | None:
   found = [averages.average(run.reported, shots=shots, prompt_on=prompt_on) for run in runs]
-  known = [(a.value, a.standard_error) for a in found if a.value is not None]
-  return _cell([value for value, _ in known], [error for _, error in known]) if known else None
+  known = [(a.value, a.interval) for a in found if a.value is not None]
+  return _cell([value for value, _ in known], [limits for _, limits in known]) if known else None
 
 
-def _cell(scores: Sequence[float], deviations: Sequence[float | None]) -> Cell:
-  """Mean with the seeds' sample standard deviation, or one score with its standard error."""
+def _cell(scores: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> Cell:
+  """Mean with the seeds' sample standard deviation, or one score with its interval."""
   if len(scores) > 1:
     return Cell(
       value=statistics.fmean(scores),
@@ -256,9 +259,8 @@ def _cell(scores: Sequence[float], deviations: Sequence[float | None]) -> Cell:
       kind="sd",
       count=len(scores),
     )
-  deviation = deviations[0]
-  known = deviation is not None and math.isfinite(deviation)
-  return Cell(value=scores[0], spread=deviation if known else None, kind="se" if known else "")
+  low, high = intervals[0] or (None, None)
+  return Cell(value=scores[0], low=low, high=high, kind="" if low is None else "ci")
 
 
 def _read(folder: pathlib.Path) -> Run | None:

@@ -48,14 +48,17 @@ def score(
   targets = [_references(task, i, decode, special) for i in range(len(raw))]
   scores: dict[str, float] = {}
   deviations: dict[str, float] = {}
+  intervals: dict[str, tuple[float, float]] = {}
   each: dict[str, list[float]] = {}
   for metric in task.metric_fns:
-    _apply(metric, targets, predictions, scores, deviations, each)
+    _apply(metric, targets, predictions, scores, deviations, intervals, each)
   headline = task.metric or _headline(task, scores)
   if format_metric:
     answers = [postprocess.between_sentinels(text) for text in raw]
-    _apply(format_metric, targets, answers, scores, deviations, {})
-  result = dataclasses.replace(plan, metric=headline, scores=scores, standard_errors=deviations)
+    _apply(format_metric, targets, answers, scores, deviations, intervals, {})
+  result = dataclasses.replace(
+    plan, metric=headline, scores=scores, standard_errors=deviations, intervals=intervals
+  )
   single: Sequence[float | None] = each.get(headline) or [None] * len(raw)
   return result, [
     Prediction(
@@ -118,9 +121,10 @@ def _apply(
   predictions: Sequence[str],
   scores: dict[str, float],
   deviations: dict[str, float],
+  intervals: dict[str, tuple[float, float]],
   each: dict[str, list[float]],
 ) -> None:
-  """Adds a metric's scores, standard errors and per-example scores to the three mappings."""
+  """Adds a metric's scores, errors, intervals and per-example scores to the four mappings."""
   if not isinstance(metric, metric_lib.Metric):
     scores.update({name: float(value) for name, value in metric(targets, predictions).items()})
     return
@@ -128,6 +132,8 @@ def _apply(
   for name, estimate in confidence.estimate(metric, statistics).items():
     scores[name] = estimate.value
     deviations[name] = estimate.standard_error
+    if estimate.interval is not None:
+      intervals[name] = estimate.interval
   for row in statistics:
     for name, value in metric.summarize(row).items():
       each.setdefault(name, []).append(value)

@@ -6,7 +6,7 @@ Nothing is computed here but means over seeds and Norm. Avg.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from promot_jax.evaluation import averages, costs, differences, published
+from promot_jax.evaluation import averages, contributions, costs, differences, published
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
@@ -152,6 +152,11 @@ def _ours(group: Group, column: Column, task: str, shots: int | None) -> Cell | 
 def _quoted(group: Group, column: Column, task: str, shots: int | None) -> Cell | None:
   """The printed figure; the paper does not state the shots of `_1shot` rows on the tuned task."""
   wanted = {"trained_on": group.trained_on, "method": _method_of(group, column), "task": task}
+  measured = set(averages.UNSEEN_TASKS) if task == "norm_avg" else {task}
+  if wanted["method"] != "pretrained":
+    measured |= set(group.tuned_tasks)
+  if measured & group.own_tasks:
+    return None  # printed of other data sets than these
   figure = published.find(**wanted, shots=shots)
   if figure is None and shots is None:
     figure = published.find(**wanted, shots=0)
@@ -193,26 +198,37 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
   kinds = {cell.kind for cell in cells}
   if "sd" in kinds:
     seeds = sorted({cell.count for cell in cells if cell.kind == "sd"})
+    notes.append(f"±: standard deviation over {' or '.join(map(str, seeds))} training seeds.")
+  if "ci" in kinds:
     notes.append(
-      f"±: standard deviation over {' or '.join(map(str, seeds))} training seeds; a figure of one "
-      "run alone shows its standard error over test examples."
+      "[low, high]: 95 % interval of one run over the test examples: Wilson's for shares of right "
+      "answers, bootstrap percentiles for BLEU and ROUGE, both put together for Norm. Avg (MOVER); none "
+      "where no example differs from another. It covers neither seeds nor demonstrations."
     )
-  elif "se" in kinds:
-    notes.append("±: standard error over test examples (bootstrap); one training seed.")
   sources = sorted({cell.source for cell in cells if cell.source})
   if sources:
     numbers = ", ".join(source.removeprefix(f"{published.PAPER}, Table ") for source in sources)
     notes.append(
       f"'{QUOTED_MODEL} (quoted)': printed figures of {published.PAPER}, Tables {numbers}; not ours. "
-      "Another model on other data: compare signs and order, not sizes."
+      f"Another model{_other_data(group)}: compare signs and order, not sizes."
     )
   if any(cell.printed.endswith(_COMPUTED) for cell in cells):
     notes.append(f"{_COMPUTED} Not printed: computed here as the mean of the eight quoted scores.")
+  if group.own_tasks:
+    notes.append(
+      f"No published figures beside {', '.join(sorted(group.own_tasks))}, nor beside what was tuned on "
+      "or averaged over them: their data are not the published data sets."
+    )
+  notes += contributions.notes(group)
   notes += _mixed_runs(group)
   incomplete = _incomplete(group)
   if incomplete:
     notes.append(incomplete)
   return tuple(notes)
+
+
+def _other_data(group: Group) -> str:
+  return "" if group.data == "tfds" else " on other data"
 
 
 def _mixed_runs(group: Group) -> list[str]:

@@ -21,8 +21,9 @@ class Cell:
   """One figure.
 
   Args:
-    value: the score; spread: its plus-minus, `sd` over seeds or `se` over test examples (`kind`);
-      both with `digits` decimals.
+    value: the score; spread: its plus-minus, the standard deviation over seeds (`kind` sd); both with
+      `digits` decimals.
+    low, high: limits of the score of one run (`kind` ci): 95 % over test examples.
     difference: from the pretrained model, printed in brackets.
     count: number of runs averaged.
     printed, printed_difference: digits to show instead, for quoted figures; source: where printed.
@@ -31,6 +32,8 @@ class Cell:
 
   value: float
   spread: float | None = None
+  low: float | None = None
+  high: float | None = None
   kind: str = ""
   difference: float | None = None
   count: int = 1
@@ -40,11 +43,20 @@ class Cell:
   note: str = ""
   digits: int = 2
 
+  @property
+  def reach(self) -> tuple[float, float]:
+    """Lengths of the error bar below and above the value."""
+    if self.low is not None and self.high is not None:
+      return max(0.0, self.value - self.low), max(0.0, self.high - self.value)
+    return self.spread or 0.0, self.spread or 0.0
+
   def text(self) -> str:
-    """As shown: `43.14 ±0.92 (-1.90)`."""
+    """As shown: `43.14 ±0.92 (-1.90)`, or of one run `94.79 [88.4, 97.8] (-1.90)`."""
     parts = [self.printed or f"{self.value:,.{self.digits}f}"]
     if self.spread is not None:
       parts.append(f"±{self.spread:.{self.digits}f}")
+    if self.low is not None and self.high is not None:
+      parts.append(f"[{self.low:.1f}, {self.high:.1f}]")
     if self.difference is not None:
       parts.append(f"({self.printed_difference or f'{self.difference:+.2f}'})")
     return " ".join(parts)
@@ -142,6 +154,8 @@ def records(table: Table) -> list[dict[str, Any]]:
       "value": cell.printed or cell.value,
       "spread": cell.spread,
       "spread_kind": cell.kind,
+      "low": cell.low,
+      "high": cell.high,
       "difference_from_pretrained": cell.difference,
       "runs": cell.count if column.kind == OURS else None,
       "source": cell.source,

@@ -236,6 +236,10 @@ def _result(
       "accuracy": estimates["accuracy"].standard_error,
       **{f"{_GENERATION}{name}": error for name, error in generation.standard_errors.items()},
     },
+    intervals={
+      "accuracy": confidence.wilson(estimates["accuracy"].value, len(targets)),
+      **{f"{_GENERATION}{name}": limits for name, limits in generation.intervals.items()},
+    },
     settings={**generation.settings, "probe": repr(probe)},
     notes={
       **generation.notes,

@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from flax import nnx
@@ -13,6 +13,9 @@ from promot_jax.evaluation.results import RunRecord, StageRecord
 from promot_jax.experiments import backbones, plan
 from promot_jax.experiments.experiment import Experiment
 from tasks import catalog
+
+if TYPE_CHECKING:
+  from tasks import provenance
 
 
 def run_record(
@@ -33,6 +36,8 @@ def run_record(
     settings[f"{stage.name}: steps"] = stage.steps
     settings[f"{stage.name}: batch size"] = stage.batch_size
     settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
+  sets = _data_sets(experiment)
+  own = [task for task, found in sets.items() if not found.published]
   return RunRecord(
     method=experiment.name,
     trained_on="+".join(tasks) if experiment.stages or experiment.probe else "none",
@@ -41,7 +46,11 @@ def run_record(
     why=why,
     backbone=f"{experiment.initial_checkpoint}",
     parameters=paths.count(plan.abstract_model(experiment)),
-    data=experiment.source,
+    data=f"own: {', '.join(f'{task} {sets[task].name}' for task in own)}"
+    if own
+    else experiment.source,
+    data_sets={task: str(found) for task, found in sets.items()},
+    own_tasks=tuple(own),
     variant=_variant(experiment),
     settings=settings,
     stages=_stages(experiment, step_seconds),
@@ -66,6 +75,17 @@ def _stages(
     )
     for stage, known in zip(experiment.stages, seconds)
   )
+
+
+def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
+  """What every measured or tuned task was read from; the micro world has but one of each."""
+  if experiment.source != "tfds":
+    return {}
+  from tasks import provenance
+
+  names = [*experiment.tasks, *experiment.evaluation.unseen]
+  bases = dict.fromkeys(catalog.split_shots(name)[0] for name in names)
+  return {base: provenance.data_set(base) for base in bases}
 
 
 def _variant(experiment: Experiment) -> str:

@@ -1,4 +1,7 @@
-"""How far a score would move with another sample of examples: bootstrap standard errors.
+"""How far a score would move with another sample of examples: intervals and standard errors.
+
+Shares of right answers get Wilson's interval, which is right for few examples and for 0 and 100 %
+too, where the bootstrap says that nothing can move.  Other scores get the bootstrap.
 
 Examples are drawn with replacement (Efron 1979; for BLEU, Koehn 2004).  Because every metric is a
 function of summed per-example statistics, one resample is a product of counts with the statistics
@@ -19,12 +22,36 @@ from promot_jax.metrics import metric as metric_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-  """A score with its bootstrap standard error and 95 % percentile interval."""
+  """A score with its bootstrap standard error and its 95 % interval.
+
+  The interval is Wilson's where every example scores 0 or 100 and the score is their mean, else the
+  bootstrap's percentiles; None where no resample differs, which tells nothing about other examples.
+  """
 
   value: float
   standard_error: float
-  low: float
-  high: float
+  interval: tuple[float, float] | None
+
+
+NORMAL_95 = 1.959963984540054
+"""Half of the normal distribution's central 95 %, in standard deviations."""
+
+
+def wilson(score: float, count: int, *, deviations: float = NORMAL_95) -> tuple[float, float]:
+  """Wilson's score interval (1927) of a share, in percent.
+
+  Of a mean of scores between 0 and 100 that are no shares it is too wide, never too narrow: their
+  variance is at most that of a share with the same mean.
+
+  Args:
+    score: the share, 0 to 100; count: number of examples, at least 1.
+    deviations: half width of the normal interval, for another level than 95 %.
+  """
+  share, square = score / 100.0, deviations * deviations
+  center = (share + square / (2 * count)) / (1 + square / count)
+  reach = math.sqrt(max(0.0, share * (1 - share) / count + square / (4 * count * count)))
+  reach *= deviations / (1 + square / count)
+  return max(0.0, 100 * (center - reach)), min(100.0, 100 * (center + reach))
 
 
 def bootstrap(
@@ -57,10 +84,11 @@ def estimate(
     name: Estimate(
       value=values[name],
       standard_error=float(np.std(scores, ddof=1)),
-      low=float(np.percentile(scores, 2.5)),
-      high=float(np.percentile(scores, 97.5)),
+      interval=wilson(values[name], len(statistics))
+      if _are_shares(statistics, len(values))[position]
+      else _percentiles(scores),
     )
-    for name, scores in drawn.items()
+    for position, (name, scores) in enumerate(drawn.items())
   }
 
 
@@ -69,6 +97,18 @@ def mean_standard_error(scores: Sequence[float]) -> float:
   if len(scores) < 2:
     return math.nan
   return float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
+
+
+def _percentiles(scores: Sequence[float]) -> tuple[float, float] | None:
+  low, high = np.percentile(scores, [2.5, 97.5])
+  return None if low == high else (float(low), float(high))
+
+
+def _are_shares(statistics: np.ndarray, names: int) -> list[bool]:
+  """For each score whether it is the mean of zeros and hundreds (`metric.mean_statistics`)."""
+  if statistics.shape[1] != names + 1 or not (statistics[:, 0] == 1).all():
+    return [False] * names
+  return [bool(np.isin(column, (0, 100)).all()) for column in statistics.T[1:]]
 
 
 def _resampled_totals(statistics: np.ndarray, resamples: int, seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from promot_jax import errors
-from promot_jax.evaluation import averages, report, runs
+from promot_jax.evaluation import averages, escaping, report, runs
 from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
 
 HOSTILE = '</td><script>alert(1)</script><img src="http://x/y" onerror=1>"\'&'
@@ -85,7 +85,7 @@ def test_several_seeds_give_mean_sample_deviation_and_difference(study):
   assert cell.spread == pytest.approx(statistics.stdev([30.0, 24.0, 36.0]))
   assert (cell.kind, cell.count, cell.difference) == ("sd", 3, -15.0)
   base = figure(section.main, "Norm. Avg 1-shot", "Pretrained")
-  assert (base.value, base.kind, base.difference) == (45.0, "se", None)
+  assert (base.value, base.kind, base.difference) == (45.0, "ci", None)
 
 
 def test_quoted_figures_stand_beside_ours_with_their_table(study):
@@ -143,6 +143,75 @@ def test_prompt_tuning_stands_beside_every_learning_rate_of_the_backbone(tmp_pat
   ]
   assert all(set(section.group.runs) == {"promot", "prompt_tuning"} for section in sections)
   assert all(len(section.group.runs["promot"]) == 1 for section in sections)
+
+
+def test_a_perfect_score_of_a_few_examples_is_not_called_certain(tmp_path):
+  folder = evaluate_by_hand(tmp_path / "run", "promot", tuned=100.0)
+  path = next(folder.glob("*/rte.*.json"))
+  stored = json.loads(path.read_text()) | {"count": 8, "standard_errors": {"accuracy": 0.0}}
+  path.write_text(json.dumps(stored))
+  made = report.build(runs.collect([tmp_path]))
+  for shown in (report.text(made), report.markdown(made)):
+    assert "100.00 [67.6, 100.0]" in shown  # Wilson's for 8 of 8
+    assert "±0.00" not in shown
+
+
+def test_a_difference_that_rests_on_one_task_is_said_to(study):
+  for path in study.glob("promot-*/*/xsum.*.json"):
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"scores": {"rouge2": 98.0}}))
+  made = report.build(runs.collect([study]))
+  (section,) = made.sections
+  (note,) = [note for note in section.main.notes if "comes from one task" in note]
+  # 42 against 45 on seven tasks, 98 against 45 on xsum: (53 - 21) / 8 = +4
+  assert note == (
+    "ProMoT minus Pretrained, Norm. Avg 1-shot: the sign comes from one task, xsum (+4.00 in all, "
+    "xsum +53.00, the mean of the other 7 -3.00)."
+  )
+  assert note in report.as_json(made)["sections"][0]["notes"]
+  assert escaping.markdown(note) in report.markdown(made)
+  assert "the sign comes from one task" in report.text(made)
+
+
+def test_published_figures_do_not_stand_beside_own_data(tmp_path):
+  own = {
+    "data": "own: rte my_set:1.0.0",
+    "data_sets": {"rte": "my_set:1.0.0 (40 validation examples)", "cb": "super_glue/cb:1.0.2"},
+    "own_tasks": ["rte"],
+  }
+  evaluate_by_hand(tmp_path / "base", "pretrained", **own)
+  evaluate_by_hand(tmp_path / "run", "promot", **own)
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  quoted = {
+    (column.group, row.label)
+    for row in section.main.rows
+    for column, cell in zip(section.main.columns, row.cells, strict=True)
+    if cell and column.kind == "quoted"
+  }
+  assert quoted  # the pretrained model's on the published sets
+  assert {group for group, _ in quoted} == {"Pretrained"}
+  assert "rte" not in {label for _, label in quoted}
+  stated = {aspect: ours for aspect, ours, _ in section.differences}
+  assert stated["data"] == (
+    "own data, not the published sets: rte from my_set:1.0.0 (40 validation examples); the published "
+    "sets, from TFDS: super_glue/cb:1.0.2"
+  )
+
+
+def test_data_whose_origin_was_not_recorded_are_not_called_the_real_ones(tmp_path):
+  evaluate_by_hand(tmp_path / "run", "promot", data="tfds")
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  stated = {aspect: ours for aspect, ours, _ in section.differences}
+  assert "not recorded" in stated["data"]
+
+
+def test_every_checkpoint_is_listed_with_its_method(study):
+  (section,) = report.build(runs.collect([study])).sections
+  stated = {aspect: ours for aspect, ours, _ in section.differences}
+  assert stated["checkpoint"] == (
+    "Standard fine-tuning: tune-20 (seed 0), tune-20 (seed 1), tune-20 (seed 2); "
+    "ProMoT: tune-20 (seed 0), tune-20 (seed 1), tune-20 (seed 2)"
+  )
 
 
 def test_runs_that_are_no_seeds_of_one_another_are_pointed_out(study):

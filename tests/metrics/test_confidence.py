@@ -14,8 +14,9 @@ def test_the_error_of_a_mean_is_the_binomial_one():
   assert result.value == pytest.approx(100 * share)
   expected = 100 * np.sqrt(share * (1 - share) / 277)
   assert result.standard_error == pytest.approx(expected, rel=0.05)
-  assert result.low == pytest.approx(result.value - 1.96 * expected, abs=0.4)
-  assert result.high == pytest.approx(result.value + 1.96 * expected, abs=0.4)
+  assert result.interval == pytest.approx(
+    (result.value - 1.96 * expected, result.value + 1.96 * expected), abs=0.4
+  )
 
 
 def test_resampled_bleu_is_the_bleu_of_the_resampled_corpus():
@@ -38,7 +39,23 @@ def test_the_same_seed_gives_the_same_errors():
 
 def test_certain_scores_have_no_error():
   result = confidence.bootstrap(accuracy.accuracy, ["a"] * 5, ["a"] * 5)["accuracy"]
-  assert (result.value, result.standard_error, result.low, result.high) == (100, 0, 100, 100)
+  assert (result.value, result.standard_error) == (100, 0)  # of the resamples, not of the model
+  assert result.interval == pytest.approx((56.55, 100.0), abs=0.01)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 8), (8, 8), (3, 8), (50, 96), (277, 277)])
+def test_shares_have_the_interval_of_wilson(hits, count):
+  stats = pytest.importorskip("scipy.stats")
+  expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
+  right = ["a"] * hits + ["b"] * (count - hits)
+  found = confidence.bootstrap(accuracy.accuracy, ["a"] * count, right, resamples=5)["accuracy"]
+  assert found.interval == pytest.approx((100 * expected.low, 100 * expected.high))
+
+
+def test_a_corpus_score_that_no_resample_moves_has_no_interval():
+  texts = ["a b c d e"] * 4
+  found = confidence.bootstrap(bleu.bleu, texts, texts, resamples=20)["bleu"]
+  assert (found.value, found.interval) == (pytest.approx(100.0), None)
 
 
 def test_the_standard_error_of_few_scores_is_the_sample_one():

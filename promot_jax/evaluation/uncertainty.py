@@ -1,0 +1,47 @@
+"""95 % intervals of scores and of their mean, over the choice of test examples.
+
+A result holds the intervals that were computed with its scores (`metrics.confidence`).  Those of
+results of earlier versions are made from what they hold: Wilson's from score and number of examples
+where the score is a share, else the normal one of the standard error.
+"""
+
+import math
+from collections.abc import Sequence
+
+from promot_jax.evaluation.results import TaskResult
+from promot_jax.metrics import confidence
+
+_SHARES = ("accuracy", "exact_match")
+
+
+def of_result(result: TaskResult, metric: str = "") -> tuple[float, float] | None:
+  """The interval of a score of a result, by default of the headline one; None where it has none."""
+  metric = metric or result.metric
+  known = result.intervals.get(metric)
+  if known is not None:
+    return float(known[0]), float(known[1])
+  value = result.scores[metric]
+  if metric in _SHARES:
+    return confidence.wilson(value, result.count)
+  error = result.standard_errors.get(metric)
+  if result.intervals or not error or not math.isfinite(error):
+    return None
+  reach = confidence.NORMAL_95 * error
+  return max(0.0, value - reach), min(100.0, value + reach)
+
+
+def of_mean(
+  values: Sequence[float], intervals: Sequence[tuple[float, float] | None]
+) -> tuple[float, float] | None:
+  """The interval of the plain mean of independent scores; None if one of them has none.
+
+  The distances of each score to its limits are added as variances are (MOVER; Zou & Donner 2008,
+  Statistics in Medicine 27), which keeps intervals that are not symmetric.
+  """
+  known = [interval for interval in intervals if interval is not None]
+  if not values or len(known) < len(values):
+    return None
+  mean = math.fsum(values) / len(values)
+  down = math.hypot(*(value - low for value, (low, _) in zip(values, known, strict=True)))
+  up = math.hypot(*(high - value for value, (_, high) in zip(values, known, strict=True)))
+  return mean - down / len(values), mean + up / len(values)
