@@ -7,6 +7,7 @@ so a whole suite of tasks compiles a handful of shapes.  With a store, raw outpu
 by batch and finished results are kept: repeating a stopped evaluation runs only what is missing.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,10 +33,15 @@ __all__ = ["EvalTask", "Progress", "evaluate", "unfinished"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-  """How far an evaluation is: rows are examples (times options where options are scored)."""
+  """How far an evaluation is: rows are examples (times options where options are scored).
+
+  tasks_done: tasks of which every row is done, of `tasks` in all.
+  """
 
   done: int
   total: int
+  tasks_done: int = 0
+  tasks: int = 0
 
 
 class Row(NamedTuple):
@@ -79,7 +85,7 @@ def evaluate(
     format_metric: applied to every task's whole answers; its `format_share` joins the scores.
     store, checkpoint: where results are kept and found again, under the checkpoint's name.
     identity: anything that tells two models of one checkpoint name apart, such as a digest.
-    progress: called after each batch.
+    progress: called before the first batch and after each.
     place: puts a host batch onto the devices; None leaves it to JAX.
     fetch: gives the whole of an array of outputs, wherever its parts lie.
     key: JAX key, for sampling strategies.
@@ -121,14 +127,22 @@ def evaluate(
     limits = _buckets(buckets, tasks)
     total = sum(len(task.examples.inputs) * max(1, len(task.options or ())) for task in tasks)
     done = total - len(rows)
+    left = collections.Counter(row.task for row in rows)  # rows to run, by task
+
+    def tell() -> None:
+      if progress:
+        finished_tasks = len(tasks) - len(left)
+        progress(Progress(done=done, total=total, tasks_done=finished_tasks, tasks=len(tasks)))
+
+    tell()
     for finished in runner.run(models, rows, limits):
       for row, output in finished:
         outputs[row.task][row.example, row.option] = output
       done += len(finished)
+      left -= collections.Counter(row.task for row, _ in finished)
       if journal:
         journal.append(_entry(plans[row.task], row, output) for row, output in finished)
-      if progress:
-        progress(Progress(done=done, total=total))
+      tell()
 
   for i in todo:
     results[i], predictions = scorer.score(

@@ -25,7 +25,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
-from promot_jax.experiments import backbones, data, micro_model
+from promot_jax.experiments import backbones, data, micro_model, progress
 from promot_jax.experiments.record import environment
 from promot_jax.metrics import postprocess
 from promot_jax.metrics.headline import metric_of
@@ -95,7 +95,7 @@ def pretrain(
       batches=stream.batch,
       store=store,
       seed=run.seed,
-      validate=functools.partial(validate, run),
+      validate=functools.partial(validate, run, events=events),
       events=events,
     )
     store.close()
@@ -121,7 +121,9 @@ def pretrain(
   return weights
 
 
-def validate(run: Pretraining, model: nnx.Module) -> Mapping[str, float]:
+def validate(
+  run: Pretraining, model: nnx.Module, *, events: Events | None = None
+) -> Mapping[str, float]:
   """Few-shot scores on the validation splits: 'norm_avg', and each task's own."""
   tasks = [
     _eval_task(each, shots)
@@ -138,6 +140,7 @@ def validate(run: Pretraining, model: nnx.Module) -> Mapping[str, float]:
     batch_size=run.limit,
     max_target_length=24,
     buckets=2,
+    progress=progress.reporter(events or Events(), f"{run.stage.name} validation"),
   )
   return {"norm_avg": float(np.mean([r.score for r in results])), **_named(results)}
 

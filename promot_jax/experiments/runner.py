@@ -25,6 +25,7 @@ from promot_jax.experiments import (
   plan,
   pretrained_results,
   probing,
+  progress,
   record,
   weights,
 )
@@ -119,7 +120,7 @@ class Runner:
       batches=batches,
       store=store,
       seed=experiment.seed,
-      validate=functools.partial(self._validate, validation),
+      validate=functools.partial(self._validate, stage, validation),
       mesh=self.shared.mesh(experiment.mesh),
       events=self.events,
       metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
@@ -219,7 +220,9 @@ class Runner:
     restored = choice.restore_trainable(self.store(stage), step, trainable)
     return nnx.merge(graphdef, restored, frozen)
 
-  def _validate(self, tasks: Sequence[evaluator.EvalTask], model: nnx.Module) -> dict[str, float]:
+  def _validate(
+    self, stage: Stage, tasks: Sequence[evaluator.EvalTask], model: nnx.Module
+  ) -> dict[str, float]:
     experiment, plan_ = self.experiment, self.experiment.evaluation
     results = evaluator.evaluate(
       model,
@@ -230,8 +233,12 @@ class Runner:
       batch_size=plan_.batch_size,
       max_target_length=experiment.feature_lengths["targets"],
       buckets=experiment.input_buckets,
-      # A process that is alone may end at once while it validates (see signals); several agree.
-      progress=(lambda _: self.shared.stop_if_asked()) if hosts.several() else None,
+      progress=progress.reporter(
+        self.events,
+        f"{stage.name} validation",
+        # A process that is alone may end at once while it validates (see signals); several agree.
+        stop=self.shared.stop_if_asked if hosts.several() else lambda: None,
+      ),
       place=self.place,
       fetch=partitioning.fetch,
     )
@@ -341,9 +348,6 @@ class Runner:
     if method is not None and any(task.prompt == "attached" for task in tasks):
       data.check_prompts(plan.abstract_model(experiment), None, tasks)
 
-    def progress(state: evaluator.Progress) -> None:
-      self.shared.stop_if_asked()
-
     return evaluator.evaluate(
       functools.partial(self.model_of, stages, step),
       tasks,
@@ -354,7 +358,9 @@ class Runner:
       detach=method.detach if method is not None else None,
       place=self.place,
       fetch=partitioning.fetch,
-      progress=progress,
+      progress=progress.reporter(
+        self.events, f"{experiment.name} {name}", stop=self.shared.stop_if_asked
+      ),
       key=jax.random.key(experiment.seed),
       **settings,
     )

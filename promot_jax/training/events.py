@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TextIO
 
+from promot_jax.printable import visible
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scalars:
@@ -34,17 +36,19 @@ class Scalars:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-  """How far a stage is; `None` where nothing was measured yet.
+  """How far a stage, or an evaluation, is; `None` where nothing was measured yet.
 
   Attributes:
-    stage: name of the stage.
-    step: updates done, resumed ones included.
+    stage: name of the stage, or of what is evaluated.
+    step: updates (or what `unit` says) done, resumed ones included.
     steps: updates in all.
     loss: of the newest finished step.
     learning_rate: of the newest finished step.
     tokens_per_second: real tokens (no padding), inputs and targets, while training.
     steps_per_second: updates while training.
     seconds_left: to the end of the stage at the pace so far, validation and saving included.
+    unit: what is counted: 'step' or 'example'.
+    tasks: of an evaluation of several tasks, how many are done and how many there are.
   """
 
   stage: str
@@ -55,6 +59,8 @@ class Progress:
   tokens_per_second: float | None = None
   steps_per_second: float | None = None
   seconds_left: float | None = None
+  unit: str = "step"
+  tasks: tuple[int, int] | None = None
 
 
 class Sink(Protocol):
@@ -144,9 +150,13 @@ class JsonLines:
 
 
 class Console:
-  """Lines for a person: a bar on a terminal, else one progress line every `seconds`."""
+  """Lines for a person: a bar on a terminal, else one progress line every `seconds`.
 
-  def __init__(self, stream: TextIO, *, seconds: float = 10.0, width: int = 100) -> None:
+  Args:
+    width: columns of the terminal; None asks it before each bar, so that it may be resized.
+  """
+
+  def __init__(self, stream: TextIO, *, seconds: float = 10.0, width: int | None = None) -> None:
     self._stream = stream
     self._terminal = bool(getattr(stream, "isatty", lambda: False)())
     self._seconds = 0.2 if self._terminal else seconds
@@ -161,7 +171,7 @@ class Console:
 
   def line(self, text: str) -> None:
     self._clear()
-    self._stream.write(text + "\n")
+    self._write(visible(text, kept="\n\t") + "\n")
     self._stream.flush()
 
   def progress(self, event: Progress) -> None:
@@ -173,7 +183,8 @@ class Console:
       self.line(progress_text(event))
       return
     self._clear()
-    self._stream.write(progress_text(event, bar=12)[: self._width])
+    # The last column stays free: some terminals begin a new line there.
+    self._write(progress_text(event, width=(self._width or _columns(self._stream)) - 1))
     self._stream.flush()
     self._bar = True
 
@@ -189,26 +200,66 @@ class Console:
       self._stream.write("\r\x1b[K")
       self._bar = False
 
+  def _write(self, text: str) -> None:
+    try:
+      self._stream.write(text)
+    except UnicodeEncodeError:  # a terminal that is not UTF-8
+      plain = text.replace("█", "#").replace("░", ".")
+      self._stream.write(plain.encode("ascii", "replace").decode())
 
-def progress_text(event: Progress, *, bar: int = 0) -> str:
-  """'prompt  step 312/500  loss 0.412  learning rate 0.3  18.2k tokens/s  4.8 steps/s  left 0:00:40'."""
-  parts = [event.stage]
-  if bar:
-    done = bar * event.step // max(1, event.steps)
-    parts.append("█" * done + "░" * (bar - done))
-  parts.append(f"step {event.step}/{event.steps}")
+
+_LESS_IMPORTANT = ("tokens", "learning rate", "rate", "loss", "tasks", "left")
+_BAR = (8, 40)  # columns that a bar has at least and at most
+
+
+def progress_text(event: Progress, *, width: int | None = None) -> str:
+  """'prompt  step 312/500  loss 0.412  learning rate 0.3  18.2k tokens/s  4.8 steps/s  left 0:00:40'.
+
+  Args:
+    width: columns of a terminal; what is least important is left out until the rest fits, and a bar
+      takes what remains.  None: one line with everything.
+  """
+  parts = _parts(event)
+  if width is None:
+    return "  ".join(parts.values())
+  for name in _LESS_IMPORTANT:
+    if len("  ".join(parts.values())) <= width:
+      break
+    parts.pop(name, None)
+  text = "  ".join(parts.values())
+  room = min(_BAR[1], width - len(text) - 2)
+  if room >= _BAR[0]:
+    done = room * event.step // max(1, event.steps)
+    bar = "█" * done + "░" * (room - done)
+    text = "  ".join([parts.pop("stage"), bar, *parts.values()])
+  return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def _parts(event: Progress) -> dict[str, str]:
+  """What there is to say, by name, in the order of the line."""
+  parts = {"stage": visible(event.stage), "count": f"{event.unit} {event.step}/{event.steps}"}
+  if event.tasks is not None:
+    parts["tasks"] = f"task {event.tasks[0]}/{event.tasks[1]}"
   if event.loss is not None:
-    parts.append(f"loss {event.loss:.4g}")
+    parts["loss"] = f"loss {event.loss:.4g}"
   if event.learning_rate is not None:
-    parts.append(f"learning rate {event.learning_rate:.3g}")
+    parts["learning rate"] = f"learning rate {event.learning_rate:.3g}"
   if event.tokens_per_second is not None:
-    parts.append(f"{_thousands(event.tokens_per_second)} tokens/s")
+    parts["tokens"] = f"{_thousands(event.tokens_per_second)} tokens/s"
   if event.steps_per_second is not None:
-    parts.append(f"{event.steps_per_second:.3g} steps/s")
+    parts["rate"] = f"{event.steps_per_second:.3g} {event.unit}s/s"
   if event.seconds_left is not None:
     left = int(event.seconds_left + 0.5)
-    parts.append(f"left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}")
-  return "  ".join(parts)
+    parts["left"] = f"left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+  return parts
+
+
+def _columns(stream: TextIO) -> int:
+  """Width of the terminal behind a stream: 80 where it tells none."""
+  try:
+    return os.get_terminal_size(stream.fileno()).columns or 80
+  except (OSError, ValueError, AttributeError):
+    return 80
 
 
 def _thousands(value: float) -> str:

@@ -200,12 +200,23 @@ def test_a_stopped_evaluation_goes_on_where_it_stopped(tmp_path):
 
   seen = []
   found = run(Echo(0), tasks, store=store, progress=lambda p: seen.append((p.done, p.total)))
-  assert seen[0] == (12, 18)  # 8 outputs were kept, 4 more are the first new batch
+  assert seen[0] == (8, 18)  # what was kept, before anything runs
+  assert seen[1] == (12, 18)  # 4 more are the first new batch
   assert seen[-1] == (18, 18)
   assert [result.score for result in found] == [100.0, 100.0]
   indices = [[p.index for p in store.predictions("model", result)] for result in found]
   assert indices == [list(range(11)), list(range(7))]
   assert not journal.exists()
+
+
+def test_progress_counts_tasks_of_which_every_example_is_done(tmp_path):
+  store = results.ResultStore(tmp_path)
+  first = echo_task("a", range(5, 9))
+  run(Echo(0), [first], store=store)
+  seen = []
+  run(Echo(0), [first, echo_task("b", range(20, 27))], store=store, progress=seen.append)
+  assert [(state.tasks_done, state.tasks) for state in seen] == [(1, 2), (1, 2), (2, 2)]
+  assert [(state.done, state.total) for state in seen] == [(4, 11), (8, 11), (11, 11)]
 
 
 def test_share_of_the_tuned_format_looks_at_whole_answers():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 
 import pytest
@@ -44,12 +45,73 @@ def test_progress_without_measurements_says_the_step_only():
 
 def test_a_terminal_gets_a_bar_that_lines_replace():
   stream = Terminal()
-  console = Console(stream)
+  console = Console(stream, width=121)
   console.progress(PROGRESS)
   console.line("saved step 312")
   console.close()
-  assert stream.getvalue().startswith("prompt  ███████░░░░░  step 312/500")
+  assert stream.getvalue().startswith("prompt  ██████████████░░░░░░░░░  step 312/500")
   assert stream.getvalue().endswith("\r\x1b[Ksaved step 312\n")
+
+
+EVALUATION = Progress(
+  stage="promot model-300",
+  step=412,
+  steps=864,
+  unit="example",
+  tasks=(3, 9),
+  steps_per_second=25.13,
+  seconds_left=18.0,
+)
+
+
+def test_an_evaluation_says_examples_tasks_rate_and_time_left():
+  assert progress_text(EVALUATION) == (
+    "promot model-300  example 412/864  task 3/9  25.1 examples/s  left 0:00:18"
+  )
+
+
+@pytest.mark.parametrize("event", [PROGRESS, EVALUATION], ids=["training", "evaluation"])
+@pytest.mark.parametrize("columns", [1, 10, 20, 40, 80, 200])
+def test_a_bar_fits_every_width_and_says_the_most_important(event, columns):
+  shown = progress_text(event, width=columns)
+  assert len(shown) <= columns
+  if columns >= 40:
+    assert f"{event.step}/{event.steps}" in shown
+  if columns >= 80:
+    assert "left" in shown and event.stage in shown
+  if columns == 200:
+    assert "/s" in shown and "█" in shown and "░" in shown
+
+
+def test_the_width_is_asked_of_the_terminal_before_each_bar(monkeypatch):
+  class Resized(Terminal):
+    def fileno(self):
+      return 7
+
+  columns = iter([40, 200])
+  monkeypatch.setattr("os.get_terminal_size", lambda number: os.terminal_size((next(columns), 24)))
+  stream = Resized()
+  console = Console(stream)
+  console._seconds = 0.0
+  console.progress(PROGRESS)
+  console.progress(PROGRESS)
+  narrow, wide = stream.getvalue().split("\r\x1b[K")
+  assert len(narrow) < 40 < len(wide) < 200
+
+
+def test_a_terminal_that_is_not_utf_8_gets_a_plain_bar():
+  raw = io.BytesIO()
+  stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+  stream.isatty = lambda: True
+  Console(stream, width=120).progress(PROGRESS)
+  assert b"prompt  ####" in raw.getvalue()
+
+
+def test_names_cannot_send_escape_sequences_to_a_terminal():
+  stream = Terminal()
+  console = Console(stream, width=120)
+  console.line("data \x1b]0;title\x07 \u202e read")
+  assert stream.getvalue() == "data ⟨U+001B⟩]0;title⟨U+0007⟩ ⟨U+202E⟩ read\n"
 
 
 def test_a_file_gets_one_line_an_interval_and_no_control_characters():
