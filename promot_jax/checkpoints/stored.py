@@ -42,6 +42,12 @@ class StoredArray:
     return np.array(self.read(), dtype=dtype, copy=copy)
 
 
+def is_float(dtype: Any) -> bool:
+  """Whether values of a type are numbers of a network: NumPy's own kinds do not know bfloat16."""
+  dtype = np.dtype(dtype)
+  return dtype.kind == "f" or dtype in FLOAT_TYPES.values()
+
+
 def derive(
   sources: Sequence[Any], shape: tuple[int, ...], convert: Callable[..., np.ndarray]
 ) -> StoredArray:

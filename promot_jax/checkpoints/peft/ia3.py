@@ -51,11 +51,6 @@ def read_ia3_adapter(path: str | os.PathLike, config: Any) -> IA3Adapter:
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
   adapter, found = modules_lib.open_adapter(path, reader.IA3, (_ARRAY,), config)
-  if adapter.config.get("modules_to_save"):
-    raise errors.ConfigError(
-      f"'{adapter.path}' also replaces parameters of the model (modules_to_save="
-      f"{adapter.config['modules_to_save']!r}); merge it in PEFT and read the whole model."
-    )
   modules = modules_lib.of_config(config)
   arrays: dict[str, np.ndarray] = {}
   sides: dict[str, list[str]] = {"outputs": [], "inputs": []}

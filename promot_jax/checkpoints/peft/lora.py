@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,10 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
   adapter, found = modules_lib.open_adapter(path, reader.LORA, (_A, _B), config)
-  _check_variant(adapter)
   modules = modules_lib.of_config(config)
   rank = max(arrays[_A].shape[0] for arrays in found.values())
-  scale: float | None = None
+  factors = {name: _scale(adapter, name, arrays[_A].shape) for name, arrays in found.items()}
+  scale = _reference(factors.values())
   updates = {}
   for name, arrays in found.items():
     down, up = (np.asarray(arrays[part]).astype(np.float32) for part in (_A, _B))
@@ -74,16 +74,13 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
       )
     for array in (down, up):
       reader.require_finite(adapter.path, array)
-    own = _scale(adapter.config, name, down.shape[0])
-    scale = own if scale is None else scale
-    if own != scale:  # one factor for all: the difference goes into B
-      up = up * np.float32(own / scale)
+    if factors[name] != scale:  # one factor for all: the difference goes into B
+      up = up * np.float32(factors[name] / scale)
     room = rank - down.shape[0]
     down, up = np.pad(down, ((0, room), (0, 0))), np.pad(up, ((0, 0), (0, room)))
     parts = _cut(up, modules[name], where=f"'{adapter.path}' at '{name}'")
     for ours, part in parts.items():
       updates[ours] = np.ascontiguousarray(down.T), np.ascontiguousarray(part.T)
-  assert scale is not None  # an adapter has at least one update
   return LoRAAdapter(
     arrays=updates,
     rank=rank,
@@ -159,31 +156,44 @@ def write_lora_adapter(
   return writer.write_adapter(path, content, arrays)
 
 
-def _check_variant(adapter: reader.Adapter) -> None:
-  """Raises for settings with which PEFT computes something else than W + s B A."""
-  config = adapter.config
-  odd = [
-    name
-    for name in ("use_dora", "use_qalora", "layer_replication", "lora_bias", "modules_to_save")
-    if config.get(name)
-  ]
-  if config.get("bias", "none") != "none":
-    odd.append("bias")
-  if odd:
-    raise errors.ConfigError(
-      f"'{adapter.path}' is a LoRA adapter with {', '.join(f'{n}={config[n]!r}' for n in odd)}, which"
-      " is more than low-rank updates; merge it in PEFT (merge_and_unload) and read the whole model."
+def _scale(adapter: reader.Adapter, module: str, shape: tuple[int, ...]) -> float:
+  """The factor of one update, as PEFT finds it; `shape` of its A.  It may be 0."""
+  rank = _of_module(adapter, module, "r", "rank_pattern", 8)
+  if not shape or rank != shape[0] or rank < 1:
+    raise errors.DamagedCheckpoint(
+      f"'{adapter.path}' says that the update at '{module}' has rank {rank:g}, and its {_A} is"
+      f" {list(shape)}; copy both files again."
     )
+  alpha = _of_module(adapter, module, "lora_alpha", "alpha_pattern", 8)
+  return alpha / math.sqrt(rank) if adapter.config.get("use_rslora") else alpha / rank
 
 
-def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
-  """The factor of one update, as PEFT finds it."""
-  alpha = config.get("lora_alpha", 8)
-  for pattern, value in (config.get("alpha_pattern") or {}).items():
-    if re.match(rf"(.*\.)?({pattern})$", module):
-      alpha = value
-      break
-  return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+def _of_module(
+  adapter: reader.Adapter, module: str, name: str, pattern_name: str, default: float
+) -> float:
+  """The number of one module: of the first pattern that its name ends with, or the general one."""
+  value = adapter.config.get(name, default)
+  patterns = adapter.config.get(pattern_name) or {}
+  try:
+    for pattern, other in patterns.items():
+      if re.match(rf"(.*\.)?({pattern})$", module):
+        value = other
+        break
+  except (AttributeError, re.error) as error:
+    raise errors.DamagedCheckpoint(
+      f"'{adapter.path}' has a {pattern_name} that is no table of patterns ({error}); copy it again."
+    ) from None
+  if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    raise errors.DamagedCheckpoint(
+      f"'{adapter.path}' has {value!r} as {name} of '{module}', which is no number; copy it again."
+    )
+  return value
+
+
+def _reference(factors: Iterable[float]) -> float:
+  """The one factor of all updates: that of the first one that has any; an alpha of 0 has none."""
+  given = [abs(factor) for factor in factors if factor]
+  return given[0] if given else 1.0
 
 
 def _cut(up: np.ndarray, module: modules_lib.Module, *, where: str) -> dict[str, np.ndarray]:

@@ -85,6 +85,7 @@ def open_adapter(
         f" mlp of this {type(config).__name__}; it was trained with another model, or trains more"
         " than those layers."
       )
+    reader.require_float(adapter.path, name, array)
     found.setdefault(module, {})[suffix] = array
   incomplete = [module for module, arrays in found.items() if set(arrays) != set(suffixes)]
   if incomplete or not found:

@@ -211,6 +211,7 @@ def _slots(adapter: reader.Adapter) -> np.ndarray:
       f"'{adapter.path}' says {length} positions of {layers} layers with {heads} heads of together"
       f" {width} features, but holds an array of shape {list(shape)}; copy both files again."
     )
+  reader.require_float(adapter.path, _NAME, adapter.arrays[_NAME])
   rows = np.asarray(adapter.arrays[_NAME])
   reader.require_finite(adapter.path, rows)
   return rows.reshape(length, 2 * layers, heads, width // heads).transpose(1, 2, 0, 3)

@@ -69,6 +69,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
     )
   encoder_decoder = _TASKS[task]
   length, submodules = _length_and_submodules(adapter, encoder_decoder=encoder_decoder)
+  reader.require_float(adapter.path, _NAME, adapter.arrays[_NAME])
   rows = np.asarray(adapter.arrays[_NAME])
   reader.require_finite(adapter.path, rows)
   if config is not None:

@@ -1,7 +1,8 @@
 """Opens a PEFT adapter: adapter_config.json and adapter_model.safetensors.
 
-Newer versions of PEFT add keys to the configuration; those that a method's file does not ask for are
-ignored.  Pickled adapters are refused, because unpickling runs whatever code the file contains.
+Newer versions of PEFT add keys to the configuration, and some change what is computed: one that
+`known.py` does not list is refused unless it is null, false or empty.  Pickled adapters are refused,
+because unpickling runs whatever code the file contains.
 """
 
 import dataclasses
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import locations
+from promot_jax.checkpoints import known_settings, locations
 from promot_jax.checkpoints.huggingface import safetensors_file
-from promot_jax.checkpoints.stored import StoredArray
+from promot_jax.checkpoints.peft import known
+from promot_jax.checkpoints.stored import StoredArray, is_float
 
 CONFIG = "adapter_config.json"
 ARRAYS = "adapter_model.safetensors"
@@ -57,6 +59,19 @@ def require_finite(path: str | os.PathLike, array: np.ndarray) -> None:
     )
 
 
+def require_float(path: str | os.PathLike, name: str, array: StoredArray) -> None:
+  """Refuses whole numbers in place of values; `path` is the adapter's.
+
+  Raises:
+    ConfigError: the array's type is no floating-point type.
+  """
+  if not is_float(array.dtype):
+    raise errors.ConfigError(
+      f"'{path}' has '{name}' of type {array.dtype}, and values have a floating-point type (quantized?);"
+      " save the adapter in float32, float16 or bfloat16."
+    )
+
+
 def is_adapter(path: str | os.PathLike) -> bool:
   """Whether a path is a folder with an adapter_config.json."""
   return (pathlib.Path(path) / CONFIG).is_file()
@@ -70,7 +85,8 @@ def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> A
     kinds: the types that the caller can use.
 
   Raises:
-    ConfigError: there is no adapter, it is pickled, or its type is not supported.
+    ConfigError: there is no adapter, it is pickled, its type is not supported, or it has a setting
+      with which PEFT computes something else.
     DamagedCheckpoint: its files are cut off or contradict themselves.
   """
   path = locations.fetch_hf(os.fspath(text))
@@ -87,6 +103,9 @@ def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> A
       f"'{path}' is a PEFT adapter of type {kind}, and one of type {' or '.join(kinds)} is wanted here;"
       " use the method of its type."
     )
+  known_settings.require_known(
+    config, known.OF_TYPE[kind], where=f"'{path}', a PEFT adapter of type {kind},"
+  )
   if not (path / ARRAYS).is_file():
     if (path / PICKLED).is_file():
       raise errors.ConfigError(
