@@ -86,7 +86,9 @@ def test_a_variant_is_refused_by_its_setting_and_with_advice_before_its_arrays(n
 @pytest.mark.parametrize("kind", [k for k in CONFIGS if k != reader.LORA])
 def test_replaced_modules_are_refused_with_every_type(kind, tmp_path):
   CONFIGS[kind](task_type="CAUSAL_LM", modules_to_save=["lm_head"]).save_pretrained(tmp_path)
-  with pytest.raises(errors.ConfigError, match=r"has modules_to_save=\['lm_head'\], which replaces"):
+  with pytest.raises(
+    errors.ConfigError, match=r"has modules_to_save=\['lm_head'\], which replaces"
+  ):
     reader.open_adapter(tmp_path)
 
 
@@ -115,7 +117,9 @@ def test_an_adapter_that_changes_the_model_works_once_it_is_converted(
     tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "start")
   )
   ours = pairs.ours("llama")
-  with pytest.raises(errors.ConfigError, match=f"init_lora_weights='{start}', a start that changes"):
+  with pytest.raises(
+    errors.ConfigError, match=f"init_lora_weights='{start}', a start that changes"
+  ):
     attached(ours, tmp_path / "as_it_is")
   peft_pairs.assert_differs(peft_pairs.our_logits(ours), expected)
   peft_pairs.assert_close(peft_pairs.our_logits(attached(ours, tmp_path / "converted")), expected)

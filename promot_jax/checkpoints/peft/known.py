@@ -82,7 +82,9 @@ LORA = Known(
       otherwise=_BASE_CHANGES,
     ),
     "alora_invocation_tokens": Only(values=(None,), otherwise=_ALORA),
-    "use_dora": Only(values=(False, None), otherwise=_more("DoRA rescales the columns of a kernel")),
+    "use_dora": Only(
+      values=(False, None), otherwise=_more("DoRA rescales the columns of a kernel")
+    ),
     "bias": Only(values=("none", None), otherwise=_more("biases of the model were trained too")),
     "modules_to_save": Only(values=(None, []), otherwise=_REPLACES),
     "trainable_token_indices": Only(
@@ -94,7 +96,8 @@ LORA = Known(
     "lora_bias": Only(values=(False, None), otherwise=_more("each has a bias")),
     "layer_replication": Only(values=(None, []), otherwise=_REPLICATES),
     "use_bdlora": Only(
-      values=(None, False), otherwise=_more("BD-LoRA's factors are block-diagonal and stored as such")
+      values=(None, False),
+      otherwise=_more("BD-LoRA's factors are block-diagonal and stored as such"),
     ),
     "use_qalora": Only(
       values=(False, None), otherwise=_more("QA-LoRA pools the inputs of a quantized kernel")

@@ -43,7 +43,7 @@ def written(folder, *, arrays=None, **content):
 @pytest.mark.parametrize("value", [True, 0, 1, 0.0, "yes", [1], {"a": None}])
 def test_an_unknown_setting_that_may_count_is_refused(kind, value):
   content = {"peft_type": kind, "use_tomorrow": value}
-  with pytest.raises(ConfigError, match="it has use_tomorrow=.* not known here") as caught:
+  with pytest.raises(ConfigError, match=r"it has use_tomorrow=.* not known here") as caught:
     known_settings.require_known(content, known.OF_TYPE[kind], where="it")
   assert "delete it from adapter_config.json" in str(caught.value)
 
