@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from promot_jax import errors
-from promot_jax.data import frames, templates
+from promot_jax.data import frames, joining, templates
 from tasks import records
 
 
@@ -23,6 +23,7 @@ def render(
   *,
   task: str,
   separator: str = templates.SEPARATOR,
+  before_answer: str = templates.BLANK,
   target_form: templates.TargetForm = "raw",
   trivia_target: templates.TriviaTarget = "value",
 ) -> tf.data.Dataset:
@@ -38,7 +39,9 @@ def render(
     except errors.DataError as problem:
       return "", "", [], str(problem)
     shown = [(first.decode(), second.decode()) for first, second in demonstrations]
-    prompt = templates.join_shots(shown, one.input, separator=separator)
+    prompt = templates.join_shots(
+      shown, one.input, separator=separator, before_answer=before_answer
+    )
     target = templates.target_text(one.target, target_form) if one.target else ""
     return prompt, target, list(one.answers), ""
 
@@ -66,6 +69,31 @@ def refuse_problems(dataset: tf.data.Dataset) -> tf.data.Dataset:
       return {name: tf.identity(value) for name, value in element.items()}
 
   return dataset.map(checked)
+
+
+def tokenize(dataset: tf.data.Dataset, *, output_features) -> tf.data.Dataset:
+  """Token ids of both texts, or of an input and its answer as one text; the texts are kept beside.
+
+  For two texts this is seqio's `tokenize`.
+  """
+  plain = getattr(output_features["inputs"].vocabulary, "plain", None)
+  if plain is None or not plain.joining.one_text:
+    return seqio.preprocessors.tokenize(dataset, output_features)
+
+  def python(text: bytes, answer: bytes):
+    texts = (part.decode("utf-8", errors="replace") for part in (text, answer))
+    return [np.asarray(ids, np.int32) for ids in joining.texts_to_tokens(plain, *texts)]
+
+  def tokens(element):
+    sides = ("inputs", "targets")
+    rows = tf.numpy_function(python, [element[side] for side in sides], [tf.int32, tf.int32])
+    result = {**element, **{f"{side}_pretokenized": element[side] for side in sides}}
+    for side, row in zip(sides, rows):
+      row.set_shape([None])
+      result[side] = row
+    return result
+
+  return dataset.map(tokens, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def frame_after_trim(
@@ -96,6 +124,7 @@ def pipeline(
   *,
   target_form: templates.TargetForm = "raw",
   separator: str = templates.SEPARATOR,
+  before_answer: str = templates.BLANK,
   trivia_target: templates.TriviaTarget = "value",
 ) -> list:
   """The preprocessors of one registration, from record to tokens in their family's frame."""
@@ -105,11 +134,12 @@ def pipeline(
       render,
       task=task,
       separator=separator,
+      before_answer=before_answer,
       target_form=target_form,
       trivia_target=trivia_target,
     ),
     refuse_problems,
-    seqio.preprocessors.tokenize,
+    tokenize,
     frame_after_trim,
   ]
 

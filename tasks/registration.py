@@ -5,7 +5,7 @@ import itertools
 
 import seqio
 
-from promot_jax.data import templates
+from promot_jax.data import joining, templates
 from promot_jax.metrics.headline import metric_of
 from tasks import catalog, preprocessors, sources, vocabularies
 
@@ -27,7 +27,7 @@ def add_version(
   vocabulary: str = "",
   shots: int = 0,
   target_form: templates.TargetForm = "raw",
-  separator: str = templates.SEPARATOR,
+  separator: str | None = None,
   trivia_target: templates.TriviaTarget = "value",
 ) -> None:
   """Registers one version of `task`; call it for choices that have no name of their own.
@@ -39,13 +39,15 @@ def add_version(
     vocabulary: name of a user's own vocabulary (`promot_jax.data.vocabularies`).
     shots: demonstrations before each query.
     target_form: raw or sentinel-wrapped targets; demonstrations are always raw.
-    separator: text between demonstrations and before the query.
+    separator: text between demonstrations and before the query; None: as the vocabulary has it.
     trivia_target: the answer field that TriviaQA trains on.
   """
   if name in seqio.TaskRegistry.names():
     return
   source, _, named = place.partition(".")
   found = vocabularies.seqio_vocabulary(vocabulary or named or source)
+  # Known without reading a file for ours.
+  written = found.plain.joining if vocabulary else joining.TWO_TEXTS
   seqio.TaskRegistry.add(
     name,
     source=sources.task_source(task, source, shots),
@@ -55,7 +57,11 @@ def add_version(
       "targets": seqio.Feature(found, add_eos=True),
     },
     preprocessors=preprocessors.pipeline(
-      task, target_form=target_form, separator=separator, trivia_target=trivia_target
+      task,
+      target_form=target_form,
+      separator=written.examples if separator is None else separator,
+      before_answer=written.answer,
+      trivia_target=trivia_target,
     ),
     postprocess_fn=functools.partial(preprocessors.postprocess, task=task),
     metric_fns=[metric(task)],

@@ -31,7 +31,7 @@ ALLOWED = {
   "decoding": {"models"},
   "training": {"models", "methods.base", "partitioning", "checkpoints", "hosts"},
   "metrics": set(),
-  "micro": {"data.templates", "data.few_shot", "data.frames"},
+  "micro": {"data.templates", "data.few_shot", "data.frames", "data.joining"},
   "evaluation": {"decoding", "data", "models", "metrics"},
   "checkpoints": {"partitioning", "models", "hosts"},
   "tasks": {"data", "metrics", "micro"},

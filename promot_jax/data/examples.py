@@ -95,7 +95,8 @@ def load_examples(
     limit: only the first `limit` examples, in the source's order.
     seed: chooses the demonstrations of a few-shot task.
     cut: which end of a long input is dropped.  'auto' is the start for few-shot tasks, whose query
-      comes last, and otherwise the end, as in seqio.
+      comes last, and where the answer goes on with the input's text, which has to be cut where it
+      ends; otherwise the end, as in seqio.
     malformed: what to do about records that the task cannot render.
     empty_targets: the same for examples without target, such as unlabelled test splits.
     modules: imported to register the tasks, if the split is not in the cache.
@@ -109,7 +110,8 @@ def load_examples(
     DataError: records are malformed, targets are empty, or there is no example at all.
   """
   if cut == "auto":
-    cut = "start" if re.search(r"_\d+shot\b", name) else "end"
+    goes_on = vocabulary is not None and vocabularies.is_one_text(vocabulary)
+    cut = "start" if goes_on or re.search(r"_\d+shot\b", name) else "end"
   arguments = {
     "name": name,
     "split": split,
@@ -229,9 +231,7 @@ class _Reader:
       longest_input=int(lengths["inputs"].max()),
       longest_target=int(lengths["targets"].max()),
       cut_at=self._cut_at,
-      input_end="EOS"
-      if self._frames["inputs"].suffix == self._frames["targets"].suffix
-      else "separator",
+      input_end=self._input_end(),
       empty_inputs=int((lengths["inputs"] <= empty["inputs"]).sum()),
       empty_targets=int((lengths["targets"] <= empty["targets"]).sum()),
       skipped={reason: len(found) for reason, found in self._problems.items() if found},
@@ -255,6 +255,12 @@ class _Reader:
   def _count_cut(self, lengths: Mapping[str, np.ndarray], side: str) -> int:
     limit = self._limits[side]
     return 0 if limit is None else int((lengths[side] > limit).sum())
+
+  def _input_end(self) -> str:
+    last = self._frames["inputs"].suffix
+    if not last:
+      return "its end"
+    return "EOS" if last == self._frames["targets"].suffix else "separator"
 
   def _note(self, reason: str, number: int, text: str) -> None:
     self._problems[reason].append(f"record {number}: {text[:200]}")

@@ -14,7 +14,8 @@ class LengthReport:
     inputs_cut, targets_cut: how many examples were longer.
     longest_input, longest_target: tokens before cutting.
     cut_at: which end of a long input was dropped.
-    input_end: what a cut input still ends with, 'EOS', or 'separator' before a decoder-only target.
+    input_end: what a cut input still ends with, 'EOS', 'separator' before a decoder-only target, or
+      'its end', with which the target goes on.
     empty_inputs, empty_targets: how many kept examples consist of EOS (or bos, separator) only.
     skipped: how many records were left out, by reason.
   """

@@ -20,7 +20,8 @@ class SentencePiece:
   Args:
     file: path of the model, local or gs://.
     family: what belongs around texts, see `token_families`; 't5' has sentinels too.
-    separator: text between input and target of a decoder-only family; None = a newline.
+    separator: text between input and target of a decoder-only family; None = a newline, a blank
+      makes them one text (`joining`).
 
   Raises:
     ConfigError: the file is absent, cannot be fetched, is no SentencePiece model, or lacks a token
@@ -46,6 +47,7 @@ class SentencePiece:
     bos = processor.bos_id()
     self.bos: int | None = None if bos < 0 else bos
     self.unknown: int | None = processor.unk_id()
+    self.joining = token_families.joining(family, separator, source=file)
     separator_ids: tuple[int, ...] = ()
     if token_families.needs_bos(family):
       self._required("bos", bos)

@@ -28,8 +28,10 @@ from promot_jax import errors
 TargetForm = Literal["raw", "sentinel"]
 TriviaTarget = Literal["value", "normalized_value"]
 
+BLANK = " "
+
 # T5 and mT5 fold any white space into one blank, so that a newline here would be the same tokens.
-SEPARATOR = " "
+SEPARATOR = BLANK
 
 # A further question begins with one of these; post-processing cuts an output there.
 PREFIXES = ("Q:", "Translate", "Article:")
@@ -83,8 +85,19 @@ def is_usable(task: str, record: Mapping[str, Any]) -> bool:
   return task != "snli" or record["label"] != -1
 
 
+def joined(text: str, answer: str, between: str = BLANK) -> str:
+  """An input with its answer; a blank is not doubled where the input ends with white space."""
+  if between == BLANK and text[-1:].isspace():
+    return text + answer
+  return text + between + answer
+
+
 def join_shots(
-  demonstrations: Iterable[tuple[str, str]], query: str, *, separator: str = SEPARATOR
+  demonstrations: Iterable[tuple[str, str]],
+  query: str,
+  *,
+  separator: str = SEPARATOR,
+  before_answer: str = BLANK,
 ) -> str:
   """Puts solved examples before the query: `input target SEPARATOR ... query`.
 
@@ -92,8 +105,11 @@ def join_shots(
     demonstrations: pairs of rendered input and raw target, in the order they are shown.
     query: the rendered input to be answered.
     separator: text between two demonstrations and before the query.
+    before_answer: text between the input and the target of a demonstration, as the model will read
+      it between the query and its own answer.
   """
-  return separator.join([*(f"{text} {target}" for text, target in demonstrations), query])
+  shown = (joined(text, target, before_answer) for text, target in demonstrations)
+  return separator.join([*shown, query])
 
 
 def target_text(target: str, form: TargetForm = "raw") -> str:

@@ -7,15 +7,20 @@
 | gpt2   | x separator          | y eos       | -1: no token       |
 | llama  | bos x separator      | y eos       | -1: no token       |
 
-The last two are decoder-only: y follows the separator directly.  Their tokenizers often have no
+The last two are decoder-only: y follows the separator directly, or, where the separator is a blank, x
+and y are one text (`joining`) and the blank is y's.  Their tokenizers often have no
 pad token, or use eos as one; a number that no token has cannot be mistaken for text.
 """
 
 from promot_jax import errors
 from promot_jax.data.frames import Frame
+from promot_jax.data.joining import TWO_TEXTS, Joining
+from promot_jax.data.templates import BLANK
 
 SEPARATOR = "\n"
 """Text between input and target of a decoder-only model."""
+BETWEEN_EXAMPLES = "\n\n"
+"""Text between demonstrations of a decoder-only model: an answer ends where its line ends."""
 NO_TOKEN = -1
 
 _AROUND_INPUT = {  # family -> (bos before, eos after)
@@ -57,8 +62,30 @@ def frames(
   return Frame(prefix=start, suffix=(eos,)), Frame(prefix=start, suffix=(eos,))
 
 
+def joining(family: str, separator: str | None, *, source: str) -> Joining:
+  """How a family's inputs and answers are written together.
+
+  Args:
+    separator: None = the family's own.
+    source: what the vocabulary is called, for the message.
+
+  Raises:
+    ConfigError: an encoder-decoder, which reads two texts, was given a separator.
+  """
+  if not is_decoder_only(family):
+    if separator is not None:
+      raise errors.ConfigError(
+        f"vocabulary {source} has a separator {separator!r}, and the family '{family}' reads input and"
+        " target apart: leave the option out, or name a decoder-only family, ?family=gpt2 or"
+        " ?family=llama."
+      )
+    return TWO_TEXTS
+  text = SEPARATOR if separator is None else separator
+  return Joining(answer=text, examples=BETWEEN_EXAMPLES, one_text=text == BLANK)
+
+
 def separator_ids(encode, separator: str | None, *, source: str) -> tuple[int, ...]:
-  """Ids of a separator at the end of a text.
+  """Ids of a separator at the end of a text; none of a blank, which begins the answer instead.
 
   They are what it adds to a text, because a tokenizer may begin every text with a blank.
 
@@ -71,6 +98,8 @@ def separator_ids(encode, separator: str | None, *, source: str) -> tuple[int, .
     ConfigError: the vocabulary drops the separator, as T5's does with a newline.
   """
   text = SEPARATOR if separator is None else separator
+  if text == BLANK:
+    return ()
   alone, joined = list(encode("x")), list(encode("x" + text))
   ids = joined[len(alone) :] if joined[: len(alone)] == alone else list(encode(text))
   if not ids:

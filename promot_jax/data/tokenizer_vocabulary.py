@@ -28,7 +28,8 @@ class Tokenizer:
   Args:
     folder: holds tokenizer.json and, as transformers writes it, tokenizer_config.json.
     family: what belongs around texts, see `token_families`; None = what the tokenizer adds itself.
-    separator: text between input and target of a decoder-only family; None = a newline.
+    separator: text between input and target of a decoder-only family; None = a newline, a blank
+      makes them one text (`joining`).
 
   Raises:
     ConfigError: a file cannot be read, or a token is missing that the family needs.
@@ -66,6 +67,7 @@ class Tokenizer:
         f"tokenizer {folder} names no bos token, with which inputs of the family '{self.family}'"
         " begin; set bos_token in its tokenizer_config.json."
       )
+    self.joining = token_families.joining(self.family, separator, source=str(folder))
     self.pad = token_families.NO_TOKEN
     separator_ids: tuple[int, ...] = ()
     if token_families.is_decoder_only(self.family):

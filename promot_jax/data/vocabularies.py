@@ -3,8 +3,8 @@
   t5, mt5                                  the public SentencePiece models with their sentinels
   sentencepiece:FILE                       another SentencePiece model, of T5's kind
   hf:FOLDER                                a Hugging Face tokenizer; a hub name and @revision, too
-  hf:FOLDER?family=llama&separator=%20     how texts are framed, see `token_families`; values are
-                                           percent-encoded
+  hf:FOLDER?family=llama&separator=%20     how texts are framed and joined, see `token_families` and
+                                           `joining`; values are percent-encoded
 
 None of them needs TensorFlow.
 """
@@ -21,7 +21,9 @@ from typing import Protocol
 from promot_jax import errors
 from promot_jax.data import token_families, vocabulary_files
 from promot_jax.data.frames import Frame
+from promot_jax.data.joining import Joining
 from promot_jax.data.sentencepiece_vocabulary import SentencePiece
+from promot_jax.data.templates import BLANK
 from promot_jax.data.tokenizer_vocabulary import Tokenizer
 
 NAMED = tuple(vocabulary_files.FILES)
@@ -62,6 +64,10 @@ class Vocabulary(Protocol):
   @property
   def target_frame(self) -> Frame:
     """What belongs around a target."""
+
+  @property
+  def joining(self) -> Joining:
+    """How an input and its answer are written together."""
 
   def sentinel(self, number: int, /) -> int | None:
     """Id of <extra_id_number>, where there is one."""
@@ -136,6 +142,29 @@ def reference(name: str) -> Reference | None:
       f" {', '.join(token_families.FAMILIES)}."
     )
   return Reference(kind=kind, place=place, family=family, separator=separator)
+
+
+def as_one_text(name: str) -> str:
+  """The same vocabulary, with inputs and answers that are one text; reads it.
+
+  For encoder-decoders, which know no other way than theirs, it is `name`.
+
+  Raises:
+    ConfigError: see `open_vocabulary`.
+  """
+  own = reference(name)
+  if own is None or not token_families.is_decoder_only(open_vocabulary(name).family):
+    return name
+  options = {"family": own.family, "separator": BLANK}
+  given = {key: value for key, value in options.items() if value is not None}
+  query = urllib.parse.urlencode(given, quote_via=urllib.parse.quote)
+  return f"{own.kind}:{own.place}?{query}"
+
+
+def is_one_text(name: str) -> bool:
+  """Whether a vocabulary's name says that inputs and answers are one text; reads no file."""
+  own = reference(name)
+  return own is not None and own.separator == BLANK
 
 
 def label(name: str) -> str:

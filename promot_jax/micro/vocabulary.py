@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from promot_jax.data.frames import Frame
+from promot_jax.data.joining import TWO_TEXTS
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 SENTINELS = 16
@@ -42,6 +43,7 @@ class Vocabulary:
   # What tokenization asks every vocabulary for; texts are framed as T5's are.
   pad, eos, bos, unknown, family = PAD, EOS, None, UNKNOWN, "t5"
   input_frame = target_frame = Frame(suffix=(EOS,))
+  joining = TWO_TEXTS
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, Vocabulary) and self.words == other.words

@@ -91,6 +91,31 @@ def test_decoder_only_inputs_end_with_their_separator(tokenizer_folder):
       assert plain.decode(targets) in ("True", "False")
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_one_text_is_tokenized_at_once_with_demonstrations_like_the_query(tokenizer_folder, family):
+  folder = tokenizer_folder(family)
+  plain = vocabularies.open_vocabulary(f"hf:{folder}")
+  examples = load("cb_1shot", f"{folder}?separator=%20")
+  for inputs, targets, record in zip(examples.inputs, examples.targets, examples.records):
+    text = whole(folder, f"{record['inputs']} {record['targets']}")
+    assert [*inputs.tolist(), *targets.tolist()] == [*text, plain.eos]
+    assert inputs.tolist() == whole(folder, record["inputs"])
+    demonstration, query = record["inputs"].split("\n\n")
+    assert query.endswith(" answer:")
+    assert demonstration.rpartition(" answer: ")[2] in ("True", "False", "Neither")
+  cut = load("cb", f"{folder}?separator=%20", lengths={"inputs": 9})
+  assert all(plain.decode(tokens).endswith("answer:") for tokens in cut.inputs)
+  assert "inputs cut at the start: 3 of 3" in str(cut.lengths)
+  assert "its end kept" in str(cut.lengths)
+
+
+def test_demonstrations_of_a_separator_are_joined_by_it(tokenizer_folder):
+  examples = load("cb_1shot", tokenizer_folder("gpt2"))
+  for record in examples.records:
+    demonstration, _ = record["inputs"].split("\n\n")
+    assert demonstration.rpartition(" answer:\n")[2] in ("True", "False", "Neither")
+
+
 @pytest.mark.parametrize("task", ["rte", "rte_1shot"])
 def test_what_is_cut_keeps_bos_separator_and_end(tokenizer_folder, task):
   folder = tokenizer_folder("llama")
