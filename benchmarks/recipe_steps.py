@@ -25,7 +25,7 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared import Shared
 from promot_jax.training import stage_dropout, state, step
 from promot_jax.training.events import Events
-from promot_jax.training.signals import Stop
+from promot_jax.signals import Stop
 from promot_jax.training.stages import Stage
 
 REFERENCE = "fine_tuning: model"

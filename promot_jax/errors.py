@@ -27,6 +27,12 @@ class DataError(PromotError):
   exit_code = 65
 
 
+class OutOfResources(PromotError):
+  """The machine has too little memory, device memory, files or threads for what was asked."""
+
+  exit_code = 71
+
+
 class CannotWrite(PromotError):
   """The output directory is read-only, full, or below a file."""
 

@@ -9,7 +9,16 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 # Layer -> layers it may import (itself and EVERYONE are always allowed).
-EVERYONE = {"errors", "types", "paths", "token_ids", "identity", "guarded_json", "printable"}
+EVERYONE = {
+  "errors",
+  "types",
+  "paths",
+  "token_ids",
+  "identity",
+  "guarded_json",
+  "printable",
+  "signals",
+}
 ALLOWED = {
   "errors": set(),
   "types": set(),
@@ -18,6 +27,7 @@ ALLOWED = {
   "identity": set(),
   "guarded_json": set(),
   "printable": set(),
+  "signals": set(),
   "partitioning": set(),
   "hosts": set(),
   "models": set(),
@@ -173,7 +183,7 @@ def test_gin_and_print_appear_only_in_the_command_line():
 
 
 def test_the_command_line_imports_nothing_heavy_before_the_flags_are_read():
-  for name in ("main", "flags", "gin_config"):
+  for name in ("main", "failures", "flags", "gin_config"):
     path = REPOSITORY / "promot_jax" / "cli" / f"{name}.py"
     for line, module in imports(path, top_only=True):
       assert module.split(".")[0] not in {"jax", "flax", "optax", "numpy", *HEAVY_READERS}, (
@@ -182,6 +192,7 @@ def test_the_command_line_imports_nothing_heavy_before_the_flags_are_read():
       ours = module.removeprefix("promot_jax.").split(".")[0]
       assert not module.startswith("promot_jax.") or ours in {
         "errors",
+        "signals",
         "cli",
         "printable",
         "__version__",

@@ -1,6 +1,7 @@
 """What a disk can do to a checkpoint: atomic files and folders, sizes, why a write was refused."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -8,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from promot_jax import errors
+from promot_jax import errors, signals
 from promot_jax.checkpoints import manifest
 
 _REASONS = (
@@ -37,12 +38,15 @@ def whole_file(path: pathlib.Path) -> Iterator[BinaryIO]:
     OSError: the disk refused.
   """
   temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+  remove = functools.partial(temporary.unlink, missing_ok=True)
   try:
-    with temporary.open("wb") as stream:
-      yield stream
-      stream.flush()
-      os.fsync(stream.fileno())
-    temporary.rename(path)
+    with signals.undone_at_end(remove):
+      with temporary.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+      with signals.undivided():
+        temporary.rename(path)
   finally:
     temporary.unlink(missing_ok=True)
   manifest.flush_directory(path.parent)
@@ -65,17 +69,19 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     )
   temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
   try:
-    temporary.mkdir(parents=True)
-    yield temporary
-    for entry in [*temporary.rglob("*"), temporary]:
-      if entry.is_dir():
-        manifest.flush_directory(entry)
-      else:
-        with entry.open("rb") as stream:
-          os.fsync(stream.fileno())
-    if path.is_dir():  # empty
-      path.rmdir()
-    temporary.rename(path)
+    with signals.undone_at_end(functools.partial(shutil.rmtree, temporary, ignore_errors=True)):
+      temporary.mkdir(parents=True)
+      yield temporary
+      for entry in [*temporary.rglob("*"), temporary]:
+        if entry.is_dir():
+          manifest.flush_directory(entry)
+        else:
+          with entry.open("rb") as stream:
+            os.fsync(stream.fileno())
+      with signals.undivided():
+        if path.is_dir():  # empty
+          path.rmdir()
+        temporary.rename(path)
     manifest.flush_directory(path.parent)
   except BaseException as error:
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The files of one step: written all or not at all, recognized, and set aside when damaged."""
 
+import functools
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax import errors
+from promot_jax import errors, signals
 from promot_jax.checkpoints import arrays, manifest, matching
 
 _FORMAT = 1
@@ -26,8 +27,9 @@ def write(
   """
   temporary = begin(path)
   try:
-    arrays.write(temporary / ARRAYS, leaves)
-    finish(path, temporary, leaves, metadata)
+    with signals.undone_at_end(functools.partial(give_up, temporary)):
+      arrays.write(temporary / ARRAYS, leaves)
+      finish(path, temporary, leaves, metadata)
   except BaseException:
     give_up(temporary)
     raise
@@ -62,7 +64,8 @@ def finish(
   manifest.write(temporary)
   if path.exists():
     set_aside(path)
-  temporary.rename(path)
+  with signals.undivided():
+    temporary.rename(path)
   manifest.flush_directory(path.parent)
 
 

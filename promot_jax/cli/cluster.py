@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from promot_jax import signals
 from promot_jax.errors import ConfigError, PeerLost
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def connect(values: argparse.Namespace) -> None:
       f" {arguments['coordinator_address']} for the others, at most {_PEERS_SECONDS} s",
       file=sys.stderr,
     )
-  # JAX would catch SIGTERM for its own protocol; `training/signals.py` does, also for one process.
+  # JAX would catch SIGTERM for its own protocol; `signals.py` does, also for one process.
   jax.config.update("jax_enable_preemption_service", False)
   try:
     jax.distributed.initialize(initialization_timeout=_PEERS_SECONDS, **arguments)
@@ -55,6 +56,7 @@ def connect(values: argparse.Namespace) -> None:
       f"the processes of this run could not be joined ({_first_line(error)}). Start the same command"
       " on every host, or pass --process_count=1 to run on this one alone."
     ) from error
+  signals.current().at_once = False  # the others learn of a signal with the next step
   _keep_stdout_clean()
 
 

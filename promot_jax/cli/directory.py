@@ -55,9 +55,9 @@ def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str]
 
   import sys
 
+  from promot_jax import signals
   from promot_jax.experiments.comparison import experiments_of
   from promot_jax.experiments.runner import Runner, Shared
-  from promot_jax.training import signals
   from promot_jax.training.events import Console, Events
 
   every = experiments_of(run)
@@ -66,5 +66,7 @@ def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str]
     names = ", ".join(e.name for e in every)
     raise ConfigError(f"{files[0]} describes no experiment '{only}'. It has: {names}.")
   sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
-  shared = Shared(stop=signals.Stop(), console=Events(sinks), experiments=every)
+  stop = signals.current()
+  stop.work = "the batch"
+  shared = Shared(stop=stop, console=Events(sinks), experiments=every)
   return [Runner(experiment, shared, sinks) for experiment in experiments]

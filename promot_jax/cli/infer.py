@@ -114,6 +114,9 @@ def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values
     texts = [record[values.field] for record in chunk]
     found = inference.answer(runner, model, texts, prompt_id=row)
     hosts.only_first(functools.partial(answers.append, output, _lines(chunk, found)))
+    runner.shared.stop.nothing_to_save = False  # from now on, what is begun is finished
+    if first + size < len(records):
+      runner.shared.stop_if_asked()
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / (time.monotonic() - start)
       print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)

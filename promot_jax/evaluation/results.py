@@ -14,6 +14,7 @@ Reports read these files and nothing else, so this module imports neither JAX no
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from promot_jax import errors
+from promot_jax import errors, signals
 
 FORMAT = 1
 PROMPTS = ("none", "attached", "detached")
@@ -306,15 +307,18 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
   _ensure_folder(path.parent)
   with _writing(path):
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    remove = functools.partial(pathlib.Path(temporary).unlink, missing_ok=True)
     try:
-      with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-      os.chmod(temporary, 0o644)  # mkstemp gives 0600, which a report's readers cannot open
-      os.replace(temporary, path)
+      with signals.undone_at_end(remove):
+        with os.fdopen(descriptor, "wb") as file:
+          file.write(data)
+          file.flush()
+          os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives 0600, which a report's readers cannot open
+        with signals.undivided():
+          os.replace(temporary, path)
     except BaseException:
-      pathlib.Path(temporary).unlink(missing_ok=True)
+      remove()
       raise
 
 

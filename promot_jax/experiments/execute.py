@@ -12,7 +12,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable, Sequence
 
-from promot_jax import hosts, partitioning
+from promot_jax import hosts, partitioning, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.errors import ConfigError
@@ -20,7 +20,6 @@ from promot_jax.experiments import data, plan, weights
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.runner import Outcome, Runner, Shared
-from promot_jax.training import signals
 from promot_jax.training.events import Events, Sink
 
 

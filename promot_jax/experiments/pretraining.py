@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from promot_jax import hosts, paths
+from promot_jax import hosts, paths, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
 from promot_jax.decoding import strategies
@@ -34,7 +34,7 @@ from promot_jax.micro.curriculum import CURRICULUM, Phase
 from promot_jax.micro.pretraining import Stream
 from promot_jax.micro.vocabulary import EOS, vocabulary
 from promot_jax.models.t5_config import T5Config
-from promot_jax.training import loop, signals
+from promot_jax.training import loop
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage
 from promot_jax.training.tensorboard import TensorBoard

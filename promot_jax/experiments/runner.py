@@ -348,7 +348,12 @@ class Runner:
     if method is not None and any(task.prompt == "attached" for task in tasks):
       data.check_prompts(plan.abstract_model(experiment), None, tasks)
 
-    return evaluator.evaluate(
+    def stop_if_asked() -> None:
+      # From the first batch on, there is something to save: the batch in work is finished.
+      self.shared.stop.nothing_to_save = False
+      self.shared.stop_if_asked()
+
+    results = evaluator.evaluate(
       functools.partial(self.model_of, stages, step),
       tasks,
       decode=data.decoder(experiment),
@@ -358,12 +363,12 @@ class Runner:
       detach=method.detach if method is not None else None,
       place=self.place,
       fetch=partitioning.fetch,
-      progress=progress.reporter(
-        self.events, f"{experiment.name} {name}", stop=self.shared.stop_if_asked
-      ),
+      progress=progress.reporter(self.events, f"{experiment.name} {name}", stop=stop_if_asked),
       key=jax.random.key(experiment.seed),
       **settings,
     )
+    self.shared.stop.nothing_to_save = True
+    return results
 
   def identity(self, stages: int, step: int | None) -> str:
     """The start and the checksums of every stage's chosen checkpoint."""

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import hosts, partitioning
+from promot_jax import hosts, partitioning, signals
 from promot_jax.errors import Preempted
 from promot_jax.experiments import data, weights
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.training import signals
 from promot_jax.training.events import Events
 
 

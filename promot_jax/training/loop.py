@@ -23,11 +23,11 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import errors, hosts, partitioning, paths
+from promot_jax import errors, hosts, partitioning, paths, signals
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import choice, guard, meter, prefetch, signals, stage_dropout
+from promot_jax.training import choice, guard, meter, prefetch, stage_dropout
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib
 from promot_jax.training import step as step_lib

@@ -16,9 +16,9 @@ from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.experiments.runner import Outcome, Runner, Shared
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
+from promot_jax.signals import Stop
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.events import Events
-from promot_jax.training.signals import Stop
 from promot_jax.training.stages import Stage
 
 BACKBONE = micro_model.config(

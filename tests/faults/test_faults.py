@@ -160,8 +160,8 @@ def test_sigterm_during_validation_ends_at_once_and_repeats_only_the_validation(
 
 @pytest.mark.slow
 def test_a_second_interrupt_stops_at_once_and_tears_nothing(tmp_path, reference):
-  run = Run(tmp_path, "--validation_seconds", "60")
-  run.until("VALIDATING")
+  run = Run(tmp_path, "--step_seconds", "3")
+  run.until("BATCH 3")
   run.send(signal.SIGINT)
   run.until("SIGINT: finishing the step")
   run.send(signal.SIGINT)

@@ -18,10 +18,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from promot_jax import errors, paths
+from promot_jax import errors, paths, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
-from promot_jax.training import signals
 from promot_jax.training.events import Console, Events, JsonLines
 from promot_jax.training.loop import StageResult, train_stage
 from promot_jax.training.stages import Stage
