@@ -23,9 +23,9 @@ from promot_jax.experiments import data, weights
 from promot_jax.experiments.comparison import experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared import Shared
+from promot_jax.signals import Stop
 from promot_jax.training import stage_dropout, state, step
 from promot_jax.training.events import Events
-from promot_jax.signals import Stop
 from promot_jax.training.stages import Stage
 
 REFERENCE = "fine_tuning: model"
