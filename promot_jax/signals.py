@@ -34,9 +34,9 @@ class Stop:
     ended: exit code of the finished work: the process is about to end, and a signal only hastens it.
   """
 
-  def __init__(self, *, at_once: bool = True) -> None:
+  def __init__(self, *, at_once: bool = True, nothing_to_save: bool = False) -> None:
     self.requested: str | None = None
-    self.nothing_to_save = False
+    self.nothing_to_save = nothing_to_save
     self.at_once = at_once
     self.work = "the step"
     self.ended: int | None = None
@@ -58,6 +58,7 @@ def catch(
   report: Callable[[str], None] | None = lambda text: None,
   grace_seconds: float | None = 120.0,
   at_once: bool = True,
+  nothing_to_save: bool = False,
   code: int | None = errors.Preempted.exit_code,
 ) -> Iterator[Stop]:
   """Catches the signals for the body and gives the `Stop` to ask.
@@ -69,7 +70,7 @@ def catch(
     report: receives a line when a signal arrives; None: it goes to the screen, even while stderr is
       turned elsewhere.
     grace_seconds: time from SIGTERM to the end of the process, saved or not; None waits for ever.
-    at_once: see `Stop`.
+    at_once, nothing_to_save: see `Stop`; at the start.
     code: exit code of a process that a first signal ends; None: 128 + the signal's number, for a
       command of which nothing is left to go on with.
   """
@@ -78,7 +79,7 @@ def catch(
     _active.at_once = _active.at_once and at_once
     yield _active
     return
-  stop = Stop(at_once=at_once)
+  stop = Stop(at_once=at_once, nothing_to_save=nothing_to_save)
   if threading.current_thread() is not threading.main_thread():
     yield stop
     return

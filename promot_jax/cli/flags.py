@@ -23,9 +23,10 @@ COMMANDS = {
   "convert": "translate a checkpoint between Hugging Face, T5X and our own formats",
 }
 EXIT_CODES = """\
-exit codes: 0 done; 2 wrong flag, configuration or task; 65 unusable data; 73 cannot write;
-74 damaged checkpoint; 75 stopped and saved, repeat the command; 76 loss diverged; 77 model
-directory in use."""
+exit codes: 0 done; 2 wrong flag, configuration or task; 65 unusable data; 71 too little memory or
+open files; 73 cannot write; 74 damaged checkpoint; 75 stopped and saved (train, eval, infer) or
+another process lost, repeat the command; 76 loss diverged; 77 model directory in use; 130 and 143
+stopped by SIGINT or SIGTERM at once."""
 EXAMPLES = {
   "train": """\
 examples:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from promot_jax import signals
+from promot_jax.errors import Preempted
 
 _REPEATED = ("train", "eval", "infer")  # commands that go on where they were stopped
 
@@ -22,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   arguments = list(sys.argv[1:] if argv is None else argv)
   repeated = bool(arguments) and arguments[0] in _REPEATED
-  with signals.catch(report=None, **({} if repeated else {"code": None})) as stop:
-    stop.nothing_to_save = True
+  code_of_signal = Preempted.exit_code if repeated else None
+  with signals.catch(report=None, nothing_to_save=True, code=code_of_signal) as stop:
     code = _run(arguments)
     if argv is None:
       stop.ended = code
