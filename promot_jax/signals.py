@@ -85,7 +85,7 @@ def catch(
     return
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
-  screen = _screen() if report is None else None
+  screen = _screen() if report is None else -1
   former_descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
   former = {number: signal.signal(number, _noted) for number in CAUGHT}
   tell = report or (lambda text: _write(screen, text))
@@ -105,7 +105,7 @@ def catch(
       os.close(writing)
       watcher.join(timeout=5)
       os.close(reading)
-      if screen is not None:
+      if screen >= 0:
         os.close(screen)
 
 

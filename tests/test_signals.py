@@ -88,10 +88,9 @@ def test_a_nested_use_shares_the_outer_one_and_handlers_are_given_back():
   import signal
 
   former = signal.getsignal(signal.SIGTERM)
-  with signals.catch() as outer:
-    with signals.catch(at_once=False) as inner:
-      assert inner is outer is signals.current()
-      assert not outer.at_once
+  with signals.catch() as outer, signals.catch(at_once=False) as inner:
+    assert inner is outer is signals.current()
+    assert not outer.at_once
   assert signal.getsignal(signal.SIGTERM) is former
   assert signals.current().requested is None
 

@@ -9,15 +9,31 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 from promot_jax import guarded_json, identity
-from promot_jax.errors import CannotWrite, ConfigError, DataError
+from promot_jax.cli import failures
+from promot_jax.errors import ConfigError, DataError
 from promot_jax.identity import Identity
 
-ADDED = ("prediction", "score")
-"""Fields that an answer adds to its input line."""
+_STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_pipes: dict[
+  pathlib.Path, IO[str]
+] = {}  # closed between two writes, a pipe would end for its reader
+
+
+def is_standard_output(output: pathlib.Path) -> bool:
+  """Whether answers go where this process prints, whatever that is."""
+  return str(output) in _STANDARD_OUTPUT
+
+
+def is_stream(output: pathlib.Path) -> bool:
+  """Whether answers go somewhere that keeps nothing: standard output, a pipe, a device."""
+  return is_standard_output(output) or (
+    output.exists() and not output.is_file() and not output.is_dir()
+  )
 
 
 def hold(output: pathlib.Path) -> contextlib.AbstractContextManager:
@@ -28,17 +44,37 @@ def hold(output: pathlib.Path) -> contextlib.AbstractContextManager:
   """
   from promot_jax.checkpoints.lease import Lease
 
-  if output.exists() and not output.is_file():  # a pipe or a terminal
-    return contextlib.nullcontext()
+  if is_stream(output):
+    held = contextlib.ExitStack()
+    held.callback(lambda: _pipes.pop(output).close() if output in _pipes else None)
+    return held
+  _check_writable(output)
   return Lease(output.parent, file=f".{output.name}.lease", what=f"--output={output}")
 
 
 def append(output: pathlib.Path, lines: str) -> None:
-  """Adds whole lines and forces them to the disk."""
-  with output.open("a", encoding="utf-8") as file:
-    file.write(lines)
-    file.flush()
-    os.fsync(file.fileno())
+  """Adds whole lines and forces them to the disk, or through the pipe.
+
+  Raises:
+    BrokenPipeError: nobody reads standard output any more.
+    CannotWrite: the disk is full, or nobody reads the pipe.
+  """
+  if is_standard_output(output):
+    sys.stdout.write(lines)
+    sys.stdout.flush()
+    return
+  try:
+    if is_stream(output):
+      pipe = _pipes.get(output) or _pipes.setdefault(output, output.open("w", encoding="utf-8"))
+      pipe.write(lines)
+      pipe.flush()
+      return
+    with output.open("a", encoding="utf-8") as file:
+      file.write(lines)
+      file.flush()
+      os.fsync(file.fileno())
+  except OSError as error:
+    raise failures.cannot_write(output, error.strerror or str(error)) from error
 
 
 def made_with(values: Mapping[str, str]) -> Identity:
@@ -64,6 +100,8 @@ def begin(
     DamagedRecord: what it was made with cannot be read.
     CannotWrite: the disk refused.
   """
+  if is_stream(output):
+    return 0
   content = output.read_bytes() if output.is_file() else b""
   meta = output.with_name(output.name + ".meta.json")
   if content:
@@ -81,15 +119,22 @@ def begin(
   keep = content.rfind(b"\n") + 1
   answered = content[:keep].decode("utf-8", "replace").split("\n")[:-1]
   _require_same_lines(output, answered, records, whole=whole)
-  if output.exists() and not output.is_file():
-    return 0
   try:
     guarded_json.write(meta, {"made_with": made.to_json()})
     if keep < len(content):
       os.truncate(output, keep)
   except OSError as error:
-    raise CannotWrite(f"{meta} cannot be written: {error.strerror}.") from None
+    raise failures.cannot_write(meta, error.strerror or str(error)) from None
   return len(answered)
+
+
+def _check_writable(output: pathlib.Path) -> None:
+  try:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("a"):
+      pass
+  except OSError as error:
+    raise failures.cannot_write(output, error.strerror or str(error)) from None
 
 
 def _require_same(output: pathlib.Path, made: Identity, stored: Mapping[str, Any]) -> None:
@@ -125,8 +170,7 @@ def _require_same_lines(
         f"--output={output} has an answer that cannot be read, in line {number} ({error}). Choose"
         " another file, or move this one away to answer every line again."
       ) from None
-    names = [name for name in record if name not in ADDED]
-    changed = [name for name in names if name not in found or found[name] != record[name]]
+    changed = [name for name in record if name not in found or found[name] != record[name]]
     if changed:
       raise ConfigError(
         f"--output={output} has answers to another input: its line {number} answers"

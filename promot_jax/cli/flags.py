@@ -270,8 +270,21 @@ def _infer_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
   _cluster_flags(parser)
   _checkpoint_flags(parser)
-  parser.add_argument("--input", required=True, metavar="FILE", help="JSON lines")
+  parser.add_argument(
+    "--input", required=True, metavar="FILE", help="JSON lines; - is standard input"
+  )
   parser.add_argument("--field", default="inputs", help="the field with the text (default inputs)")
+  parser.add_argument(
+    "--prediction_field", default="prediction", metavar="NAME", help="the answer's field"
+  )
+  parser.add_argument("--score_field", default="score", metavar="NAME", help="its score's field")
+  parser.add_argument(
+    "--too_long",
+    choices=["refuse", "cut", "skip"],
+    default="refuse",
+    help="inputs with more tokens than the plan allows: refuse all before the first answer, cut their"
+    " ends off, or give null for an answer (default refuse)",
+  )
 
 
 def _inspect_flags(parser: argparse.ArgumentParser) -> None:

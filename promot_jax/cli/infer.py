@@ -1,23 +1,30 @@
 """`promot infer`: JSON lines in, JSON lines out, in order; a repeated command goes on where it was.
 
-Each output line is the input line with `prediction` and `score` added.  What was made with which
+Each output line is the input line with `prediction` and `score` added, also where an over-long one
+was skipped: both are null there, so that lines correspond.  What was made with which
 checkpoint is in `OUTPUT.meta.json`; a command that would mix two models, or the answers to two inputs,
-in one file is refused (`answers.py`).
+in one file is refused (`answers.py`).  A pipe or the screen takes answers too; there nothing goes on.
 """
 
 import functools
 import json
+import math
 import pathlib
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promot_jax.cli import answers, cluster, directory
 from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
-from promot_jax.errors import CannotWrite, ConfigError, DataError
+from promot_jax.data import text_lines
+from promot_jax.errors import ConfigError, DataError
 
 _BATCHES = 8  # batches between two writes
+_NAMED = 10  # line numbers in a message
+Records = Sequence[tuple[int, Mapping[str, Any]]]
+"""Number of the line in the input, and what it holds."""
 
 
 def run(flags: Flags) -> int:
@@ -27,17 +34,19 @@ def run(flags: Flags) -> int:
     PromotError: see `promot_jax.errors`.
   """
   values = flags.values
-  source = pathlib.Path(values.input)
+  source = values.input
   if not values.output:
-    raise ConfigError("no --output given: the JSON-lines file to write.")
+    raise ConfigError("no --output given: the JSON-lines file to write, or - for standard output.")
   output = pathlib.Path(values.output)
-  if output.resolve() == source.resolve():
+  if output.is_file() and output.resolve() == pathlib.Path(source).resolve():
     raise ConfigError(f"--output={output} is the input itself; give another file.")
+  if values.prediction_field == values.score_field:
+    raise ConfigError(f"--prediction_field and --score_field are both '{values.score_field}'.")
   cluster.connect(values)
 
   from promot_jax import hosts
 
-  records = hosts.first(lambda: _begin(source, output, values))
+  records = hosts.first(lambda: _records(values))
   runners = directory.runners(flags)
   if len(runners) > 1:
     raise ConfigError(
@@ -45,15 +54,14 @@ def run(flags: Flags) -> int:
       + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
     )
   with hosts.held_by_first(lambda: answers.hold(output)):
-    summary = _continued(values, runners[0], records, source, output)
+    summary = _continued(values, runners[0], records, output)
   if hosts.is_first():
-    print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines")
+    screen = sys.stderr if answers.is_standard_output(output) else sys.stdout
+    print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines", file=screen)
   return 0
 
 
-def _continued(
-  values, runner, records: list[dict], source: pathlib.Path, output: pathlib.Path
-) -> dict[str, Any]:
+def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[str, Any]:
   """Answers what is not answered; gives what was made, and with what."""
   from promot_jax import hosts
 
@@ -68,26 +76,68 @@ def _continued(
     "longest answer": str(plan.feature_lengths["targets"]),
     "vocabulary": runner.experiment.vocabulary,
     "field": values.field,
+    "added fields": f"{values.prediction_field}, {values.score_field}",
+    "too long": values.too_long,
   }
+  inputs = cluster.together(lambda: _inputs(values, runner, records))
   made = answers.made_with(made_with)
   whole = values.limit is None
-  done = hosts.first(lambda: answers.begin(output, records, made, whole=whole))
+  content = [record for _, record in records]
+  done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
     print(
-      f"{source} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
+      f"{values.input} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
       f"· {name}, prompt {prompt}",
       file=sys.stderr,
     )
   if done < len(records):
-    _answer(runner, (stages, step, prompt, row), records, done, output, values)
-  return {"input": str(source), "output": str(output), "lines": len(records), **made_with}
+    _answer(runner, (stages, step, prompt, row), content, inputs, done, output, values)
+  return {"input": values.input, "output": str(output), "lines": len(records), **made_with}
 
 
-def _begin(source: pathlib.Path, output: pathlib.Path, values) -> list[dict]:
-  """The records to answer, once it is known that answers can be written."""
-  records = _records(source, values.field)[: values.limit]
-  _check_writable(output)
+def _records(values) -> Records:
+  """The lines to answer; each has the text, and none has a field that would be overwritten."""
+  source = values.input
+  records = text_lines.read_json_lines(source)[: values.limit]
+  for number, record in records:
+    where = f"{source}:{number}"
+    text_lines.text_field(record, values.field, where=where)
+    for flag in ("prediction_field", "score_field"):
+      if (name := getattr(values, flag)) in record:
+        raise DataError(
+          f"{where} has a field '{name}' already, which the answer would overwrite. Give the"
+          f" answer's another name: --{flag}=NAME."
+        )
+  if not records:
+    raise DataError(f"{source} has no line to answer.")
   return records
+
+
+def _inputs(values, runner, records: Records) -> list[Any]:
+  """Tokens of each text, at most as many as the plan allows; None for a line that is skipped."""
+  from promot_jax.experiments import inference
+
+  tokens, limit = inference.encode(runner, [record[values.field] for _, record in records])
+  long = [place for place, ids in enumerate(tokens) if len(ids) > limit]
+  if long and values.too_long == "refuse":
+    numbers = ", ".join(str(records[place][0]) for place in long[:_NAMED])
+    more = f" and {len(long) - _NAMED} more" if len(long) > _NAMED else ""
+    first = long[0]
+    raise DataError(
+      f"{values.input}:{records[first][0]} has {len(tokens[first])} tokens, and the longest input of"
+      f" this model's evaluation plan is {limit}. Too long: line {numbers}{more}. Shorten them, pass"
+      " --too_long=cut or --too_long=skip, or raise EvaluationPlan.feature_lengths."
+    )
+  inputs: list[Any] = list(tokens)
+  for place in long:
+    skipped = values.too_long == "skip"
+    inputs[place] = None if skipped else inference.cut(runner, tokens[place], limit)
+  if long and not values.quiet and cluster.number() == 0:
+    print(
+      f"{len(long)} of {len(records)} lines have more than {limit} tokens: {values.too_long}",
+      file=sys.stderr,
+    )
+  return inputs
 
 
 def _wanted(values, runner):
@@ -99,7 +149,7 @@ def _wanted(values, runner):
   return name, stages, step, prompt, prompt_row(values.prompt_task, runner, prompt)
 
 
-def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values) -> None:
+def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path, values) -> None:
   from promot_jax import hosts
   from promot_jax.experiments import inference
 
@@ -110,10 +160,12 @@ def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values
   size = _BATCHES * runner.experiment.evaluation.batch_size
   start = time.monotonic()
   for first in range(done, len(records), size):
-    chunk = records[first : first + size]
-    texts = [record[values.field] for record in chunk]
-    found = inference.answer(runner, model, texts, prompt_id=row)
-    hosts.only_first(functools.partial(answers.append, output, _lines(chunk, found)))
+    chunk, tokens = records[first : first + size], inputs[first : first + size]
+    wanted = [ids for ids in tokens if ids is not None]
+    found = iter(inference.answer(runner, model, wanted, prompt_id=row) if wanted else [])
+    answered = [(None, None) if ids is None else next(found) for ids in tokens]
+    lines = _lines(chunk, answered, (values.prediction_field, values.score_field))
+    hosts.only_first(functools.partial(answers.append, output, lines))
     runner.shared.stop.nothing_to_save = False  # from now on, what is begun is finished
     if first + size < len(records):
       runner.shared.stop_if_asked()
@@ -122,44 +174,18 @@ def _answer(runner, checkpoint, records, done: int, output: pathlib.Path, values
       print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
 
 
-def _lines(records: list[dict], answered: list[tuple[str, float]]) -> str:
-  return "".join(
-    json.dumps({**record, "prediction": text, "score": score}, ensure_ascii=False) + "\n"
-    for record, (text, score) in zip(records, answered)
-  )
-
-
-def _records(path: pathlib.Path, field: str) -> list[dict]:
-  try:
-    text = path.read_text(encoding="utf-8")
-  except (OSError, UnicodeDecodeError) as error:
-    raise ConfigError(f"--input={path} cannot be read: {error}.") from None
-  records = []
-  for number, line in enumerate(text.splitlines(), 1):
-    if not line.strip():
-      continue
-    try:
-      record = json.loads(line)
-    except ValueError as error:
-      raise DataError(f"{path}:{number} is no JSON: {error}.") from None
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-      found = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-      raise DataError(
-        f"{path}:{number} has no text in field '{field}' (it has: {found}). Use --field=NAME."
-      )
-    records.append(record)
-  if not records:
-    raise DataError(f"{path} has no line to answer.")
-  return records
-
-
-def _check_writable(output: pathlib.Path) -> None:
-  try:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("a"):
-      pass
-  except OSError as error:
-    raise CannotWrite(f"--output={output} cannot be written: {error.strerror}.") from None
+def _lines(
+  records: Sequence[Mapping[str, Any]],
+  answered: Sequence[tuple[str | None, float | None]],
+  names: tuple[str, str],
+) -> str:
+  """The records with (answer, score) under these names; a score that is no number is null."""
+  lines = []
+  for record, (text, score) in zip(records, answered):
+    finite = score if score is not None and math.isfinite(score) else None
+    added = dict(zip(names, (text, finite)))
+    lines.append(json.dumps({**record, **added}, ensure_ascii=False, allow_nan=False) + "\n")
+  return "".join(lines)
 
 
 if __name__ == "__main__":

@@ -2,50 +2,56 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning
 from promot_jax.data.batches import EvalBatches
 from promot_jax.decoding import generate as generate_lib
-from promot_jax.errors import DataError
 from promot_jax.experiments import data
 from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
 from promot_jax.token_ids import TokenIds
 
 
+def encode(runner: Runner, texts: Sequence[str]) -> tuple[list[np.ndarray], int]:
+  """(tokens of each text in its model's frame, how many of them a model is given at most).
+
+  Args:
+    texts: inputs as a task would render them, without end of sequence or separator.
+  """
+  words = data.text_vocabulary(runner.experiment)
+  tokens = [np.asarray(words.input_frame.around(words.encode(text)), np.int32) for text in texts]
+  return tokens, runner.experiment.evaluation.feature_lengths["inputs"]
+
+
+def cut(runner: Runner, tokens: np.ndarray, limit: int) -> np.ndarray:
+  """The first tokens of an over-long input, its frame kept."""
+  return data.text_vocabulary(runner.experiment).input_frame.cut(tokens, limit, at="end")
+
+
 def answer(
-  runner: Runner, model: nnx.Module, texts: Sequence[str], *, prompt_id: int = 0
+  runner: Runner, model: nnx.Module, inputs: Sequence[np.ndarray], *, prompt_id: int = 0
 ) -> list[tuple[str, float]]:
-  """(answer, score of the decoding strategy) of each text.
+  """(answer, score of the decoding strategy) of each input.
 
   Args:
     runner: gives vocabulary, decoding strategy, lengths and devices.
     model: with the prompt attached or detached, as wanted.
-    texts: inputs as a task would render them, without end of sequence or separator.
+    inputs: tokens, as `encode` gives them, no longer than its limit.
     prompt_id: row of the prompt bank.
-
-  Raises:
-    DataError: a text is longer than the evaluation plan's inputs.
   """
   plan = runner.experiment.evaluation
-  limit, longest = plan.feature_lengths["inputs"], plan.feature_lengths["targets"]
+  longest = plan.feature_lengths["targets"]
   words = data.text_vocabulary(runner.experiment)
-  tokens = [words.input_frame.around(words.encode(text)) for text in texts]
-  for text, ids in zip(texts, tokens):
-    if len(ids) > limit:
-      raise DataError(
-        f"an input has {len(ids)} tokens and the plan's longest is {limit}: '{text[:60]}...'. "
-        "Shorten it, or raise EvaluationPlan.feature_lengths."
-      )
   examples = data.in_memory(
     "infer",
-    tokens,
-    [words.target_frame.around([])] * len(tokens),
-    [{"inputs": text, "targets": "", "answers": []} for text in texts],
+    inputs,
+    [words.target_frame.around([])] * len(inputs),
+    [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
     prompt_id=prompt_id,
   )
-  answers: list[tuple[str, float]] = [("", 0.0)] * len(texts)
+  answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
   special = TokenIds.of(runner.experiment.backbone)
   for batch, rows in EvalBatches(examples, batch_size=plan.batch_size, special=special):
     source = {name: batch[name] for name in ("encoder_input_tokens", "prompt_ids")}

@@ -83,7 +83,7 @@ def test_a_directory_without_a_run_ends_with_code_2(tmp_path, capsys, command):
 
 @pytest.mark.parametrize(
   ("line", "words"),
-  [("{", "no JSON"), ('{"text": "a"}', "no text in field 'inputs'"), ("", "no line")],
+  [("{", "no JSON"), ('{"text": "a"}', "no field 'inputs' (it has: text)"), ("", "no line")],
 )
 def test_input_that_cannot_be_used_ends_with_code_65(tmp_path, capsys, line, words):
   questions = tmp_path / "q.jsonl"
