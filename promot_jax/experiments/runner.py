@@ -348,9 +348,13 @@ class Runner:
     if method is not None and any(task.prompt == "attached" for task in tasks):
       data.check_prompts(plan.abstract_model(experiment), None, tasks)
 
+    begun = False
+
     def stop_if_asked() -> None:
-      # From the first batch on, there is something to save: the batch in work is finished.
-      self.shared.stop.nothing_to_save = False
+      nonlocal begun
+      # Once a batch is done, the next one is finished too; the first call comes before any.
+      self.shared.stop.nothing_to_save = not begun
+      begun = True
       self.shared.stop_if_asked()
 
     results = evaluator.evaluate(
