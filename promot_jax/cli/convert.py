@@ -113,6 +113,8 @@ def _tell(weights, written: pathlib.Path, values) -> None:
     f"{written}: {values.to}, {summary['arrays']} arrays, {summary['parameters']:,} parameters,"
     f" {summary['dtype']}"
   )
+  if weights.note and not values.quiet:
+    print(f"note: {weights.note}", file=sys.stderr)
   if weights.prompt and values.to in ("hf", "npz") and not values.quiet:
     name, leaf = next(iter(weights.prompt.items()))
     print(

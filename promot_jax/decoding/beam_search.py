@@ -1,12 +1,12 @@
 """Beam search with T5X's rules or with transformers'; published figures depend on which.
 
 Of each example the `width` best unfinished hypotheses live on, ranked by log p.  A step looks at
-the 2 * width best continuations, so that width of them are left even if width end at once.  Those
-that end compete, by log p over a penalty of their length, for `width` places among the finished.
+the (1 + ends) * width best continuations (C; at least 2 * width), so that width of them are left even
+if each hypothesis ends by each of the ids that end an output.  Those that end compete, by log p over a penalty of their length, for `width` places among the finished.
 
                   T5X (`Beam`)                        transformers (`TransformersBeam`)
 penalty           ((5 + length) / 6)^alpha            length^length_penalty
-may end           all of the 2 * width                the best width of them
+may end           all of these                        the best width of them
 greatest length   the living are returned, with       the best width count as ended
                   their log p, if nothing ended
 the end           no living hypothesis of any         for each example: none is better than all
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from promot_jax.decoding.forced_tokens import with_forced_tokens
+from promot_jax.decoding.forced_tokens import is_end, with_forced_tokens
 from promot_jax.decoding.protocol import Decodable
 from promot_jax.decoding.strategies import Beam, TransformersBeam
 from promot_jax.token_ids import TokenIds
@@ -52,23 +52,26 @@ def decode(
 ) -> tuple[jax.Array, jax.Array]:
   """Tokens [B n T] and scores [B n], best first; see `generate`.  `key` is not used."""
   width = strategy.width
+  # As many as can end at once, and `width` more that live on.
+  seen = max(2, 1 + len(ids.ends)) * width
   first_logits, cache = model.prefill(batch, max_length=max_length)
   examples, vocabulary = first_logits.shape
 
   def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
-    logits = with_forced_tokens(logits, state.length, max_length=max_length, ids=ids)
-    log_p = jnp.maximum(jax.nn.log_softmax(logits.astype(jnp.float32)), NOTHING)  # finite
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_p = with_forced_tokens(log_p, state.length, max_length=max_length, ids=ids)
+    log_p = jnp.maximum(log_p, NOTHING)  # finite
     log_p = log_p.reshape(examples, width, vocabulary) + state.live_scores[:, :, None]
-    scores, parents, tokens = _best_continuations(log_p, 2 * width)
+    scores, parents, tokens = _best_continuations(log_p, seen)
     # What continues an empty place can end too, but is no hypothesis.
-    ends = (tokens == ids.eos) & _real(scores)
+    ends = is_end(tokens, ids) & _real(scores)
     wins = ends
     if isinstance(strategy, TransformersBeam):
       wins = (ends | (_real(scores) & (state.length + 1 == max_length))) & state.open[:, None]
-      wins = wins & (jnp.arange(2 * width) < width)
+      wins = wins & (jnp.arange(seen) < width)
     hypotheses = jax.lax.dynamic_update_slice(
       _take(state.live_tokens, parents), tokens[:, :, None], (0, 0, state.length)
-    )  # [B 2n T]
+    )  # [B C T]
 
     live_scores, kept = jax.lax.top_k(scores + jnp.where(ends, NOTHING, 0.0), width)
     live_parents = _take(parents, kept)  # [B n]
@@ -76,7 +79,7 @@ def decode(
 
     ended_scores = scores / _penalty(strategy, state.length + 1)
     ended_scores = jnp.where(wins, ended_scores, NOTHING)
-    candidates = jnp.concatenate([state.finished_scores, ended_scores], axis=1)  # [B 3n]
+    candidates = jnp.concatenate([state.finished_scores, ended_scores], axis=1)  # [B n+C]
     finished_scores, best = jax.lax.top_k(candidates, width)
     state = _Loop(
       length=state.length + 1,

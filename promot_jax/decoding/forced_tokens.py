@@ -2,26 +2,31 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from promot_jax.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds, as_tuple
 
 
 def with_forced_tokens(
-  logits: jax.Array, length: jax.Array, *, max_length: int, ids: TokenIds
+  scores: jax.Array, length: jax.Array, *, max_length: int, ids: TokenIds
 ) -> jax.Array:
-  """Logits [R V] of the token after `length` others, int32 [].
+  """Logits or log p [R V] of the token after `length` others, int32 [].
 
-  Where a token is forced, it has logit 0 and all others -inf, so that it is chosen by every strategy
-  and its log p is 0, as in transformers.  The last of `max_length` tokens is forced rather than the
-  first where they are the same.
+  Where a token is forced, it has 0 and all others -inf, so that every strategy chooses it and its
+  log p counts 0, as in transformers.  Of several that each will do, all have 0.  The last of
+  `max_length` tokens is forced rather than the first where they are the same.
   """
-  if ids.forced_first is None and ids.forced_last is None:
-    return logits
-  nothing = jnp.full((), -1, jnp.int32)
-  token = nothing
-  if ids.forced_first is not None:
-    token = jnp.where(length == 0, ids.forced_first, token)
-  if ids.forced_last is not None:
-    token = jnp.where(length == max_length - 1, ids.forced_last, token)
-  forced = jnp.where(jnp.arange(logits.shape[-1]) == token, 0.0, -jnp.inf)
-  return jnp.where(token == nothing, logits, forced.astype(logits.dtype))
+  for forced, place in ((ids.forced_first, 0), (ids.forced_last, max_length - 1)):
+    if forced is not None:
+      allowed = np.full(scores.shape[-1], -np.inf, np.float32)
+      allowed[list(as_tuple(forced))] = 0.0
+      scores = jnp.where(length == place, jnp.asarray(allowed, scores.dtype), scores)
+  return scores
+
+
+def is_end(tokens: jax.Array, ids: TokenIds) -> jax.Array:
+  """bool [...]: whether each token ends the output that it belongs to."""
+  found = jnp.zeros(tokens.shape, bool)
+  for end in ids.ends:
+    found = found | (tokens == end)
+  return found

@@ -5,7 +5,7 @@ the batch.  Weights are arguments, so other checkpoints and other batches reuse 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from promot_jax import errors
 from promot_jax.decoding import beam_search, sampling
 from promot_jax.decoding.strategies import Beam, Sample, Strategy, TransformersBeam
 from promot_jax.models.preparation import prepare
-from promot_jax.token_ids import TokenIds
+from promot_jax.token_ids import TokenIds, as_tuple
 
 # Targets say nothing about decoding; without them a batch with and one without are the same shapes.
 _TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
@@ -26,7 +26,7 @@ _TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weigh
 class DecodeResult:
   """Outputs of a batch, best first.
 
-  tokens: int32 [B, n, T], padding after EOS; n is 1, the width of the beam, or the samples.
+  tokens: int32 [B, n, T], padding after the token that ended it; n is 1, the width of the beam, or the samples.
   scores: float32 [B, n].  Greedy and Sample: the model's log p of the tokens, EOS included and
     neither tempered nor cut.  Beam: log p over the brevity penalty, or log p itself where no
     hypothesis of an example ended within T tokens; below -1e6 where there are fewer than n.
@@ -45,7 +45,7 @@ def generate(
   strategy: Strategy,
   max_length: int,
   key: jax.Array | None = None,
-  eos: int | None = None,
+  eos: int | Sequence[int] | None = None,
   pad: int | None = None,
 ) -> DecodeResult:
   """Decodes until every row has ended or has `max_length` tokens.
@@ -57,7 +57,7 @@ def generate(
     strategy: Greedy(), Beam(...), TransformersBeam(...) or Sample(...).
     max_length: T, the largest number of generated tokens, EOS included.
     key: random key; needed by Sample and ignored by the others.
-    eos: id that ends a sequence, if not the model's.
+    eos: id that ends a sequence, or ids of which each does, if not the model's.
     pad: id of the positions after it, if not the model's.
 
   Raises:
@@ -71,7 +71,9 @@ def generate(
     )
   own = TokenIds.of(model)
   ids = dataclasses.replace(
-    own, eos=own.eos if eos is None else eos, pad=own.pad if pad is None else pad
+    own,
+    output_ends=own.ends if eos is None else as_tuple(eos),
+    pad=own.pad if pad is None else pad,
   )
   graphdef, state = nnx.split(model)
   batch = {name: array for name, array in batch.items() if name not in _TARGETS}

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from promot_jax.decoding.forced_tokens import with_forced_tokens
+from promot_jax.decoding.forced_tokens import is_end, with_forced_tokens
 from promot_jax.decoding.protocol import Decodable
 from promot_jax.decoding.strategies import Greedy, Sample
 from promot_jax.token_ids import TokenIds
@@ -40,7 +40,10 @@ def decode(
     logits, cache = jnp.repeat(logits, copies, axis=0), cache.repeat(copies)
 
   def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
-    logits = with_forced_tokens(logits, state.length, max_length=max_length, ids=ids)
+    place = {"length": state.length, "max_length": max_length, "ids": ids}
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))  # of the model, whatever is cut below
+    log_p = with_forced_tokens(log_p, **place)
+    logits = with_forced_tokens(logits, **place)
     if isinstance(strategy, Sample):
       assert key is not None  # `generate` refuses to sample without one
       step_key = jax.random.fold_in(key, state.length)
@@ -48,7 +51,6 @@ def decode(
     else:
       chosen = jnp.argmax(logits, axis=-1)
     chosen = chosen.astype(jnp.int32)
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))  # of the model, whatever was cut
     gained = jnp.take_along_axis(log_p, chosen[:, None], axis=-1)[:, 0]
     chosen = jnp.where(state.ended, ids.pad, chosen)
     return _Loop(
@@ -56,7 +58,7 @@ def decode(
       tokens=jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], (0, state.length)),
       last=chosen,
       scores=state.scores + jnp.where(state.ended, 0.0, gained),
-      ended=state.ended | (chosen == ids.eos),
+      ended=state.ended | is_end(chosen, ids),
       cache=cache,
     )
 

@@ -318,15 +318,9 @@ def _read(
   tokens = fetch(result.tokens)[places, 0]  # the best of each row's outputs
   scores = fetch(result.scores)[places, 0]
   return [
-    (row, Output(tokens=_until_end(ids, special), score=float(value)))
+    (row, Output(tokens=special.before_end(ids), score=float(value)))
     for row, ids, value in zip(rows, tokens, scores)
   ]
-
-
-def _until_end(ids: np.ndarray, special: TokenIds) -> list[int]:
-  """Tokens before the first end of sequence or padding."""
-  ends = np.flatnonzero((ids == special.eos) | (ids == special.pad))
-  return [int(token) for token in (ids[: ends[0]] if len(ends) else ids)]
 
 
 # The journal of raw outputs.

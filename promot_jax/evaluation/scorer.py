@@ -98,7 +98,7 @@ def _answers(
 
 
 def _text_tokens(tokens: Sequence[int], special: TokenIds) -> list[int]:
-  return [int(token) for token in tokens if token not in (special.pad, special.eos)]
+  return [int(token) for token in tokens if token not in (special.pad, *special.ends)]
 
 
 def _references(

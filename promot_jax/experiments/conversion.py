@@ -49,12 +49,14 @@ class Weights:
   leaves: arrays or StoredArrays, of the backbone and maybe of a prompt.
   config: of the backbone; None where only the prompt is known.
   where: for messages.
+  note: what of the source is not carried over; empty where everything is.
   adapted: the model and its method, where a run made them.
   """
 
   leaves: Mapping[str, Any]
   config: Any
   where: str
+  note: str = ""
   adapted: tuple[nnx.Module, Any] | None = None
 
   @property
@@ -121,7 +123,12 @@ def open_weights(text: str, *, model: str | None = None, vocabulary: int | None 
           " pad a vocabulary and not to change it."
         )
       config = dataclasses.replace(config, vocab_size=vocabulary)
-    return Weights(leaves=sources.open_source(source, config), config=config, where=text)
+    return Weights(
+      leaves=sources.open_source(source, config),
+      config=config,
+      where=text,
+      note=huggingface.decoding_note(source.place),
+    )
   leaves = sources.open_source(source)
   return Weights(leaves=leaves, config=config or _recognized(leaves, text), where=text)
 

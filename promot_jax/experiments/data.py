@@ -343,17 +343,23 @@ def check_fits(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
       f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
       f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
     )
+  special = TokenIds.of(backbone)
   names = ["pad", "eos"]
   if vocabulary.input_frame.prefix and getattr(backbone, "bos", None) is not None:
     names.append("bos")
   ours, models = (
-    ", ".join(f"{each}={getattr(owner, each)}" for each in names)
-    for owner in (vocabulary, backbone)
+    {each: getattr(owner, each) for each in names} for owner in (vocabulary, backbone)
   )
+  # The tokenizer of a model that talks often ends texts by another of its ends.
+  if vocabulary.eos in special.ends:
+    models["eos"] = vocabulary.eos
   if ours != models:
+    if len(special.ends) > 1:
+      models["eos"] = " or ".join(map(str, special.ends))
+    said = (", ".join(f"{each}={ids[each]}" for each in names) for ids in (ours, models))
     raise ConfigError(
-      f"vocabulary {name} has {ours}, and the model's configuration {models}. Set VOCABULARY to the "
-      "model's, or these values of MODEL to the vocabulary's."
+      "vocabulary {} has {}, and the model's configuration {}. Set VOCABULARY to the model's, or"
+      " these values of MODEL to the vocabulary's.".format(name, *said)
     )
 
 

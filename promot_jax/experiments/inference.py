@@ -61,6 +61,6 @@ def answer(
     best, scores = (partitioning.fetch(array)[:, 0] for array in (result.tokens, result.scores))
     for place, row in enumerate(rows):
       if row >= 0:
-        text = words.decode(best[place].tolist())
+        text = words.decode(special.before_end(best[place]))
         answers[row] = (postprocess.between_sentinels(text), float(scores[place]))
   return answers

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import locations, restore, sources
+from promot_jax.checkpoints import huggingface, locations, restore, sources
 from promot_jax.experiments import backbones, micro_model
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment
 
@@ -43,6 +43,8 @@ def pretrained(
     f"start     {source.text} ({source.kind}): {len(leaves)} arrays, {paths.count(model):,} parameters"
     " restored"
   )
+  if source.kind == "hf" and (note := huggingface.decoding_note(source.place)):
+    report(f"decoding  {note}")
   return model
 
 

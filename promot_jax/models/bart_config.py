@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS
@@ -49,13 +50,17 @@ class BartConfig:
   bos: int = 0
   pad: int = 1
   eos: int = 2
+  """Ends every target."""
+  output_ends: tuple[int, ...] | None = None
+  """Ids of which each ends an output; None: `eos` alone; (): none does."""
   decoder_start: int = 2
-  forced_bos: int | None = 0
-  """Token that every output begins with; None: whatever the model writes."""
-  forced_eos: int | None = 2
-  """Token that ends an output of the greatest length; None: it is cut off."""
+  forced_bos: token_ids.Ids = 0
+  """Token that every output begins with, or several of which it may; None: any."""
+  forced_eos: token_ids.Ids = 2
+  """Token that ends an output of the greatest length, or several of which one may; None: any."""
 
   def __post_init__(self):
+    token_ids.settle(self)
     sizes = ("vocab_size", "width", "heads", "mlp_width", "max_positions")
     for name in (*sizes, "encoder_layers", "decoder_layers"):
       if getattr(self, name) < 1:

@@ -13,6 +13,7 @@
 
 import dataclasses
 
+from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS
@@ -83,6 +84,11 @@ class DecoderLMConfig:
   """Of all kernels of a random start; None: by the number of input features."""
   bos: int | None = None
   eos: int
+  """Ends every target."""
+  output_ends: tuple[int, ...] | None = None
+  """Ids of which each ends an output; None: `eos` alone; (): none does."""
+  forced_eos: token_ids.Ids = None
+  """Token that ends an output of the greatest length, or several of which one may; None: any."""
   pad: int = -1
   """Marks padding in batches; by default a number that no token has."""
   decoder_start: None = None
@@ -91,6 +97,7 @@ class DecoderLMConfig:
   def __post_init__(self):
     # gin and JSON give lists; the configuration must be hashable to be a static jit argument.
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+    token_ids.settle(self)
     sizes = ("vocab_size", "width", "layers", "heads", "head_width", "mlp_width", "max_positions")
     for name in sizes:
       if getattr(self, name) < 1:

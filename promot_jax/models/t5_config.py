@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 
@@ -38,10 +39,18 @@ class T5Config:
   decoder_start: int = 0
   pad: int = 0
   eos: int = 1
+  """Ends every target."""
+  output_ends: tuple[int, ...] | None = None
+  """Ids of which each ends an output; None: `eos` alone; (): none does."""
+  forced_bos: token_ids.Ids = None
+  """Token that every output begins with, or several of which it may; None: any."""
+  forced_eos: token_ids.Ids = None
+  """Token that ends an output of the greatest length, or several of which one may; None: any."""
 
   def __post_init__(self):
     # gin and JSON give lists; the configuration must be hashable to be a static jit argument.
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+    token_ids.settle(self)
     for name in ("vocab_size", "width", "heads", "head_width", "mlp_width"):
       if getattr(self, name) < 1:
         raise ConfigError(f"T5Config.{name}={getattr(self, name)} must be at least 1.")

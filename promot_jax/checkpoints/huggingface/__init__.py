@@ -4,9 +4,9 @@
 `families.py`.
 """
 
-from promot_jax.checkpoints.huggingface.importer import config, open_hf
+from promot_jax.checkpoints.huggingface.importer import config, decoding_note, open_hf
 from promot_jax.checkpoints.huggingface.reader import is_hf
 from promot_jax.checkpoints.huggingface.translation import VOCABULARY_MULTIPLE
 from promot_jax.checkpoints.huggingface.writer import write_hf
 
-__all__ = ["VOCABULARY_MULTIPLE", "config", "is_hf", "open_hf", "write_hf"]
+__all__ = ["VOCABULARY_MULTIPLE", "config", "decoding_note", "is_hf", "open_hf", "write_hf"]

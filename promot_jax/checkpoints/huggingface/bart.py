@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.checkpoints.huggingface import special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.models.bart_config import BartConfig
 
@@ -80,7 +81,8 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> BartConfi
     raise errors.ConfigError(
       f"config.json of a BART has no {error}; take the config.json that belongs to the weights."
     ) from None
-  eos = _or(content.get("eos_token_id"), 2)
+  # transformers' own default is to force the end.
+  tokens = special_tokens.read(content, eos=2, forced_eos=2)
   return BartConfig(
     **shape,
     activation=_ACTIVATIONS[activation],
@@ -89,13 +91,13 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> BartConfi
     attention_dropout_rate=content.get("attention_dropout", 0.0),
     activation_dropout_rate=content.get("activation_dropout", 0.0),
     init_std=content.get("init_std", 0.02),
-    bos=_or(content.get("bos_token_id"), 0),
-    pad=_or(content.get("pad_token_id"), 1),
-    eos=eos,
-    decoder_start=_or(content.get("decoder_start_token_id"), eos),
-    forced_bos=content.get("forced_bos_token_id"),
-    # transformers' own default is to force the end.
-    forced_eos=content.get("forced_eos_token_id", 2),
+    bos=tokens.bos or 0,
+    pad=1 if tokens.pad is None else tokens.pad,
+    eos=tokens.eos,
+    output_ends=tokens.output_ends,
+    decoder_start=tokens.eos if tokens.decoder_start is None else tokens.decoder_start,
+    forced_bos=tokens.forced_bos,
+    forced_eos=tokens.forced_eos,
   )
 
 
@@ -127,7 +129,7 @@ def config_to(config: BartConfig) -> dict[str, Any]:
     "tie_word_embeddings": True,
     "bos_token_id": config.bos,
     "pad_token_id": config.pad,
-    "eos_token_id": config.eos,
+    **special_tokens.of_config_json(config),
     "decoder_start_token_id": config.decoder_start,
     "forced_bos_token_id": config.forced_bos,
     "forced_eos_token_id": config.forced_eos,
@@ -206,7 +208,3 @@ def _norm(ours: str, theirs: str) -> list[Pair]:
     Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight"),
     Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
   ]
-
-
-def _or(value: Any, default: int) -> int:
-  return default if value is None else int(value)

@@ -70,8 +70,7 @@ class Family:
     ConfigError with one sentence for a variant that our network does not compute.  The names tell
     a tied head from an untied one where config.json cannot.
   config_to: our configuration -> config.json that transformers 4 and 5 both understand, with
-    `model_type` and `architectures`.  Token ids in it (bos, eos, pad, decoder_start, forced_eos)
-    are also written to generation_config.json.
+    `model_type` and `architectures`.  Token ids are also written to generation_config.json.
   names: our configuration -> the table, for unrolled layers (`encoder/layers/3/...`).
   base_prefix: what stands before the names of the bare network inside of the model with a head
     ('transformer.', 'model.'); files of the bare network lack it, and are read all the same.

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.checkpoints.huggingface import special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 
@@ -53,7 +54,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
       f"config.json of a GPT-2 has n_embd={width} and n_head={heads}; the former must be a multiple of"
       " the latter."
     )
-  eos = first_id(content.get("eos_token_id"), 50_256)
+  tokens = special_tokens.read(content, eos=50_256)
   return DecoderLMConfig(
     **shape,
     width=width,
@@ -65,8 +66,10 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
     norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
     tied_logits=bool(content.get("tie_word_embeddings", True)),
     dropout_rate=content.get("resid_pdrop", 0.1),
-    bos=first_id(content.get("bos_token_id"), eos),
-    eos=eos,
+    bos=tokens.eos if tokens.bos is None else tokens.bos,
+    eos=tokens.eos,
+    output_ends=tokens.output_ends,
+    forced_eos=tokens.forced_eos,
   )
 
 
@@ -90,7 +93,7 @@ def config_to(config: DecoderLMConfig) -> dict[str, Any]:
     "attn_pdrop": config.dropout_rate,
     "tie_word_embeddings": config.tied_logits,
     "bos_token_id": config.eos if config.bos is None else config.bos,
-    "eos_token_id": config.eos,
+    **special_tokens.of_config_json(config),
     "use_cache": True,
   }
 
@@ -136,13 +139,6 @@ def names(config: DecoderLMConfig) -> list[Pair]:
       Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
     )
   return pairs
-
-
-def first_id(value: Any, default: int) -> int:
-  """A token id of config.json, which may be a list (the first one ends a sequence) or missing."""
-  if isinstance(value, list | tuple):
-    value = value[0] if value else None
-  return default if value is None else int(value)
 
 
 def _norm(ours: str, theirs: str) -> list[Pair]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from promot_jax import errors
 from promot_jax.checkpoints import locations, matching, recognition
-from promot_jax.checkpoints.huggingface import families, reader, translation
+from promot_jax.checkpoints.huggingface import decoding_settings, families, reader, translation
 from promot_jax.checkpoints.stored import StoredArray
+from promot_jax.token_ids import TokenIds
 
 # Fields of a configuration that change how a network is run and not what it is.
 _FREE = {
@@ -77,6 +78,12 @@ def open_hf(path: str | os.PathLike, config: Any = None) -> dict[str, StoredArra
   return _leaves(tensors, config, path)
 
 
+def decoding_note(path: str | os.PathLike) -> str:
+  """One line about settings of a folder's decoding that are not followed here; maybe empty."""
+  content = reader.read_config(path)
+  return "" if content is None else decoding_settings.note(content)
+
+
 def _leaves(tensors: Mapping[str, StoredArray], config: Any, path: Any) -> dict[str, StoredArray]:
   family = families.of_config(config)
   kind = families.of_names(tensors)
@@ -113,6 +120,9 @@ def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
     fits = expected == found
     if name == "vocab_size":
       fits = 0 <= expected - found < translation.VOCABULARY_MULTIPLE
+    if name in ("eos", "output_ends"):  # a model may stop at more tokens than its file says
+      name, expected, found = "output_ends", TokenIds.of(config).ends, TokenIds.of(stored).ends
+      fits = set(found) <= set(expected)
     if not fits and name not in _FREE:
       rows.append((name, str(expected), str(found)))
   if not rows:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.checkpoints.huggingface import special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
-from promot_jax.checkpoints.huggingface.gpt2 import first_id
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.positions import Llama3Scaling
 
@@ -60,6 +60,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
       f"config.json of a LLaMA has no {error}; take the config.json that belongs to the weights."
     ) from None
   theta, scaling = _rope(content)
+  tokens = special_tokens.read(content, eos=2)
   return DecoderLMConfig(
     **shape,
     width=width,
@@ -76,8 +77,10 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
     use_bias=False,
     tied_logits=bool(content.get("tie_word_embeddings", False)),
     dropout_rate=0.0,
-    bos=first_id(content.get("bos_token_id"), 1),
-    eos=first_id(content.get("eos_token_id"), 2),
+    bos=1 if tokens.bos is None else tokens.bos,
+    eos=tokens.eos,
+    output_ends=tokens.output_ends,
+    forced_eos=tokens.forced_eos,
   )
 
 
@@ -110,7 +113,7 @@ def config_to(config: DecoderLMConfig) -> dict[str, Any]:
     "mlp_bias": False,
     "tie_word_embeddings": config.tied_logits,
     "bos_token_id": config.bos,
-    "eos_token_id": config.eos,
+    **special_tokens.of_config_json(config),
     "use_cache": True,
   }
 

@@ -17,15 +17,6 @@ CONFIG = "config.json"
 ARRAYS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 GENERATION = "generation_config.json"
-TOKEN_IDS = (
-  "bos_token_id",
-  "decoder_start_token_id",
-  "eos_token_id",
-  "forced_bos_token_id",
-  "forced_eos_token_id",
-  "pad_token_id",
-)
-"""What of GENERATION is the model's and not the user's choice."""
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _OTHER = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index")
 _ADAPTER = "adapter_config.json"
@@ -77,7 +68,8 @@ def refuse_adapter(path: str | os.PathLike) -> None:
 def read_config(path: str | os.PathLike) -> dict[str, Any] | None:
   """config.json of a folder, or beside a file; None where there is none.
 
-  Token ids in generation_config.json take the place of those in config.json, as in transformers.
+  Where there is a generation_config.json, it is in the result under the name of that file;
+  `special_tokens` and `generation` read both.
 
   Raises:
     DamagedCheckpoint: one of them is no JSON object.
@@ -87,8 +79,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any] | None:
   content = _read_json(folder / CONFIG)
   if content is None:
     return None
-  generation = _read_json(folder / GENERATION) or {}
-  return content | {key: generation[key] for key in TOKEN_IDS if generation.get(key) is not None}
+  generation = _read_json(folder / GENERATION)
+  return content if generation is None else {**content, GENERATION: generation}
 
 
 def _read_json(file: pathlib.Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.checkpoints.huggingface import special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.models import sizes
 from promot_jax.models.t5_config import T5Config
@@ -58,6 +59,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
     scaled = False
   else:
     scaled = content.get("scale_decoder_outputs", content.get("tie_word_embeddings", True))
+  tokens = special_tokens.read(content, eos=1)
   return T5Config(
     **shape,
     mlp_activations=_activations(content),
@@ -67,9 +69,12 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
     dropout_rate=content.get("dropout_rate", 0.1),
     relative_buckets=content.get("relative_attention_num_buckets", 32),
     relative_max_distance=content.get("relative_attention_max_distance", 128),
-    decoder_start=_or(content.get("decoder_start_token_id"), 0),
-    pad=_or(content.get("pad_token_id"), 0),
-    eos=_or(content.get("eos_token_id"), 1),
+    decoder_start=tokens.decoder_start or 0,
+    pad=tokens.pad or 0,
+    eos=tokens.eos,
+    output_ends=tokens.output_ends,
+    forced_bos=tokens.forced_bos,
+    forced_eos=tokens.forced_eos,
   )
 
 
@@ -107,7 +112,7 @@ def config_to(config: T5Config) -> dict[str, Any]:
     "tie_word_embeddings": scaled,
     "decoder_start_token_id": config.decoder_start,
     "pad_token_id": config.pad,
-    "eos_token_id": config.eos,
+    **special_tokens.of_config_json(config),
     "use_cache": True,
   }
   if not mt5:
@@ -209,7 +214,3 @@ def _feed_forward(activations: tuple[str, ...]) -> str:
       f" {', '.join(back.values())}."
     )
   return back[activations]
-
-
-def _or(value: Any, default: int) -> int:
-  return default if value is None else int(value)

@@ -9,7 +9,13 @@ from typing import Any
 
 from promot_jax import errors
 from promot_jax.checkpoints import disk, t5x_names
-from promot_jax.checkpoints.huggingface import families, reader, safetensors_file, translation
+from promot_jax.checkpoints.huggingface import (
+  families,
+  reader,
+  safetensors_file,
+  special_tokens,
+  translation,
+)
 from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
 
 FILE_BYTES = 5 * 10**9
@@ -62,9 +68,7 @@ def write_hf(
   with disk.whole_folder(path) as folder:
     _write_tensors(folder, tensors, file_bytes)
     _write_json(folder / reader.CONFIG, content)
-    tokens = {key: content[key] for key in reader.TOKEN_IDS if content.get(key) is not None}
-    if tokens:
-      _write_json(folder / reader.GENERATION, tokens)
+    _write_json(folder / reader.GENERATION, special_tokens.generation_config(config, content))
   return path
 
 
