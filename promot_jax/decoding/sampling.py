@@ -1,5 +1,6 @@
 """One row at a time: greedy and random decoding."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -40,10 +41,12 @@ def decode(
     logits, cache = jnp.repeat(logits, copies, axis=0), cache.repeat(copies)
 
   def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
-    place = {"length": state.length, "max_length": max_length, "ids": ids}
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))  # of the model, whatever is cut below
-    log_p = with_forced_tokens(log_p, **place)
-    logits = with_forced_tokens(logits, **place)
+    forced = functools.partial(
+      with_forced_tokens, length=state.length, max_length=max_length, ids=ids
+    )
+    # Of the model, whatever is cut below.
+    log_p = forced(jax.nn.log_softmax(logits.astype(jnp.float32)))
+    logits = forced(logits)
     if isinstance(strategy, Sample):
       assert key is not None  # `generate` refuses to sample without one
       step_key = jax.random.fold_in(key, state.length)
