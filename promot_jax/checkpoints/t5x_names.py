@@ -25,7 +25,7 @@ _BIAS = "relpos_bias/rel_embedding"
 _T5 = re.compile(
   r"token_embedder/embedding|decoder/logits_dense/kernel|(encoder|decoder)/("
   r"relpos_bias/rel_embedding|(encoder|decoder)_norm/scale|prompt/prompt|layers/\d+/("
-  r"pre_\w+_layer_norm/scale|mlp/(wi|wi_0|wi_1|wo)/kernel|"
+  r"relpos_bias/rel_embedding|pre_\w+_layer_norm/scale|mlp/(wi|wi_0|wi_1|wo)/kernel|"
   r"(attention|self_attention|encoder_decoder_attention)/(query|key|value|out)/kernel))"
 )
 
@@ -50,8 +50,8 @@ def is_scanned(name: str) -> bool:
 def to_ours(leaves: Mapping[str, Any]) -> dict[str, Any]:
   """T5X's parameters by our names, one layer at a time.
 
-  Raises:
-    ConfigError: layers of a scanned stack have position biases of their own.
+  In T5X's scanned stacks every layer owns a table of position biases.  Where all tables of a stack
+  are equal they are those of a T5 whose layers share one, and are given as that one.
   """
   result = {}
   last = LastRead()
@@ -61,8 +61,8 @@ def to_ours(leaves: Mapping[str, Any]) -> dict[str, Any]:
       result[our_name(name)] = leaf
       continue
     stack, rest = scanned[1].split("/")[0], scanned[2]
-    if rest == _BIAS:
-      result[f"{stack}/{rest}"] = _shared_bias(name, leaf)
+    if rest == _BIAS and (shared := _shared_bias(leaf)) is not None:
+      result[f"{stack}/{rest}"] = shared
       continue
     for layer in range(leaf.shape[1]):
       shape = (leaf.shape[0], *leaf.shape[2:])
@@ -86,7 +86,7 @@ def to_t5x(leaves: Mapping[str, Any], derive: Derive, *, scanned: bool = False) 
   """Our parameters, unrolled or stacked, by T5X's names and in its layout; inverse of `to_ours`.
 
   Raises:
-    ConfigError: they are not those of a T5 or mT5, or hold prompts of several tasks.
+    ConfigError: they are not those of a T5, mT5 or umT5, or hold prompts of several tasks.
   """
   leaves = unrolled(leaves, derive)
   _check_is_t5(leaves)
@@ -102,7 +102,7 @@ def to_t5x(leaves: Mapping[str, Any], derive: Derive, *, scanned: bool = False) 
       stack = numbered[1].rstrip("/")
       layers.setdefault((stack, numbered[3]), {})[int(numbered[2])] = leaf
   for (stack, rest), members in layers.items():
-    heads = leaves[f"{stack}/{_BIAS}"].shape[0]
+    heads = _bias(leaves, stack).shape[0]
     ordered = _ordered(f"{stack}/layers/{rest}", members)
     apart = _apart_shape(rest, tuple(ordered[0].shape), heads)
 
@@ -135,7 +135,14 @@ def unrolled(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
 def to_layout_of(
   leaves: Mapping[str, Any], wanted: Mapping[str, Any], derive: Derive
 ) -> dict[str, Any]:
-  """Our leaves with their layers stacked or unrolled as in `wanted`; names that fit stay."""
+  """Our leaves with their layers stacked or unrolled as in `wanted`; names that fit stay.
+
+  Where `wanted` has a table of position biases in every layer, a shared one is given to each.
+
+  Raises:
+    ConfigError: layers cannot be stacked, or have tables of their own where `wanted` has one.
+  """
+  leaves = _with_biases_of(leaves, wanted)
   stacked_wanted = {name for name in wanted if _STACKED.fullmatch(name)}
   result: dict[str, Any] = {}
   layers: dict[str, dict[int, Any]] = {}
@@ -203,12 +210,12 @@ def _check_is_t5(leaves: Mapping[str, Any]) -> None:
   if unknown:
     raise errors.ConfigError(
       f"T5X's format has no place for '{unknown[0]}' ({len(unknown)} such parameters): it holds T5"
-      " 1.0, T5 1.1 and mT5 models with at most a soft prompt; detach other methods, or export to"
+      " 1.0, T5 1.1, mT5 and umT5 models with at most a soft prompt; detach other methods, or export to"
       " Hugging Face's format."
     )
   for stack in ("encoder", "decoder"):
     has_layers = any(name.startswith(f"{stack}/layers/") for name in leaves)
-    if has_layers and f"{stack}/{_BIAS}" not in leaves:
+    if has_layers and _bias(leaves, stack) is None:
       raise errors.ConfigError(
         f"The {stack} has no '{_BIAS}', so this is no T5 and T5X's format does not fit; export to"
         " Hugging Face's format."
@@ -221,11 +228,32 @@ def _check_is_t5(leaves: Mapping[str, Any]) -> None:
       )
 
 
-def _shared_bias(name: str, leaf: Any) -> np.ndarray:
-  array = np.asarray(leaf)  # [H, layers, buckets]
-  if not (array == array[:, :1]).all():
-    raise errors.ConfigError(
-      f"Each layer of '{name}' has position biases of its own, as in umT5; a T5 shares one for all"
-      " layers, so this checkpoint cannot be taken over."
-    )
-  return array[:, 0]
+def _shared_bias(leaf: Any) -> np.ndarray | None:
+  """The table [H buckets] that all layers have in [H layers buckets]; None where they differ."""
+  array = np.asarray(leaf)
+  return array[:, 0] if (array == array[:, :1]).all() else None
+
+
+def _bias(leaves: Mapping[str, Any], stack: str) -> Any:
+  """The table of position biases of a stack, or of its first layer; None: it has none."""
+  return leaves.get(f"{stack}/{_BIAS}", leaves.get(f"{stack}/layers/0/{_BIAS}"))
+
+
+def _with_biases_of(leaves: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The leaves with a stack's shared table under the names that the layers of `wanted` have."""
+  result = dict(leaves)
+  for stack in ("encoder", "decoder"):
+    shared, own = f"{stack}/{_BIAS}", re.compile(rf"{stack}/layers/(\d+/)?{_BIAS}")
+    places = [name for name in wanted if own.fullmatch(name)]
+    if shared in wanted and shared not in leaves and any(own.fullmatch(name) for name in leaves):
+      raise errors.ConfigError(
+        f"Each layer of the stored {stack} has relative position biases of its own, as in umT5 and in"
+        " T5X's scanned models, and the model shares one table; set T5Config.relative_bias ="
+        " 'per_layer'."
+      )
+    if places and shared not in wanted and shared in leaves:
+      bias = result.pop(shared)
+      for name in places:
+        stacked = not _NUMBERED.fullmatch(name)
+        result[name] = stored.stacked([bias] * wanted[name].shape[0]) if stacked else bias
+  return result

@@ -18,7 +18,8 @@ from promot_jax.methods import base
 from promot_jax.models import preparation, stack
 
 OF_LAYERS = (
-  r"(encoder|decoder)/layers/(\d+/)?((\w*attention|mlp)/\w+/(kernel|bias)|\w+norm/(scale|bias))"
+  r"(encoder|decoder)/layers/(\d+/)?((\w*attention|mlp)/\w+/(kernel|bias)|\w+norm/(scale|bias)"
+  r"|relpos_bias/rel_embedding)"
 )
 """Parameters of a backbone's layers; what methods add to them has longer names."""
 _LAYERS = "layers"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from promot_jax.models import stack
 from promot_jax.models.attention import MASKED
@@ -24,6 +25,7 @@ def start(
   *,
   max_length: int,
   position_bias: Callable[[np.ndarray], Array] | None = None,
+  layer_bias: Callable[[nnx.Module], Callable[[np.ndarray], Array]] | None = None,
 ) -> DecodeCache:
   """An empty cache for `max_length` positions; projects the memory once for all steps.
 
@@ -32,8 +34,13 @@ def start(
     memory: [B S D].
     memory_mask: bool [B S].
     max_length: the largest number of tokens that will be generated.
-    position_bias: of key minus query positions [L], [H L]; None: there is no such bias.
+    position_bias: of key minus query positions [L], [H L], in all layers; None: there is none.
+    layer_bias: layer -> its own function of that kind; None: layers have none of their own.
   """
+
+  offset = prefix_positions(layers, "self_attention")
+  relative = np.arange(1 - max_length - offset, max_length)
+  moved = relative + displacement(layers, "self_attention")
 
   def project(layer, carry, _):
     projected = layer.encoder_decoder_attention.project(memory)
@@ -41,23 +48,20 @@ def start(
     *rows_and_heads, _, head_width = projected.keys.shape
     shape = (*rows_and_heads, max_length, head_width)
     empty = jnp.zeros(shape, projected.keys.dtype)
-    return carry, (projected, KVCache(keys=empty, values=empty))
+    own_bias = None if layer_bias is None else layer_bias(layer)(moved)
+    return carry, (projected, KVCache(keys=empty, values=empty), own_bias)
 
   _, outputs = stack.run(layers, project, ())
   if stack.is_scanned(layers):
-    cross_attention, self_attention = outputs
+    cross_attention, self_attention, own_biases = outputs
   else:
-    cross_attention, self_attention = zip(*outputs)
-  offset = prefix_positions(layers, "self_attention")
-  relative = np.arange(1 - max_length - offset, max_length)
-  shift = displacement(layers, "self_attention")
-  bias = jnp.zeros((1, relative.size))
-  if position_bias is not None:
-    bias = position_bias(relative + shift)
+    cross_attention, self_attention, own_biases = zip(*outputs)
+  bias = jnp.zeros((1, relative.size)) if position_bias is None else position_bias(moved)
   return DecodeCache(
     self_attention=self_attention,
     cross_attention=cross_attention,
     memory_mask=memory_mask,
+    layer_bias_by_distance=own_biases,
     bias_by_distance=bias + np.where(relative <= 0, 0.0, MASKED).astype(np.float32),
     position=jnp.zeros((), jnp.int32),
   )
@@ -67,21 +71,27 @@ def step(layers: stack.Layers, embeddings: Array, cache: DecodeCache) -> tuple[A
   """One position of every row through all layers: [R D] -> [R D], and the cache with it written."""
   caches = cache.self_attention
   max_length = jax.tree.leaves(caches)[0].shape[-2]
-  distances = cache.bias_by_distance
-  assert distances is not None  # `start` sets it
+  assert cache.bias_by_distance is not None  # `start` sets it
   assert cache.memory_mask is not None
-  seen = distances.shape[-1] - (max_length - 1)
-  bias = jax.lax.dynamic_slice_in_dim(distances, max_length - 1 - cache.position, seen, axis=1)
-  bias = bias[None, :, None, :]
+
+  def here(distances: Array) -> Array:
+    """[... H 2L-1] -> [... H 1 L], seen from the position that is written now."""
+    seen = distances.shape[-1] - (max_length - 1)
+    start = max_length - 1 - cache.position
+    return jax.lax.dynamic_slice_in_dim(distances, start, seen, axis=-1)[..., None, :]
+
+  bias = here(cache.bias_by_distance)[None]
+  own_biases = jax.tree.map(here, cache.layer_bias_by_distance)
   mask = cache.memory_mask[:, None, None, :]
 
-  def one_layer(layer, x, layer_caches):
-    own, memory = layer_caches
-    return layer.step(x, own, memory, position=cache.position, bias=bias, memory_mask=mask)
+  def one_layer(layer, x, layer_inputs):
+    own, memory, own_bias = layer_inputs
+    added = bias if own_bias is None else bias + own_bias
+    return layer.step(x, own, memory, position=cache.position, bias=added, memory_mask=mask)
 
-  inputs: PyTree = (caches, cache.cross_attention)
+  inputs: PyTree = (caches, cache.cross_attention, own_biases)
   if not stack.is_scanned(layers):
-    inputs = tuple(zip(caches, cache.cross_attention))
+    inputs = tuple(zip(*inputs))
   x, written = stack.run(layers, one_layer, embeddings[:, None, :], inputs)
   cache = dataclasses.replace(cache, self_attention=written, position=cache.position + 1)
   return x[:, 0, :], cache

@@ -46,6 +46,8 @@ class DecodeCache:
   """bool [B S]."""
   bias_by_distance: Array | None = None
   """float32 [H 2L-1]: position bias and causal mask of distances 1-L, ..., L-1."""
+  layer_bias_by_distance: Any = None
+  """What each layer adds to it, in the form of the caches; nothing where layers share their bias."""
   position: Array
   """int32 []: how many positions are written."""
   prompt_ids: Array | None = None

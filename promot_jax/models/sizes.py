@@ -1,4 +1,4 @@
-"""Published sizes of T5 1.0, T5 1.1 and mT5, and the small one of the built-in world.
+"""Published sizes of T5 1.0, T5 1.1, mT5 and umT5, and the small one of the built-in world.
 
 Each is a function of keyword changes, so that configuration files can bind them:
 `t5_1_1_small(dropout_rate=0.1)`.  Figures are those of the released checkpoints.
@@ -12,6 +12,9 @@ T5_VOCABULARY = 32_128
 """32,000 pieces and 100 sentinels, padded to a multiple of 128."""
 MT5_VOCABULARY = 250_112
 """250,000 pieces and 100 sentinels, padded to a multiple of 128."""
+
+UMT5_VOCABULARY = 256_384
+"""256,000 pieces and 300 sentinels, padded to a multiple of 128."""
 
 # size: (width, heads, head width, mlp width, layers of each stack)
 _VERSION_1_0 = {
@@ -54,6 +57,12 @@ def _t5_1_1(size: str, changes: dict) -> T5Config:
 
 def _mt5(size: str, changes: dict) -> T5Config:
   return _config(_VERSION_1_1[size], {"vocab_size": MT5_VOCABULARY}, changes)
+
+
+def _umt5(size: str, changes: dict) -> T5Config:
+  # mT5's shapes in T5X's scanned network (t5x/examples/scalable_t5/umt5), which shares no biases
+  defaults = {"vocab_size": UMT5_VOCABULARY, "relative_bias": "per_layer"}
+  return _config(_VERSION_1_1[size], defaults, changes)
 
 
 def t5_small(**changes) -> T5Config:
@@ -131,6 +140,26 @@ def mt5_xxl(**changes) -> T5Config:
   return _mt5("xxl", changes)
 
 
+def umt5_small(**changes) -> T5Config:
+  """UmT5 (Chung et al., 2023, arXiv:2304.09151), 307M parameters."""
+  return _umt5("small", changes)
+
+
+def umt5_base(**changes) -> T5Config:
+  """UmT5, 592M parameters."""
+  return _umt5("base", changes)
+
+
+def umt5_xl(**changes) -> T5Config:
+  """UmT5, 3.8B parameters."""
+  return _umt5("xl", changes)
+
+
+def umt5_xxl(**changes) -> T5Config:
+  """UmT5, 13B parameters."""
+  return _umt5("xxl", changes)
+
+
 def micro(*, vocab_size: int, **changes) -> T5Config:
   """The model of the built-in world: 1M parameters, a train step in a fraction of a second.
 
@@ -146,6 +175,7 @@ SIZES: dict[str, Callable[..., T5Config]] = {
     t5_small, t5_base, t5_large, t5_3b, t5_11b,
     t5_1_1_small, t5_1_1_base, t5_1_1_large, t5_1_1_xl, t5_1_1_xxl,
     mt5_small, mt5_base, mt5_large, mt5_xl, mt5_xxl,
+    umt5_small, umt5_base, umt5_xl, umt5_xxl,
     micro,
   )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""T5 1.0, T5 1.1 and mT5: one encoder-decoder whose configuration tells the three apart.
+"""T5 1.0, T5 1.1, mT5 and umT5: one encoder-decoder whose configuration tells them apart.
 
 Raffel et al., 2020, arXiv:1910.10683; Shazeer, 2020, arXiv:2002.05202 (gated mlp); Xue et al., 2021,
 arXiv:2010.11934.  The module holds parameters only.  Randomness, caches and batches are arguments;

@@ -6,6 +6,7 @@ from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 
+RELATIVE_BIASES = ("shared", "per_layer")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class T5Config:
@@ -25,6 +26,9 @@ class T5Config:
   scale_logits: bool | None = None
   """Whether logits are multiplied by width**-0.5; None: if and only if they are tied."""
   dropout_rate: float = 0.0
+  relative_bias: str = "shared"
+  """'shared': all layers of a stack read one table; 'per_layer': each has a table of its own (umT5
+  and T5X's scanned models)."""
   relative_buckets: int = 32
   relative_max_distance: int = 128
   scan_layers: bool = False
@@ -67,6 +71,11 @@ class T5Config:
       raise ConfigError(
         "T5Config.dtype='float16' is refused: activations of published T5s exceed its largest value"
         " (65504) and become infinite; use 'bfloat16', which has float32's range."
+      )
+    if self.relative_bias not in RELATIVE_BIASES:
+      raise ConfigError(
+        f"T5Config.relative_bias={self.relative_bias!r} is unknown; use one of"
+        f" {', '.join(RELATIVE_BIASES)}."
       )
     if self.remat not in stack.REMAT_POLICIES:
       raise ConfigError(

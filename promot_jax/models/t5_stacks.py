@@ -1,7 +1,12 @@
 """Encoder and decoder of T5: pre-norm layers around attention and mlp, and what surrounds them.
 
 Parameter names are T5X's, with `layers_3` spelled `layers/3`.  Dropout sits where T5X has it.
+
+The table of relative position biases is the stack's, or each layer has its own
+(`T5Config.relative_bias`); `relpos_bias` of the one that has none is None.
 """
+
+from collections.abc import Callable
 
 from flax import nnx
 
@@ -28,7 +33,7 @@ class Encoder(nnx.Module):
   """
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
-    self.relpos_bias = _relative_position_bias(config, rngs=rngs, bidirectional=True)
+    self.relpos_bias = _bias_of("shared", config, rngs=rngs, bidirectional=True)
     self.layers = stack.build(
       lambda layer_rngs: EncoderLayer(config, rngs=layer_rngs),
       config.encoder_layers,
@@ -55,11 +60,15 @@ class Encoder(nnx.Module):
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "attention")
     moved = cached_decoding.displacement(self.layers, "attention")
-    bias = self.relpos_bias(length, offset + length, offset=offset - moved)
+
+    def compute(table: RelativePositionBias) -> Array:
+      return table(length, offset + length, offset=offset - moved)
+
+    bias = _chosen_bias(self.relpos_bias, compute)
     attended = mask[:, None, None, :]
 
     def step(layer, x, layer_key):
-      return layer(x, bias=bias, mask=attended, key=layer_key), None
+      return layer(x, bias=bias(layer), mask=attended, key=layer_key), None
 
     keys = stack.split_keys(layers_key, stack.count(self.layers))
     x, _ = stack.run(self.layers, step, x, keys, remat=self.remat)
@@ -73,6 +82,7 @@ class EncoderLayer(nnx.Module):
   """
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+    self.relpos_bias = _bias_of("per_layer", config, rngs=rngs, bidirectional=True)
     self.pre_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.attention = _attention(config, rngs=rngs)
     self.pre_mlp_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
@@ -96,7 +106,7 @@ class Decoder(nnx.Module):
   """Embedded target tokens and memory -> hidden states; holds the untied output kernel."""
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
-    self.relpos_bias = _relative_position_bias(config, rngs=rngs, bidirectional=False)
+    self.relpos_bias = _bias_of("shared", config, rngs=rngs, bidirectional=False)
     self.layers = stack.build(
       lambda layer_rngs: DecoderLayer(config, rngs=layer_rngs),
       config.decoder_layers,
@@ -119,12 +129,16 @@ class Decoder(nnx.Module):
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "self_attention")
     moved = cached_decoding.displacement(self.layers, "self_attention")
-    bias = self.relpos_bias(length, offset + length, offset=offset - moved)
-    bias = bias + cached_decoding.causal_bias(length, offset=offset)
+
+    def compute(table: RelativePositionBias) -> Array:
+      bias = table(length, offset + length, offset=offset - moved)
+      return bias + cached_decoding.causal_bias(length, offset=offset)
+
+    bias = _chosen_bias(self.relpos_bias, compute)
     memory_attended = memory_mask[:, None, None, :]
 
     def step(layer, x, layer_key):
-      y = layer(x, memory, bias=bias, memory_mask=memory_attended, key=layer_key)
+      y = layer(x, memory, bias=bias(layer), memory_mask=memory_attended, key=layer_key)
       return y, None
 
     keys = stack.split_keys(layers_key, stack.count(self.layers))
@@ -133,12 +147,14 @@ class Decoder(nnx.Module):
 
   def start(self, memory: Array, memory_mask: Array, *, max_length: int) -> DecodeCache:
     """An empty cache for `max_length` positions; projects the memory once for all steps."""
+    shared = self.relpos_bias
     return cached_decoding.start(
       self.layers,
       memory,
       memory_mask,
       max_length=max_length,
-      position_bias=self.relpos_bias.by_distance,
+      position_bias=None if shared is None else shared.by_distance,
+      layer_bias=(lambda layer: layer.relpos_bias.by_distance) if shared is None else None,
     )
 
   def step(self, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
@@ -151,6 +167,7 @@ class DecoderLayer(nnx.Module):
   """Self-attention, attention to the memory, and mlp; `adapter` is a slot as in `EncoderLayer`."""
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
+    self.relpos_bias = _bias_of("per_layer", config, rngs=rngs, bidirectional=False)
     self.pre_self_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
     self.self_attention = _attention(config, rngs=rngs)
     self.pre_cross_attention_layer_norm = RMSNorm(config.width, param_dtype=config.param_dtype)
@@ -225,9 +242,12 @@ def _mlp(config: T5Config, *, rngs: nnx.Rngs) -> Mlp:
   )
 
 
-def _relative_position_bias(
-  config: T5Config, *, rngs: nnx.Rngs, bidirectional: bool
-) -> RelativePositionBias:
+def _bias_of(
+  owner: str, config: T5Config, *, rngs: nnx.Rngs, bidirectional: bool
+) -> RelativePositionBias | None:
+  """The table of a stack ('shared') or of a layer ('per_layer'); None where the other has it."""
+  if config.relative_bias != owner:
+    return None
   return RelativePositionBias(
     config.heads,
     rngs=rngs,
@@ -236,3 +256,13 @@ def _relative_position_bias(
     bidirectional=bidirectional,
     param_dtype=config.param_dtype,
   )
+
+
+def _chosen_bias(
+  shared: RelativePositionBias | None, compute: Callable[[RelativePositionBias], Array]
+) -> Callable[[nnx.Module], Array]:
+  """Function of a layer that gives its bias [1 H Q L]; a shared one is computed once, here."""
+  if shared is None:
+    return lambda layer: compute(layer.relpos_bias)
+  bias = compute(shared)
+  return lambda layer: bias

@@ -1,5 +1,6 @@
 """Checkpoints that T5X wrote, old and new format, against the values T5X exported as .npz."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,7 +13,8 @@ from flax import nnx, serialization
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints import restore, t5x, t5x_names
-from promot_jax.checkpoints.stored import StoredArray, in_stored_order
+from promot_jax.checkpoints.stored import StoredArray, derive, in_stored_order
+from promot_jax.models import T5, T5Config
 
 FORMATS = [
   ("t5_1_1_tiny", "legacy"),
@@ -152,11 +154,52 @@ def test_an_array_of_scanned_layers_is_read_once_for_all_layers():
   assert sorted(reads) == names
 
 
-def test_position_biases_that_differ_between_layers_are_refused(tmp_path):
+def test_position_biases_that_differ_between_layers_belong_to_the_layers(tmp_path):
   bias = np.random.default_rng(0).normal(size=(2, 3, 32)).astype(np.float32)
   target = nested({"decoder/decoder/relpos_bias/rel_embedding": bias})
-  with pytest.raises(errors.ConfigError, match="umT5"):
-    t5x.open_t5x(write_legacy(tmp_path / "checkpoint_1", target))
+  read = t5x.read_t5x(write_legacy(tmp_path / "checkpoint_1", target))
+  assert read.keys() == {f"decoder/layers/{i}/relpos_bias/rel_embedding" for i in range(3)}
+  for layer in range(3):  # the layer axis is the second one, as transformers' converter reads it
+    found = read[f"decoder/layers/{layer}/relpos_bias/rel_embedding"]
+    np.testing.assert_array_equal(found, bias[:, layer])
+
+
+def of_decoder(config, **changes):
+  """Abstract decoder parameters of a small T5."""
+  model = nnx.eval_shape(lambda: T5(dataclasses.replace(config, **changes), nnx.Rngs(0)))
+  return nnx.state(model)["decoder"]
+
+
+SMALL = T5Config(
+  vocab_size=6, width=4, heads=2, head_width=3, mlp_width=5, encoder_layers=1, decoder_layers=3
+)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_a_shared_table_fills_the_layers_of_a_model_that_has_one_in_each(scanned):
+  state = of_decoder(SMALL)
+  draw = np.random.default_rng(0).normal
+  leaves = {n: draw(size=leaf.shape) for n, leaf in paths.named_leaves(state).items()}
+  own = of_decoder(SMALL, relative_bias="per_layer", scan_layers=scanned)
+  wanted = paths.named_leaves(own)
+  found = t5x_names.to_layout_of(
+    {f"decoder/{name}": leaf for name, leaf in leaves.items()},
+    {f"decoder/{name}": leaf for name, leaf in wanted.items()},
+    derive,
+  )
+  assert {name.removeprefix("decoder/") for name in found} == set(wanted)
+  for name, leaf in found.items():
+    if "relpos_bias" in name:
+      shape = wanted[name.removeprefix("decoder/")].shape
+      table = leaves["relpos_bias/rel_embedding"]
+      np.testing.assert_array_equal(np.asarray(leaf), np.broadcast_to(table, shape))
+
+
+def test_tables_of_layers_are_refused_by_a_model_that_shares_one():
+  leaves = {f"decoder/layers/{i}/relpos_bias/rel_embedding": np.zeros((2, 32)) for i in range(3)}
+  wanted = {f"decoder/{name}": leaf for name, leaf in paths.named_leaves(of_decoder(SMALL)).items()}
+  with pytest.raises(errors.ConfigError, match="relative_bias = 'per_layer'"):
+    t5x_names.to_layout_of(leaves, wanted, derive)
 
 
 class Layer(nnx.Module):

@@ -1,5 +1,6 @@
 """Checkpoints in T5X's formats, byte by byte against those that T5X itself wrote."""
 
+import dataclasses
 import json
 import os
 
@@ -49,9 +50,9 @@ def database(folder):
   return {key: store.read(key).result().value for key in store.list().result()}
 
 
-def make_leaves(dtype="float32"):
+def make_leaves(dtype="float32", config=CONFIG):
   """Random parameters of a T5 by our names."""
-  shapes = paths.named_leaves(nnx.eval_shape(lambda: T5(CONFIG, nnx.Rngs(0))))
+  shapes = paths.named_leaves(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
   draw = np.random.default_rng(0).normal
   return {name: draw(size=leaf.shape).astype(dtype) for name, leaf in shapes.items()}
 
@@ -112,6 +113,24 @@ def test_what_is_written_is_read_back_exactly(tmp_path, layout, scanned, stacked
   t5x_writer.write_t5x(tmp_path, leaves, step=3, layout=layout, scanned=scanned)
   assert_equal(t5x.read_t5x(tmp_path), unrolled)
   assert not t5x.read_t5x_optimizer(tmp_path).keys() - {"count"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_table_of_biases_in_every_layer_is_written_and_read(tmp_path, layout, scanned, stacked):
+  unrolled = make_leaves(config=dataclasses.replace(CONFIG, relative_bias="per_layer"))
+  leaves = stacked_by_hand(unrolled) if stacked else unrolled
+  written = t5x_writer.write_t5x(tmp_path, leaves, step=3, layout=layout, scanned=scanned)
+  assert_equal(t5x.read_t5x(tmp_path), unrolled)
+  found = t5x._open_leaves(written)
+  tables = [unrolled[f"encoder/layers/{i}/relpos_bias/rel_embedding"] for i in range(3)]
+  if scanned:  # [H layers buckets], as T5X's scalable_t5 has it
+    bias = np.asarray(found["target/encoder/encoder/relpos_bias/rel_embedding"])
+    np.testing.assert_array_equal(bias, np.stack(tables, axis=1))
+  else:
+    bias = np.asarray(found["target/encoder/layers_1/relpos_bias/rel_embedding"])
+    np.testing.assert_array_equal(bias, tables[1])
 
 
 def test_scanned_arrays_have_the_layer_axis_second_and_heads_apart(tmp_path):

@@ -57,7 +57,7 @@ class Entry:
   with_prompt: bool = True
 
 
-_ENCODER = {"t5": "between x and y", "bart": "between x and y"}
+_ENCODER = dict.fromkeys(("t5", "umt5", "bart"), "between x and y")
 METHODS = {
   "prompt": Entry(method=SoftPrompt(length=3), same_at_start=False, with_prompt=False),
   "p_tuning": Entry(
@@ -114,8 +114,9 @@ def backbone(kind: str, scanned: bool = False) -> nnx.Module:
     return stack_layers(backbone(kind))
   rngs = nnx.Rngs(0)
   pair = {"encoder_layers": 2, "decoder_layers": 2}
-  if kind == "t5":
-    return T5(T5Config(**SIZES, **pair, heads=3, head_width=5), rngs)
+  if kind in ("t5", "umt5"):
+    bias = {"relative_bias": "per_layer"} if kind == "umt5" else {}
+    return T5(T5Config(**SIZES, **pair, **bias, heads=3, head_width=5), rngs)
   if kind == "bart":
     return Bart(BartConfig(**SIZES, **pair, heads=2, max_positions=16, init_std=0.3), rngs)
   one = {"layers": 2, "max_positions": 24, "eos": 1, "embedding_std": 0.3, "init_std": 0.3}
@@ -132,12 +133,13 @@ def backbone(kind: str, scanned: bool = False) -> nnx.Module:
 FORMS = [
   pytest.param("t5", False, id="t5"),
   pytest.param("gpt2", False, id="gpt2"),
+  pytest.param("umt5", False, id="umt5", marks=pytest.mark.slow),
   pytest.param("bart", False, id="bart", marks=pytest.mark.slow),
   pytest.param("llama", False, id="llama", marks=pytest.mark.slow),
   pytest.param("palm", False, id="palm", marks=pytest.mark.slow),
   *(
     pytest.param(kind, True, id=f"{kind}-scanned", marks=pytest.mark.slow)
-    for kind in ("t5", "gpt2", "bart", "llama", "palm")
+    for kind in ("t5", "umt5", "gpt2", "bart", "llama", "palm")
   ),
 ]
 each_method = pytest.mark.parametrize("name", METHODS)
@@ -398,3 +400,32 @@ def test_sharded_over_a_mesh_it_computes_the_same(name, kind, scanned):
   graphdef, state = nnx.split(placed)
   batch = partitioning.global_batch(batch_of(model), mesh)
   close(np.asarray(_logits(state, batch, graphdef)), logits(model))
+
+
+def _with_equal_tables(kind: str) -> nnx.Module:
+  """The T5, or the one with a table of biases in every layer whose tables are those of the T5."""
+  model = backbone(kind)
+  leaves, shared = paths.named_leaves(model), paths.named_leaves(backbone("t5"))
+  for name in leaves:
+    place = f"{name.split('/')[0]}/relpos_bias/rel_embedding"
+    leaves[name] = shared[place if "relpos_bias" in name else name]
+  return paths.replace_leaves(model, leaves)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("name", ["prompt", "prefix", "prefix_peft", "prefix_adapterhub"])
+def test_tables_of_biases_in_every_layer_are_read_as_a_shared_one_is(name, scanned):
+  models = [METHODS[name].method.attach(_with_equal_tables(k), nnx.Rngs(1)) for k in ("t5", "umt5")]
+  shared, own = (moved(model, METHODS[name].method) for model in models)
+  close(logits(stack_layers(own) if scanned else own), logits(shared))
+
+
+@pytest.mark.parametrize("name", ["prefix_adapterhub", "top_layers"])
+def test_decoding_with_tables_of_biases_in_every_layer_is_teacher_forcing(name):
+  for scanned in (False, True):
+    test_decoding_with_a_cache_is_teacher_forcing(name, "umt5", scanned)
+
+
+def test_tuned_top_layers_have_tables_of_biases_of_their_own():
+  names = paths.named_leaves(start_of("top_layers", "umt5", True))
+  assert "top_layers/decoder/layers/relpos_bias/rel_embedding" in names

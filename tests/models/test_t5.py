@@ -99,6 +99,53 @@ def test_forms_of_the_stack_have_equal_outputs_and_gradients(scanned, remat, dro
   _assert_close(unstack_layers(gradients), expected_gradients, 1e-4)
 
 
+@pytest.mark.parametrize("scanned, remat", [(True, "none"), (True, "full"), (False, "minimal")])
+def test_forms_of_a_stack_with_a_bias_table_in_every_layer_are_equal(scanned, remat):
+  model, batch = _model(relative_bias="per_layer"), _batch()
+  own = [name for name in paths.named_leaves(model) if "relpos_bias" in name]
+  assert own == [
+    *(f"decoder/layers/{i}/relpos_bias/rel_embedding" for i in range(3)),
+    *(f"encoder/layers/{i}/relpos_bias/rel_embedding" for i in range(2)),
+  ]
+  expected, gradients = _run(model, batch)
+  for name in own:
+    assert np.abs(paths.named_leaves(gradients)[name]).max() > 1e-7, name
+  other = stack_layers(model) if scanned else model
+  other = _reconfigured(other, remat=remat)
+  logits, found = _run(other, batch)
+  np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+  _assert_close(unstack_layers(found) if scanned else found, gradients)
+
+
+def test_equal_tables_in_all_layers_are_one_that_is_shared():
+  shared = _model()
+  leaves = paths.named_leaves(shared)
+  other = _reconfigured_biases(shared)
+  np.testing.assert_array_equal(_logits(other, _batch()), _logits(shared, _batch()))
+  name = "decoder/layers/1/relpos_bias/rel_embedding"
+  changed = paths.named_leaves(other)
+  changed[name] = changed[name] + jnp.linspace(-1, 1, 32)
+  changed = paths.replace_leaves(other, changed)
+  assert np.abs(_logits(changed, _batch()) - _logits(shared, _batch())).max() > 1e-3
+  assert "decoder/relpos_bias/rel_embedding" in leaves
+
+
+def _reconfigured_biases(shared):
+  """The weights of a model with shared biases, in one whose layers have tables of their own."""
+  leaves = paths.named_leaves(shared)
+  config = dataclasses.replace(shared.config, relative_bias="per_layer")
+  other = nnx.eval_shape(lambda: T5(config, nnx.Rngs(1)))
+  return paths.replace_leaves(
+    other,
+    {
+      name: leaves[f"{name.split('/')[0]}/relpos_bias/rel_embedding"]
+      if "relpos_bias" in name
+      else leaves[name]
+      for name in paths.named_leaves(other)
+    },
+  )
+
+
 def test_stacking_and_unstacking_are_inverse_and_build_equal_weights():
   model = _model()
   stacked = stack_layers(model)
@@ -253,6 +300,8 @@ def test_wrong_configurations_are_reported_with_their_value():
     _config(remat="some")
   with pytest.raises(ConfigError, match="encoder_layers=0"):
     _config(encoder_layers=0)
+  with pytest.raises(ConfigError, match=r"relative_bias='own' is unknown.*shared, per_layer"):
+    _config(relative_bias="own")
   with pytest.raises(ConfigError, match=r"T5Config.width=0"):
     _config(width=0)
 

@@ -48,6 +48,9 @@ MODELS = {
       **_T5, num_layers=2, num_decoder_layers=1, feed_forward_proj="gated-gelu"
     )
   ),
+  "umt5": lambda: transformers.UMT5ForConditionalGeneration(
+    transformers.UMT5Config(**_T5, num_layers=2, num_decoder_layers=2)
+  ),
   "bart": lambda: transformers.BartForConditionalGeneration(
     transformers.BartConfig(
       vocab_size=VOCABULARY,

@@ -8,6 +8,7 @@ beams are the same, and the best output is the same unless it ended as a candida
 does not let end.
 """
 
+import dataclasses
 import tempfile
 
 import numpy as np
@@ -31,9 +32,9 @@ CONFIG = T5Config(
 MAX_LENGTH = 9
 
 
-def pair(seed):
+def pair(seed, config=CONFIG):
   """The same random T5 here and in transformers, with logits far enough apart to have no ties."""
-  model = T5(CONFIG, nnx.Rngs(seed))
+  model = T5(config, nnx.Rngs(seed))
   draw = np.random.default_rng(seed).normal
   leaves = {
     name: np.asarray(leaf) + 0.5 * draw(size=leaf.shape).astype(np.float32)
@@ -41,8 +42,8 @@ def pair(seed):
   }
   model = paths.replace_leaves(model, leaves)
   with tempfile.TemporaryDirectory() as folder:
-    exported = huggingface.write_hf(f"{folder}/model", leaves, CONFIG)
-    other = transformers.T5ForConditionalGeneration.from_pretrained(exported).eval()
+    exported = huggingface.write_hf(f"{folder}/model", leaves, config)
+    other = transformers.AutoModelForSeq2SeqLM.from_pretrained(exported).eval()
   return model, other
 
 
@@ -53,8 +54,8 @@ def inputs(seed):
   return tokens
 
 
-def both(seed, strategy, **options):
-  model, other = pair(seed)
+def both(seed, strategy, *, config=CONFIG, **options):
+  model, other = pair(seed, config)
   tokens = inputs(seed)
   ours = generate(model, {"encoder_input_tokens": tokens}, strategy=strategy, max_length=MAX_LENGTH)
   with torch.no_grad():
@@ -74,6 +75,14 @@ def both(seed, strategy, **options):
   sequences = np.where(after_end, 0, sequences)
   padded = np.pad(sequences, ((0, 0), (0, MAX_LENGTH - sequences.shape[1])))
   return np.asarray(ours.tokens), np.asarray(ours.scores), padded, theirs
+
+
+@pytest.mark.parametrize("strategy", [Greedy(), TransformersBeam(width=4)])
+def test_outputs_with_a_table_of_biases_in_every_layer_are_the_same(strategy):
+  config = dataclasses.replace(CONFIG, relative_bias="per_layer")
+  beams = 1 if isinstance(strategy, Greedy) else 4
+  tokens, _, expected, _ = both(1, strategy, config=config, num_beams=beams)
+  np.testing.assert_array_equal(tokens[:, 0], expected)
 
 
 @pytest.mark.parametrize("seed", range(2))

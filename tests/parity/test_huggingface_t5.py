@@ -13,7 +13,6 @@ from flax import nnx
 
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, restore
-from promot_jax.errors import ConfigError
 from promot_jax.models import T5
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
@@ -36,9 +35,10 @@ VARIANTS = {
   "t5_1_0": ("T5", {"feed_forward_proj": "relu", "scale_decoder_outputs": True}),
   "t5_1_1": ("T5", {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}),
   "mt5": ("MT5", {"feed_forward_proj": "gated-gelu"}),
+  "umt5": ("UMT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
 }
 # What transformers 4 writes in place of `scale_decoder_outputs`.
-OLD_STYLE = {"t5_1_0": True, "t5_1_1": False, "mt5": False}
+OLD_STYLE = {"t5_1_0": True, "t5_1_1": False, "mt5": False, "umt5": False}
 BATCH = {
   "encoder_input_tokens": np.array([[5, 9, 33, 7, 1], [8, 41, 1, 0, 0]], np.int32),
   "decoder_input_tokens": np.array([[0, 12, 6], [0, 30, 44]], np.int32),
@@ -183,8 +183,14 @@ def test_a_padded_vocabulary_predicts_the_same_tokens_and_is_trimmed_again(saved
   np.testing.assert_array_equal(their_logits(loaded), their_logits(theirs))
 
 
-def test_umt5_is_refused_with_the_reason(tmp_path):
-  config = transformers.UMT5Config(**SHAPE)
-  transformers.UMT5ForConditionalGeneration(config).save_pretrained(tmp_path)
-  with pytest.raises(ConfigError, match="position biases of its own"):
-    huggingface.config(str(tmp_path))
+def test_a_scaled_umt5_is_read_and_written(tmp_path):
+  config = transformers.UMT5Config(**SHAPE)  # ties and scales unless config.json says otherwise
+  theirs = transformers.UMT5ForConditionalGeneration(config).eval()
+  theirs.save_pretrained(tmp_path / "theirs")
+  model = our_model(tmp_path / "theirs")
+  assert model.config.tied_logits and model.config.relative_bias == "per_layer"
+  assert_close(our_logits(model), their_logits(theirs))
+  out = huggingface.write_hf(tmp_path / "out", paths.named_leaves(model), model.config)
+  loaded = transformers.AutoModelForSeq2SeqLM.from_pretrained(out).eval()
+  assert type(loaded) is type(theirs)
+  np.testing.assert_array_equal(their_logits(loaded), their_logits(theirs))

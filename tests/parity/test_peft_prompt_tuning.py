@@ -19,7 +19,7 @@ peft = pytest.importorskip("peft", reason="needs the [torch] extra")
 pytestmark = pytest.mark.parity
 
 LENGTH, WIDTH = 4, 24
-KINDS = ("t5", "mt5", "bart", "gpt2", "llama")
+KINDS = ("t5", "mt5", "umt5", "bart", "gpt2", "llama")
 
 
 def prompt_values():

@@ -1,4 +1,4 @@
-"""Our T5 against transformers' T5 and mT5, with random weights that transformers drew.
+"""Our T5 against transformers' T5, mT5 and umT5, with random weights that transformers drew.
 
 Tolerances: both sides add up float32 products in different orders, so a result can differ by about
 sqrt(n) * 6e-8 of its largest term for n terms; over a handful of layers 2e-5 of the largest logit
@@ -43,11 +43,14 @@ VARIANTS = {
     "scale_decoder_outputs": False,
   },
   "mt5": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+  "umt5": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
 }
+KINDS = {"mt5": "MT5", "umt5": "UMT5"}
 OURS = {
   "t5_1_0": {"mlp_activations": ("relu",), "tied_logits": True},
   "t5_1_1": {"mlp_activations": ("gelu", "linear")},
   "mt5": {"mlp_activations": ("gelu", "linear")},
+  "umt5": {"mlp_activations": ("gelu", "linear"), "relative_bias": "per_layer"},
 }
 ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
 SUBLAYERS = {
@@ -59,7 +62,7 @@ SUBLAYERS = {
 }
 
 
-def _names(config, *, gated: bool, tied: bool) -> dict[str, tuple[str, bool]]:
+def _names(config, *, gated: bool, tied: bool, own_biases: bool) -> dict[str, tuple[str, bool]]:
   """Our name -> (transformers' name, whether the array is transposed)."""
   names = {"token_embedder/embedding": ("shared.weight", False)}
   if not tied:
@@ -67,10 +70,10 @@ def _names(config, *, gated: bool, tied: bool) -> dict[str, tuple[str, bool]]:
   depth = {"encoder": config.num_layers, "decoder": config.num_decoder_layers}
   for side, layers in depth.items():
     names[f"{side}/{side}_norm/scale"] = (f"{side}.final_layer_norm.weight", False)
-    names[f"{side}/relpos_bias/rel_embedding"] = (
-      f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-      True,
-    )
+    for i in range(layers if own_biases else 1):
+      table = f"{side}.block.{i}.layer.0.SelfAttention.relative_attention_bias.weight"
+      owner = f"{side}/layers/{i}" if own_biases else side
+      names[f"{owner}/relpos_bias/rel_embedding"] = (table, True)
     for i in range(layers):
       for j, (theirs, ours, norm) in enumerate(SUBLAYERS[side]):
         layer = f"{side}.block.{i}.layer.{j}"
@@ -107,15 +110,10 @@ def _batch(source_length: int):
 def pair(request, tmp_path_factory):
   """(their model, our model with the same weights, name map); weights went through their file."""
   variant = request.param
-  theirs = transformers.MT5Config if variant == "mt5" else transformers.T5Config
-  config = theirs(**SHAPE, **VARIANTS[variant])
-  kind = (
-    transformers.MT5ForConditionalGeneration
-    if variant == "mt5"
-    else transformers.T5ForConditionalGeneration
-  )
+  kind = KINDS.get(variant, "T5")
+  config = getattr(transformers, f"{kind}Config")(**SHAPE, **VARIANTS[variant])
   torch.manual_seed(0)
-  model = kind(config).eval()
+  model = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
   tied = OURS[variant].get("tied_logits", False)
   with torch.no_grad():
     for name, weight in model.named_parameters():
@@ -129,7 +127,12 @@ def pair(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp(variant)
   model.save_pretrained(folder)
   stored = safetensors_numpy.load_file(folder / "model.safetensors")
-  names = _names(config, gated="gated" in config.feed_forward_proj, tied=tied)
+  names = _names(
+    config,
+    gated="gated" in config.feed_forward_proj,
+    tied=tied,
+    own_biases=variant == "umt5",
+  )
   ours = T5(
     T5Config(
       vocab_size=config.vocab_size,

@@ -143,7 +143,6 @@ def of_names(names: Collection[str]) -> Family | None:
 
 
 _REFUSED = {
-  "umt5": "each of its layers has position biases of its own, and a T5 shares one table",
   "longt5": "its encoder attends locally, which a T5 does not",
   "switch_transformers": "its layers are mixtures of experts",
   "bert": "it has no decoder",

@@ -1,9 +1,9 @@
-"""T5 1.0, T5 1.1 and mT5 of transformers.
+"""T5 1.0, T5 1.1, mT5 and umT5 of transformers.
 
 The head is the trap.  T5 1.0 ties it to the embedding and multiplies the decoder's output by
 width**-0.5; 1.1 and mT5 do neither.  transformers 4 says both with `tie_word_embeddings`;
 transformers 5 always says `tie_word_embeddings: true` and tells them apart by
-`scale_decoder_outputs` (T5 only) and by whether `lm_head.weight` is in the file.
+`scale_decoder_outputs` (not mT5) and by whether `lm_head.weight` is in the file.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,6 +20,7 @@ _EMBEDDING = "shared.weight"
 _EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # transformers' names of activations, as in `feed_forward_proj`: 'relu' or 'gated-<one of these>'.
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu", "silu": "silu"}
+_CLASSES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}  # of transformers, by model_type
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
 _ATTENTIONS = {
   "encoder": [("SelfAttention", "attention", "pre_attention_layer_norm")],
@@ -31,7 +32,7 @@ _ATTENTIONS = {
 
 
 def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
-  """Our configuration of a config.json of `model_type` t5 or mt5.
+  """Our configuration of a config.json of `model_type` t5, mt5 or umt5.
 
   Raises:
     ConfigError: a value is missing, or asks for arithmetic that our T5 does not have.
@@ -67,6 +68,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
     tied_logits=bool(scaled) or _HEAD not in names,
     scale_logits=bool(scaled),
     dropout_rate=content.get("dropout_rate", 0.1),
+    relative_bias="per_layer" if content["model_type"] == "umt5" else "shared",
     relative_buckets=content.get("relative_attention_num_buckets", 32),
     relative_max_distance=content.get("relative_attention_max_distance", 128),
     decoder_start=tokens.decoder_start or 0,
@@ -92,9 +94,10 @@ def config_to(config: T5Config) -> dict[str, Any]:
     )
   # The vocabulary is what tells mT5 from T5 1.1; only mT5 in transformers never scales.
   mt5 = not scaled and config.vocab_size >= sizes.MT5_VOCABULARY - 112
+  kind = "umt5" if config.relative_bias == "per_layer" else "mt5" if mt5 else "t5"
   content = {
-    "architectures": [f"{'MT5' if mt5 else 'T5'}ForConditionalGeneration"],
-    "model_type": "mt5" if mt5 else "t5",
+    "architectures": [f"{_CLASSES[kind]}ForConditionalGeneration"],
+    "model_type": kind,
     "is_encoder_decoder": True,
     "vocab_size": config.vocab_size,
     "d_model": config.width,
@@ -115,7 +118,7 @@ def config_to(config: T5Config) -> dict[str, Any]:
     **special_tokens.of_config_json(config),
     "use_cache": True,
   }
-  if not mt5:
+  if kind != "mt5":
     content["scale_decoder_outputs"] = scaled
   return content
 
@@ -131,11 +134,7 @@ def names(config: T5Config) -> list[Pair]:
   for side, count in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
     pairs += [
       Pair(ours=f"{side}/{side}_norm/scale", theirs=f"{side}.final_layer_norm.weight"),
-      Pair(
-        ours=f"{side}/relpos_bias/rel_embedding",
-        theirs=f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-        transpose=True,
-      ),
+      *_biases(side, count if config.relative_bias == "per_layer" else None),
     ]
     for layer in range(count):
       pairs += _layer(side, layer, gated=len(config.mlp_activations) > 1)
@@ -144,7 +143,7 @@ def names(config: T5Config) -> list[Pair]:
 
 FAMILY = Family(
   name="T5",
-  model_types=("t5", "mt5"),
+  model_types=tuple(_CLASSES),
   config_type=T5Config,
   signature=r"(transformer\.)?encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight",
   config_from=config_from,
@@ -153,6 +152,19 @@ FAMILY = Family(
   # Very old conversions have a table that no network ever used.
   ignored=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
 )
+
+
+def _biases(side: str, own: int | None) -> list[Pair]:
+  """Tables of relative biases: one of the stack, which its first layer holds, or `own` of layers."""
+  places = {f"{side}/": 0} if own is None else {f"{side}/layers/{i}/": i for i in range(own)}
+  return [
+    Pair(
+      ours=f"{ours}relpos_bias/rel_embedding",
+      theirs=f"{side}.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight",
+      transpose=True,
+    )
+    for ours, layer in places.items()
+  ]
 
 
 def _layer(side: str, layer: int, *, gated: bool) -> list[Pair]:
