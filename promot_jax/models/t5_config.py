@@ -8,6 +8,7 @@ from promot_jax.models import stack
 
 RELATIVE_BIASES = ("shared", "per_layer")
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class T5Config:
   """Everything that decides the shapes and the arithmetic of a T5."""
