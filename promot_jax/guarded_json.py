@@ -1,4 +1,4 @@
-"""JSON records that know when they were changed: written whole, with a digest of their own content.
+"""JSON records that know when they were changed, by a digest of their own content.
 
 Checkpoints have a manifest.  What lies beside it (which step was chosen, scores, how a run was made)
 is as easily cut off by a full disk or edited by hand, and decides which weights are used and which
@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,31 +35,12 @@ class Record:
   guarded: bool
 
 
-def write(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-  """Writes a record so that readers see the old or the new one, never a part.
+def text(content: Mapping[str, Any]) -> str:
+  """A record as it is to be written, in one rename: indented JSON, the digest last.
 
   Raises:
-    OSError: the disk refused; the old record is as it was.
     ValueError: a number is not finite.
   """
-  path = pathlib.Path(path)
-  data = text(content).encode("utf-8", "surrogatepass")
-  descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-  try:
-    with os.fdopen(descriptor, "wb") as stream:
-      stream.write(data)
-      stream.flush()
-      os.fsync(stream.fileno())
-    os.chmod(temporary, 0o644)  # mkstemp gives 0600, which others who read a report cannot open
-    os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
-  _flush(path.parent)
-
-
-def text(content: Mapping[str, Any]) -> str:
-  """A record as it is written: indented JSON, the digest last."""
   # As JSON gives it back: tuples become lists and keys text, and the digest must be of those.
   plain = json.loads(json.dumps(dict(content), allow_nan=False))
   body = {key: value for key, value in plain.items() if key not in (_DIGEST, _MARK)}
@@ -151,12 +131,3 @@ def _kind(value: Any) -> str:
 
 def _damaged(path: str | os.PathLike, problem: str, advice: str) -> errors.DamagedRecord:
   return errors.DamagedRecord(f"{path} {problem}. {advice}")
-
-
-def _flush(folder: pathlib.Path) -> None:
-  """Forces the name of a file to the disk."""
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)

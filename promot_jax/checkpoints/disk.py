@@ -2,14 +2,13 @@
 
 import contextlib
 import functools
-import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from promot_jax import errors, signals
+from promot_jax import errors, guarded_json, signals
 from promot_jax.checkpoints import manifest
 
 _REASONS = (
@@ -22,10 +21,14 @@ _REASONS = (
 )
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-  """Writes a small JSON file so that readers see the old or the new content, never a part."""
+def write_record(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  """Writes a small record with a digest of its content, whole or not at all.
+
+  Raises:
+    OSError: the disk refused.
+  """
   with whole_file(path) as stream:
-    stream.write((json.dumps(content, indent=1) + "\n").encode())
+    stream.write(guarded_json.text(content).encode())
 
 
 @contextlib.contextmanager

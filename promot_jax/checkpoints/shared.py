@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from promot_jax import hosts, paths
+from promot_jax import guarded_json, hosts, paths
 from promot_jax.checkpoints import arrays, step_files
 from promot_jax.checkpoints.policy import Keep
 from promot_jax.checkpoints.store import Checkpoint, Store
@@ -73,13 +73,18 @@ class SharedStore:
     """Attaches an evaluation to a saved step."""
     hosts.first(functools.partial(self._store.record_score, step, score, metrics))
 
-  def write_json(self, name: str, content: Any) -> None:
+  def write_json(self, name: str, content: Mapping[str, Any]) -> None:
     """Writes a small file beside the steps."""
     hosts.first(functools.partial(self._store.write_json, name, content))
 
-  def read_json(self, name: str) -> Any:
+  def read_json(self, name: str, *, shape: guarded_json.Shape, advice: str) -> Any:
     """Content of a file of `write_json`; None where it does not exist."""
-    return hosts.first(functools.partial(self._store.read_json, name))
+    read = functools.partial(self._store.read_json, name, shape=shape, advice=advice)
+    return hosts.first(read)
+
+  def set_aside_json(self, name: str, why: str) -> None:
+    """Renames a damaged file of `write_json` out of the way, and says so."""
+    hosts.first(functools.partial(self._store.set_aside_json, name, why))
 
   def poll(self) -> None:
     """Nothing is written in the background."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax import errors, signals
+from promot_jax import errors, guarded_json, signals
 from promot_jax.checkpoints import arrays, manifest, matching
 
 _FORMAT = 1
@@ -63,7 +63,7 @@ def finish(
   (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
   manifest.write(temporary)
   if path.exists():
-    set_aside(path)
+    guarded_json.set_aside(path)
   with signals.undivided():
     temporary.rename(path)
   manifest.flush_directory(path.parent)
@@ -89,19 +89,9 @@ def describe(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, matching.Sto
       }
       return content["metadata"], table
     problem = f"has format {content['format']}; this version reads format {_FORMAT}"
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     problem = f"cannot be read ({error})"
   raise errors.DamagedCheckpoint(f"{path / _DESCRIPTION} {problem}.")
-
-
-def set_aside(path: pathlib.Path) -> pathlib.Path:
-  """Renames a damaged step out of the way, and gives the new path."""
-  target = path.with_name(f"{path.name}.damaged")
-  number = 2
-  while target.exists():
-    target = path.with_name(f"{path.name}.damaged-{number}")
-    number += 1
-  return path.rename(target)
 
 
 def delete(path: pathlib.Path) -> None:

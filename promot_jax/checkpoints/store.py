@@ -10,7 +10,6 @@ Assumes one writing process (see `lease.py`) on a local or mounted file system.
 
 import concurrent.futures
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax import errors
+from promot_jax import errors, guarded_json
 from promot_jax.checkpoints import arrays, disk, manifest, matching, policy, step_files
 from promot_jax.checkpoints.policy import Keep
 
@@ -92,13 +91,11 @@ class Store:
   def score(self, step: int) -> dict[str, Any] | None:
     """{'score': float, 'metrics': dict} recorded for a step, or None."""
     try:
-      content = json.loads((self.path(step) / _SCORE).read_text())
-      return content if np.isfinite(content["score"]) else None
-    except FileNotFoundError:
+      record = self._score_record(step)
+    except errors.DamagedRecord as error:
+      self.report(str(error))
       return None
-    except (OSError, ValueError, KeyError, TypeError):
-      self.report(f"{self.path(step) / _SCORE} cannot be read; the step counts as not evaluated")
-      return None
+    return record.content if record and np.isfinite(record.content["score"]) else None
 
   def metadata(self, step: int) -> dict[str, Any]:
     """What was given to `save` with a step (not checked against the manifest)."""
@@ -157,7 +154,8 @@ class Store:
     self.wait()
     if (self.path(step) / manifest.FILE).exists():
       raise ValueError(f"checkpoint_{step} exists already in {self.directory}")
-    host = {name: _to_host(value) for name, value in leaves.items()}
+    # Copies: a view would pin, or lose, a buffer that is donated later.
+    host = {name: np.array(value, copy=True) for name, value in leaves.items()}
     self._pending = self._pool.submit(self._write, step, host, dict(metadata))
     if sum(value.nbytes for value in host.values()) <= self._background_bytes:
       self.wait()
@@ -183,7 +181,7 @@ class Store:
     path = self.path(step) / _SCORE
     content = {"score": float(score), "metrics": {k: float(v) for k, v in metrics.items()}}
     try:
-      disk.write_json(path, content)
+      disk.write_record(path, content)
     except OSError as error:
       raise self._cannot_write(f"the score of step {step}", 1000, error) from None
     self._collect()
@@ -193,33 +191,43 @@ class Store:
     """Whether a step is being written in the background."""
     return self._pending is not None and not self._pending.done()
 
-  def write_json(self, name: str, content: Any) -> None:
-    """Writes a small file beside the steps, whole or not at all.
+  def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+    """Writes a small file beside the steps, whole or not at all, with a digest of its content.
 
     Raises:
       CannotWrite: it could not be written.
     """
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
-      disk.write_json(self.directory / name, content)
+      disk.write_record(self.directory / name, content)
     except OSError as error:
       raise self._cannot_write(name, 1000, error) from None
 
-  def read_json(self, name: str) -> Any:
+  def read_json(self, name: str, *, shape: guarded_json.Shape, advice: str) -> Any:
     """Content of a file of `write_json`; None where it does not exist.
 
+    Args:
+      name: the file's.
+      shape: fields that it must have.
+      advice: what is safe and what to do if it is damaged, a sentence.
+
     Raises:
-      DamagedCheckpoint: it is no JSON.
+      DamagedRecord: it is not as it was written.
+    """
+    record = guarded_json.read(self.directory / name, shape=shape, advice=advice)
+    return record.content if record else None
+
+  def set_aside_json(self, name: str, why: str) -> None:
+    """Renames a damaged file of `write_json` out of the way, and says so.
+
+    Raises:
+      CannotWrite: it cannot be renamed.
     """
     try:
-      return json.loads((self.directory / name).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-      return None
-    except (OSError, ValueError) as error:
-      raise errors.DamagedCheckpoint(
-        f"{self.directory / name} cannot be read ({error}). Delete it to go on from the newest"
-        " checkpoint."
-      ) from None
+      kept = guarded_json.set_aside(self.directory / name)
+    except OSError as error:
+      raise self._cannot_write(name, 0, error) from None
+    self.report(f"{why} It is kept as {kept.name}.")
 
   def close(self) -> None:
     """Waits for the background write and ends its thread."""
@@ -342,7 +350,7 @@ class Store:
     """Renames damaged steps out of the way and says so."""
     for step, reasons in damaged.items():
       try:
-        kept = f"kept as {step_files.set_aside(self.path(step)).name}"
+        kept = f"kept as {guarded_json.set_aside(self.path(step)).name}"
       except OSError as error:
         kept = f"could not be renamed: {error.strerror}"
       self.report(
@@ -378,6 +386,13 @@ class Store:
     ]
     return {int(match[1]): path for match, path in matches if match and path.is_dir()}
 
+  def _score_record(self, step: int) -> guarded_json.Record | None:
+    return guarded_json.read(
+      self.path(step) / _SCORE,
+      shape={"score": (int, float), "metrics": dict},
+      advice="The step is safe and counts as not evaluated; promot train evaluates the newest step again.",
+    )
+
   def _write(self, step: int, leaves: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     start = time.monotonic()
     size = sum(value.nbytes for value in leaves.values())
@@ -393,6 +408,11 @@ class Store:
 
   def _collect(self) -> None:
     """Deletes what the policy gives up."""
+    try:
+      for step in self.steps():
+        self._score_record(step)
+    except errors.DamagedRecord:
+      return  # the best one may be the one whose score cannot be read
     given_up = policy.doomed(
       self.keep,
       self.steps(),
@@ -423,10 +443,6 @@ class Store:
   def _last_good(self) -> str:
     latest = self.latest()
     return f" Last good step: {latest}." if latest is not None else " No step was saved yet."
-
-
-def _to_host(value: Any) -> np.ndarray:
-  return np.array(value, copy=True)  # a view would pin, or lose, a buffer that is donated later
 
 
 def _some(items: list[str], limit: int = 3) -> str:

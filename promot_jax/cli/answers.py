@@ -102,6 +102,8 @@ def begin(
   """
   if is_stream(output):
     return 0
+  from promot_jax.checkpoints import disk
+
   content = output.read_bytes() if output.is_file() else b""
   meta = output.with_name(output.name + ".meta.json")
   if content:
@@ -120,7 +122,7 @@ def begin(
   answered = content[:keep].decode("utf-8", "replace").split("\n")[:-1]
   _require_same_lines(output, answered, records, whole=whole)
   try:
-    guarded_json.write(meta, {"made_with": made.to_json()})
+    disk.write_record(meta, {"made_with": made.to_json()})
     if keep < len(content):
       os.truncate(output, keep)
   except OSError as error:

@@ -23,7 +23,6 @@ def run(flags: Flags) -> int:
   from promot_jax import hosts
   from promot_jax.checkpoints.lease import Lease
   from promot_jax.experiments import weights
-  from promot_jax.experiments.shared_results import open_results
 
   if values.output and len(runners) > 1:
     raise ConfigError(
@@ -39,7 +38,7 @@ def run(flags: Flags) -> int:
   for runner in runners:
     # Scores of a part of the data must not replace those that the report shows.
     part = runner.folder / "evaluation_of_parts" if values.limit or values.split else None
-    store = open_results(values.output or part or runner.results.root)
+    store = runner.open_results(values.output or part or runner.results.root)
     folders.append(str(store.root))
     lease = functools.partial(Lease, runner.folder)
     with contextlib.nullcontext() if values.output else hosts.held_by_first(lease):

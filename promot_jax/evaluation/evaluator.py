@@ -23,7 +23,8 @@ from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring, strategies
 from promot_jax.evaluation import scorer
 from promot_jax.evaluation import task as task_lib
-from promot_jax.evaluation.results import Journal, ResultStore, TaskResult
+from promot_jax.evaluation.journal import Journal
+from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.token_ids import T5, TokenIds

@@ -5,7 +5,7 @@ policy in the page forbids both.  Everything that came from data, models or conf
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from promot_jax.evaluation import plots
 from promot_jax.evaluation import runs as runs_lib
@@ -47,11 +47,12 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 12px
 """
 
 
-def page(title: str, sections: Iterable[Section], samples) -> str:
+def page(title: str, sections: Iterable[Section], samples, *, left_out: Sequence[str] = ()) -> str:
   """The whole page.
 
   Args:
     samples: run -> predictions to show of it.
+    left_out: sentences about what is missing.
   """
   body = [f"<h1>{_safe(title)}</h1>"]
   for section in sections:
@@ -63,6 +64,8 @@ def page(title: str, sections: Iterable[Section], samples) -> str:
     body += [_table(table) for table in section.tables]
     runs = [run for runs in section.group.runs.values() for run in runs]
     body += [_runs(runs), _samples(section, samples)]
+  if left_out:
+    body += ["<h2>Left out</h2>", *(f"<p>{_safe(line)}</p>" for line in left_out)]
   return "\n".join(
     [
       "<!doctype html>",

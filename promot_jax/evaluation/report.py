@@ -5,21 +5,23 @@
 Nothing is read but result folders; neither JAX nor TensorFlow is imported.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from promot_jax import errors
 from promot_jax.evaluation import escaping, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
-from promot_jax.evaluation.results import Prediction, write_bytes, write_json, write_text
+from promot_jax.evaluation.results import Prediction, TaskResult
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import Table
+from promot_jax.evaluation.whole_files import write_bytes, write_json, write_text
 from promot_jax.printable import visible
 
 FORMATS = ("txt", "md", "csv", "json", "html", "png")
@@ -27,10 +29,14 @@ FORMATS = ("txt", "md", "csv", "json", "html", "png")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-  """Everything that is shown, in order."""
+  """Everything that is shown, in order.
+
+  left_out: a sentence about each run, or part of one, that is missing because a file is damaged.
+  """
 
   title: str
   sections: tuple[Section, ...]
+  left_out: tuple[str, ...] = ()
 
   @property
   def tables(self) -> list[Table]:
@@ -66,12 +72,16 @@ def write(
   Raises:
     ConfigError: an unknown format.
     DataError: a folder holds no results.
+    DamagedRecord: the only results are damaged.
     CannotWrite: the output cannot be written.
   """
   unknown = [name for name in formats if name not in FORMATS]
   if unknown:
     raise errors.ConfigError(f"Report format '{unknown[0]}' is unknown; use {', '.join(FORMATS)}.")
-  report = build(runs_lib.collect(directories), title=title)
+  left_out: list[str] = []
+  found = runs_lib.collect(directories, report=left_out.append)
+  left_out += damaged_predictions(found)
+  report = dataclasses.replace(build(found, title=title), left_out=tuple(left_out))
   base = pathlib.Path(output)
   base = base.with_suffix("") if base.suffix.lstrip(".") in FORMATS else base
   written = []
@@ -100,6 +110,8 @@ def text(report: Report, *, width: int = 120, full: bool = False) -> str:
     parts.append(_differences_text(section, width))
     if full:
       parts += [tables.text(table, width=width) for table in (section.main, *section.further)]
+  for line in report.left_out:
+    parts += textwrap.wrap(f"Left out: {line}", width)
   return "\n".join(parts)
 
 
@@ -114,6 +126,8 @@ def markdown(report: Report) -> str:
       for line in section.differences
     ]
     parts += ["", *(tables.markdown(table) for table in section.tables)]
+  if report.left_out:
+    parts += ["## Left out", "", *(f"- {escaping.markdown(line)}" for line in report.left_out)]
   return "\n".join(parts)
 
 
@@ -122,6 +136,7 @@ def as_json(report: Report) -> dict[str, Any]:
   return {
     "format": 1,
     "title": report.title,
+    "left_out": list(report.left_out),
     "sections": [
       {
         "title": section.title,
@@ -154,7 +169,7 @@ def samples(run: Run, *, each: int = 2) -> list[Prediction]:
   for result in run.reported:
     right: list[Prediction] = []
     wrong: list[Prediction] = []
-    for prediction in run.store.predictions(run.selected, result):
+    for prediction in _sound_predictions(run, result):
       pile = right if (prediction.score or 0) >= 50 else wrong
       if len(pile) < each:
         pile.append(prediction)
@@ -162,6 +177,24 @@ def samples(run: Run, *, each: int = 2) -> list[Prediction]:
         break
     chosen += right + wrong
   return chosen
+
+
+def damaged_predictions(runs: Iterable[Run]) -> list[str]:
+  """A sentence about each reported result whose predictions are damaged: no samples are shown."""
+  found = []
+  for run in runs:
+    for result in run.reported:
+      try:
+        next(run.store.predictions(run.selected, result), None)
+      except errors.DamagedRecord as error:
+        found.append(str(error))
+  return found
+
+
+def _sound_predictions(run: Run, result: TaskResult) -> Iterator[Prediction]:
+  """The predictions of a result, none if they are damaged."""
+  with contextlib.suppress(errors.DamagedRecord):
+    yield from run.store.predictions(run.selected, result)
 
 
 def _differences_text(section: Section, width: int) -> str:
@@ -189,7 +222,7 @@ def _csv(report: Report) -> str:
 def _html(report: Report) -> str:
   from promot_jax.evaluation import html  # brings in the plotting library
 
-  return html.page(report.title, report.sections, samples)
+  return html.page(report.title, report.sections, samples, left_out=report.left_out)
 
 
 def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:

@@ -12,22 +12,22 @@ one rename.  A second evaluation under the same settings finds it by its fingerp
 Reports read these files and nothing else, so this module imports neither JAX nor TensorFlow.
 """
 
-import contextlib
 import dataclasses
-import functools
 import hashlib
-import json
+import logging
 import os
 import pathlib
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from promot_jax import errors, signals
+from promot_jax import errors, guarded_json
+from promot_jax.evaluation import prediction_file, whole_files
+from promot_jax.evaluation.journal import Journal
 
 FORMAT = 1
 PROMPTS = ("none", "attached", "detached")
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
 
 
@@ -101,6 +101,7 @@ class TaskResult:
     count: number of examples.
     settings: decoding, lengths, metric settings; part of the fingerprint.
     notes: facts about the data that are not settings, such as how many inputs were cut.
+    predictions_sha256: of the file with the predictions; empty of results of earlier versions.
   """
 
   task: str
@@ -117,6 +118,7 @@ class TaskResult:
   notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""
   checkpoint: str = ""
+  predictions_sha256: str = ""
 
   @property
   def score(self) -> float:
@@ -151,11 +153,19 @@ class Prediction:
   log_probability: float
 
 
+_PREDICTION = frozenset(field.name for field in dataclasses.fields(Prediction))
+
+
 @dataclasses.dataclass(frozen=True)
 class ResultStore:
-  """The results below one folder."""
+  """The results below one folder.
+
+  report: receives a line if something damaged is found; by default the log, at warning level.
+  """
 
   directory: str | os.PathLike
+  report: Callable[[str], None] = _log.warning
+  _told: set[str] = dataclasses.field(default_factory=set, init=False, repr=False, compare=False)
 
   @property
   def root(self) -> pathlib.Path:
@@ -163,13 +173,16 @@ class ResultStore:
 
   def write_run(self, record: RunRecord) -> None:
     """Writes `run.json`, replacing an older one."""
-    write_json(self.root / "run.json", {"format": FORMAT, **dataclasses.asdict(record)})
+    path = self.root / "run.json"
+    self._keep_damaged(path, RunRecord)
+    _write_record(path, record)
 
   def read_run(self) -> RunRecord:
     """The record in `run.json`.
 
     Raises:
-      DataError: the file is absent, not JSON, or lacks the method.
+      DataError: the file is absent.
+      DamagedRecord: it is not as it was written, or no record of a run.
     """
     return _load(self.root / "run.json", RunRecord)
 
@@ -178,21 +191,34 @@ class ResultStore:
   ) -> None:
     """Stores a finished evaluation of `checkpoint`: predictions first, then the scores."""
     path = self._path(checkpoint, result)
-    lines = "".join(_line(dataclasses.asdict(prediction)) for prediction in predictions)
-    write_text(path.with_name(path.name + "l"), lines)
-    stored = dataclasses.asdict(dataclasses.replace(result, checkpoint=checkpoint))
-    write_json(path, {"format": FORMAT, **stored})
+    self._keep_damaged(path, TaskResult)
+    lines = "".join(
+      whole_files.line(dataclasses.asdict(prediction)) for prediction in predictions
+    ).encode()
+    whole_files.write_bytes(prediction_file.beside(path), lines)
+    digest = hashlib.sha256(lines).hexdigest()
+    stored = dataclasses.replace(result, checkpoint=checkpoint, predictions_sha256=digest)
+    _write_record(path, stored)
 
   def find(self, checkpoint: str, wanted: TaskResult) -> TaskResult | None:
     """The stored result with `wanted`'s task, split, shots, prompt and fingerprint, or None.
 
-    A result that cannot be read counts as absent: evaluating again replaces it.
+    A result that is damaged, or whose predictions are, is reported and counts as absent: evaluating
+    again replaces it, and keeps what was there as `.damaged`.
     """
-    try:
-      stored = _load(self._path(checkpoint, wanted), TaskResult)
-    except errors.DataError:
+    path = self._path(checkpoint, wanted)
+    if not path.exists():
       return None
-    return stored if stored.fingerprint == wanted.fingerprint else None
+    try:
+      stored = _load(path, TaskResult)
+      if stored.fingerprint == wanted.fingerprint:
+        self._checked(path, stored)
+        return stored
+    except errors.DamagedRecord as error:
+      if str(path) not in self._told:
+        self._told.add(str(path))
+        self.report(str(error))
+    return None
 
   def checkpoints(self) -> list[str]:
     """Names of the checkpoints with at least one result, in natural order (9 before 10)."""
@@ -202,25 +228,56 @@ class ResultStore:
   def results(self, checkpoint: str) -> list[TaskResult]:
     """Every result of a checkpoint, sorted by task, shots, prompt.
 
-    Raises:
-      DataError: a result file is damaged.
+    A result that is damaged is reported and left out.
     """
     folder = self.root / safe_name(checkpoint)
-    found = [_load(path, TaskResult) for path in folder.glob("*shot.*.json")]
+    found = []
+    for path in sorted(folder.glob("*shot.*.json")):
+      try:
+        found.append(_load(path, TaskResult))
+      except errors.DamagedRecord as error:
+        self.report(str(error))
     return sorted(found, key=lambda r: (r.task, r.shots, r.prompt, r.prompt_id, r.split))
 
   def predictions(self, checkpoint: str, result: TaskResult) -> Iterator[Prediction]:
-    """The stored predictions of a result, in example order; none if they were removed."""
+    """The stored predictions of a result, in example order; none if they were removed.
+
+    Raises:
+      DamagedRecord: they are not as they were written.
+    """
     path = self._path(checkpoint, result)
-    path = path.with_name(path.name + "l")
-    if path.exists():
-      with path.open(encoding="utf-8") as lines:
-        for line in lines:
-          yield Prediction(**json.loads(line))
+    file = self._checked(path, result)
+    for entry in prediction_file.read(file, _PREDICTION):
+      yield Prediction(**entry)
 
   def journal(self, checkpoint: str) -> "Journal":
     """The raw outputs of an evaluation of `checkpoint` that was stopped on its way."""
     return Journal(self.root / safe_name(checkpoint) / "outputs.partial.jsonl")
+
+  def _keep_damaged(self, path: pathlib.Path, kind: type) -> None:
+    """Renames a damaged record, or its damaged predictions, before they are replaced."""
+    try:
+      stored = _load(path, kind) if path.exists() else None
+    except errors.DamagedRecord:
+      self._set_aside(path)
+      return
+    if isinstance(stored, TaskResult):
+      try:
+        self._checked(path, stored)
+      except errors.DamagedRecord:
+        self._set_aside(prediction_file.beside(path))
+
+  def _checked(self, path: pathlib.Path, result: TaskResult) -> pathlib.Path:
+    """The predictions beside a result, present or not; raises DamagedRecord if they are not its."""
+    file = prediction_file.beside(path)
+    prediction_file.check(
+      file, fields=_PREDICTION, sha256=result.predictions_sha256, count=result.count
+    )
+    return file
+
+  def _set_aside(self, path: pathlib.Path) -> None:
+    with whole_files.writing(path):
+      self.report(f"{path} is kept as {guarded_json.set_aside(path).name}")
 
   def _path(self, checkpoint: str, result: TaskResult) -> pathlib.Path:
     if result.prompt not in PROMPTS:
@@ -230,44 +287,6 @@ class ResultStore:
     row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
     name = f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.prompt}{row}.json"
     return self.root / safe_name(checkpoint) / safe_name(name)
-
-
-@dataclasses.dataclass(frozen=True)
-class Journal:
-  """Outputs appended batch by batch, so a stopped evaluation repeats only the batches in flight."""
-
-  path: pathlib.Path
-
-  def read(self) -> Iterator[dict[str, Any]]:
-    """The entries, in the order they were added; lines cut by a crash are left out."""
-    if not self.path.exists():
-      return
-    with self.path.open("rb") as lines:
-      for line in lines:
-        try:
-          entry = json.loads(line)
-        except ValueError:
-          continue
-        if isinstance(entry, dict):
-          yield entry
-
-  def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
-    """Adds one line for each entry and hands them to the operating system."""
-    _ensure_folder(self.path.parent)
-    with _writing(self.path), self.path.open("ab") as file:
-      if file.tell() and not _ends_line(self.path):
-        file.write(b"\n")  # a line cut by a crash must not swallow the first new one
-      file.write("".join(_line(entry) for entry in entries).encode("utf-8"))
-
-  def remove(self) -> None:
-    """Deletes the file once its outputs are part of finished results."""
-    self.path.unlink(missing_ok=True)
-
-
-def fingerprint(value: Any) -> str:
-  """SHA-256 of a JSON value, written in hexadecimal; equal values give equal fingerprints."""
-  text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def natural_order(name: str) -> list:
@@ -288,91 +307,36 @@ def safe_name(name: str) -> str:
   return name
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes indented JSON in one rename; NaN is refused because other readers reject it."""
-  write_text(path, json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+_ADVICE = {
+  "RunRecord": "The scores beside it are safe; promot train on the run's folder writes it again.",
+  "TaskResult": prediction_file.ADVICE,
+}
+_SHAPES: Mapping[str, guarded_json.Shape] = {
+  "RunRecord": {"method": str},
+  "TaskResult": {
+    "task": str,
+    "shots": int,
+    "prompt": str,
+    "metric": str,
+    "scores": dict,
+    "count": int,
+  },
+}
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file so that readers see the old or the new content, never a part.
-
-  Raises:
-    CannotWrite: the folder cannot be made or written, or the disk is full.
-  """
-  write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: pathlib.Path, data: bytes) -> None:
-  """As `write_text`, for binary content."""
-  _ensure_folder(path.parent)
-  with _writing(path):
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    remove = functools.partial(pathlib.Path(temporary).unlink, missing_ok=True)
-    try:
-      with signals.undone_at_end(remove):
-        with os.fdopen(descriptor, "wb") as file:
-          file.write(data)
-          file.flush()
-          os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600, which a report's readers cannot open
-        with signals.undivided():
-          os.replace(temporary, path)
-    except BaseException:
-      remove()
-      raise
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
-  """Turns the operating system's write errors into the one a user can act on."""
-  try:
-    yield
-  except OSError as error:
-    raise errors.CannotWrite(
-      f"Cannot write {path}: {error.strerror or error}; check the path, its permissions and the "
-      "free space, then run the same command again."
-    ) from error
-
-
-def _ends_line(path: pathlib.Path) -> bool:
-  with path.open("rb") as file:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def _ensure_folder(folder: pathlib.Path) -> None:
-  with _writing(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _line(value: Mapping[str, Any]) -> str:
-  return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-  """`value` as JSON types: numpy scalars become numbers, non-finite numbers become null."""
-  if isinstance(value, Mapping):
-    return {str(key): _plain(item) for key, item in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(item) for item in value]
-  if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy for them
-    return _plain(value.tolist())
-  if isinstance(value, bytes):
-    return value.decode("utf-8", "replace")
-  if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-    return None
-  if value is None or isinstance(value, (bool, int, float, str)):
-    return value
-  return str(value)
+def _write_record(path: pathlib.Path, record: Any) -> None:
+  content = {"format": FORMAT, **dataclasses.asdict(record)}
+  whole_files.write_text(path, guarded_json.text(whole_files.plain(content)))
 
 
 def _load(path: pathlib.Path, kind: type) -> Any:
-  """An object of `kind` from a JSON file; unknown keys, from a later version, are ignored."""
+  """An object of `kind` from a record; unknown keys, from a later version, are ignored."""
+  advice = _ADVICE[kind.__name__]
+  record = guarded_json.read(path, shape=_SHAPES[kind.__name__], advice=advice)
+  if record is None:
+    raise errors.DataError(f"There is no {path}; run promot train or promot eval first.")
+  names = {field.name for field in dataclasses.fields(kind)}
   try:
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{key: value for key, value in stored.items() if key in names})
-  except (OSError, ValueError, TypeError, AttributeError) as error:
-    raise errors.DataError(
-      f"{path} is not a readable {kind.__name__} ({error}); delete it and evaluate again."
-    ) from error
+    return kind(**{key: value for key, value in record.content.items() if key in names})
+  except (TypeError, ValueError, AttributeError) as error:
+    raise errors.DamagedRecord(f"{path} is no {kind.__name__} ({error}). {advice}") from None

@@ -4,16 +4,19 @@ Reads result folders (`results.py`) and nothing else.
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from promot_jax import errors
 from promot_jax.evaluation import averages, published, uncertainty
 from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
 from promot_jax.evaluation.tables import Cell
 from promot_jax.printable import visible
+
+_log = logging.getLogger(__name__)
 
 METHODS: Mapping[str, str] = {
   "pretrained": "Pretrained",
@@ -137,25 +140,41 @@ def method_name(method: str) -> str:
   return METHODS.get(method, visible(method.replace("_", " ")))
 
 
-def collect(directories: Iterable[str | os.PathLike]) -> list[Run]:
+def collect(
+  directories: Iterable[str | os.PathLike], *, report: Callable[[str], None] = _log.warning
+) -> list[Run]:
   """Every evaluated model at or below the given folders.
 
+  Args:
+    report: receives a line about each run, or part of one, that is left out because it is damaged.
+
   Raises:
-    DataError: a folder holds none, or a record names a checkpoint that was not evaluated.
+    DataError: a folder holds none, or the only record names a checkpoint that was not evaluated.
+    DamagedRecord: the only one is damaged.
   """
   found: dict[pathlib.Path, Run] = {}
+  left_out: list[errors.PromotError] = []
   for directory in directories:
     records = sorted(pathlib.Path(directory).rglob("run.json"))
-    before = len(found)
+    before = len(found) + len(left_out)
     for path in records:
-      run = _read(path.parent)
+      try:
+        run = _read(path.parent, report)
+      except (errors.DataError, errors.DamagedRecord) as error:
+        left_out.append(error)
+        continue
       if run:
         found[path.parent.resolve()] = run
-    if len(found) == before and not any(path.parent.resolve() in found for path in records):
+    nothing = len(found) + len(left_out) == before
+    if nothing and not any(path.parent.resolve() in found for path in records):
       raise errors.DataError(
         f"No evaluated model at or below {directory}; run `promot eval` first, or name the folder "
         "that holds run.json."
       )
+  if left_out and not found:
+    raise left_out[0]
+  for each in left_out:
+    report(str(each))
   return list(found.values())
 
 
@@ -263,10 +282,11 @@ def _cell(scores: Sequence[float], intervals: Sequence[tuple[float, float] | Non
   return Cell(value=scores[0], low=low, high=high, kind="" if low is None else "ci")
 
 
-def _read(folder: pathlib.Path) -> Run | None:
-  store = ResultStore(folder)
+def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
+  store = ResultStore(folder, report=report)
   record = store.read_run()
-  results = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
+  found = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
+  results = {checkpoint: each for checkpoint, each in found.items() if each}
   if not results:
     return None
   if record.selected and record.selected not in results:

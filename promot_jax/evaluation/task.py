@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.evaluation.results import PROMPTS, TaskResult, fingerprint
+from promot_jax.evaluation.results import PROMPTS, TaskResult
+from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.metrics import postprocess
 
 

@@ -3,7 +3,6 @@
 ProMoT's first stage is prompt tuning: in a comparison it is trained once.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -11,10 +10,10 @@ from typing import Any
 
 from promot_jax import hosts
 from promot_jax.checkpoints.shared import AnyStore
+from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
-
-_MARKER = "stage_complete.json"
+from promot_jax.training import choice
 
 
 def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
@@ -32,7 +31,7 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
   name = experiment.imported_stages[stage]
   source = pathlib.Path(name) if os.sep in name else folder.parent / name
   content = hosts.first(lambda: _copy(experiment.name, stage, source, store.directory))
-  store.write_json(_MARKER, content)
+  store.write_json(choice.MARKER, content)
 
 
 def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:
@@ -40,18 +39,18 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
 
   The marker does not keep the settings of the other training: they need not be this experiment's.
   """
-  marker = source / "stages" / stage / _MARKER
-  if not marker.is_file():
+  marker = source / "stages" / stage / choice.MARKER
+  done = choice.marker(Store(marker.parent))
+  if done is None:
     raise ConfigError(
       f"'{name}' takes stage '{stage}' over from {source}, where it is not complete. Run that"
       " experiment first."
     )
-  content = json.loads(marker.read_text())
-  step = f"checkpoint_{content['step']}"
+  step = f"checkpoint_{done['step']}"
   target.mkdir(parents=True, exist_ok=True)
   if not (target / step).exists():
     temporary = target / f"{step}.tmp-{os.getpid()}"
     shutil.copytree(marker.parent / step, temporary)
     temporary.rename(target / step)
-  content.pop("trained_with", None)
-  return {**content, "why": f"{content['why']} (taken over from {source.name})"}
+  done.pop("trained_with", None)
+  return {**done, "why": f"{done['why']} (taken over from {source.name})"}

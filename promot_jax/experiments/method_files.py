@@ -19,12 +19,13 @@ from promot_jax import paths
 from promot_jax.checkpoints import method_files
 from promot_jax.checkpoints.method_files import Backbone, MethodFile
 from promot_jax.checkpoints.shared import AnyStore
-from promot_jax.errors import ConfigError
+from promot_jax.errors import ConfigError, DamagedRecord
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
 
 _BACKBONE = "backbone.json"
+_BACKBONE_SHAPE = {"architecture": str, "shapes": str, "fingerprint": str, "parameters": int}
 _PACKAGE = "promot_jax.methods."
 _STARTS = ("initializer", "initializers")
 """Fields that only say where first values came from."""
@@ -145,8 +146,16 @@ def experiment_with(experiment: Experiment, file: MethodFile) -> Experiment:
 
 
 def remember_backbone(store: AnyStore, model: nnx.Module) -> None:
-  """Notes in a stage's folder which backbone its parameters complement, once."""
-  if store.read_json(_BACKBONE) is None:
+  """Notes in a stage's folder which backbone its parameters complement, once.
+
+  A damaged note is set aside and made again: the stage's own identity still tells other weights apart.
+  """
+  try:
+    noted = _noted_backbone(store)
+  except DamagedRecord as damage:
+    store.set_aside_json(_BACKBONE, str(damage))
+    noted = None
+  if noted is None:
     store.write_json(_BACKBONE, dataclasses.asdict(Backbone.of(model)))
 
 
@@ -155,11 +164,22 @@ def require_backbone(store: AnyStore, model: nnx.Module) -> None:
 
   Raises:
     ConfigError: it is another one.
+    DamagedRecord: the note is not as it was written.
   """
-  noted = store.read_json(_BACKBONE)
+  noted = _noted_backbone(store)
   if noted is not None:
-    file = MethodFile(leaves={}, method={}, backbone=Backbone(**noted))
+    known = {name: noted[name] for name in (*_BACKBONE_SHAPE, "sizes") if name in noted}
+    file = MethodFile(leaves={}, method={}, backbone=Backbone(**known))
     method_files.check_backbone(file, model, where=str(store.directory))
+
+
+def _noted_backbone(store: AnyStore) -> dict[str, Any] | None:
+  return store.read_json(
+    _BACKBONE,
+    shape=_BACKBONE_SHAPE,
+    advice="It only tells whether the pretrained weights are those of the training: if they are,"
+    " delete it, and the checkpoints are used as they are.",
+  )
 
 
 def _plain(value: Any) -> Any:

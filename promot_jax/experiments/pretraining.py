@@ -24,7 +24,8 @@ from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.averages import UNSEEN_TASKS
-from promot_jax.evaluation.results import TaskResult, write_bytes, write_text
+from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.whole_files import write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model, progress
 from promot_jax.experiments.record import environment
 from promot_jax.metrics import postprocess
@@ -83,7 +84,7 @@ def pretrain(
   with Lease(folder), signals.catch(report=Events(sinks).line):
     started()
     files: list[Sink] = [
-      JsonLines(folder / "train" / "metrics.jsonl"),
+      JsonLines(folder / "train" / "metrics.jsonl", report=Events(sinks).line),
       TensorBoard(folder / "train"),
     ]
     events = Events([*sinks, *files])

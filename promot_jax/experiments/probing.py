@@ -18,7 +18,7 @@ from flax import nnx
 from promot_jax.data import batches
 from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError
-from promot_jax.evaluation import results as results_lib
+from promot_jax.evaluation import whole_files
 from promot_jax.evaluation.results import Prediction, ResultStore, TaskResult
 from promot_jax.experiments.data import Reader
 from promot_jax.experiments.experiment import Experiment
@@ -138,7 +138,7 @@ def probed(
     own = tuned.get((result.task, result.shots)) if result.prompt != "detached" else None
     mark = repr(probe) if own is not None else ""
     wanted = dataclasses.replace(
-      result, fingerprint=results_lib.fingerprint([result.fingerprint, mark])
+      result, fingerprint=whole_files.fingerprint([result.fingerprint, mark])
     )
     found = kept.find(f"{name}-probe", wanted)
     if found is None:
@@ -271,4 +271,4 @@ def _answer(examples: Examples, index: int) -> str:
 def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
   stream = io.BytesIO()
   np.savez(stream, **arrays)
-  results_lib.write_bytes(path, stream.getvalue())
+  whole_files.write_bytes(path, stream.getvalue())

@@ -57,7 +57,7 @@ class Runner:
     self.experiment = experiment
     self.shared = shared
     self.folder = pathlib.Path(experiment.model_dir)
-    self.results = open_results(self.folder / "evaluation")
+    self.results = self.open_results(self.folder / "evaluation")
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
     self._method_file: tuple[pathlib.Path, MethodFile] | None = None
@@ -80,6 +80,10 @@ class Runner:
       record.run_record(experiment, selected=selected, why=why, step_seconds=seconds)
     )
     return Outcome(experiment=experiment, selected=selected, why=why, results=results)
+
+  def open_results(self, folder: str | pathlib.Path) -> ResultStore:
+    """The results of a folder, which says on the screen what is damaged."""
+    return open_results(folder, report=lambda text: self.events.line(text))
 
   # Stages.
 
@@ -142,7 +146,7 @@ class Runner:
         self._models[0] = weights.attach(experiment, model, self.shared.mesh(experiment.mesh))
       else:
         stage = self.experiment.stages[stages - 1]
-        step = self.store(stage).read_json("stage_complete.json")["step"]
+        step = choice.chosen_step(self.store(stage))
         self._models[stages] = self._at_step(stages, step)
     return self._models[stages]
 
@@ -181,7 +185,7 @@ class Runner:
       )
     position = names.index(wanted)
     store = self.store(stages[position])
-    marker = store.read_json("stage_complete.json")
+    marker = None if number else choice.marker(store)
     steps = store.steps()
     if not number and marker is None:
       raise ConfigError(
@@ -384,7 +388,7 @@ class Runner:
       store = self.store(stage)
       chosen = step if number == stages - 1 and step is not None else None
       if chosen is None:
-        chosen = store.read_json("stage_complete.json")["step"]
+        chosen = choice.chosen_step(store)
       parts.append(hosts.first(functools.partial(_digest, store.path(chosen) / "manifest.json")))
     return "/".join(parts)
 
@@ -400,7 +404,7 @@ class Runner:
     train = self.folder / "train"
     files: list[Sink] = []
     if hosts.is_first():
-      files = [JsonLines(train / "metrics.jsonl"), TensorBoard(train)]
+      files = [JsonLines(train / "metrics.jsonl", report=self.events.line), TensorBoard(train)]
     try:
       yield files
     finally:

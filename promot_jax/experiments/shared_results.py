@@ -7,11 +7,12 @@ evaluations and none writes over another.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from promot_jax import hosts
-from promot_jax.evaluation.results import Journal, Prediction, ResultStore, RunRecord, TaskResult
+from promot_jax.evaluation.journal import Journal
+from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
 
 
 class SharedJournal(Journal):
@@ -58,6 +59,9 @@ class SharedResults(ResultStore):
     return SharedJournal(super().journal(checkpoint).path)
 
 
-def open_results(directory: str | pathlib.Path) -> ResultStore:
-  """The results of a folder for as many processes as there are."""
-  return SharedResults(directory) if hosts.several() else ResultStore(directory)
+def open_results(
+  directory: str | pathlib.Path, report: Callable[[str], None] | None = None
+) -> ResultStore:
+  """The results of a folder for as many processes as there are; `report` as of `ResultStore`."""
+  kind = SharedResults if hosts.several() else ResultStore
+  return kind(directory, report=report) if report else kind(directory)

@@ -11,7 +11,8 @@ from promot_jax.checkpoints import policy
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.training.stages import Stage
 
-_MARKER = "stage_complete.json"
+MARKER = "stage_complete.json"
+_SHAPE = {"stage": str, "step": int, "steps": int, "why": str, "history": list}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,42 @@ def identity(stage: Stage, seed: int, *, allow_change: bool = False) -> dict[str
   return {"stage": stage.name, "seed": seed, "batch_size": stage.batch_size}
 
 
+def marker(store: AnyStore) -> dict[str, Any] | None:
+  """What `mark_complete` wrote; None where the stage is not complete.
+
+  Raises:
+    DamagedRecord: it is not as it was written.
+  """
+  return store.read_json(
+    MARKER,
+    shape=_SHAPE,
+    advice="The checkpoints beside it are safe: promot train makes it again from them, and promot"
+    " eval, infer and convert take --checkpoint=STAGE:STEP until then.",
+  )
+
+
+def chosen_step(store: AnyStore) -> int:
+  """The step that a complete stage hands on.
+
+  Raises:
+    ConfigError: the stage is not complete.
+    DamagedRecord: its marker is not as it was written.
+  """
+  done = marker(store)
+  if done is None:
+    raise errors.ConfigError(
+      f"the stage in {store.directory} is not complete: it has no {MARKER}. Finish it with promot"
+      " train."
+    )
+  return done["step"]
+
+
 def completed(
   stage: Stage, store: AnyStore, seed: int, *, allow_change: bool = False
 ) -> dict[str, Any] | None:
   """What `mark_complete` wrote, if it covers all steps of the stage.
+
+  A damaged marker is set aside: the checkpoints say what it said.
 
   A stage that is not complete may go on with another learning rate; what a complete one was trained
   with is a fact, and results under other settings would be called by a wrong name.
@@ -72,11 +105,15 @@ def completed(
   Raises:
     ConfigError: the store belongs to another run, or the stage was trained with other settings.
   """
-  done = store.read_json(_MARKER)
+  try:
+    done = marker(store)
+  except errors.DamagedRecord as damage:
+    store.set_aside_json(MARKER, str(damage))
+    return None
   if done is None:
     return None
   fixed = identity(stage, seed, allow_change=allow_change)
-  require_same_run(fixed, done, where=f"{store.directory / _MARKER}")
+  require_same_run(fixed, done, where=f"{store.directory / MARKER}")
   if done["steps"] < stage.steps:
     return None
   wanted = trained_with(stage)
@@ -110,7 +147,7 @@ def mark_complete(
     "step_seconds": result.step_seconds,
     "trained_with": trained_with(stage),
   }
-  store.write_json(_MARKER, content)
+  store.write_json(MARKER, content)
 
 
 def result_of(model: nnx.Module, done: Mapping[str, Any]) -> StageResult:

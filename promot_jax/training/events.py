@@ -6,15 +6,18 @@ dropped with one line: a broken metrics file must not stop a training run.
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import pathlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from promot_jax.printable import visible
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,11 +117,18 @@ class JsonLines:
   """One JSON object a line: {"stage", "kind", "step", "time", metrics...}; NaN becomes null.
 
   A resumed run removes what the interrupted one wrote after the step it resumes from, so that each
-  step is there exactly once.
+  step is there exactly once.  Lines that cannot be read are removed too, and counted.
+
+  Args:
+    path: the file.
+    report: receives a line about lines that could not be read; by default the log.
   """
 
-  def __init__(self, path: str | os.PathLike) -> None:
+  def __init__(
+    self, path: str | os.PathLike, *, report: Callable[[str], None] = _log.warning
+  ) -> None:
     self._path = pathlib.Path(path)
+    self._report = report
     self._path.parent.mkdir(parents=True, exist_ok=True)
     self._stream = self._path.open("a")
 
@@ -135,12 +145,20 @@ class JsonLines:
     pass
 
   def rewind(self, stage: str, step: int) -> None:
-    lines = self._path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if _survives(line, stage, step)]
-    if kept == lines:
+    # Bytes, because a damaged file need not be text; \n ends a line, and only what a kill tore has none.
+    lines = [line + b"\n" for line in self._path.read_bytes().split(b"\n")]
+    torn = lines.pop() != b"\n"
+    records = [_record(line) for line in lines]
+    damaged = records.count(None)
+    if damaged:
+      self._report(f"{self._path}: {damaged} of {len(lines)} lines cannot be read and are removed")
+    kept = [
+      line for line, record in zip(lines, records) if record and _survives(record, stage, step)
+    ]
+    if kept == lines and not torn:
       return
     temporary = self._path.with_name(f".{self._path.name}.tmp-{os.getpid()}")
-    temporary.write_text("".join(kept))
+    temporary.write_bytes(b"".join(kept))
     temporary.rename(self._path)
     self._stream.close()
     self._stream = self._path.open("a")
@@ -266,13 +284,20 @@ def _thousands(value: float) -> str:
   return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
 
 
-def _survives(line: str, stage: str, step: int) -> bool:
-  """Whether a metrics line is whole and not of this stage's later steps."""
+def _record(line: bytes) -> dict[str, Any] | None:
+  """The record in a line of metrics; None if it is none."""
   try:
-    record = json.loads(line)
-    if not line.endswith("\n"):
-      return False
-    last = step - 1 if record["kind"] == "validation" else step
-    return record["stage"] != stage or record["step"] <= last
-  except (ValueError, KeyError, TypeError):
-    return False  # torn by a kill
+    found = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  shape = {"stage": str, "kind": str, "step": int}
+  known = isinstance(found, dict) and all(
+    isinstance(found.get(name), kind) for name, kind in shape.items()
+  )
+  return found if known else None
+
+
+def _survives(record: Mapping[str, Any], stage: str, step: int) -> bool:
+  """Whether a record is not of this stage's later steps."""
+  last = step - 1 if record["kind"] == "validation" else step
+  return record["stage"] != stage or record["step"] <= last

@@ -83,6 +83,6 @@ def test_a_step_that_cannot_be_finished_leaves_nothing_behind(tmp_path):
 def test_nothing_saved_restores_nothing(tmp_path):
   store = shared(tmp_path)
   assert store.restore_latest() is None
-  assert store.read_json("marker.json") is None
+  assert store.read_json("marker.json", shape={"step": int}, advice="") is None
   store.write_json("marker.json", {"step": 2})
-  assert store.read_json("marker.json") == {"step": 2}
+  assert store.read_json("marker.json", shape={"step": int}, advice="") == {"step": 2}

@@ -1,13 +1,15 @@
 """Result files: round trips, atomicity, safe names, damage."""
 
+import dataclasses
 import json
 import os
+import random
 
 import numpy as np
 import pytest
 
-from promot_jax import errors
-from promot_jax.evaluation import results
+from promot_jax import errors, guarded_json
+from promot_jax.evaluation import whole_files
 from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
 
 RESULT = TaskResult(
@@ -67,21 +69,104 @@ def test_prompt_states_and_bank_rows_do_not_overwrite_each_other(tmp_path):
   assert len(store.results("best")) == 4
 
 
-def test_a_damaged_result_is_evaluated_again_but_not_reported(tmp_path):
+def damaged(data: bytes, seed: int) -> list[bytes]:
+  """What can become of a file: cut, one bit flipped, a digit changed, replaced by something else."""
+  random_ = random.Random(seed)
+  found = [b"", b"[]", b"null", b'"x"', b"{}", b"7", b"\xff\xfe\x00\x80"]
+  found += [data[:length] for length in random_.sample(range(len(data) - 1), 12)]
+  for _ in range(30):
+    other = bytearray(data)
+    other[random_.randrange(len(data))] ^= 1 << random_.randrange(8)
+    found.append(bytes(other))
+  digits = [place for place, byte in enumerate(data) if chr(byte).isdigit()]
+  for place in random_.sample(digits, min(10, len(digits))):
+    digit = str((int(chr(data[place])) + 1) % 10).encode()
+    found.append(data[:place] + digit + data[place + 1 :])
+  return found
+
+
+@pytest.mark.parametrize("name", ["json", "jsonl"])
+def test_a_damaged_result_is_reported_kept_and_evaluated_again(tmp_path, name):
+  lines: list[str] = []
+  store = ResultStore(tmp_path, report=lines.append)
+  store.write("best", RESULT, [PREDICTION])
+  (path,) = (tmp_path / "best").glob(f"*.{name}")
+  sound, files = path.read_bytes(), set((tmp_path / "best").iterdir())
+  for content in damaged(sound, 7):
+    path.write_bytes(content)
+    lines.clear()
+    store = ResultStore(tmp_path, report=lines.append)
+    found = store.find("best", RESULT)
+    if found is not None:  # a blank between two fields
+      assert (found.scores, found.count) == (RESULT.scores, RESULT.count)
+      assert name == "json"
+      continue
+    store.find("best", RESULT)
+    assert len(lines) == 1 and str(path) in lines[0] and "runs this evaluation again" in lines[0]
+    store.write("best", RESULT, [PREDICTION])
+    assert "is kept as" in lines[1]
+    assert path.read_bytes() == sound
+    (aside,) = set((tmp_path / "best").iterdir()) - files
+    assert aside.read_bytes() == content
+    aside.unlink()
+
+
+def test_deleted_predictions_are_no_damage(tmp_path):
   store = ResultStore(tmp_path)
-  store.write("best", RESULT)
-  (path,) = (tmp_path / "best").glob("*.json")
-  path.write_text(path.read_text()[:40])
-  assert store.find("best", RESULT) is None
-  with pytest.raises(errors.DataError, match="delete it and evaluate again"):
-    store.results("best")
+  store.write("best", RESULT, [PREDICTION])
+  (path,) = (tmp_path / "best").glob("*.jsonl")
+  path.unlink()
+  found = store.find("best", RESULT)
+  assert found.scores == RESULT.scores
+  assert list(store.predictions("best", found)) == []
+
+
+def test_results_of_an_earlier_version_are_read_and_cut_predictions_noticed(tmp_path):
+  lines: list[str] = []
+  store = ResultStore(tmp_path, report=lines.append)
+  store.write("best", dataclasses.replace(RESULT, count=2), [PREDICTION, PREDICTION])
+  (path,), (file,) = (sorted((tmp_path / "best").glob(f"*.{e}")) for e in ("json", "jsonl"))
+  old = {
+    key: value
+    for key, value in json.loads(path.read_text()).items()
+    if key not in ("sha256", "guarded", "predictions_sha256")
+  }
+  path.write_text(json.dumps(old))
+  assert store.find("best", RESULT).count == 2
+  whole = file.read_bytes()
+  for cut in (len(whole) // 2, len(whole) // 4 * 3, len(whole) // 5):
+    file.write_bytes(whole[:cut])
+    assert store.find("best", RESULT) is None
+  file.write_bytes(whole)
+  assert len(lines) == 1
+  for field, value in (("scores", []), ("count", "2"), ("task", None), ("shots", {})):
+    path.write_text(json.dumps({**old, field: value}))
+    assert store.find("best", RESULT) is None
+    assert store.results("best") == []
+
+
+def test_a_changed_line_of_a_journal_is_left_out(tmp_path):
+  journal = ResultStore(tmp_path).journal("best")
+  entries = [
+    {"fingerprint": "a", "index": i, "tokens": [10, 2 + i], "score": -i / 3} for i in (0, 1)
+  ]
+  journal.append(entries)
+  assert list(journal.read()) == entries
+  lines = journal.path.read_bytes().splitlines(keepends=True)
+  for content in damaged(lines[0].rstrip(b"\n"), 3):
+    if b"\n" in content:
+      continue
+    journal.path.write_bytes(content + b"\n" + lines[1])
+    found = list(journal.read())
+    assert found[-1] == entries[1] and found[:-1] in ([], [entries[0]])
 
 
 def test_unknown_fields_of_a_later_version_are_ignored(tmp_path):
   store = ResultStore(tmp_path)
   store.write_run(RunRecord(method="promot", trained_on="rte", seed=3))
   path = tmp_path / "run.json"
-  path.write_text(json.dumps({**json.loads(path.read_text()), "new_field": 1}))
+  later = {**json.loads(path.read_text()), "new_field": 1}
+  path.write_text(guarded_json.text(later))
   assert store.read_run() == RunRecord(method="promot", trained_on="rte", seed=3)
 
 
@@ -112,14 +197,14 @@ def test_names_cannot_leave_the_folder(tmp_path, name):
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
   path = tmp_path / "run.json"
-  results.write_json(path, {"old": 1})
+  whole_files.write_json(path, {"old": 1})
 
   def full(*_):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(os, "replace", full)
   with pytest.raises(errors.CannotWrite, match="No space left on device"):
-    results.write_json(path, {"new": 2})
+    whole_files.write_json(path, {"new": 2})
   assert json.loads(path.read_text()) == {"old": 1}
   assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
@@ -136,5 +221,5 @@ def test_the_journal_skips_a_line_cut_by_a_crash(tmp_path):
 
 
 def test_equal_values_have_equal_fingerprints():
-  assert results.fingerprint({"a": 1, "b": [2]}) == results.fingerprint({"b": [2], "a": 1})
-  assert results.fingerprint({"a": 1}) != results.fingerprint({"a": 2})
+  assert whole_files.fingerprint({"a": 1, "b": [2]}) == whole_files.fingerprint({"b": [2], "a": 1})
+  assert whole_files.fingerprint({"a": 1}) != whole_files.fingerprint({"a": 2})

@@ -221,3 +221,22 @@ def test_tensorboard_itself_loads_the_file(tmp_path):
   reader.GetNext()
   with pytest.raises(Exception, match="No more events"):
     reader.GetNext()
+
+
+def test_damaged_lines_of_metrics_are_removed_and_counted(tmp_path):
+  path, told = tmp_path / "metrics.jsonl", []
+  sink = JsonLines(path, report=told.append)
+  for step in (1, 2, 3):
+    sink.scalars(scalars(step, stage="a", loss=0.5))
+  sink.close()
+  first, second, third = path.read_bytes().splitlines(keepends=True)
+  bad = b'[]\n7\n\xff\xfe\n{"stage": 3}\n' + second[:9] + b"\n"
+  path.write_bytes(first + bad + "\u2028".encode() + b"\n" + third + second[:20])
+  sink = JsonLines(path, report=told.append)
+  sink.rewind("a", 2)
+  assert path.read_bytes() == first
+  (line,) = told  # what a kill tore at the end is no damage
+  assert f"{path}: 6 of 8 lines cannot be read" in line
+  sink.scalars(scalars(2, stage="a", loss=0.5))
+  sink.close()
+  assert path.read_bytes().count(b"\n") == 2
