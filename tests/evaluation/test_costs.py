@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 
+from promot_jax import guarded_json
 from promot_jax.evaluation import averages, report, runs
 from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
 
@@ -140,7 +141,7 @@ def test_columns_that_nobody_can_fill_are_left_out(tmp_path):
 
 def test_runs_that_recorded_no_stages_have_no_such_table(study):
   for path in study.rglob("run.json"):
-    path.write_text(json.dumps({**json.loads(path.read_text()), "stages": []}))
+    path.write_text(guarded_json.text({**json.loads(path.read_text()), "stages": []}))
   assert costs_of(study) is None
 
 

@@ -1,5 +1,6 @@
 """Reports made from result folders alone."""
 
+import hashlib
 import html.parser
 import json
 import statistics
@@ -8,11 +9,16 @@ import sys
 
 import pytest
 
-from promot_jax import errors
+from promot_jax import errors, guarded_json
 from promot_jax.evaluation import averages, escaping, report, runs
 from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
 
 HOSTILE = '</td><script>alert(1)</script><img src="http://x/y" onerror=1>"\'&'
+
+
+def edit(path, **changes):
+  """Changes fields of a record as somebody does who knows of its digest."""
+  path.write_text(guarded_json.text(json.loads(path.read_text()) | changes))
 
 
 def evaluate_by_hand(
@@ -148,8 +154,7 @@ def test_prompt_tuning_stands_beside_every_learning_rate_of_the_backbone(tmp_pat
 def test_a_perfect_score_of_a_few_examples_is_not_called_certain(tmp_path):
   folder = evaluate_by_hand(tmp_path / "run", "promot", tuned=100.0)
   path = next(folder.glob("*/rte.*.json"))
-  stored = json.loads(path.read_text()) | {"count": 8, "standard_errors": {"accuracy": 0.0}}
-  path.write_text(json.dumps(stored))
+  edit(path, count=8, standard_errors={"accuracy": 0.0})
   made = report.build(runs.collect([tmp_path]))
   for shown in (report.text(made), report.markdown(made)):
     assert "100.00 [67.6, 100.0]" in shown  # Wilson's for 8 of 8
@@ -158,8 +163,7 @@ def test_a_perfect_score_of_a_few_examples_is_not_called_certain(tmp_path):
 
 def test_a_difference_that_rests_on_one_task_is_said_to(study):
   for path in study.glob("promot-*/*/xsum.*.json"):
-    stored = json.loads(path.read_text())
-    path.write_text(json.dumps(stored | {"scores": {"rouge2": 98.0}}))
+    edit(path, scores={"rouge2": 98.0})
   made = report.build(runs.collect([study]))
   (section,) = made.sections
   (note,) = [note for note in section.main.notes if "comes from one task" in note]
@@ -347,11 +351,12 @@ def test_names_cannot_change_the_structure_of_markdown(tmp_path, name):
 def test_records_edited_by_hand_cannot_become_markup(tmp_path):
   folder = evaluate_by_hand(tmp_path / "run", "promot")
   hostile = "<script>alert(1)</script>"
-  record = json.loads((folder / "run.json").read_text())
-  (folder / "run.json").write_text(json.dumps(record | {"seed": hostile}))
+  edit(folder / "run.json", seed=hostile)
   for path in folder.glob("*/*.jsonl"):
     line = json.loads(path.read_text())
     path.write_text(json.dumps(line | {"shots": hostile, "task": hostile}) + "\n")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(path.with_suffix(".json"), predictions_sha256=digest)
   report.write([tmp_path], tmp_path / "report.html", formats=("html", "md"))
   for ending in ("html", "md"):
     assert "<script" not in (tmp_path / f"report.{ending}").read_text()
