@@ -1,10 +1,9 @@
 """From a model directory back to the experiment that made it."""
 
-import argparse
+import dataclasses
 import pathlib
-from collections.abc import Sequence
 
-from promot_jax.cli import cluster, gin_config
+from promot_jax.cli import cluster, config_record, gin_config, gin_scan
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
@@ -12,8 +11,9 @@ from promot_jax.errors import ConfigError
 def runners(flags: Flags):
   """A Runner for each experiment that the command line means.
 
-  The configuration is the given gin files', or the `config.gin` that `promot train` wrote into
-  --model_dir or, for one experiment of a comparison, above it.
+  The configuration is the given gin files', or the one that `promot train` kept in --model_dir or,
+  for one experiment of a comparison, above it; that is read as plain values, since the directory may
+  be somebody else's.
 
   Raises:
     ConfigError: no configuration is found.
@@ -22,23 +22,28 @@ def runners(flags: Flags):
   if not values.model_dir:
     raise ConfigError("no --model_dir given: the directory that promot train wrote.")
   folder = pathlib.Path(values.model_dir)
-  files, bindings, only = flags.gin_files, list(flags.bindings), None
-  if not files:
-    root = root_of(folder)
-    if root is None:
-      raise ConfigError(
-        f"{folder} has no config.gin, so promot train was not run there. Name a model directory, or "
-        "the recipe with --gin_file."
-      )
-    files = (str(root / "config.gin"),)
-    bindings.append(f"MODEL_DIR = {str(root)!r}")
-    only = folder.name if root != folder else None
-  return _build(values, files, bindings, only)
+  if flags.gin_files:
+    scanned = gin_config.read(
+      flags.gin_files,
+      flags.bindings,
+      search_paths=values.gin_search_paths,
+      allow_imports=values.gin_allow_imports,
+    )
+    return _build(flags, scanned, None, None)
+  root = root_of(folder)
+  if root is None:
+    raise ConfigError(
+      f"{folder} has no config.gin, so promot train was not run there. Name a model directory, or "
+      "the recipe with --gin_file."
+    )
+  bindings = [*flags.bindings, f"MODEL_DIR = {str(root)!r}"]
+  scanned = config_record.read(root, bindings, allow_imports=values.gin_allow_imports)
+  return _build(flags, scanned, root, folder.name if root != folder else None)
 
 
 def root_of(folder: pathlib.Path) -> pathlib.Path | None:
-  """Where the `config.gin` of a model directory lies: there, or above it in a comparison."""
-  return next((f for f in (folder, folder.parent) if (f / "config.gin").is_file()), None)
+  """Where the configuration of a model directory lies: there, or above it in a comparison."""
+  return next((f for f in (folder, folder.parent) if config_record.is_kept(f)), None)
 
 
 def is_model_dir(folder: pathlib.Path) -> bool:
@@ -47,11 +52,10 @@ def is_model_dir(folder: pathlib.Path) -> bool:
   return root_of(folder) == folder or (one_of_several and root_of(folder) is not None)
 
 
-def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str], only: str | None):
-  paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
-  scanned = gin_config.read(files, bindings, **paths)
+def _build(flags: Flags, scanned: gin_scan.Scan, root: pathlib.Path | None, only: str | None):
+  values = flags.values
   cluster.connect(values)
-  run = cluster.together(lambda: gin_config.build(scanned, **paths))
+  run = cluster.together(lambda: gin_config.build(scanned))
 
   import sys
 
@@ -60,11 +64,14 @@ def _build(values: argparse.Namespace, files: Sequence[str], bindings: list[str]
   from promot_jax.experiments.runner import Runner, Shared
   from promot_jax.training.events import Console, Events
 
+  experiments_of(run)  # refuses what is none
+  if root is not None and run.model_dir != str(root):
+    run = dataclasses.replace(run, model_dir=str(root))  # never to where somebody else's file says
   every = experiments_of(run)
   experiments = [e for e in every if only in (None, e.name)]
   if not experiments:
     names = ", ".join(e.name for e in every)
-    raise ConfigError(f"{files[0]} describes no experiment '{only}'. It has: {names}.")
+    raise ConfigError(f"{scanned.roots[0]} describes no experiment '{only}'. It has: {names}.")
   sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
   stop = signals.current()
   stop.work = "the batch"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from promot_jax import __version__
+from promot_jax.cli import gin_values
 from promot_jax.errors import ConfigError
 
 COMMANDS = {
@@ -67,6 +68,22 @@ complete or absent; OUTPUT must not exist.
 }
 
 
+_PATHS = (
+  "model_dir",
+  "init",
+  "tfds_data_dir",
+  "gin_file",
+  "input",
+  "output",
+  "method",
+  "vocabulary",
+  "source",
+  "model",
+  "name",
+  "runs",
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
   """One command line: `command`, the gin part, and the parsed values of everything else."""
@@ -75,6 +92,7 @@ class Flags:
   gin_files: tuple[str, ...]
   bindings: tuple[str, ...]
   values: argparse.Namespace
+  arguments: tuple[str, ...] = ()  # the command line as it was given
 
 
 def parse(argv: Sequence[str]) -> Flags:
@@ -91,6 +109,7 @@ def parse(argv: Sequence[str]) -> Flags:
       f"'{rest[0]}' is no command.{_nearest(rest[0], COMMANDS)} "
       f"The commands are {', '.join(COMMANDS)}; see promot --help."
     )
+  _refuse_empty(rest)
   values, unknown = top.parse_known_args(rest)
   if values.command is None:
     top.print_help()
@@ -102,6 +121,7 @@ def parse(argv: Sequence[str]) -> Flags:
       f"'{name}' is no flag of promot {values.command}.{_nearest(name, known)} "
       f"See promot {values.command} --help."
     )
+  _expand(values)
   if getattr(values, "model_dir", None):
     bindings.append(f"MODEL_DIR = {values.model_dir!r}")
   if getattr(values, "init", None):
@@ -113,7 +133,37 @@ def parse(argv: Sequence[str]) -> Flags:
     gin_files=tuple(getattr(values, "gin_file", None) or ()),
     bindings=tuple(bindings),
     values=values,
+    arguments=tuple(argv),
   )
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+  """An empty value is never meant: most likely it is an unset variable of the shell."""
+  for position, argument in enumerate(arguments):
+    flag, equals, value = argument.partition("=")
+    before = arguments[position - 1] if position else ""
+    if not argument.strip():
+      what = f"{before} has" if before.startswith("--") and "=" not in before else "there is"
+      raise ConfigError(
+        f"{what} an empty value. Is a variable unset? Give a value, or leave it out."
+      )
+    if flag.startswith("--") and equals and not value.strip():
+      raise ConfigError(
+        f"{flag}= is empty. Is a variable unset? Give a value, or leave the flag out."
+      )
+
+
+def _expand(values: argparse.Namespace) -> None:
+  """`~` in the flags that take paths: a shell leaves it where it follows a `=`."""
+  for name in _PATHS:
+    given = getattr(values, name, None)
+    if isinstance(given, str):
+      setattr(values, name, gin_values.expanded(given))
+    elif isinstance(given, list):
+      setattr(values, name, [gin_values.expanded(each) for each in given])
+  if getattr(values, "gin_search_paths", None):
+    parts = values.gin_search_paths.split(",")
+    values.gin_search_paths = ",".join(gin_values.expanded(part) for part in parts)
 
 
 def _take_gin_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -127,12 +177,17 @@ def _take_gin_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if not queue:
           raise ConfigError(f"{flag} has no value. Write {flag}=VALUE.")
         value = queue.pop(0)
+      if not value.strip():
+        raise ConfigError(f"--gin.{name}= is empty; a gin value is needed, such as None or \"''\".")
       bindings.append(f"{name} = {value}")
     elif flag.startswith("--gin_bindings"):
       _, equals, value = flag.partition("=")
       if not equals and not queue:
         raise ConfigError("--gin_bindings has no value. Write --gin_bindings='NAME = VALUE'.")
-      bindings.append(value if equals else queue.pop(0))
+      binding = value if equals else queue.pop(0)
+      if not binding.strip():
+        raise ConfigError("--gin_bindings is empty. Write --gin_bindings='NAME = VALUE'.")
+      bindings.append(binding)
     else:
       rest.append(flag)
   return bindings, rest

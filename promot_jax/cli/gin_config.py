@@ -1,12 +1,11 @@
 """From scanned gin files to the object they describe.
 
-This is the only file where gin runs.  What a recipe may call is restricted twice: its imports were
-checked by `gin_scan`, and here every configurable must be defined in an allowed package (an allowed
-module's attributes include the modules that it imports itself).
+This is the only file where gin runs.  It never runs a file: what it is given is written anew from the
+scan (`program`), in which every name is that of a listed object (`recipe_values`), and the objects are
+looked at once more after they are imported.
 """
 
 import importlib.util  # noqa: F401  gin 0.5 uses it without importing it
-import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -16,18 +15,10 @@ import gin
 from gin import config as gin_internals
 
 from promot_jax import errors
-from promot_jax.cli import gin_scan
+from promot_jax.cli import gin_effect, gin_scan, gin_values, recipe_values
+from promot_jax.cli.gin_effect import EXPERIMENT
+from promot_jax.cli.gin_values import REQUIRED, Macro
 from promot_jax.errors import ConfigError, PromotError
-
-EXPERIMENT = "EXPERIMENT"  # the macro that every runnable recipe binds
-# Bindings that may not change between two starts in one model directory: the checkpoints there would
-# not fit, or the result would be of two runs mixed.
-_FIXED = re.compile(
-  r"Config\.|(SoftPrompt|PromptNetwork|PrefixTuning|InfixTuning|Reparameterization|Combined)\.|"
-  r"Experiment\.\w*feature_lengths$|Stage\.(batch_size|trainable)$|"
-  r"Experiment\.(seed|task|stage_tasks|vocabulary|source|targets|selection|train_limit|method|"
-  r"backbone|initial_checkpoint)$"
-)
 
 
 def read(
@@ -43,20 +34,24 @@ def read(
   """
   if not files:
     raise ConfigError("no --gin_file given. For a first run: --gin_file=promot_rte_micro.gin.")
-  folders, allow = _folders(search_paths), _split(allow_imports)
+  folders = [*_split(search_paths), *gin_scan.recipe_folders()]
+  allow = permitted(allow_imports)
   unchecked = gin_scan.scan(files, bindings, folders=folders, allow=allow, check=False)
   if "MODEL_DIR" not in unchecked.macros:
     bindings = [f"MODEL_DIR = 'runs/{pathlib.Path(files[0]).stem}'", *bindings]
-  return gin_scan.scan(files, bindings, folders=folders, allow=allow)
+  scanned = gin_scan.scan(files, bindings, folders=folders, allow=allow)
+  if EXPERIMENT in scanned.macros:
+    gin_effect.check(scanned)
+  return scanned
 
 
-def build(
-  scanned: gin_scan.Scan,
-  *,
-  search_paths: str = ".",
-  allow_imports: str = "",
-) -> Any:
-  """Runs gin on what was scanned and returns the value of the macro EXPERIMENT.
+def permitted(allow_imports: str) -> list[str]:
+  """The packages that --gin_allow_imports names."""
+  return _split(allow_imports)
+
+
+def build(scanned: gin_scan.Scan) -> Any:
+  """Makes the value of the macro EXPERIMENT.
 
   Raises:
     ConfigError: with gin's message in plain words, or the ConfigError of a class's own checks.
@@ -66,23 +61,56 @@ def build(
       f"{scanned.files[0]} binds no {EXPERIMENT}, so there is nothing to run. Recipes end in an "
       f"include of runs/, or bind {EXPERIMENT} = @experiment.Experiment()."
     )
+  gin_effect.reached(scanned)  # refuses what would never end
   gin.clear_config()  # never finalized: a process may build several recipes, as the tests do
-  # Plain files only: gin's reader of package resources logs an error for each folder it tries.
-  gin_internals._FILE_READERS[:] = [(open, os.path.isfile)]
-  gin_internals._LOCATION_PREFIXES[:] = ["", *_folders(search_paths)]
   try:
-    for path in scanned.roots:
-      gin.parse_config_file(path)
-    header = ["from __gin__ import dynamic_registration", *scanned.statements]
-    gin.parse_config([*header, *scanned.extra])
-    _check_origins((*gin_scan.ALLOWED_IMPORTS, *_split(allow_imports), "gin"))
+    for full in _objects(scanned):
+      recipe_values.require_identity(full, allow=scanned.allow)
+    gin.parse_config(program(scanned))
+    _check_registered(scanned)
     return gin.get_configurable(f"{EXPERIMENT}/gin.macro")()
   except PromotError as error:
     # gin raises a stand-in class of the same name, which cannot be made from a message.
     kind = getattr(errors, type(error).__name__, ConfigError)
     raise kind(_without_call(str(error))) from error
+  except RecursionError as error:
+    raise ConfigError(
+      "the configuration is endless, or its values are nested too deeply."
+    ) from error
   except Exception as error:
-    raise ConfigError(_plain(error)) from error
+    raise ConfigError(_plain(error, scanned)) from error
+
+
+def program(scanned: gin_scan.Scan) -> str:
+  """The gin file that is run: what was scanned, includes resolved, under the objects' own names."""
+  by_name = {full.rpartition(".")[0]: "" for full in _objects(scanned)}
+  lines = ["from __gin__ import dynamic_registration"]
+  for number, module in enumerate(by_name):
+    package, _, last = module.rpartition(".")
+    if module.split(".")[0] in recipe_values.PACKAGES:
+      by_name[module] = last
+      lines.append(f"from {package} import {last}" if package else f"import {module}")
+    else:
+      by_name[module] = f"module_{number}"
+      lines.append(f"import {module} as {by_name[module]}")
+  lines += [f"import {module}" for module in scanned.modules if module not in by_name]
+
+  def selector(full: str) -> str:
+    module, _, name = full.rpartition(".")
+    return f"{by_name[module]}.{name}"
+
+  def reference(found: gin_values.Reference) -> str:
+    scope = f"{found.scope}/" if found.scope else ""
+    return f"@{scope}{selector(found.selector)}{'()' if found.called else ''}"
+
+  for name, binding in scanned.macros.items():
+    if binding.value != Macro(REQUIRED):
+      lines.append(f"{name} = {gin_values.text(binding.value, reference=reference)}")
+  for binding in scanned.bindings.values():
+    scope = f"{binding.scope}/" if binding.scope else ""
+    value = gin_values.text(binding.value, reference=reference)
+    lines.append(f"{scope}{selector(binding.selector)}.{binding.parameter} = {value}")
+  return "\n".join(lines) + "\n"
 
 
 def texts() -> tuple[str, str]:
@@ -90,54 +118,35 @@ def texts() -> tuple[str, str]:
   return gin.config_str(), gin.operative_config_str()
 
 
-def compare_with_earlier(scanned: gin_scan.Scan, earlier: str, *, allow_change: bool) -> list[str]:
-  """Lines that say what changed since `earlier` (the flat text written by the last start).
-
-  Raises:
-    ConfigError: a binding changed that a started run cannot change, and `allow_change` is off.
-  """
-  old = dict(line.split(" = ", 1) for line in earlier.splitlines() if " = " in line)
-  changes = gin_scan.difference(old, scanned.flat())
-  lines = [f"{name}: {before} -> {after}" for name, before, after in changes]
-  fixed = [line for line, change in zip(lines, changes) if _FIXED.search(change[0])]
-  if fixed and not allow_change:
-    raise ConfigError(
-      "this model directory was started with another configuration: "
-      + "; ".join(fixed)
-      + ". Use another --model_dir, or --allow_config_change if the mixture is intended."
-    )
-  return lines
-
-
-def flat_text(scanned: gin_scan.Scan) -> str:
-  """One `name = value` a line, macros resolved: what `compare_with_earlier` reads."""
-  return "".join(f"{name} = {value}\n" for name, value in scanned.flat().items())
-
-
 def shown(value: Any) -> str:
   """A scanned value as it stands in a gin file."""
-  return gin_scan.text(value)
-
-
-def _folders(search_paths: str) -> list[str]:
-  return [*_split(search_paths), *gin_scan.recipe_folders()]
+  return gin_values.text(value)
 
 
 def _split(text: str) -> list[str]:
   return [part for part in text.split(",") if part]
 
 
-def _check_origins(allowed: Sequence[str]) -> None:
-  used = [
-    reference.configurable for reference in gin_internals.iterate_references(gin_internals._CONFIG)
-  ]
-  for configurable in used:  # what is bound but never referenced is never called
-    module = getattr(configurable.wrapped, "__module__", "") or ""
-    if module.split(".")[0] not in allowed:
+def _objects(scanned: gin_scan.Scan) -> list[str]:
+  """Full name of every object that is bound or referred to, in a fixed order."""
+  found = {binding.selector for binding in scanned.bindings.values()}
+  for binding in (*scanned.bindings.values(), *scanned.macros.values()):
+    found |= {r.selector for r in gin_values.walk(binding.value) if not isinstance(r, Macro)}
+  return sorted(found)
+
+
+def _check_registered(scanned: gin_scan.Scan) -> None:
+  """What gin would call is what was found, and nothing else."""
+  expected = {
+    recipe_values.require_identity(full, allow=scanned.allow) for full in _objects(scanned)
+  }
+  expected.add(gin_internals.macro)
+  keys = [gin_internals._REGISTRY[selector] for _, selector in gin_internals._CONFIG]
+  references = gin_internals.iterate_references(gin_internals._CONFIG)
+  for configurable in (*keys, *(reference.configurable for reference in references)):
+    if configurable.wrapped not in expected:
       raise ConfigError(
-        f"the gin files configure {module}.{configurable.name}, which is defined outside "
-        f"{', '.join(a for a in allowed if not a.startswith('__'))}. "
-        "If you trust it, import its own package and add --gin_allow_imports."
+        f"the configuration would call {configurable.wrapped}, which is not listed."
       )
 
 
@@ -146,12 +155,10 @@ def _without_call(message: str) -> str:
   return re.split(r"\n\s*In call to configurable", message, maxsplit=1)[0].rstrip()
 
 
-def _plain(error: Exception) -> str:
-  """gin's message without its file dump: 'file:line: sentence'."""
+def _plain(error: Exception, scanned: gin_scan.Scan) -> str:
+  """gin's message without its file dump: 'files: sentence (while building NAME)'."""
   message = str(error).strip() or type(error).__name__
-  place = re.search(r'In file "([^"]+)", line (\d+)', message)
   call = re.search(r"In call to configurable '([^']+)'", message)
   sentence = " ".join(message.splitlines()[0].split())
-  start = f"{place[1]}:{place[2]}: " if place else ""
   end = f" (while building {call[1]})" if call else ""
-  return f"{start}{sentence}{end}"
+  return f"{', '.join(scanned.roots)}: {sentence}{end}"

@@ -1,82 +1,73 @@
 """Reads gin files without running them, and finds mistakes before anything heavy is imported.
 
 gin files are programs: parsing one imports modules and resolving it calls functions.  So every file
-is first read with gin's own grammar and nothing else.  That is enough to follow includes, to refuse
-imports that are not on the allow list, to report undefined or required macros, and (by reading the
-source of our own modules with `ast`) to name a wrong parameter with file, line and nearest right one.
+is only read, with gin's own grammar.  That is enough to follow includes, to refuse imports and names
+that nobody lists (`recipe_values`), to report undefined or required macros, and to name a wrong
+parameter with file, line and nearest right one.  What runs later is made from what was read here
+(`gin_config`), never from the files.
 """
 
-import ast
 import dataclasses
 import difflib
-import functools
-import importlib.util
 import io
 import os
 import pathlib
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from types import MappingProxyType
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gin import config_parser
 
+from promot_jax.cli import gin_values, recipe_values
+from promot_jax.cli.gin_values import REQUIRED, Macro, Reference
+from promot_jax.cli.recipe_values import near
 from promot_jax.errors import ConfigError
 
-ALLOWED_IMPORTS = ("promot_jax", "tasks", "optax", "__gin__")
 COMMAND_LINE = "command line"
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-  """`@scope/module.name` or, called, `@scope/module.name()`."""
-
-  name: str
-  called: bool
-
-  def __str__(self):
-    return f"@{self.name}{'()' if self.called else ''}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Macro:
-  """`%NAME`."""
-
-  name: str
-
-  def __str__(self):
-    return f"%{self.name}"
+_MACRO = "gin.macro"
+_LARGEST = 4 * 2**20  # bytes of one file
+_INCLUDES = 20  # times that one file may be read
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Binding:
-  """One `scope/selector.parameter = value`; macros have an empty selector's parameter."""
+  """One `scope/selector.parameter = value`; a macro is `NAME/gin.macro.value`."""
 
   scope: str
-  selector: str
+  selector: str  # full name, 'promot_jax.training.stages.Stage'
   parameter: str
   value: Any
-  place: str  # file:line  text
+  place: str  # file:line, or COMMAND_LINE
+
+  @property
+  def name(self) -> str:
+    """'scope/stages.Stage.steps', or the macro's name."""
+    if self.selector == _MACRO:
+      return self.scope
+    name = f"{recipe_values.short(self.selector)}.{self.parameter}"
+    return f"{self.scope}/{name}" if self.scope else name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scan:
-  """All files read, what they import, and the last binding of every name."""
+  """All files read, the user's own modules that they import, and the last binding of every name."""
 
   roots: tuple[str, ...]  # the files named by the caller
   files: tuple[str, ...]  # those and their includes
-  statements: tuple[str, ...]  # every import, as written
+  modules: tuple[str, ...]  # imported by permission (--gin_allow_imports), in order
+  allow: tuple[str, ...]  # that permission
   extra: tuple[str, ...]  # the bindings given after the files
   bindings: dict[tuple[str, str, str], Binding]
   macros: dict[str, Binding]
 
-  def flat(self) -> dict[str, str]:
-    """'scope/Selector.parameter' -> value as text, with every macro replaced by its value."""
-    values = {}
-    for (scope, selector, parameter), binding in self.bindings.items():
-      name = ".".join([*selector.split(".")[-2:], parameter])
-      values[f"{scope}/{name}" if scope else name] = text(binding.value, self.macros)
-    return dict(sorted(values.items()))
+  def flat(self, *, alike: bool = False) -> dict[str, str]:
+    """'scope/stages.Stage.steps' -> value as text, with every macro replaced by its value."""
+    return dict(
+      sorted(
+        (binding.name, gin_values.text(binding.value, self.macros, alike=alike))
+        for binding in self.bindings.values()
+      )
+    )
 
 
 class _Delegate(config_parser.ParserDelegate):
@@ -96,10 +87,18 @@ def recipe_folders() -> list[str]:
 
 def find(name: str, folders: Sequence[str], *, place: str = "") -> str:
   """Path of a gin file, as given or below one of `folders`.  Raises ConfigError with near names."""
+  start = f"{place}: " if place else ""
   for folder in ["", *folders]:
-    path = os.path.join(folder, name)
-    if os.path.isfile(path):
+    path = os.path.expanduser(os.path.join(folder, name))
+    try:
+      mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # ValueError: a NUL byte in the name
+      continue
+    if stat.S_ISREG(mode):
       return os.path.normpath(path)
+    if not stat.S_ISDIR(mode) or folder == "":
+      kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+      raise ConfigError(f"{start}gin file '{name}' is {kind}; name a file.")
   known = sorted(
     path.relative_to(folder).as_posix()
     for folder in folders
@@ -107,12 +106,32 @@ def find(name: str, folders: Sequence[str], *, place: str = "") -> str:
     for path in pathlib.Path(folder).glob("**/*.gin")
     if len(path.relative_to(folder).parts) < 4
   )
-  near = difflib.get_close_matches(name, known, 2, cutoff=0.5)
-  hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+  close = difflib.get_close_matches(name, known, 2, cutoff=0.5)
+  hint = f" Did you mean {' or '.join(repr(n) for n in close)}?" if close else ""
   raise ConfigError(
-    f"{place + ': ' if place else ''}gin file '{name}' was not found.{hint} "
+    f"{start}gin file '{name}' was not found.{hint} "
     f"Looked in: {', '.join(f or '.' for f in dict.fromkeys(['.', *folders]))}."
   )
+
+
+def file_text(path: str) -> str:
+  """Content of a gin file.  Raises ConfigError: it cannot be read, is no UTF-8, or is too large."""
+  try:
+    size = os.path.getsize(path)
+    if size > _LARGEST:
+      raise ConfigError(
+        f"gin file '{path}' has {size:,} bytes, which no configuration has (at most {_LARGEST:,}); "
+        "is it the right file?"
+      )
+    return pathlib.Path(path).read_text(encoding="utf-8-sig")
+  except OSError as error:
+    raise ConfigError(f"gin file '{path}' cannot be read: {error.strerror}.") from None
+  except UnicodeDecodeError as error:
+    line = error.object.count(b"\n", 0, error.start) + 1
+    raise ConfigError(
+      f"gin file '{path}' is no UTF-8 text: line {line} has the byte 0x{error.object[error.start]:02x}. "
+      "Save it as UTF-8."
+    ) from None
 
 
 def scan(
@@ -125,97 +144,213 @@ def scan(
 ) -> Scan:
   """Reads `files` (later ones win) and then `bindings`, following includes.
 
+  Args:
+    folders: where files and includes are looked for.
+    allow: further packages that may be imported.
+    check: whether macros that are undefined or required and have no value are refused.
+
   Raises:
-    ConfigError: syntax, missing include, forbidden import, unknown symbol or parameter, undefined
+    ConfigError: syntax, missing include, forbidden import, unlisted name, unknown parameter, undefined
       or required macro.  Each with file, line and a suggestion where there is a near name.
   """
-  state = _State(folders=tuple(folders), allow=(*ALLOWED_IMPORTS, *allow))
+  reader = Reader(folders=folders, allow=allow)
   roots = tuple(find(name, folders) for name in files)
   for path in roots:
-    state.read(path)
-  known = {b.scope for b in state.bindings.values() if b.selector == "gin.macro"}
-  for text in bindings:
-    state.read_text(text, COMMAND_LINE)
-  macros = {b.scope: b for b in state.bindings.values() if b.selector == "gin.macro"}
-  if check:
-    _check_command_line(macros, known)
-    _check_macros(state.bindings, macros)
-  return Scan(
-    roots=roots,
-    files=tuple(state.files),
-    extra=tuple(bindings),
-    statements=tuple(dict.fromkeys(s.format() for s in state.imports.values())),
-    bindings={k: b for k, b in state.bindings.items() if b.selector != "gin.macro"},
-    macros=macros,
-  )
+    reader.read(path)
+  return reader.scan(bindings, roots=roots, check=check)
 
 
-class _State:
+class Reader:
   """What one scan has read so far."""
 
-  def __init__(self, *, folders: tuple[str, ...], allow: tuple[str, ...]):
-    self.folders, self.allow = folders, allow
+  def __init__(self, *, folders: Sequence[str] = (), allow: Sequence[str] = (), foreign=False):
+    """An empty one.
+
+    Args:
+      foreign: the text is of a model directory: plain bindings, with the names of `recipe_values`.
+    """
+    for package in allow:
+      if package.split(".")[0] in (*recipe_values.PACKAGES, "gin", "__gin__"):
+        raise ConfigError(
+          f"--gin_allow_imports={package}: gin files may use what {package.split('.')[0]} lists for "
+          "them and nothing else of it; leave the flag out."
+        )
+    self.folders, self.allow, self.foreign = tuple(folders), tuple(allow), foreign
     self.files: list[str] = []
-    self.imports: dict[str, config_parser.ImportStatement] = {}
+    self.modules: dict[str, None] = {}
     self.bindings: dict[tuple[str, str, str], Binding] = {}
+    self._imports: dict[str, config_parser.ImportStatement] = {}
 
   def read(self, path: str) -> None:
-    if self.files.count(path) > 20:
+    """Reads a file and what it includes."""
+    if self.files.count(path) > _INCLUDES:
       raise ConfigError(f"{path} includes itself.")
     self.files.append(path)
-    with open(path, encoding="utf-8") as file:
-      self.read_text(file.read(), path)
+    self.read_text(file_text(path), path)
+
+  def scan(self, bindings: Sequence[str], *, roots: Sequence[str], check: bool) -> Scan:
+    """The scan of what was read and of further bindings."""
+    known = {b.scope for b in self.bindings.values() if b.selector == _MACRO}
+    for text in bindings:
+      self.read_text(text, COMMAND_LINE)
+    macros = {b.scope: b for b in self.bindings.values() if b.selector == _MACRO}
+    if check:
+      _check_command_line(macros, known)
+      _check_macros(self.bindings, macros)
+    return Scan(
+      roots=tuple(roots),
+      files=tuple(self.files),
+      modules=tuple(self.modules),
+      allow=self.allow,
+      extra=tuple(bindings),
+      bindings={k: b for k, b in self.bindings.items() if b.selector != _MACRO},
+      macros=macros,
+    )
 
   def read_text(self, text: str, path: str) -> None:
-    stream = io.StringIO(text)
-    stream.name = path  # type: ignore[attr-defined]
-    imports = dict(self.imports) if path == COMMAND_LINE else {}
-    for statement in _statements(stream, text, path):
+    """Reads the text of a file; `path` is for messages, and COMMAND_LINE for a binding's."""
+    imports = dict(self._imports) if path == COMMAND_LINE else {}
+    for statement in statements(text, path):
       place = path if path == COMMAND_LINE else f"{path}:{statement.location.line_num}"
       if isinstance(statement, config_parser.ImportStatement):
-        self._allow(statement.module, place)
-        if not statement.module.startswith("__gin__"):
-          imports[statement.bound_name()] = statement
-          self.imports[statement.bound_name()] = statement
-          _module_file(statement.module, place)
+        self._import(statement, imports, place)
       elif isinstance(statement, config_parser.IncludeStatement):
+        if self.foreign and path != COMMAND_LINE:
+          raise ConfigError(f"{place}: the configuration of a model directory includes no files.")
         self.read(find(statement.filename, self.folders, place=place))
       elif isinstance(statement, config_parser.BlockDeclaration):
-        _resolve(statement.selector, imports, place)
+        self._resolve(statement.selector, imports, place)
       else:
         self._bind(statement, imports, place)
 
-  def _allow(self, module: str, place: str) -> None:
+  def permit(self, module: str, place: str) -> None:
+    """Notes a module of the user's own.  Raises ConfigError where it is not allowed."""
     root = module.split(".")[0]
-    if root not in self.allow:
+    if not recipe_values.within(module, self.allow):
+      if self.foreign and place != COMMAND_LINE:
+        raise ConfigError(
+          f"{place}: this model directory was made with the package '{root}', and importing runs it. "
+          f"If you trust it, repeat --gin_allow_imports={root}."
+        )
       raise ConfigError(
         f"{place}: the gin file imports '{module}', and importing runs it. Allowed are "
-        f"{', '.join(a for a in self.allow if a != '__gin__')}; if you trust it, add "
+        f"{', '.join((*recipe_values.PACKAGES, *self.allow))}; if you trust it, add "
         f"--gin_allow_imports={root}."
       )
+    if module in recipe_values.modules():
+      raise ConfigError(
+        f"{place}: promot_jax has a module '{module}' for gin files; give your own another name."
+      )
+    self.modules[module] = None
+
+  def _import(self, statement, imports, place: str) -> None:
+    module = statement.module
+    if module == "__gin__" or module.startswith("__gin__."):
+      if module != "__gin__.dynamic_registration" or statement.alias:
+        raise ConfigError(
+          f"{place}: of __gin__ there is only: from __gin__ import dynamic_registration."
+        )
+      return
+    if statement.bound_name() in ("gin", "macro"):
+      raise ConfigError(f"{place}: an import may not be called '{statement.bound_name()}' here.")
+    if module.split(".")[0] in ("promot_jax", "tasks"):
+      if not recipe_values.offered(module, place=place):
+        raise ConfigError(f"{place}: '{module}' offers nothing to gin files; see docs/gin.md.")
+    elif module.startswith("optax."):
+      raise ConfigError(f"{place}: import optax itself instead of '{module}'.")
+    elif module != "optax":
+      self.permit(module, place)
+    names = {statement.bound_name(), module}  # `import a.b` and `import a.c` both bind a
+    imports.update(dict.fromkeys(names, statement))
+    self._imports.update(dict.fromkeys(names, statement))
 
   def _bind(self, statement, imports, place: str) -> None:
     scope, selector, parameter, value, _ = statement
     if not parameter:  # NAME = value
-      scope, selector, parameter = (
-        (f"{scope}/{selector}" if scope else selector),
-        "gin.macro",
-        "value",
-      )
-    elif selector in ("macro", "gin.macro"):
-      selector = "gin.macro"
+      scope = f"{scope}/{selector}" if scope else selector
+      selector, parameter = _MACRO, "value"
+    elif selector in ("macro", _MACRO) and parameter == "value" and scope:
+      selector = _MACRO
     else:
-      selector = _resolve(selector, imports, place)
+      selector = self._resolve(selector, imports, place)
       _check_parameter(selector, parameter, place)
-    for reference in _walk(value):
-      if isinstance(reference, Reference):
-        _resolve(reference.name.split("/")[-1], imports, place)
+    if len(scope) > 200:
+      raise ConfigError(f"{place}: the scope '{scope[:40]}...' is too long.")
+
+    def named(found: Reference | Macro) -> Reference | Macro:
+      if isinstance(found, Macro):
+        return self._macro(found.name, place)
+      if found.selector in ("macro", _MACRO) and found.called:  # @NAME/macro() is %NAME
+        return self._macro(found.scope, place)
+      full = self._resolve(found.selector, imports, place)
+      return Reference(f"{found.scope}/{full}" if found.scope else full, found.called)
+
+    try:
+      value = gin_values.replaced(value, named)
+    except ConfigError as error:
+      raise error if place in str(error) else ConfigError(f"{place}: {error}") from None
     binding = Binding(scope=scope, selector=selector, parameter=parameter, value=value, place=place)
     self.bindings.pop((scope, selector, parameter), None)
     self.bindings[(scope, selector, parameter)] = binding
 
+  def _macro(self, name: str, place: str) -> Macro:
+    if not name or ("." in name and name != REQUIRED):
+      raise ConfigError(
+        f"{place}: '%{name}' is no macro; gin's constants are not used here. Write the value."
+      )
+    return Macro(name)
 
-def _statements(stream, text: str, path: str) -> Iterator[Any]:
+  def _resolve(self, selector: str, imports: Mapping[str, Any], place: str) -> str:
+    """Full name of `module.name` in a file with these imports."""
+    root, *rest = selector.split(".")
+    if root in ("gin", "macro", "constant", "singleton"):
+      raise ConfigError(f"{place}: '{selector}' is gin's own and is not used here.")
+    module: str | None
+    if self.foreign and root not in imports:
+      module, name = self._foreign(selector, place)
+    elif root not in imports:
+      raise ConfigError(
+        f"{place}: '{selector}' starts with '{root}', which no import of this file provides."
+        f"{near(root, imports)} Imported here: {', '.join(sorted(imports)) or 'nothing'}."
+      )
+    else:
+      module, name = _module_and_name(imports[root], rest, imports)
+    if module is None or not name:
+      raise ConfigError(
+        f"{place}: '{selector}' is not MODULE.NAME, an object by the module that defines it."
+      )
+    if module.split(".")[0] in recipe_values.PACKAGES:
+      return recipe_values.resolve(module, name, place=place).full
+    self.permit(module, place)
+    return f"{module}.{name}"
+
+  def _foreign(self, selector: str, place: str) -> tuple[str, str]:
+    module, _, name = selector.rpartition(".")
+    known = recipe_values.modules()
+    if "." in module or module in self.modules:  # another package's, under its full name
+      return module, name
+    if module not in known:
+      raise ConfigError(
+        f"{place}: this version of promot_jax has no module '{module}' for gin files."
+        f"{near(module, known)} Use the version that wrote it, or the recipe with --gin_file."
+      )
+    return known[module], name
+
+
+def _module_and_name(statement, rest: list[str], imports) -> tuple[str | None, str]:
+  """(module, name) of a selector; no module where it walks through attributes."""
+  if statement.alias or statement.is_from or "." not in statement.module:
+    return (statement.module, rest[0]) if len(rest) == 1 else (None, "")
+  root = statement.module.split(".")[0]  # import a.b.c: everything below a by its full name
+  module = ".".join([root, *rest[:-1]])
+  imported = {each.module for each in imports.values()}
+  return (module, rest[-1]) if rest and module in imported else (None, "")
+
+
+def statements(text: str, path: str) -> Iterator[Any]:
+  """The statements of a gin file.  Raises ConfigError with file and line."""
+  stream = io.StringIO(text)
+  stream.name = path  # type: ignore[attr-defined]
   try:
     yield from config_parser.ConfigParser(stream, _Delegate())
   except SyntaxError as error:
@@ -227,36 +362,23 @@ def _statements(stream, text: str, path: str) -> Iterator[Any]:
         f"--gin.{name}=\"'{quoted}'\"."
       ) from None
     line = f":{error.lineno}" if error.lineno else ""
-    shown = (error.text or "").strip()
-    raise ConfigError(f"{path}{line}: {error.msg} In: {shown}") from None
+    shown = (error.text or "").strip()[:200]
+    sentence = " ".join(error.msg.split())
+    raise ConfigError(f"{path}{line}: {sentence} In: {shown}") from None
+  except ConfigError:
+    raise
+  except RecursionError:
+    raise ConfigError(f"{path}: brackets are nested too deeply.") from None
   except Exception as error:  # the tokenizer's own errors: unclosed brackets, bad indentation
     raise ConfigError(f"{path}: cannot be read as gin: {error}") from None
 
 
-def _resolve(selector: str, imports, place: str) -> str:
-  """Full dotted name of `module.name` in a file with these imports."""
-  root, *rest = selector.split(".")
-  if root == "gin":
-    return selector
-  if root not in imports:
-    raise ConfigError(
-      f"{place}: '{selector}' starts with '{root}', which no import of this file provides."
-      f"{_near(root, imports)} Imported here: {', '.join(sorted(imports)) or 'nothing'}."
-    )
-  module = imports[root].module
-  full = ".".join([module, *rest])
-  names = _names(module) if len(rest) == 1 else None
-  if names is not None and rest[0] not in names:
-    raise ConfigError(f"{place}: {module} has no '{rest[0]}'.{_near(rest[0], names)}")
-  return full
-
-
 def _check_parameter(selector: str, parameter: str, place: str) -> None:
   module, _, name = selector.rpartition(".")
-  known = _parameters(module, name)
+  known = recipe_values.parameters(module, name)
   if known is not None and parameter not in known:
     raise ConfigError(
-      f"{place}: '{name}' has no parameter '{parameter}'.{_near(parameter, known)} "
+      f"{place}: '{name}' has no parameter '{parameter}'.{near(parameter, known)} "
       f"Its parameters are: {', '.join(known)}."
     )
 
@@ -264,15 +386,18 @@ def _check_parameter(selector: str, parameter: str, place: str) -> None:
 def _check_macros(bindings, macros) -> None:
   problems = []
   for binding in bindings.values():
-    for macro in _walk(binding.value):
-      if not isinstance(macro, Macro) or "." in macro.name:
+    for macro in gin_values.walk(binding.value):
+      if not isinstance(macro, Macro):
         continue
-      if macro.name not in macros:
+      if macro.name == REQUIRED:
+        if binding.selector != _MACRO:
+          problems.append(f"{binding.place}: {binding.name} has no value yet; give it one.")
+      elif macro.name not in macros:
         problems.append(
-          f"{binding.place}: macro %{macro.name} is not defined.{_near(macro.name, macros)} "
+          f"{binding.place}: macro %{macro.name} is not defined.{near(macro.name, macros)} "
           f"Define it in the gin file or pass --gin.{macro.name}=VALUE."
         )
-      elif macros[macro.name].value == Macro("gin.REQUIRED"):
+      elif macros[macro.name].value == Macro(REQUIRED):
         problems.append(
           f"{macros[macro.name].place}: {macro.name} has no value yet. "
           f"Pass --gin.{macro.name}=VALUE."
@@ -288,129 +413,5 @@ def _check_command_line(macros, known: set[str]) -> None:
     if binding.place == COMMAND_LINE and name not in known | always:
       raise ConfigError(
         f"--gin.{name}: no gin file of this run has a macro of that name."
-        f"{_near(name, known)} Its macros are: {', '.join(sorted(known))}."
+        f"{near(name, known)} Its macros are: {', '.join(sorted(known))}."
       )
-
-
-def _walk(value) -> Iterator[Reference | Macro]:
-  if isinstance(value, Reference | Macro):
-    yield value
-  elif isinstance(value, dict):
-    for key, item in value.items():
-      yield from _walk(key)
-      yield from _walk(item)
-  elif isinstance(value, list | tuple):
-    for item in value:
-      yield from _walk(item)
-
-
-def text(value, macros=MappingProxyType({}), depth: int = 0) -> str:
-  """A value as it stands in a gin file, the given macros replaced by their values."""
-  if isinstance(value, Macro) and value.name in macros and depth < 20:
-    return text(macros[value.name].value, macros, depth + 1)
-  if isinstance(value, list | tuple):
-    return "[" + ", ".join(text(item, macros, depth) for item in value) + "]"
-  if isinstance(value, dict):
-    items = (f"{text(k, macros, depth)}: {text(v, macros, depth)}" for k, v in value.items())
-    return "{" + ", ".join(items) + "}"
-  return str(value) if isinstance(value, Reference | Macro) else repr(value)
-
-
-# --- our own modules, read with ast ---------------------------------------------------------------
-
-
-def _module_file(module: str, place: str = "") -> pathlib.Path | None:
-  """Source file of one of our modules; None for other packages.  ConfigError if there is none."""
-  root, *rest = module.split(".")
-  if root not in ("promot_jax", "tasks"):
-    return None
-  spec = importlib.util.find_spec(root)
-  if spec is None or not spec.submodule_search_locations:
-    raise ConfigError(f"{place}: package '{root}' is not installed. Run pip install promot_jax.")
-  folder = pathlib.Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
-  for path in (folder.with_suffix(".py"), folder / "__init__.py"):
-    if path.is_file():
-      return path
-  near = [p.stem for p in folder.parent.glob("*.py")] if folder.parent.is_dir() else []
-  raise ConfigError(f"{place}: there is no module '{module}'.{_near(rest[-1], near)}")
-
-
-@functools.cache
-def _tree(module: str) -> ast.Module | None:
-  path = _module_file(module)
-  return ast.parse(path.read_text()) if path else None
-
-
-def _names(module: str) -> list[str] | None:
-  tree = _tree(module)
-  if tree is None:
-    return None
-  names = []
-  for node in tree.body:
-    if isinstance(node, ast.ClassDef | ast.FunctionDef):
-      names.append(node.name)
-    elif isinstance(node, ast.Import | ast.ImportFrom):
-      names += [(alias.asname or alias.name).split(".")[0] for alias in node.names]
-    elif isinstance(node, ast.Assign | ast.AnnAssign):
-      targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-      names += [target.id for target in targets if isinstance(target, ast.Name)]
-  return names
-
-
-def _parameters(module: str, name: str) -> list[str] | None:
-  """Parameters of a function or class; None where reading the source cannot tell."""
-  tree = _tree(module) if _is_ours(module) else None
-  nodes = {n.name: n for n in tree.body if hasattr(n, "name")} if tree else {}
-  node = nodes.get(name)
-  if isinstance(node, ast.FunctionDef):
-    return None if node.args.kwarg else _arguments(node)
-  if not isinstance(node, ast.ClassDef):
-    return None
-  constructor = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-  if constructor:
-    return None if constructor[0].args.kwarg else _arguments(constructor[0])[1:]
-  inherited: list[str] = []
-  for base in node.bases:
-    found = _parameters(module, base.id) if isinstance(base, ast.Name) else None
-    if found is None and not (
-      isinstance(base, ast.Name | ast.Subscript) and "Protocol" in ast.unparse(base)
-    ):
-      return None
-    inherited += found or []
-  own = [
-    item.target.id
-    for item in node.body
-    if isinstance(item, ast.AnnAssign)
-    and isinstance(item.target, ast.Name)
-    and "ClassVar" not in ast.unparse(item.annotation)
-  ]
-  return [*inherited, *own]
-
-
-def _is_ours(module: str) -> bool:
-  if module.split(".")[0] not in ("promot_jax", "tasks"):
-    return False
-  try:
-    return _module_file(module) is not None
-  except ConfigError:  # a class inside a module: not followed
-    return False
-
-
-def _arguments(node: ast.FunctionDef) -> list[str]:
-  return [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-
-
-def _near(word: str, words: Iterable[str]) -> str:
-  by_fold = {w.lower(): w for w in words}
-  found = difflib.get_close_matches(word.lower(), list(by_fold), 1, cutoff=0.6)
-  return f" Did you mean '{by_fold[found[0]]}'?" if found else ""
-
-
-def difference(old: dict[str, str], new: dict[str, str]) -> list[tuple[str, str, str]]:
-  """(name, old value, new value) of every binding that changed between two `Scan.flat()`s."""
-  ignored = re.compile(r".*model_dir$")
-  return [
-    (name, old.get(name, "not set"), new.get(name, "not set"))
-    for name in sorted({*old, *new})
-    if old.get(name) != new.get(name) and not ignored.fullmatch(name)
-  ]

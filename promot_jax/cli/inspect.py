@@ -4,7 +4,7 @@ import json
 import pathlib
 import sys
 
-from promot_jax.cli import gin_config
+from promot_jax.cli import config_record, gin_config
 from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
@@ -119,14 +119,20 @@ def _config(flags: Flags) -> None:
   for name, binding in sorted(scanned.macros.items()):
     print(f"{name} = {gin_config.shown(binding.value)}    # {binding.place}")
   print("\n# parameters, macros resolved")
-  print(gin_config.flat_text(scanned), end="")
+  print(config_record.flat_text(scanned), end="")
 
 
 def _model(flags: Flags) -> None:
   values = flags.values
   files = [*([values.name] if values.name else []), *flags.gin_files]
-  paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
-  run_ = gin_config.build(gin_config.read(files, flags.bindings, **paths), **paths)
+  run_ = gin_config.build(
+    gin_config.read(
+      files,
+      flags.bindings,
+      search_paths=values.gin_search_paths,
+      allow_imports=values.gin_allow_imports,
+    )
+  )
 
   from promot_jax import partitioning
   from promot_jax import paths as parameter_paths

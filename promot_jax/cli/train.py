@@ -6,10 +6,8 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-from promot_jax.cli import cluster, gin_config, gin_scan
+from promot_jax.cli import cluster, config_record, gin_config, gin_scan
 from promot_jax.cli.flags import Flags
-
-_STARTED_WITH = "config.flat.txt"  # what the next start in this directory is compared with
 
 
 def run(flags: Flags) -> int:
@@ -19,10 +17,14 @@ def run(flags: Flags) -> int:
     PromotError: see `promot_jax.errors`.
   """
   values = flags.values
-  paths = {"search_paths": values.gin_search_paths, "allow_imports": values.gin_allow_imports}
-  scanned = gin_config.read(flags.gin_files, flags.bindings, **paths)
+  scanned = gin_config.read(
+    flags.gin_files,
+    flags.bindings,
+    search_paths=values.gin_search_paths,
+    allow_imports=values.gin_allow_imports,
+  )
   cluster.connect(values)
-  experiment = cluster.together(lambda: gin_config.build(scanned, **paths))
+  experiment = cluster.together(lambda: gin_config.build(scanned))
   if values.dry_run:
     lines = [*_header(scanned), *_plan(experiment, verbose=values.verbose)]
     lines.append("dry run: nothing was written. Remove --dry_run to start.")
@@ -49,37 +51,26 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
 
   values = flags.values
   folder = pathlib.Path(experiment.model_dir)
-  changes = hosts.first(lambda: _changes(folder, scanned, allow_change=values.allow_config_change))
+  change = values.allow_config_change
+  changes = functools.partial(config_record.changes, scanned, folder, allow_change=change)
+  changed = hosts.first(changes)
   if not values.quiet and hosts.is_first():
-    for line in (*_header(scanned), *(f"changed   {change}" for change in changes)):
+    for line in (*_header(scanned), *(f"changed   {each}" for each in changed)):
       print(line, file=sys.stderr)
   sinks = [] if values.quiet else [Console(sys.stderr)]
-  started = functools.partial(_write_config, folder, scanned)
+
+  def started() -> None:  # compared once more, now that nobody else can write here
+    config_record.write(folder, scanned, command=flags.arguments, changed=changes())
+
   if isinstance(experiment, pretraining.Pretraining):
     weights = pretraining.pretrain(experiment, sinks=sinks, started=started)
     print(f"weights: {weights}")
     print(f"to ship them: cp {weights} promot_jax/micro/")
     return 0
-  outcomes = execute.execute(
-    experiment, sinks=sinks, started=started, allow_change=values.allow_config_change
-  )
+  outcomes = execute.execute(experiment, sinks=sinks, started=started, allow_change=change)
   if not hosts.is_first():
     return 0
   return _tell(outcomes, experiment, as_json=values.json)
-
-
-def _changes(folder: pathlib.Path, scanned: gin_scan.Scan, *, allow_change: bool) -> list[str]:
-  """What differs from the configuration that the directory was started with."""
-  if not (folder / _STARTED_WITH).is_file() or not _has_results(folder):
-    return []
-  earlier = (folder / _STARTED_WITH).read_text()
-  return list(gin_config.compare_with_earlier(scanned, earlier, allow_change=allow_change))
-
-
-def _has_results(folder: pathlib.Path) -> bool:
-  """Whether a start here left anything that another configuration could not go on with."""
-  kept = ("stages/*/*", "evaluation/*/*", "*/stages/*/*", "*/evaluation/*/*")
-  return any(next(folder.glob(pattern), None) for pattern in kept)
 
 
 def _header(scanned: gin_scan.Scan) -> Iterator[str]:
@@ -92,15 +83,6 @@ def _header(scanned: gin_scan.Scan) -> Iterator[str]:
   several = f" · {cluster.processes()} processes" if cluster.processes() > 1 else ""
   yield f"promot {__version__} · jax {jax.__version__}{several}"
   yield f"config    {names} (+{included} included, {len(scanned.extra)} bindings given)"
-
-
-def _write_config(folder: pathlib.Path, scanned: gin_scan.Scan) -> None:
-  """config.gin can be run again; operative_config.gin shows what was used."""
-  config, operative = gin_config.texts()
-  folder.mkdir(parents=True, exist_ok=True)
-  (folder / "config.gin").write_text(config)
-  (folder / "operative_config.gin").write_text(operative)
-  (folder / _STARTED_WITH).write_text(gin_config.flat_text(scanned))
 
 
 def _tell(outcomes, experiment, *, as_json: bool) -> int:

@@ -11,6 +11,8 @@ import numpy as np
 
 from promot_jax import errors
 
+RECIPE_VALUES = ("equal", "proportional", "temperature", "weighted")
+
 Rates: TypeAlias = Callable[[Sequence[int]], np.ndarray]
 
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 64, 2**16

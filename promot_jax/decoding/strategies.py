@@ -5,6 +5,8 @@ import math
 
 from promot_jax import errors
 
+RECIPE_VALUES = ("Greedy", "Beam", "TransformersBeam", "Sample")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Greedy:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
 
+RECIPE_VALUES = ("Comparison",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:

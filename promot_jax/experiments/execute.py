@@ -36,8 +36,8 @@ def execute(
     run: one experiment or several.
     sinks: where progress and lines go, besides the metrics files of each model directory; of several
       processes the first one's only.
-    started: called (by the first process) once the directory is ours, and writable, and the plan is
-      sound.
+    started: called (by the first process) once nothing can be refused any more: the directory is ours
+      and writable, the plan is sound, data, weights and checkpoints fit.
     allow_change: go on with checkpoints of another seed or batch size.
 
   Raises:
@@ -55,8 +55,13 @@ def execute(
   ):
     open_store(folder).check_writable()
     hosts.check_shared(folder)
-    hosts.only_first(started)
-    shared = Shared(stop=stop, console=console, allow_change=allow_change, experiments=experiments)
+    shared = Shared(
+      stop=stop,
+      console=console,
+      allow_change=allow_change,
+      experiments=experiments,
+      started=started,
+    )
     outcomes = []
     for number, experiment in enumerate(experiments):
       if len(experiments) > 1:

@@ -20,6 +20,8 @@ from promot_jax.methods.probe import Probe
 from promot_jax.training.stages import Stage
 from tasks import catalog
 
+RECIPE_VALUES = ("Experiment", "EvaluationPlan", "MeshShape")
+
 UNSEEN = tuple(UNSEEN_TASKS)
 """The eight unseen tasks of Wang et al., 2024, Table 3, in its order."""
 SHIPPED_MICRO = sources.MICRO

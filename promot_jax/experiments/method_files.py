@@ -52,7 +52,10 @@ def build(description: Mapping[str, Any]) -> Any:
   try:
     if not known:  # a file must not choose which code is run
       raise ImportError(f"'{module}' is no module of methods")
-    kind = getattr(importlib.import_module(module), name)
+    home = importlib.import_module(module)
+    if name not in getattr(home, "RECIPE_VALUES", ()):
+      raise ImportError(f"'{module}' offers no '{name}'")
+    kind = getattr(home, name)
     fields = {key: _built(value) for key, value in description["fields"].items()}
     return kind(**fields)
   except (ImportError, AttributeError, TypeError, KeyError) as error:

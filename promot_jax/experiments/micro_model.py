@@ -15,6 +15,8 @@ from promot_jax.micro.vocabulary import vocabulary
 from promot_jax.models import sizes
 from promot_jax.models.t5_config import T5Config
 
+RECIPE_VALUES = ("config",)
+
 WEIGHTS = "weights.npz"
 
 

@@ -41,6 +41,8 @@ from promot_jax.training.stages import Stage
 from promot_jax.training.tensorboard import TensorBoard
 from tasks import catalog
 
+RECIPE_VALUES = ("Pretraining",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretraining:
@@ -82,7 +84,6 @@ def pretrain(
   folder = pathlib.Path(run.model_dir)
   stream = Stream(run.curriculum, seed=run.seed)
   with Lease(folder), signals.catch(report=Events(sinks).line):
-    started()
     files: list[Sink] = [
       JsonLines(folder / "train" / "metrics.jsonl", report=Events(sinks).line),
       TensorBoard(folder / "train"),
@@ -98,6 +99,7 @@ def pretrain(
       seed=run.seed,
       validate=functools.partial(validate, run, events=events),
       events=events,
+      accepted=started,
     )
     store.close()
     events.close()

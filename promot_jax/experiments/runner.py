@@ -129,6 +129,7 @@ class Runner:
       events=self.events,
       metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
       allow_change=change,
+      accepted=self.shared.accept,
     )
     store.close()
     self._models = {position + 1: result.model}
@@ -261,6 +262,7 @@ class Runner:
     tasks = data.report_tasks(self.experiment, self.shared.reader)
     if missing := data.left_out(self.experiment):
       self.events.line(missing)
+    self.shared.accept()
     results: list[TaskResult] = []
     for name, stages, step in self._checkpoints(chosen, selected):
       self.shared.stop_if_asked()

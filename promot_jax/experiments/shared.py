@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -24,6 +24,7 @@ class Shared:
     console: Events,
     allow_change: bool = False,
     experiments: Sequence[Experiment] = (),
+    started: Callable[[], None] = lambda: None,
   ):
     self.stop = stop
     # Where the pretrained model is evaluated, for those that have the same backbone.
@@ -31,6 +32,7 @@ class Shared:
       pathlib.Path(each.model_dir) / "evaluation" for each in experiments if not each.stages
     ]
     self.allow_change = allow_change
+    self._started: Callable[[], None] | None = started
     self.console = console
     self.reader = data.Reader(console.line)
     self._pretrained: tuple[tuple, nnx.Module] | None = None
@@ -51,6 +53,12 @@ class Shared:
       read = functools.partial(weights.pretrained, experiment, mesh, self.console.line)
       self._pretrained = (key, hosts.together(read))
     return self._pretrained[1]
+
+  def accept(self) -> None:
+    """Says, the first time only, that this run was checked as far as can be before its first step."""
+    started, self._started = self._started, None
+    if started is not None:
+      hosts.only_first(started)
 
   def stop_if_asked(self) -> None:
     if hosts.anywhere(self.stop.requested):

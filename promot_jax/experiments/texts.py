@@ -4,6 +4,8 @@ from promot_jax.data.vocabularies import open_vocabulary, reference
 from promot_jax.errors import ConfigError
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 
+RECIPE_VALUES = ("token_ids",)
+
 
 def token_ids(text: str, *, vocabulary: str = "t5", source: str = "tfds") -> tuple[int, ...]:
   """Ids of a text without end of sequence, in the vocabulary of an experiment.

@@ -31,6 +31,8 @@ from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS, LayerNorm, product
 from promot_jax.types import Array, Key
 
+RECIPE_VALUES = ("Adapter",)
+
 PART = "adapter"
 NORMS = "adapter_norms"
 """Attribute of the model that holds trained norms."""

@@ -16,6 +16,8 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.methods import base, copies
 
+RECIPE_VALUES = ("BitFit",)
+
 ATTRIBUTE = "bitfit"
 _NORM = r"(encoder|decoder)/(layers/(\d+/)?)?\w+norm"
 BIASES = rf"((encoder|decoder)/layers/(\d+/)?(\w*attention|mlp)/\w+|{_NORM})/bias"

@@ -9,6 +9,8 @@ from flax import nnx
 from promot_jax import errors
 from promot_jax.methods import base
 
+RECIPE_VALUES = ("Combined",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Combined:

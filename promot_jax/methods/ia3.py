@@ -17,6 +17,8 @@ from promot_jax.methods import base, linears, settings
 from promot_jax.models import preparation
 from promot_jax.types import Array, Key
 
+RECIPE_VALUES = ("IA3",)
+
 PART = "ia3"
 
 

@@ -22,6 +22,8 @@ from promot_jax.methods.initializers import Initializer, SampledVocabulary
 from promot_jax.models import preparation
 from promot_jax.types import Array
 
+RECIPE_VALUES = ("InfixTuning",)
+
 _SITE = "decoder"
 
 

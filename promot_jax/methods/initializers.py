@@ -17,6 +17,16 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.checkpoints import prompt_files
 
+RECIPE_VALUES = (
+  "RandomUniform",
+  "SampledVocabulary",
+  "ClassLabels",
+  "FromText",
+  "FromArray",
+  "FromFile",
+  "PerTask",
+)
+
 
 class Initializer(Protocol):
   """Gives the rows of one prompt, [P, D] float32.

@@ -25,6 +25,8 @@ from promot_jax.types import Array, Key
 
 __all__ = ["FromFile", "LoRA", "LoRAInitializer", "LowRank", "UniformDown"]
 
+RECIPE_VALUES = ("LoRA", "FromFile", "UniformDown")
+
 PART = "lora"
 
 

@@ -20,6 +20,8 @@ from promot_jax.checkpoints import lora_files
 from promot_jax.methods.linears import Place
 from promot_jax.types import Array
 
+RECIPE_VALUES = ("UniformDown", "FromFile")
+
 Updates = dict[str, tuple[Array, Array]]
 
 

@@ -54,6 +54,16 @@ __all__ = [
   "UniformPrefix",
 ]
 
+RECIPE_VALUES = (
+  "FromArrays",
+  "FromFile",
+  "FromWords",
+  "NormalPrefix",
+  "PrefixTuning",
+  "Reparameterization",
+  "UniformPrefix",
+)
+
 NETWORK = "prefix_network"
 """Attribute of the model that holds the network of a reparameterized prefix."""
 _POSITIONS = ("paper", "peft", "adapterhub")

@@ -20,6 +20,8 @@ from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
 
+RECIPE_VALUES = ("NormalPrefix", "UniformPrefix", "FromWords", "FromArrays", "FromFile")
+
 
 class PrefixInitializer(Protocol):
   """Gives keys and values [N G P K] by site.

@@ -23,6 +23,8 @@ from promot_jax.models.kv_cache import KVCache
 from promot_jax.models.preparation import Generator
 from promot_jax.types import Array, Key
 
+RECIPE_VALUES = ("Reparameterization",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reparameterization:

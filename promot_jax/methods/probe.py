@@ -24,6 +24,8 @@ from promot_jax.methods import settings
 from promot_jax.models import stack
 from promot_jax.types import Array
 
+RECIPE_VALUES = ("Probe",)
+
 POOLINGS = ("first", "mean", "last")
 
 

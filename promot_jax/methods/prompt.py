@@ -47,6 +47,18 @@ __all__ = [
   "prompt_count",
 ]
 
+RECIPE_VALUES = (
+  "ClassLabels",
+  "FromArray",
+  "FromFile",
+  "FromText",
+  "PerTask",
+  "PromptNetwork",
+  "RandomUniform",
+  "SampledVocabulary",
+  "SoftPrompt",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SoftPrompt:

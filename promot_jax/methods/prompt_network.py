@@ -13,6 +13,8 @@ from promot_jax.models.layers import ACTIVATIONS, Linear
 from promot_jax.models.preparation import Generator
 from promot_jax.types import Array
 
+RECIPE_VALUES = ("PromptNetwork",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptNetwork:

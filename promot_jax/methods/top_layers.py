@@ -22,6 +22,8 @@ from promot_jax import errors, paths
 from promot_jax.methods import base, copies, settings
 from promot_jax.models import stack
 
+RECIPE_VALUES = ("TopLayers",)
+
 ATTRIBUTE = "top_layers"
 
 

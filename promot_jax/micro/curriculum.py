@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+RECIPE_VALUES = ("Phase",)
+
 TEXT = "text"  # span corruption of running text
 INFERENCE = "inference"  # which connective stands between two sentences
 

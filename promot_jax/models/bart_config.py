@@ -7,6 +7,8 @@ from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS
 
+RECIPE_VALUES = ("BartConfig",)
+
 _CHOICES = {
   "embedding_lookup": ("gather", "one_hot"),
   "remat": tuple(stack.REMAT_POLICIES),

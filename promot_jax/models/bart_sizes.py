@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from promot_jax.models.bart_config import BartConfig
 
+RECIPE_VALUES = ("bart_base", "bart_large")
+
 VOCABULARY = 50_265
 """50,257 of GPT-2's byte-level BPE in another order, and BART's own special tokens."""
 

@@ -19,6 +19,8 @@ from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS
 from promot_jax.models.positions import Llama3Scaling, RotaryPositions
 
+RECIPE_VALUES = ("DecoderLMConfig",)
+
 _CHOICES = {
   "positions": ("learned", "rotary"),
   "norm": ("layer", "rms"),

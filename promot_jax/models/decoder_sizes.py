@@ -9,6 +9,17 @@ from collections.abc import Callable
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.positions import Llama3Scaling
 
+RECIPE_VALUES = (
+  "gpt2_small",
+  "gpt2_medium",
+  "gpt2_large",
+  "gpt2_xl",
+  "llama_like_1b",
+  "llama_like_3b",
+  "llama_like_8b",
+  "palm_8b",
+)
+
 GPT2_VOCABULARY = 50_257
 """256 bytes, 50,000 merges and <|endoftext|>, which begins and ends texts."""
 LLAMA3_VOCABULARY = 128_256

@@ -17,6 +17,8 @@ from flax import nnx
 from promot_jax.errors import ConfigError
 from promot_jax.types import Array
 
+RECIPE_VALUES = ("Llama3Scaling",)
+
 
 class RelativePositionBias(nnx.Module):
   """A table [H, buckets] that is read by the distance of key and query."""

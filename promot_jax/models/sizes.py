@@ -8,6 +8,25 @@ from collections.abc import Callable
 
 from promot_jax.models.t5_config import T5Config
 
+RECIPE_VALUES = (
+  "t5_small",
+  "t5_base",
+  "t5_large",
+  "t5_3b",
+  "t5_11b",
+  "t5_1_1_small",
+  "t5_1_1_base",
+  "t5_1_1_large",
+  "t5_1_1_xl",
+  "t5_1_1_xxl",
+  "mt5_small",
+  "mt5_base",
+  "mt5_large",
+  "mt5_xl",
+  "mt5_xxl",
+  "micro",
+)
+
 T5_VOCABULARY = 32_128
 """32,000 pieces and 100 sentinels, padded to a multiple of 128."""
 MT5_VOCABULARY = 250_112

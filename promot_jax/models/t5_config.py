@@ -6,6 +6,8 @@ from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 
+RECIPE_VALUES = ("T5Config",)
+
 RELATIVE_BIASES = ("shared", "per_layer")
 
 

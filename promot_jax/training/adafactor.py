@@ -31,6 +31,9 @@ import optax
 
 from promot_jax import errors, paths
 
+RECIPE_VALUES = ("adafactor",)
+
+
 # Scanned layers carry a leading layer axis: no list position follows 'layers'.
 STACKED = (r"(.*/)?layers/(?!\d+(/|$)).*",)
 # Prompts and low-rank updates, also in banks [tasks, P, D] whose rows are separate ones.

@@ -54,6 +54,7 @@ def train_stage(
   metadata: Mapping[str, Any] | None = None,
   grace_seconds: float | None = 120.0,
   allow_change: bool = False,
+  accepted: Callable[[], None] = lambda: None,
 ) -> StageResult:
   """Trains, or goes on training, or only restores the choice of a stage that is complete.
 
@@ -71,6 +72,7 @@ def train_stage(
     metadata: stored with each checkpoint (JSON).
     grace_seconds: time from SIGTERM to the end of the process, saved or not.
     allow_change: go on with checkpoints of another seed or batch size.
+    accepted: called once nothing can be refused any more, before the first step.
 
   Raises:
     Preempted: SIGTERM or SIGINT came; the state is saved.
@@ -116,6 +118,7 @@ def train_stage(
       stop=stop,
     )
     run.start(trainable)
+    accepted()
     run.train()
     return run.choose()
 

@@ -16,6 +16,8 @@ from promot_jax import errors
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import losses
 
+RECIPE_VALUES = ("Supervised",)
+
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 

@@ -17,6 +17,9 @@ from promot_jax.training.schedules import Schedule
 
 __all__ = ["Group", "adafactor", "adam", "adamw", "grouped", "prompt_adafactor", "sgd"]
 
+RECIPE_VALUES = ("Group", "grouped", "adafactor", "prompt_adafactor", "adamw", "adam", "sgd")
+
+
 # Norm scales and biases are not decayed.
 DECAYED = (".*", "!(.*/)?(scale|bias)")
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 
 from promot_jax import errors
 
+RECIPE_VALUES = ("create_learning_rate_scheduler", "constant", "linear")
+
 Schedule = Callable[[jax.Array | int], jax.Array]
 
 FACTORS = (

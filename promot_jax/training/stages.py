@@ -12,6 +12,8 @@ from promot_jax.checkpoints.store import Keep
 from promot_jax.training.objectives import Objective, Supervised
 from promot_jax.training.schedules import Schedule
 
+RECIPE_VALUES = ("Stage",)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:

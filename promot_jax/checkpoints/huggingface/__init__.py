@@ -10,3 +10,5 @@ from promot_jax.checkpoints.huggingface.translation import VOCABULARY_MULTIPLE
 from promot_jax.checkpoints.huggingface.writer import write_hf
 
 __all__ = ["VOCABULARY_MULTIPLE", "config", "decoding_note", "is_hf", "open_hf", "write_hf"]
+
+RECIPE_VALUES = ("config",)

@@ -11,6 +11,9 @@ from promot_jax.checkpoints.huggingface import decoding_settings, families, read
 from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.token_ids import TokenIds
 
+RECIPE_VALUES = ("config",)
+
+
 # Fields of a configuration that change how a network is run and not what it is.
 _FREE = {
   "activation_dropout_rate",

@@ -1,0 +1,160 @@
+"""Which bindings take part in a run, without running it: settings without effect are refused.
+
+gin takes a binding that nobody asks for in silence, such as one with a misspelt scope.  What asks is
+known from the files alone: EXPERIMENT refers to an object in a scope, whose parameters refer to
+others.  gin's rule: an object asks in its scope and all scopes around it, the innermost wins; a
+reference without a scope is made in the scope of whoever refers to it, a macro's in the scope of the
+macro's name.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from promot_jax.cli import gin_scan, gin_values
+from promot_jax.cli.gin_scan import COMMAND_LINE, Binding, Scan
+from promot_jax.cli.gin_values import Macro, Reference
+from promot_jax.cli.recipe_values import near, short
+from promot_jax.errors import ConfigError
+
+EXPERIMENT = "EXPERIMENT"
+_LARGEST = 20_000  # objects that one configuration may make
+_MACRO = "gin.macro"
+_ALWAYS = {"MODEL_DIR", "RANDOM_SEED", EXPERIMENT}  # have flags, or are what is run
+Node = tuple[str, str]
+"""(scope, full name): one object in one scope."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reached:
+  """What a run asks for: the bindings that win, and every object in its scope."""
+
+  used: frozenset[tuple[str, str, str]]
+  objects: frozenset[Node]
+
+
+def reached(scanned: Scan) -> Reached:
+  """Follows EXPERIMENT.
+
+  Raises:
+    ConfigError: an object is made of itself, or there are endlessly many.
+  """
+  walk = _Walk(scanned)
+  walk.count((EXPERIMENT, _MACRO), ())
+  return Reached(used=frozenset(walk.used), objects=frozenset(walk.sizes))
+
+
+def check(scanned: Scan) -> None:
+  """Refuses bindings of the command line and of the user's own files that change nothing.
+
+  Shared files (those included, and those that come with the package for inclusion) may bind more
+  than a run needs.
+
+  Raises:
+    ConfigError: such a binding, with the nearest name that has an effect.
+  """
+  found = reached(scanned)
+  own = {COMMAND_LINE, *(path for path in scanned.roots if not _is_shared(path))}
+  problems = []
+  for binding in (*scanned.macros.values(), *scanned.bindings.values()):
+    key = (binding.scope, binding.selector, binding.parameter)
+    source = binding.place if binding.place == COMMAND_LINE else binding.place.rpartition(":")[0]
+    if source in own and key not in found.used and binding.name not in _ALWAYS:
+      problems.append(_sentence(binding, scanned, found))
+  if problems:
+    raise ConfigError("\n".join(problems))
+
+
+def _is_shared(path: str) -> bool:
+  file = pathlib.Path(path).resolve()
+  folders = [pathlib.Path(folder).resolve() for folder in gin_scan.recipe_folders()]
+  return any(folder in file.parents and file.parent != folder for folder in folders)
+
+
+def _sentence(binding: Binding, scanned: Scan, found: Reached) -> str:
+  flag = "--gin." if binding.place == COMMAND_LINE else f"{binding.place}: "
+  start = f"{flag}{binding.name} has no effect"
+  if binding.selector == _MACRO:
+    names = {scope for scope, selector in found.objects if selector == _MACRO} - {EXPERIMENT}
+    return f"{start}: nothing in this run uses %{binding.name}.{near(binding.name, names)}"
+  name = short(binding.selector)
+  scopes = sorted(scope for scope, selector in found.objects if selector == binding.selector)
+  if not scopes:
+    made = {short(selector) for _, selector in found.objects if selector != _MACRO}
+    return f"{start}: nothing in this run is made by '{name}'.{near(name, made)}"
+  # The names of macros are scopes as well, which nobody would write.
+  written = {
+    each.scope for each in scanned.bindings.values() if each.selector == binding.selector
+  } - {binding.scope}
+  inner = [scope for scope in scopes if _inside(scope, binding.scope)]
+  if not inner:
+    usual = {outer for scope in scopes for outer in _outer(scope) if outer} - set(scanned.macros)
+    listed = ", ".join(f"'{scope}'" for scope in sorted(usual)) or "no scope"
+    hint = near(binding.scope, usual) or f" It is made in {listed}."
+    return f"{start}: no '{name}' is made in the scope '{binding.scope}'.{hint}"
+  winners = sorted(
+    f"{scope}/{name}.{binding.parameter}"
+    for scope in written
+    if scope and (scope, binding.selector, binding.parameter) in found.used
+  )
+  return f"{start}: {' and '.join(winners) or 'an inner scope'} is bound and wins; bind that."
+
+
+def _inside(scope: str, outer: str) -> bool:
+  return not outer or scope == outer or scope.startswith(f"{outer}/")
+
+
+def _outer(scope: str) -> list[str]:
+  """'' and 'a' and 'a/b' of 'a/b'."""
+  parts = scope.split("/") if scope else []
+  return ["/".join(parts[:end]) for end in range(len(parts) + 1)]
+
+
+class _Walk:
+  """Objects in their scopes, each looked at once."""
+
+  def __init__(self, scanned: Scan):
+    self.sizes: dict[Node, int] = {}
+    self.used: set[tuple[str, str, str]] = set()
+    self._bindings: Mapping[tuple[str, str, str], Binding] = {
+      (b.scope, b.selector, b.parameter): b
+      for b in (*scanned.bindings.values(), *scanned.macros.values())
+    }
+    self._parameters: dict[str, set[str]] = {}
+    for _, selector, parameter in self._bindings:
+      self._parameters.setdefault(selector, set()).add(parameter)
+
+  def count(self, node: Node, path: tuple[Node, ...]) -> int:
+    """How many objects making this one makes."""
+    if node in self.sizes:
+      return self.sizes[node]
+    scope, selector = node
+    if node in path or len(path) > 200:
+      name = f"%{scope}" if selector == _MACRO else f"{scope}/{short(selector)}".lstrip("/")
+      raise ConfigError(f"the configuration is endless: {name} is made of itself.")
+    size = 1
+    for parameter in self._parameters.get(selector, ()):
+      scopes = [""] if selector == _MACRO and not scope else _outer(scope)
+      keys = [(each, selector, parameter) for each in scopes]
+      winner = next((key for key in reversed(keys) if key in self._bindings), None)
+      if winner is None:
+        continue
+      self.used.add(winner)
+      for found in gin_values.walk(self._bindings[winner].value):
+        size += self._count(found, scope, (*path, node))
+    if size > _LARGEST:
+      raise ConfigError(f"the configuration is endless: it makes more than {_LARGEST:,} objects.")
+    self.sizes[node] = size
+    return size
+
+  def _count(self, found: Reference | Macro, scope: str, path: tuple[Node, ...]) -> int:
+    if isinstance(found, Macro):
+      return 0 if found.name == gin_values.REQUIRED else self.count((found.name, _MACRO), path)
+    if found.called:
+      return self.count((found.scope or scope, found.selector), path)
+    # Handed over, and called later by the library, outside of every scope.
+    for each in {found.scope, found.scope or scope}:
+      node = (each, found.selector)
+      if node not in path:
+        self.count(node, path)
+    return 1
