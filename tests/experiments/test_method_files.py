@@ -128,7 +128,7 @@ def test_files_that_are_none_and_methods_that_are_none_are_refused(tmp_path):
   with pytest.raises(errors.ConfigError, match="Missing"):
     method_files.build({"class": "promot_jax.methods.prefix.Missing", "fields": {}})
   for other in ("methods.prompt.check_prompt_ids", "methods.copies.Copies", "cli.main.main"):
-    with pytest.raises(ConfigError, match="does not have"):
+    with pytest.raises(errors.ConfigError, match="does not have"):
       method_files.build({"class": f"promot_jax.{other}", "fields": {}})
   method = SoftPrompt(length=2)
   method_files.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
