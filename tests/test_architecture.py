@@ -18,12 +18,16 @@ EVERYONE = {
   "guarded_json",
   "printable",
   "signals",
+  "cache_folders",
+  "task_package",
 }
 ALLOWED = {
   "errors": set(),
   "types": set(),
   "paths": set(),
   "token_ids": set(),
+  "cache_folders": set(),
+  "task_package": set(),
   "identity": set(),
   "guarded_json": set(),
   "printable": set(),

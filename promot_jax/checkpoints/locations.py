@@ -5,13 +5,14 @@ XDG_CACHE_HOME) and is complete or absent there.  Only files that are data are c
 safetensors and vocabularies.  Nothing is ever executed.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import re
 import shutil
 
-from promot_jax import errors
+from promot_jax import cache_folders, errors
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt")
 """Files that are fetched of a Hugging Face folder."""
@@ -52,8 +53,7 @@ def fetch_hf(text: str) -> pathlib.Path:
 
 def cache_folder() -> pathlib.Path:
   """Where copies of remote checkpoints are kept."""
-  base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-  return pathlib.Path(base) / "promot_jax" / "checkpoints"
+  return cache_folders.default("checkpoints")
 
 
 def _existing(name: str) -> pathlib.Path:
@@ -122,6 +122,8 @@ def _fetch_url(url: str) -> pathlib.Path:
   # Another version of a file has another fingerprint, and so a folder of its own.
   prints = sorted(f"{name} {system.ukey(info['name'])}" for name, info in wanted.items())
   key = hashlib.sha256("\n".join([url, *prints]).encode()).hexdigest()[:16]
+  with contextlib.suppress(OSError):  # said below, where something must be written
+    cache_folders.make_private(cache_folder(), what="cache of checkpoints")
   target = cache_folder() / f"{pathlib.PurePath(root).name or 'bucket'}-{key}"
   if target.is_dir():
     return target

@@ -42,9 +42,11 @@ def _run(arguments: list[str]) -> int:
 
     import importlib
 
+    from promot_jax import task_package
     from promot_jax.cli import allocator
 
     allocator.keep_memory()
+    task_package.bind()
     command = importlib.import_module(f"promot_jax.cli.{flags.command}")
     code = command.run(flags) or 0
     sys.stdout.flush()  # what a closed pipe refuses is an error here, not at the end of the process
@@ -57,36 +59,37 @@ def set_environment(values) -> None:
   """Defaults for libraries that read the environment when they are imported."""
   import pathlib
 
+  from promot_jax import cache_folders
+
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
   if getattr(values, "tfds_data_dir", None):
     os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir
-  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(base / "promot_jax" / "xla")
+  chosen = "JAX_COMPILATION_CACHE_DIR" in os.environ
+  if not chosen:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folders.default("xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
   cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
   if cache and "://" not in cache:
-    _check_cache(pathlib.Path(cache))
+    _open_cache(pathlib.Path(cache).expanduser(), chosen=chosen)
 
 
-def _check_cache(folder) -> None:
+def _open_cache(folder, *, chosen: bool) -> None:
   """Compiled programs are run unseen: whoever can write this folder (a path) can run code as us."""
-  import stat
-
+  from promot_jax import cache_folders
   from promot_jax.errors import ConfigError
 
+  name = "JAX_COMPILATION_CACHE_DIR"
+  os.environ[name] = str(folder)
   try:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache_folders.make_private(folder, what="compilation cache", variable=name)
   except OSError:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # a read-only home: compile without a cache
-    return
-  mode = folder.stat().st_mode
-  if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-    raise ConfigError(
-      f"the compilation cache {folder} is writable by everybody, so anybody could make this "
-      f"process run code. Run chmod go-w {folder}, or set JAX_COMPILATION_CACHE_DIR."
-    )
+    os.environ[name] = ""  # a read-only home: compile without a cache
+  except ConfigError as error:
+    if chosen:
+      raise
+    os.environ[name] = ""
+    print(f"no compilation cache is used: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from promot_jax import cache_folders, errors
+
 FORMAT = 1  # of the file
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 _ARRAYS = ("inputs", "input_lengths", "targets", "target_lengths")
@@ -29,10 +31,17 @@ _ENVIRONMENT = re.compile(r"PROMOT_(TFDS_\w+|\w+_VOCABULARY)|TFDS_DATA_DIR")
 _log = logging.getLogger(__name__)
 
 
-def default_dir() -> pathlib.Path:
-  """Folder for tokenized splits in the user's cache."""
-  base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-  return base / "promot_jax" / "examples"
+def default_dir() -> pathlib.Path | None:
+  """Folder for tokenized splits in the user's cache; None where somebody else could fill it."""
+  folder = cache_folders.default("examples")
+  try:
+    cache_folders.make_private(folder, what="cache of examples")
+  except errors.ConfigError as error:
+    _log.warning("examples are not cached: %s", error)
+    return None
+  except OSError:  # a read-only home; what may be there can still be read
+    return folder if folder.is_dir() and not cache_folders.weakness(folder) else None
+  return folder
 
 
 def fingerprint(arguments: Mapping[str, Any], modules: Sequence[str]) -> str:

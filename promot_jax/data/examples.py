@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from promot_jax import errors
+from promot_jax import errors, task_package
 from promot_jax.data import cache, vocabularies
 from promot_jax.data import frames as frames_lib
 from promot_jax.data.length_report import LengthReport
@@ -123,6 +123,7 @@ def load_examples(
     "malformed": malformed,
     "empty_targets": empty_targets,
   }
+  _bind_tasks(modules)
   made_from = {"vocabulary": vocabularies.digest(vocabulary)} if vocabulary else {}
   fingerprint = cache.fingerprint({**arguments, **made_from}, modules)
   path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
@@ -276,12 +277,18 @@ class _Reader:
         )
 
 
+def _bind_tasks(modules: Sequence[str]) -> None:
+  if any(module.split(".")[0] == task_package.NAME for module in modules):
+    task_package.bind()
+
+
 def _task(
   name: str, split: str, modules: Sequence[str], register: Callable[[], None] | None = None
 ):
   """The registered seqio task, after checking the split."""
   import seqio
 
+  _bind_tasks(modules)
   for module in modules:
     importlib.import_module(module)
   if register is not None:

@@ -13,7 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
-from promot_jax import errors
+from promot_jax import cache_folders, errors
 
 FILES = {
   "t5": "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model",
@@ -48,8 +48,14 @@ def local_copy(file: str) -> pathlib.Path:
     if not local.is_file():
       raise errors.ConfigError(f"vocabulary file {file} does not exist. {_advice(file)}")
     return local
-  cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-  local = cache / "promot_jax" / "vocabularies" / file.removeprefix("gs://")
+  local = cache_folders.default("vocabularies") / file.removeprefix("gs://")
+  try:
+    cache_folders.make_private(local.parent, what="cache of vocabularies")
+  except OSError as error:
+    if not local.is_file():
+      raise errors.ConfigError(
+        f"vocabulary file {file} cannot be kept in {local.parent}: {error.strerror}. {_advice(file)}"
+      ) from None
   if not local.is_file():
     _fetch("https://storage.googleapis.com/" + file.removeprefix("gs://"), local, file)
   return local

@@ -1,3 +1,7 @@
 """Whole experiments: what to run (`experiment`), its plan before it runs (`plan`), running it
 (`execute`), and several that share what they have in common (`comparison`).
 """
+
+from promot_jax import task_package
+
+task_package.bind()  # before any module here imports tasks

@@ -1,0 +1,137 @@
+"""What a model directory says about how it was started: the truth, whole, and with its history."""
+
+import json
+
+import pytest
+
+from promot_jax.checkpoints.lease import Lease
+from promot_jax.cli import config_record, gin_config
+from promot_jax.cli.main import main
+from promot_jax.errors import CannotWrite
+
+FILES = (config_record.GIN, config_record.OPERATIVE, config_record.FLAT)
+SMALL = {
+  "PROMPT_STEPS": 2,
+  "PROMPT_EVAL_PERIOD": 2,
+  "TRAIN_STEPS": 2,
+  "EVAL_PERIOD": 2,
+  "BATCH_SIZE": 4,
+  "PROMPT_LENGTH": 3,
+  "TRAIN_EXAMPLES": 8,
+  "VALIDATION_EXAMPLES": 4,
+  "INITIAL_CHECKPOINT_PATH": "'random'",
+  "experiment.EvaluationPlan.unseen": "['cb']",
+  "experiment.EvaluationPlan.limit": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+
+
+def train(folder, **changes) -> list[str]:
+  settings = {**SMALL, **changes}
+  bindings = [f"--gin.{name}={value}" for name, value in settings.items()]
+  return ["train", "--gin_file=promot_rte_micro.gin", f"--model_dir={folder}", "--quiet", *bindings]
+
+
+def content(folder) -> dict[str, bytes]:
+  return {name: (folder / name).read_bytes() for name in (*FILES, config_record.STARTS)}
+
+
+def starts(folder) -> list[dict]:
+  return [json.loads(line) for line in (folder / config_record.STARTS).read_text().splitlines()]
+
+
+def test_only_accepted_starts_are_recorded_and_the_history_stays(tmp_path, capsys):
+  folder = tmp_path / "run"
+  assert main(train(folder)) == 0
+  first = content(folder)
+  assert [each["changed"] for each in starts(folder)] == [[]]
+  # Refused: another shape of the prompt, a lease, a stage that is complete with another rate, weights
+  # that do not exist, an unknown task.
+  refused = [
+    train(folder, PROMPT_LENGTH=4),
+    train(folder, PROMPT_LEARNING_RATE=0.125),
+    train(folder, MIXTURE_OR_TASK_NAME="'rtee'"),
+    [*train(folder, INITIAL_CHECKPOINT_PATH="'/nowhere'"), "--allow_config_change"],
+    train(folder, PROMT_LENGTH=4),
+  ]
+  for command in refused:
+    assert main(command) == 2, capsys.readouterr().err
+    assert content(folder) == first
+  with Lease(folder):
+    assert main(train(folder)) == 77
+  assert content(folder) == first
+  # Accepted: what may change, recorded with what it was.
+  assert main(train(folder, **{"experiment.EvaluationPlan.limit": 3})) == 0
+  assert content(folder) != first
+  second = starts(folder)[1]
+  assert second["changed"] == ["experiment.EvaluationPlan.limit: 2 -> 3"]
+  assert second["command"] == train(folder, **{"experiment.EvaluationPlan.limit": 3})
+  assert starts(folder)[0]["configuration"]["experiment.EvaluationPlan.limit"] == "2"
+  assert "experiment.EvaluationPlan.limit = 3\n" in (folder / config_record.FLAT).read_text()
+  assert sorted(p.name for p in folder.glob(".*.tmp*")) == []
+
+
+def test_a_first_start_that_is_refused_leaves_no_configuration(tmp_path):
+  folder = tmp_path / "run"
+  assert main(train(folder, INITIAL_CHECKPOINT_PATH="'/nowhere'")) == 2
+  assert not any((folder / name).exists() for name in FILES)
+
+
+def test_data_that_cannot_be_read_leave_no_configuration(tmp_path, monkeypatch):
+  monkeypatch.setenv("PROMOT_T5_VOCABULARY", str(tmp_path / "absent.model"))
+  folder = tmp_path / "run"
+  command = train(folder, DATA_SOURCE="'tfds'", TASK_FEATURE_LENGTHS="{'inputs': 64, 'targets': 8}")
+  command += [f"--tfds_data_dir={tmp_path}"]
+  assert main(command) in (2, 65)
+  assert not any((folder / name).exists() for name in FILES)
+
+
+def test_what_cannot_be_written_leaves_all_files_as_they_were(tmp_path, monkeypatch):
+  run = tmp_path / "run"
+  scanned = gin_config.read(["promot_rte_micro.gin"], [])
+  gin_config.build(scanned)
+  config_record.write(run, scanned, command=["a"], changed=[])
+  before = content(run)
+
+  def full(_):
+    raise OSError(28, "No space left on device")
+
+  for number in range(3):
+    calls = iter([None] * number)
+    monkeypatch.setattr(
+      config_record.os, "fsync", lambda fd, calls=calls: next(calls, full) and full(fd)
+    )
+    other = gin_config.read(["promot_rte_micro.gin"], ["RANDOM_SEED = 9"])
+    with pytest.raises(CannotWrite, match="No space left"):
+      config_record.write(run, other, command=["b"], changed=[])
+    assert content(run) == before
+    assert not list(run.glob(".*"))
+
+
+def test_a_line_of_the_history_that_was_torn_does_not_spoil_the_next(tmp_path):
+  scanned = gin_config.read(["promot_rte_micro.gin"], [])
+  gin_config.build(scanned)
+  tmp_path.joinpath(config_record.STARTS).write_text('{"time": "20')
+  config_record.write(tmp_path, scanned, command=["a"], changed=[])
+  lines = tmp_path.joinpath(config_record.STARTS).read_text().splitlines()
+  assert len(lines) == 2 and json.loads(lines[1])["command"] == ["a"]
+
+
+def test_a_flat_file_of_an_earlier_version_is_compared_by_meaning(tmp_path):
+  (tmp_path / "stages" / "prompt" / "checkpoint_50").mkdir(parents=True)
+  recipe = "prefix_tune_words_rte_micro.gin"
+  scanned = gin_config.read([recipe], [])
+  text = config_record.flat_text(scanned)
+  # As it was written: names by their imports, tuples as lists.
+  text = text.replace("prefix_initializers.FromWords", "prefix.FromWords")
+  (tmp_path / config_record.FLAT).write_text(text)
+  assert "prefix.FromWords" in text
+  assert config_record.changes(scanned, tmp_path, allow_change=False) == []
+  other = gin_config.read([recipe], ["RANDOM_SEED = 9"])
+  assert config_record.changes(other, tmp_path, allow_change=True) == [
+    "experiment.Experiment.seed: 0 -> 9"
+  ]
