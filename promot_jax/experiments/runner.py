@@ -262,7 +262,6 @@ class Runner:
     tasks = data.report_tasks(self.experiment, self.shared.reader)
     if missing := data.left_out(self.experiment):
       self.events.line(missing)
-    self.shared.accept()
     results: list[TaskResult] = []
     for name, stages, step in self._checkpoints(chosen, selected):
       self.shared.stop_if_asked()
@@ -347,6 +346,7 @@ class Runner:
     settings |= kept
     left = evaluator.unfinished(tasks, **settings)
     if not left:
+      self.shared.accept()
       self.events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
     else:
       self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
@@ -363,8 +363,13 @@ class Runner:
       begun = True
       self.shared.stop_if_asked()
 
+    def model() -> nnx.Module:
+      made = self.model_of(stages, step)
+      self.shared.accept()  # data were read before, and the weights are there
+      return made
+
     results = evaluator.evaluate(
-      functools.partial(self.model_of, stages, step),
+      model,
       tasks,
       decode=data.decoder(experiment),
       special=TokenIds.of(experiment.backbone),
