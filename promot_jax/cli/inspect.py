@@ -39,6 +39,7 @@ def _data(flags: Flags) -> None:
     split,
     {"inputs": None, "targets": None},
     limit=values.n,
+    **_policies(flags),
     vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
     register=lambda: on_demand.register(task, values.vocabulary),
     cache_dir=cache.default_dir(),
@@ -52,6 +53,16 @@ def _data(flags: Flags) -> None:
     print(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
     print(f"    {record['inputs']}")
     print(f"    targets: {record['targets']}   answers: {record['answers']}")
+
+
+def _policies(flags: Flags) -> dict:
+  """What a message of the data advises, `--gin.MALFORMED="'skip'"`, where there is no recipe."""
+  found: dict = {}
+  for binding in flags.bindings:
+    name, _, value = binding.partition("=")
+    if name.strip() in ("MALFORMED", "EMPTY_TARGETS"):
+      found[name.strip().lower()] = value.strip().strip("'\"")
+  return found
 
 
 def _checkpoint(flags: Flags) -> int:

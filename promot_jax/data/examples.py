@@ -269,11 +269,11 @@ class _Reader:
   def _refuse(self, read: int) -> None:
     for reason, found in self._problems.items():
       if found and self._policies[reason] == "refuse":
-        option = "malformed" if reason == "malformed records" else "empty_targets"
+        option = "MALFORMED" if reason == "malformed records" else "EMPTY_TARGETS"
         raise errors.DataError(
           f"{self._where}: {len(found)} of {read} records have to be refused ({reason}):"
-          f" {' | '.join(found[:_SHOWN])}. Correct the data, or leave them out with"
-          f" {option}='skip'."
+          f" {' | '.join(found[:_SHOWN])}. Correct the data, or leave them out and"
+          f" have them counted: --gin.{option}=\"'skip'\"."
         )
 
 

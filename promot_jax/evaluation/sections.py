@@ -221,6 +221,7 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
     )
   notes += contributions.notes(group)
   notes += _mixed_runs(group)
+  notes += _left_out(group)
   incomplete = _incomplete(group)
   if incomplete:
     notes.append(incomplete)
@@ -249,6 +250,23 @@ def _mixed_runs(group: Group) -> list[str]:
         "give them different variants."
       )
   return warnings
+
+
+def _left_out(group: Group) -> list[str]:
+  """Records that were skipped because a run was told to, by task."""
+  counts: dict[str, int] = {}
+  results = [each for runs in group.runs.values() for run in runs for each in run.reported]
+  for result in results:
+    skipped = result.notes.get("skipped")
+    if isinstance(skipped, Mapping) and skipped:
+      name = f"{result.task} {result.split}".strip()
+      counts[name] = max(counts.get(name, 0), sum(map(int, skipped.values())))
+  if not counts:
+    return []
+  told = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+  return [
+    f"Test records left out because they could not be used (MALFORMED, EMPTY_TARGETS): {told}."
+  ]
 
 
 def _incomplete(group: Group) -> str:

@@ -53,7 +53,8 @@ class Reader:
   ) -> Examples:
     """One split of one task; the first reading says what was cut."""
     name = experiment.seqio_name(task)
-    key = (name, split, lengths["inputs"], lengths["targets"], limit)
+    policies = {"malformed": experiment.malformed, "empty_targets": experiment.empty_targets}
+    key = (name, split, lengths["inputs"], lengths["targets"], limit, *policies.values())
     if key not in self._read:
       text_vocabulary(experiment)  # refuses one that does not fit before any data is read
       own = experiment.vocabulary if reference(experiment.vocabulary) else None
@@ -64,6 +65,7 @@ class Reader:
           split,
           lengths,
           limit=limit,
+          **policies,
           modules=(f"tasks.{catalog.split_shots(task)[0]}",),
           vocabulary=own,
           register=functools.partial(on_demand.register, name, experiment.vocabulary),

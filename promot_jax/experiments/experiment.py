@@ -118,6 +118,8 @@ class Experiment:
   imported_stages: stage name -> directory of an experiment that finished this stage; its chosen
     values are taken over instead of training (ProMoT's first stage is prompt tuning).  A bare name
     is a sibling of `model_dir`.
+  malformed: what to do about records that the task cannot render: 'refuse' or 'skip'.
+  empty_targets: the same for examples without a target; or 'keep'.
   train_limit, validation_limit: number of examples read; None = all.
   input_buckets, target_buckets: how many padded lengths training batches may have; each is one
     compilation.
@@ -146,6 +148,8 @@ class Experiment:
   imported_stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
   evaluation: EvaluationPlan = dataclasses.field(default_factory=EvaluationPlan)
   probe: Probe | None = None
+  malformed: Literal["refuse", "skip"] = "refuse"
+  empty_targets: Literal["refuse", "skip", "keep"] = "refuse"
   train_limit: int | None = None
   validation_limit: int | None = None
   input_buckets: int = 4
@@ -168,6 +172,8 @@ class Experiment:
       raise ConfigError(f"Experiment '{self.name}' has two stages of one name: {', '.join(names)}.")
     for field in ("imported_stages", "stage_tasks", "stage_feature_lengths"):
       _check_choice(f"Experiment.{field}", getattr(self, field), tuple(names))
+    _check_choice("Experiment.malformed", (self.malformed,), ("refuse", "skip"))
+    _check_choice("Experiment.empty_targets", (self.empty_targets,), ("refuse", "skip", "keep"))
     _check_lengths("Experiment.feature_lengths", self.feature_lengths)
     for stage, lengths in self.stage_feature_lengths.items():
       _check_lengths(f"Experiment.stage_feature_lengths of '{stage}'", lengths)

@@ -72,6 +72,36 @@ def test_a_report_of_nothing_ends_with_code_65(tmp_path, capsys):
   assert "ERROR" in capsys.readouterr().err
 
 
+def test_a_report_leaves_out_what_a_shell_pattern_names_beside_runs(
+  tmp_path, capsys, module_of_tests
+):
+  by_hand = module_of_tests("evaluation/test_report").evaluate_by_hand
+  by_hand(tmp_path / "run" / "evaluation", "fine_tuning")
+  (tmp_path / "run" / "config.gin").write_text("")
+  (tmp_path / "run" / "logs").mkdir()
+  named = sorted(str(path) for path in (tmp_path / "run").iterdir())
+  assert main(["report", *named, f"--output={tmp_path / 'out'}", "--quiet"]) == 0
+  told = capsys.readouterr().err
+  assert "left out, no evaluated model: " in told and "config.gin" in told and "logs" in told
+  assert main(["report", str(tmp_path / "run" / "config.gin")]) == 65
+  assert main(["report", str(tmp_path / "run"), str(tmp_path / "rum")]) == 2
+
+
+def test_records_that_cannot_be_used_are_left_out_where_the_message_says(capsys):
+  skip = ["--gin.MALFORMED='skip'", "--gin.EMPTY_TARGETS='keep'"]
+  assert main(["inspect", "config", "promot_rte_micro.gin", *skip, "--json"]) == 0
+  flat = json.loads(capsys.readouterr().out)
+  assert "'skip'" in [
+    value for name, value in flat.items() if name.endswith("Experiment.malformed")
+  ]
+
+
+def test_an_unknown_way_with_malformed_records_is_refused(tmp_path, capsys):
+  command = ["train", RECIPE, f"--model_dir={tmp_path / 'run'}", "--dry_run"]
+  assert main([*command, "--gin.MALFORMED='skipp'"]) == 2
+  assert "Experiment.malformed has 'skipp'; it may be 'refuse', 'skip'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["eval", "infer"])
 def test_a_directory_without_a_run_ends_with_code_2(tmp_path, capsys, command):
   questions = tmp_path / "q.jsonl"

@@ -115,6 +115,8 @@ def test_a_limit_takes_the_first_examples():
 def test_malformed_records_are_counted_and_shown():
   with pytest.raises(errors.DataError, match=r"2 of 11 records .*malformed.*record 8: .*UTF-8"):
     load("toy_malformed", "train", {})
+  with pytest.raises(errors.DataError, match=r"--gin\.MALFORMED=\"'skip'\""):
+    load("toy_malformed", "train", {})
   examples = load("toy_malformed", "train", {}, malformed="skip")
   assert len(examples) == 9
   assert str(examples.lengths) == "records skipped: 2 (malformed records)"
@@ -122,6 +124,8 @@ def test_malformed_records_are_counted_and_shown():
 
 def test_empty_targets_are_refused_skipped_or_kept():
   with pytest.raises(errors.DataError, match=r"1 of 9 records .*empty targets.*Q: open\? A:"):
+    load("toy_unlabelled", "train", {})
+  with pytest.raises(errors.DataError, match=r"--gin\.EMPTY_TARGETS=\"'skip'\""):
     load("toy_unlabelled", "train", {})
   assert len(load("toy_unlabelled", "train", {}, empty_targets="skip")) == 8
   kept = load("toy_unlabelled", "train", {}, empty_targets="keep")

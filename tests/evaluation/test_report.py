@@ -22,7 +22,17 @@ def edit(path, **changes):
 
 
 def evaluate_by_hand(
-  folder, method, *, seed=0, tuned=90.0, unseen=40.0, shots=(1,), share=0.0, text="w", **record
+  folder,
+  method,
+  *,
+  seed=0,
+  tuned=90.0,
+  unseen=40.0,
+  shots=(1,),
+  share=0.0,
+  text="w",
+  notes=None,
+  **record,
 ):
   """Writes what an evaluation leaves: the tuned task and eight unseen tasks of equal score."""
   store = ResultStore(folder)
@@ -42,6 +52,7 @@ def evaluate_by_hand(
       standard_errors={metric: 2.0, "format_share": 0.0},
       count=50,
       split="test",
+      notes=notes or {},
       settings={"decoding": "Greedy()", "metrics": [metric], "format": "outputs that are True"},
     )
     prediction = Prediction(
@@ -269,6 +280,14 @@ def test_every_format_is_written_and_says_the_same(study, tmp_path):
   quoted = [f for f in figures if f["kind"] == "quoted"]
   assert quoted
   assert all(f["source"].startswith("Wang et al. 2024, Table") for f in quoted)
+
+
+def test_records_that_were_left_out_are_counted(tmp_path):
+  notes = {"skipped": {"malformed records": 2, "empty targets": 1}}
+  evaluate_by_hand(tmp_path / "a", "fine_tuning", notes=notes)
+  written = report.text(report.build(runs.collect([tmp_path])), width=400)
+  assert "left out because they could not be used" in written
+  assert "3 of boolq test" in written or "3 of cb test" in written
 
 
 def test_an_unknown_format_is_refused(study, tmp_path):
