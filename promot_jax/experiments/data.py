@@ -53,8 +53,8 @@ class Reader:
   ) -> Examples:
     """One split of one task; the first reading says what was cut."""
     name = experiment.seqio_name(task)
-    policies = {"malformed": experiment.malformed, "empty_targets": experiment.empty_targets}
-    key = (name, split, lengths["inputs"], lengths["targets"], limit, *policies.values())
+    malformed, empty_targets = experiment.malformed, experiment.empty_targets
+    key = (name, split, lengths["inputs"], lengths["targets"], limit, malformed, empty_targets)
     if key not in self._read:
       text_vocabulary(experiment)  # refuses one that does not fit before any data is read
       own = experiment.vocabulary if reference(experiment.vocabulary) else None
@@ -65,7 +65,8 @@ class Reader:
           split,
           lengths,
           limit=limit,
-          **policies,
+          malformed=malformed,
+          empty_targets=empty_targets,
           modules=(f"tasks.{catalog.split_shots(task)[0]}",),
           vocabulary=own,
           register=functools.partial(on_demand.register, name, experiment.vocabulary),
