@@ -31,6 +31,8 @@ class Stop:
     at_once: whether a signal ends the process where there is nothing to save.  Not where others wait
       for it: they learn of the signal with the next step, and all end together.
     work: what is finished before the process stops, in words.
+    waits: whether this process only waits for another one, whose all signals are (`pass_on`).
+    passed: numbers of the signals that were taken for it.
     ended: exit code of the finished work: the process is about to end, and a signal only hastens it.
   """
 
@@ -39,7 +41,28 @@ class Stop:
     self.nothing_to_save = nothing_to_save
     self.at_once = at_once
     self.work = "the step"
+    self.waits = False
     self.ended: int | None = None
+    self.passed: list[int] = []
+    self._pass_on: Callable[[int], object] | None = None
+    self._lock = threading.Lock()
+
+  def pass_on(self, send: Callable[[int], object]) -> list[int]:
+    """From now on signals are sent on instead; gives those that came before."""
+    with self._lock:
+      self._pass_on = send
+      return list(self.passed)
+
+  def take(self, number: int) -> bool:
+    """Whether a signal is another process's; sends it there."""
+    with self._lock:
+      if not self.waits:
+        return False
+      self.passed.append(number)
+      if self._pass_on is not None:
+        with contextlib.suppress(OSError):
+          self._pass_on(number)
+      return True
 
 
 _active: Stop | None = None
@@ -152,6 +175,8 @@ def _watch(
       name = signal.Signals(number).name
       if stop.ended is not None:
         os._exit(stop.ended)
+      if stop.take(number):
+        continue
       if stop.requested is not None:
         _end(report, f"second signal ({name}): stopping at once", 128 + number)
       stop.requested = name

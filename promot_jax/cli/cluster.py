@@ -11,6 +11,7 @@ import importlib.util
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 _TPU_CHIPS = ("/dev/accel*", "/dev/vfio/[0-9]*")
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _LISTS_OF_TPU_HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")  # set on GKE
-_PEERS_SECONDS = 300  # how long the processes wait for each other at the start
+_MARGIN_SECONDS = 60  # JAX's own limit, behind ours: it ends the process without a sentence
 _SIGNS_OF_A_LOST_PEER = ("gloo", "connection closed by peer", "coordination service", "heartbeat")
 
 
@@ -42,13 +43,21 @@ def connect(values: argparse.Namespace) -> None:
   if not values.quiet and arguments.get("process_id", 0) == 0 and "num_processes" in arguments:
     print(
       f"hosts     process 0 of {arguments['num_processes']} waits at"
-      f" {arguments['coordinator_address']} for the others, at most {_PEERS_SECONDS} s",
+      f" {arguments['coordinator_address']} for the others, at most {values.peer_wait_seconds} s",
       file=sys.stderr,
     )
   # JAX would catch SIGTERM for its own protocol; `signals.py` does, also for one process.
   jax.config.update("jax_enable_preemption_service", False)
+  waited = values.peer_wait_seconds
+  deadline = threading.Timer(waited, _give_up, (arguments, waited))
+  deadline.daemon = True
+  deadline.start()
   try:
-    jax.distributed.initialize(initialization_timeout=_PEERS_SECONDS, **arguments)
+    jax.distributed.initialize(
+      initialization_timeout=waited + _MARGIN_SECONDS,
+      heartbeat_timeout_seconds=values.heartbeat_seconds,
+      **arguments,
+    )
   except Exception as error:
     if not arguments and "should be defined" in str(error):
       return  # a TPU machine without anything that tells of others
@@ -56,8 +65,52 @@ def connect(values: argparse.Namespace) -> None:
       f"the processes of this run could not be joined ({_first_line(error)}). Start the same command"
       " on every host, or pass --process_count=1 to run on this one alone."
     ) from error
+  finally:
+    deadline.cancel()
   signals.current().at_once = False  # the others learn of a signal with the next step
   _keep_stdout_clean()
+
+
+def is_named(values: argparse.Namespace) -> bool:
+  """Whether flags or environment describe a run of several processes; reads nothing else.
+
+  Raises:
+    ConfigError: as `connect`.
+  """
+  return hasattr(values, "peer_wait_seconds") and _given(values, os.environ) is not None
+
+
+def _give_up(arguments: Mapping, seconds: int) -> None:
+  """Ends a process whose peers did not come, before JAX's C++ does it without a sentence."""
+  count, number = arguments.get("num_processes"), arguments.get("process_id")
+  address = arguments.get("coordinator_address")
+  if number and address and not _listens(address):
+    missing = f"process 0 of {count} at {address}, where nobody listens"
+  elif number is None:
+    missing = "the other processes of this run"
+  else:
+    others = [str(each) for each in range(count or 2) if each != number]
+    shown = ", ".join(others[:8]) + ("" if len(others) <= 8 else ", ...")
+    one = "process" if len(others) == 1 else "one or more of the processes"
+    missing = f"{one} {shown} of {count} at {address}"
+  text = (
+    f"ERROR  waited {seconds} s for {missing}. Start the same command on every host within that time,"
+    " raise --peer_wait_seconds, or pass --process_count=1 to run on this host alone.\n"
+    f"       (exit {PeerLost.exit_code}, process {number or 0})\n"
+  )
+  try:
+    os.write(2, text.encode())
+  finally:
+    os._exit(PeerLost.exit_code)
+
+
+def _listens(address: str) -> bool:
+  host, port = address.rsplit(":", 1)
+  try:
+    socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    return True
+  except OSError:
+    return False
 
 
 def processes() -> int:
@@ -104,8 +157,11 @@ def _given(values: argparse.Namespace, environment: Mapping[str, str]) -> dict |
     )
   if not address:
     return {} if _is_found_out(environment) else None
-  if ":" not in address:
+  host, _, port = address.rpartition(":")
+  if not host or not port.isdecimal():
     raise ConfigError(f"--coordinator_address={address} has no port; write HOST:PORT.")
+  if not (port.isascii() and len(port) < 6 and 1 <= int(port) <= 65535):
+    raise ConfigError(f"--coordinator_address={address}: a port is a number from 1 to 65535.")
   if count is None and process is None and _is_found_out(environment):
     return {"coordinator_address": address}
   if count is None or process is None:
@@ -163,8 +219,6 @@ def _number(flag: str, given: int | None, from_environment: str | None) -> int |
 def _check_port(address: str) -> None:
   """Whether process 0 can listen: JAX may end without a sentence where it cannot."""
   port = address.rsplit(":", 1)[1]
-  if not port.isdecimal():
-    raise ConfigError(f"--coordinator_address={address} has no port; write HOST:PORT.")
   with socket.socket() as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -56,13 +56,13 @@ def end(error: Exception, flags: Flags | None, *, verbose: bool) -> int:
   if known is not None:
     if verbose:
       traceback.print_exception(error)
-    return _leave(_say(known, log=log), alone=not known.of_all)
+    return leave(say(known, log=log), alone=not known.of_all)
   if verbose:
     traceback.print_exception(error)
   shown = " ".join(str(error).split())[:400]
   print(f"ERROR  {type(error).__name__}: {shown}", file=sys.stderr)
   print(f"       this is a bug or a broken installation; traceback: {log}", file=sys.stderr)
-  return _leave(1, alone=True)
+  return leave(1, alone=True)
 
 
 def explained(error: BaseException) -> PromotError | None:
@@ -154,7 +154,7 @@ def _first_line(error: BaseException) -> str:
   return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _leave(code: int, *, alone: bool) -> int:
+def leave(code: int, *, alone: bool) -> int:
   """The exit code; a process that fails alone, of several, leaves at once instead.
 
   Otherwise it would wait at its end for the others, who wait for it in the middle of their work.
@@ -168,7 +168,12 @@ def _leave(code: int, *, alone: bool) -> int:
   return code
 
 
-def _say(error: PromotError, *, log: str) -> int:
+def say(error: PromotError, *, log: str = "") -> int:
+  """Prints what failed and gives the exit code.
+
+  Args:
+    log: where the traceback is.
+  """
   if error.of_all and cluster.number() > 0:
     return error.exit_code  # process 0 says it
   head, *rest = str(error).splitlines() or [type(error).__name__]

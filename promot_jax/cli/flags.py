@@ -271,6 +271,20 @@ def _cluster_flags(parser: argparse.ArgumentParser) -> None:
     metavar="0..N-1",
     help="number of this process; 0 speaks and writes",
   )
+  parser.add_argument(
+    "--peer_wait_seconds",
+    type=_whole_number,
+    default=300,
+    metavar="N",
+    help="how long the processes wait for each other at the start (default 300)",
+  )
+  parser.add_argument(
+    "--heartbeat_seconds",
+    type=_whole_number,
+    default=100,
+    metavar="N",
+    help="a process that is silent for so long is lost, and the others end (default 100)",
+  )
 
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:

@@ -25,22 +25,35 @@ def main(argv: Sequence[str] | None = None) -> int:
   repeated = bool(arguments) and arguments[0] in _REPEATED
   code_of_signal = Preempted.exit_code if repeated else None
   with signals.catch(report=None, nothing_to_save=True, code=code_of_signal) as stop:
-    code = _run(arguments)
+    code = _run(arguments, stop if argv is None else None)
     if argv is None:
       stop.ended = code
   return code
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], stop: signals.Stop | None) -> int:
+  """Runs the command, in a process of its own where a lost peer may end it.
+
+  Args:
+    stop: of a process that is all this command's.
+  """
   from promot_jax.cli import failures
   from promot_jax.cli import flags as flags_module
 
   flags = None
   try:
     flags = flags_module.parse(arguments)
-    set_environment(flags.values)
 
     import importlib
+
+    from promot_jax.cli import cluster, supervision
+
+    if stop is not None and cluster.is_named(flags.values):
+      if not supervision.is_worker():
+        stop.waits = True
+        return supervision.run(arguments, stop)
+      supervision.follow_parent()
+    set_environment(flags.values)
 
     from promot_jax import task_package
     from promot_jax.cli import allocator

@@ -15,7 +15,7 @@ import time
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
-from promot_jax.cli import cluster, main
+from promot_jax.cli import cluster, failures
 from promot_jax.errors import PromotError
 
 
@@ -94,7 +94,8 @@ def run() -> int:
   parser.add_argument("--coordinator_address")
   parser.add_argument("--process_count", type=int)
   parser.add_argument("--process_id", type=int)
-  flags = parser.parse_args(namespace=argparse.Namespace(quiet=True))
+  parser.add_argument("--heartbeat_seconds", type=int, default=100)
+  flags = parser.parse_args(namespace=argparse.Namespace(quiet=True, peer_wait_seconds=300))
   try:
     cluster.connect(flags)
 
@@ -118,7 +119,7 @@ def run() -> int:
     return 0
   except PromotError as error:
     sys.stdout.write(f"{type(error).__name__}: {error}\n")
-    return main._end(error.exit_code, alone=not error.of_all)
+    return failures.leave(error.exit_code, alone=not error.of_all)
 
 
 if __name__ == "__main__":
