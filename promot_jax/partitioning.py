@@ -6,6 +6,7 @@ are known before any array exists, and for meshes that do not exist on this mach
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -98,14 +99,31 @@ def make_mesh(
         )
   needed = sizes[DATA] * sizes[MODEL]
   if needed > len(devices) or (needed < len(devices) and jax.process_count() > 1):
-    raise errors.ConfigError(
-      f"Mesh data={sizes[DATA]} model={sizes[MODEL]} needs {needed} devices, and there are"
-      f" {len(devices)}."
-    )
+    raise errors.ConfigError(_misfit(sizes, len(devices), jax.process_count()))
   grid = mesh_utils.create_device_mesh(
     (sizes[DATA], sizes[MODEL]), devices[:needed], allow_split_physical_axes=True
   )
   return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
+
+
+def _misfit(sizes: MeshSizes, devices: int, processes: int) -> str:
+  """What is wrong with a mesh that does not fit the devices, and the settings that would."""
+  needed = math.prod(sizes.values())
+  fitting = sizes[MODEL] if devices % sizes[MODEL] == 0 else 1
+  setting = f"MESH_DATA={devices // fitting}" + (
+    f" and MESH_MODEL={fitting}" if fitting != sizes[MODEL] else ""
+  )
+  flags = setting.replace("MESH", "--gin.MESH").replace(" and ", " ")
+  mesh = f"The mesh MESH_DATA={sizes[DATA]} x MESH_MODEL={sizes[MODEL]}"
+  if needed > devices:
+    return (
+      f"{mesh} needs {needed} devices, and {'this process has' if processes == 1 else 'there are'}"
+      f" {devices}. Set {setting} ({flags}; MESH_DATA=-1 takes all devices), or start on {needed}."
+    )
+  return (
+    f"{mesh} uses {needed} of the {devices} devices of {processes} processes, which must use them all."
+    f" Set {setting} ({flags}; MESH_DATA=-1 takes all devices), or start one process."
+  )
 
 
 def mesh_text(mesh: MeshSizes) -> str:

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 from promot_jax import errors, guarded_json, signals
 from promot_jax.checkpoints import manifest
 
+AROUND = 128 * 1024
+"""Bytes on the disk of a step's small files, whole blocks each, beside its values."""
 _REASONS = (
   "No space left on device",
   "File too large",
@@ -116,6 +118,11 @@ def refusal(error: BaseException) -> BaseException | None:
 def tree_size(directory: pathlib.Path) -> int:
   """Bytes of all files below a directory."""
   return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def step_size(values: int) -> int:
+  """Bytes of free space that a step needs whose values have `values` bytes."""
+  return values + AROUND
 
 
 def size_text(nbytes: float) -> str:

@@ -48,7 +48,7 @@ def local_copy(file: str) -> pathlib.Path:
     if not local.is_file():
       raise errors.ConfigError(f"vocabulary file {file} does not exist. {_advice(file)}")
     return local
-  local = cache_folders.default("vocabularies") / file.removeprefix("gs://")
+  local = cached(file)
   try:
     cache_folders.make_private(local.parent, what="cache of vocabularies")
   except OSError as error:
@@ -59,6 +59,16 @@ def local_copy(file: str) -> pathlib.Path:
   if not local.is_file():
     _fetch("https://storage.googleapis.com/" + file.removeprefix("gs://"), local, file)
   return local
+
+
+def cached(file: str) -> pathlib.Path:
+  """Where the copy of a gs:// file lies, or will lie once it is fetched."""
+  return cache_folders.default("vocabularies") / file.removeprefix("gs://")
+
+
+def is_hub_name(name: str) -> bool:
+  """Whether a tokenizer's name may be one on the Hugging Face hub."""
+  return _HUB_NAME.fullmatch(name) is not None
 
 
 def tokenizer_folder(name: str) -> pathlib.Path:
@@ -75,7 +85,7 @@ def tokenizer_folder(name: str) -> pathlib.Path:
     return local.parent
   if local.is_dir():
     return local
-  if not _HUB_NAME.fullmatch(name):
+  if not is_hub_name(name):
     raise errors.ConfigError(
       f"tokenizer folder {name} does not exist; give the folder that holds its {TOKENIZER}."
     )

@@ -14,8 +14,9 @@ import jax
 from flax import nnx
 
 from promot_jax import partitioning, paths
+from promot_jax.checkpoints import disk
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, lengths, micro_model
+from promot_jax.experiments import backbones, lengths, micro_model, needs
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
 from promot_jax.methods import probe
@@ -50,6 +51,7 @@ class StagePlan:
   frozen: int
   optimizer: int  # bytes of the whole optimizer state
   bytes: partitioning.BytePlan
+  saved: int  # bytes of a checkpoint on the disk
 
 
 def abstract_model(experiment: Experiment) -> Any:
@@ -85,6 +87,7 @@ def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]
         frozen=paths.count(frozen),
         optimizer=paths.nbytes(state),
         bytes=_bytes(model, mesh, stage, frozen, state),
+        saved=disk.step_size(paths.nbytes(trainable) + paths.nbytes(state)),
       )
     )
   return plans
@@ -145,7 +148,8 @@ def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator
   """The lines of the plan."""
   experiments = experiments_of(run)
   devices = jax.devices()
-  yield f"devices   {len(devices)} x {devices[0].device_kind} ({jax.process_count()} host)"
+  chips = needs.chips_text(mesh_sizes(experiments[0].mesh))
+  yield f"devices   {len(devices)} x {devices[0].device_kind} ({jax.process_count()} host); {chips}"
   for number, experiment in enumerate(experiments):
     if len(experiments) > 1:
       yield ""
@@ -159,7 +163,11 @@ def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator
       patterns = experiment.stages[-1].trainable if experiment.stages else None
       rows = paths.parameter_table(abstract_model(experiment), patterns, partitioning.T5_RULES)
       yield from paths.format_table(rows).splitlines()
-  yield f"writes    {run.model_dir} ({_writable(run.model_dir)})"
+  sizes = [
+    [stage.saved for stage in stage_plans(experiment, mesh_sizes(experiment.mesh))]
+    for experiment in experiments
+  ]
+  yield from needs.write_lines(run, experiments, sizes)
 
 
 def describe_pretraining(run: Any) -> Iterator[str]:
@@ -175,7 +183,7 @@ def describe_pretraining(run: Any) -> Iterator[str]:
     f"{max(float(stage.learning_rate(step)) for step in range(0, stage.steps, 50)):g}; validated "
     f"every {stage.eval_period} steps, keeps the {stage.select} by {stage.metric}"
   )
-  yield f"writes    {run.model_dir} ({_writable(run.model_dir)})"
+  yield f"writes    {run.model_dir} ({needs.room_text(run.model_dir)})"
 
 
 def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
@@ -211,12 +219,15 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
     f"{'scanned' if config.scan_layers else 'unrolled'}, remat {config.remat}, {config.dtype}"
   )
   yield f"start     {start_text(experiment)}"
+  yield f"vocab.    {needs.vocabulary_text(experiment)}"
   splits = {task: experiment.splits_of(task) for task in experiment.tasks}
   for task, split in splits.items():
     name = experiment.seqio_name(task)
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
     if experiment.source == "tfds":
-      yield f"          {_tfds_text(task)}"
+      yield f"          {needs.data_text(task)}"
+  if experiment.source == "tfds" and experiment.evaluation.unseen:
+    yield f"          {needs.unseen_data_text(experiment)}"
 
 
 def _layers(config: Any) -> str:
@@ -291,28 +302,6 @@ def _epochs(experiment: Experiment, stage: Stage) -> str:
   elif limit is not None:
     size = min(size, limit * len(tasks))
   return f"{stage.steps * stage.batch_size / size:.3g}"
-
-
-def _tfds_text(task: str) -> str:
-  """Whether TFDS has the data prepared; looks at folders only."""
-  base = catalog.split_shots(task)[0]
-  name = catalog.tfds_name(base)
-  folder = os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
-  path = os.path.join(folder, *name.replace(":", "/").split("/"))
-  state = "prepared" if os.path.isdir(path) else "not prepared yet: TFDS will download it"
-  return f"tfds {name} in {folder}: {state}"
-
-
-def _writable(model_dir: str) -> str:
-  if "://" in model_dir:
-    return "remote: not looked at in a plan"
-  folder = os.path.abspath(model_dir)
-  while not os.path.exists(folder):
-    folder = os.path.dirname(folder)
-  if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-    return f"NOT writable: {folder}"
-  free = os.statvfs(folder)
-  return f"writable, {free.f_bavail * free.f_frsize / 2**30:,.0f} GB free"
 
 
 def _count(number: int) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from promot_jax import errors
-from promot_jax.checkpoints import manifest
+from promot_jax.checkpoints import disk, manifest
 from promot_jax.checkpoints.store import Keep, Store
 
 
@@ -322,6 +323,21 @@ def test_too_little_space_is_said_with_sizes_before_training(tmp_path):
     make_store(tmp_path)[0].check_writable(10**15)
 
 
+def test_the_room_for_a_small_step_includes_the_files_around_its_values(tmp_path, monkeypatch):
+  usage = shutil.disk_usage(tmp_path)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=24_600))
+  with pytest.raises(errors.CannotWrite, match=r"needs 147 kB \(values 16.4 kB.* has 24.6 kB free"):
+    make_store(tmp_path)[0].check_writable(16_400)
+
+
+def test_a_step_takes_no_more_room_than_is_asked_for(tmp_path):
+  store, _ = make_store(tmp_path)
+  store.save(1, {"w": np.ones((2048,), np.float32), "v": np.ones((2048,), np.float32)}, {})
+  store.wait()
+  used = sum(path.stat().st_blocks * 512 for path in store.path(1).rglob("*"))
+  assert 2 * 8192 < used <= disk.step_size(2 * 8192)
+
+
 def test_a_url_is_refused():
   with pytest.raises(errors.ConfigError, match="gs://"):
     Store("gs://bucket/run")
@@ -376,7 +392,10 @@ def test_a_full_disk_ends_with_code_73_and_leaves_older_steps_intact(tmp_path):
   try:
     done = run_full(disk / "run")
     assert done.returncode == 73, done.stdout + done.stderr
-    assert "No space left on device (1.2 MB needed," in done.stdout
+    assert (
+      "No space left on device (1.33 MB (values 1.2 MB, the files around them 131 kB) needed,"
+      in done.stdout
+    )
     assert "Last good step: 4." in done.stdout
     assert "LEFT [1, 2, 3, 4] [] [[], [], [], []]" in done.stdout
   finally:

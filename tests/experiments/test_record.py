@@ -1,9 +1,12 @@
 """What a run's record says, and what the plan refuses before anything is read."""
 
 import pathlib
+import shutil
 
+import jax
 import pytest
 
+from promot_jax import partitioning
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import execute, micro_model, plan, record
@@ -142,3 +145,47 @@ def test_an_impossible_evaluation_plan_is_refused(changes, words):
 def test_an_impossible_experiment_is_refused(changes, words):
   with pytest.raises(ConfigError, match=words):
     experiment(**changes)
+
+
+def test_a_mesh_that_does_not_fit_names_the_settings(monkeypatch):
+  chips = [object()] * 2
+  with pytest.raises(
+    ConfigError, match=r"MESH_DATA=4 x MESH_MODEL=16 needs 64 .*has 2\. Set MESH_DATA=2"
+  ):
+    partitioning.make_mesh(4, 16, devices=chips)
+  monkeypatch.setattr("jax.process_count", lambda: 2)
+  with pytest.raises(
+    ConfigError, match=r"uses 1 of the 2 devices of 2 processes.*--gin.MESH_DATA=2;"
+  ):
+    partitioning.make_mesh(1, 1, devices=chips)
+
+
+def test_a_plan_names_missing_chips_vocabulary_data_and_what_is_written(tmp_path, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  monkeypatch.setenv("PROMOT_T5_VOCABULARY", str(tmp_path / "absent.model"))
+  (tmp_path / "super_glue" / "cb" / "1.0.2").mkdir(parents=True)
+  chip = jax.devices()[:1]
+  monkeypatch.setattr(jax, "devices", lambda: chip)
+  run = experiment(
+    stage("prompt", 0.3),
+    source="tfds",
+    model_dir=str(tmp_path / "run"),
+    mesh=MeshShape(data=6, model=1),
+    evaluation=EvaluationPlan(unseen=("cb", "wic"), strategy=Greedy(), batch_size=6),
+  )
+  text = "\n".join(plan.describe(run))
+  assert "6 needed for mesh data=6 x model=1; 5 are missing here" in text
+  assert "absent.model (NOT on this machine)" in text
+  assert "super_glue/rte:1.0.2" in text and "not prepared yet" in text
+  assert "unseen tasks: 1 of 2 data sets are prepared; TFDS will download wic" in text
+  assert "scores and predictions of 3 evaluations" in text
+  (written,) = [line for line in text.splitlines() if "checkpoints: prompt" in line]
+  assert "prompt 1 x" in written and "in all" in written
+
+
+def test_a_plan_says_where_there_is_too_little_room(tmp_path, monkeypatch):
+  usage = shutil.disk_usage(tmp_path)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=24_600))
+  text = "\n".join(plan.describe(experiment(stage("prompt", 0.3), model_dir=str(tmp_path))))
+  assert "24.6 kB free, TOO LITTLE for the checkpoints" in text
+  assert "part of the package" in text  # the vocabulary
