@@ -106,7 +106,7 @@ def make_mesh(
   return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
 
 
-def _misfit(sizes: MeshSizes, devices: int, processes: int) -> str:
+def _misfit(sizes: Mapping[str, int], devices: int, processes: int) -> str:
   """What is wrong with a mesh that does not fit the devices, and the settings that would."""
   needed = math.prod(sizes.values())
   fitting = sizes[MODEL] if devices % sizes[MODEL] == 0 else 1

@@ -125,6 +125,14 @@ def step_size(values: int) -> int:
   return values + AROUND
 
 
+def needed_text(nbytes: int) -> str:
+  """'147 kB (values 16.4 kB, the files around them 131 kB)', or the size alone where it is the same."""
+  whole, values = size_text(step_size(nbytes)), size_text(nbytes)
+  if whole == values:
+    return values
+  return f"{whole} (values {values}, the files around them {size_text(AROUND)})"
+
+
 def size_text(nbytes: float) -> str:
   """Three digits and a decimal unit: 1234567 -> '1.23 MB'."""
   for unit in ("B", "kB", "MB", "GB"):

@@ -134,7 +134,7 @@ class Store:
     free = shutil.disk_usage(self.directory).free
     if nbytes and free < disk.step_size(nbytes):
       raise errors.CannotWrite(
-        f"One checkpoint needs {_needed(nbytes)} but {self.directory} has {disk.size_text(free)} free."
+        f"One checkpoint needs {disk.needed_text(nbytes)} but {self.directory} has {disk.size_text(free)} free."
         f"{self._last_good()} Free some space or give another directory."
       )
 
@@ -434,7 +434,7 @@ class Store:
       free = f", {disk.size_text(shutil.disk_usage(self.directory).free)} free"
     except OSError:
       free = ""
-    room = f"{_needed(nbytes)} needed{free}"
+    room = f"{disk.needed_text(nbytes)} needed{free}"
     reason = getattr(cause, "strerror", None) or disk.known_reason(str(cause)) or str(cause)
     return errors.CannotWrite(
       f"Could not save {what} to {self.directory}: {reason} ({room}).{self._last_good()}"
@@ -444,14 +444,6 @@ class Store:
   def _last_good(self) -> str:
     latest = self.latest()
     return f" Last good step: {latest}." if latest is not None else " No step was saved yet."
-
-
-def _needed(nbytes: int) -> str:
-  """'147 kB (values 16.4 kB, the files around them 131 kB)', or the size alone where it is the same."""
-  whole, values = disk.size_text(disk.step_size(nbytes)), disk.size_text(nbytes)
-  if whole == values:
-    return values
-  return f"{whole} (values {values}, the files around them {disk.size_text(disk.AROUND)})"
 
 
 def _some(items: list[str], limit: int = 3) -> str:
