@@ -9,6 +9,7 @@ Assumes one writing process (see `lease.py`) on a local or mounted file system.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import logging
 import os
@@ -430,11 +431,9 @@ class Store:
       shutil.rmtree(self.directory / name, ignore_errors=True)
 
   def _cannot_write(self, what: str, nbytes: int, cause: BaseException) -> errors.CannotWrite:
-    try:
-      free = f", {disk.size_text(shutil.disk_usage(self.directory).free)} free"
-    except OSError:
-      free = ""
-    room = f"{disk.needed_text(nbytes)} needed{free}"
+    room = f"{disk.needed_text(nbytes)} needed"
+    with contextlib.suppress(OSError):
+      room += f", {disk.size_text(shutil.disk_usage(self.directory).free)} free"
     reason = getattr(cause, "strerror", None) or disk.known_reason(str(cause)) or str(cause)
     return errors.CannotWrite(
       f"Could not save {what} to {self.directory}: {reason} ({room}).{self._last_good()}"
