@@ -15,7 +15,8 @@ import traceback
 
 from promot_jax.cli import cluster
 from promot_jax.cli.flags import Flags
-from promot_jax.errors import CannotWrite, ConfigError, OutOfResources, PromotError
+from promot_jax.errors import CannotWrite, ConfigError, OutOfResources, Preempted, PromotError
+from promot_jax.printable import visible
 
 _LAST_WORDS_SECONDS = 3
 _NOT_WRITTEN = (
@@ -50,16 +51,15 @@ def end(error: Exception, flags: Flags | None, *, verbose: bool) -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
   known = error if isinstance(error, PromotError) else explained(error)
-  log = _log(flags, known or error, error) if flags is not None else ""
   if known is None:
     known = cluster.peer_lost(error)
-  if known is not None:
-    if verbose:
-      traceback.print_exception(error)
-    return leave(say(known, log=log), alone=not known.of_all)
   if verbose:
     traceback.print_exception(error)
-  shown = " ".join(str(error).split())[:400]
+  if known is not None:  # the sentence says all there is to say; a traceback is for those who ask
+    log = _log(flags, error) if verbose and flags is not None and not known.of_all else ""
+    return leave(say(known, log=log), alone=not known.of_all)
+  log = _log(flags, error) if flags is not None else "--verbose shows it"
+  shown = visible(" ".join(str(error).split())[:400])
   print(f"ERROR  {type(error).__name__}: {shown}", file=sys.stderr)
   print(f"       this is a bug or a broken installation; traceback: {log}", file=sys.stderr)
   return leave(1, alone=True)
@@ -177,19 +177,22 @@ def say(error: PromotError, *, log: str = "") -> int:
   if error.of_all and cluster.number() > 0:
     return error.exit_code  # process 0 says it
   head, *rest = str(error).splitlines() or [type(error).__name__]
-  print(f"ERROR  {head}", file=sys.stderr)
+  # A run that was asked to stop did as it was told: that is no error.
+  stopped = isinstance(error, Preempted)
+  first = (
+    f"stopped{visible(head).removeprefix('Stopped')}" if stopped else f"ERROR  {visible(head)}"
+  )
+  print(first, file=sys.stderr)
   for line in rest:
-    print(f"       {line}", file=sys.stderr)
+    print(f"       {visible(line)}", file=sys.stderr)
   where = f"; traceback: {log}" if log else ""
   process = f", process {cluster.number()}" if cluster.number() else ""
   print(f"       (exit {error.exit_code}{process}{where})", file=sys.stderr)
   return error.exit_code
 
 
-def _log(flags: Flags, known: Exception, error: Exception) -> str:
+def _log(flags: Flags, error: Exception) -> str:
   """Writes the traceback below an existing model directory, else to a temporary file."""
-  if isinstance(known, ConfigError) or (getattr(known, "of_all", False) and cluster.number()):
-    return ""  # says all there is to say, or process 0 does, and nothing may be written
   model_dir = getattr(flags.values, "model_dir", None)
   name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
   text = "".join(traceback.format_exception(error))
