@@ -16,6 +16,11 @@ from promot_jax import cache_folders, errors
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt")
 """Files that are fetched of a Hugging Face folder."""
+SCHEMES = (
+  *("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "hdfs", "webhdfs"),
+  *("http", "https", "hf", "file", "memory"),
+)
+"""Of the URLs that are fetched: stores of files.  fsspec has others, which chain or run programs."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -93,6 +98,12 @@ def _fetch_hub(repository: str, revision: str | None) -> pathlib.Path:
 def _fetch_url(url: str) -> pathlib.Path:
   import fsspec
 
+  scheme = url.partition("://")[0]
+  if scheme not in SCHEMES:  # a configuration of somebody else's may name it
+    raise errors.ConfigError(
+      f"'{url}' is not of a kind that is fetched ({', '.join(f'{each}://' for each in SCHEMES)}); other "
+      "drivers of fsspec do more than read files. Copy the folder here and pass hf:DIR."
+    )
   try:
     system, root = fsspec.core.url_to_fs(url.rstrip("/"))
     found = {

@@ -196,7 +196,10 @@ def write(
 def _append(path: pathlib.Path, line: str) -> None:
   """Adds a line; one torn by a kill before it is ended first."""
   torn = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-  with path.open("a", encoding="utf-8") as file:
+  flags = (
+    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+  )  # a link leads out of the directory
+  with open(os.open(path, flags, 0o644), "a", encoding="utf-8") as file:
     file.write(("\n" if torn else "") + line + "\n")
     file.flush()
     os.fsync(file.fileno())

@@ -72,8 +72,10 @@ class Stage:
       value = getattr(self, field)
       raise errors.ConfigError(f"Stage '{self.name}': {field}={value!r} must be {expected}.")
 
-    if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name):
-      refuse("name", "made of letters, digits, '_', '.' and '-'")
+    if not isinstance(self.name, str) or not re.fullmatch(
+      r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name
+    ):
+      refuse("name", "made of letters, digits, '_', '.' and '-', and begin with no '.' or '-'")
     for field in ("batch_size", "microbatches", "log_period"):
       if not _is_count(getattr(self, field)) or getattr(self, field) < 1:
         refuse(field, "a whole number of at least 1")

@@ -139,7 +139,9 @@ def test_without_a_network_the_next_step_is_said(monkeypatch):
     ("google/t5-v1_1-small", "hf:google/t5-v1_1-small for a model of the hub"),
     ("hf:/no/such/folder", "neither a folder on this machine nor a name of the hub"),
     ("hf:a/b/c", "neither a folder on this machine nor a name of the hub"),
-    ("nonsense://bucket/model", "copy the folder here"),
+    ("nonsense://bucket/model", "Copy the folder here"),
+    ("hf:reference::https://example.org/x.json", "not of a kind that is fetched"),
+    ("hf:dask://127.0.0.1/x", "not of a kind that is fetched"),
     ("file:///no/such/folder", "is not a folder that can be read here"),
   ],
 )

@@ -135,3 +135,23 @@ def test_a_flat_file_of_an_earlier_version_is_compared_by_meaning(tmp_path):
   assert config_record.changes(other, tmp_path, allow_change=True) == [
     "experiment.Experiment.seed: 0 -> 9"
   ]
+
+
+def test_the_history_is_not_written_through_a_link(tmp_path):
+  run, other = tmp_path / "run", tmp_path / "other"
+  run.mkdir()
+  other.write_text("kept")
+  for name in (config_record.STARTS, config_record.FLAT):
+    (run / name).symlink_to(other)
+  scanned = gin_config.read(["promot_rte_micro.gin"], [])
+  gin_config.build(scanned)
+  with pytest.raises(CannotWrite):
+    config_record.write(run, scanned, command=["a"], changed=[])
+  assert other.read_text() == "kept"
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../../elsewhere", "-x", "a/b"])
+def test_a_stage_cannot_be_named_so_that_it_lies_elsewhere(tmp_path, capsys, name):
+  flag = f"--gin.prompt_stage/stages.Stage.name={name!r}"
+  assert main([*train(tmp_path / "run"), flag]) == 2
+  assert "begin with no '.' or '-'" in capsys.readouterr().err
