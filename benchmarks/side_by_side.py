@@ -220,12 +220,15 @@ def make_batch(case: Case, seed: int) -> dict[str, np.ndarray]:
     inputs = generator.integers(2, size, (case.batch, case.inputs)).astype(np.int32)
     return {
       "encoder_input_tokens": inputs,
+      "encoder_input_mask": np.ones(inputs.shape, bool),
       "decoder_target_tokens": np.where(targets > 0, targets, case.config.pad).astype(np.int32),
       "decoder_loss_weights": (targets > 0).astype(np.float32),
     }
   decoder_inputs = np.concatenate([np.zeros_like(targets[:, :1]), targets[:, :-1]], axis=1)
+  inputs = tokens(case.inputs)
   return {
-    "encoder_input_tokens": tokens(case.inputs),
+    "encoder_input_tokens": inputs,
+    "encoder_input_mask": inputs > 0,
     "decoder_input_tokens": decoder_inputs,
     "decoder_target_tokens": targets,
     "decoder_loss_weights": (targets > 0).astype(np.float32),

@@ -69,7 +69,7 @@ class TheirStep:
     inputs = _long(batch["encoder_input_tokens"])
     return self.model(
       input_ids=inputs,
-      attention_mask=(inputs > 0).long(),
+      attention_mask=_long(batch["encoder_input_mask"]),
       decoder_input_ids=_long(batch["decoder_input_tokens"]),
       labels=_long(_labels(batch)),
     ).loss

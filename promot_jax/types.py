@@ -29,7 +29,8 @@ Key: TypeAlias = jax.Array
 
 Batch: TypeAlias = Mapping[str, Any]
 """Arrays by name: encoder_input_tokens [B S], decoder_input_tokens [B T], decoder_target_tokens
-[B T] (int32), decoder_loss_weights [B T] (float32) and, optionally, prompt_ids [B] (int32)."""
+[B T] (int32), decoder_loss_weights [B T] (float32) and, optionally, encoder_input_mask [B S] (bool, True
+where the input is text; without it ids tell, see `models.padding`) and prompt_ids [B] (int32)."""
 
 PyTree: TypeAlias = Any
 """Any nesting of containers with arrays as leaves."""

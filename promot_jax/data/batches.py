@@ -23,6 +23,9 @@ from promot_jax.token_ids import T5, TokenIds
 
 Batch = dict[str, np.ndarray]
 
+READ = ("encoder_input_tokens", "encoder_input_mask", "prompt_ids")
+"""What a model is given that has to answer, or to read only."""
+
 
 class TrainBatches:
   """`batches(step)` -> the batch of `step`; step 0 is the first.
@@ -280,7 +283,8 @@ def collate(
 
   The decoder's inputs are its targets, moved on by one position behind `special.decoder_start`.  A
   decoder-only model reads its targets behind the inputs, and the batch has no such array.  Loss
-  weights are 1 for the tokens of an example whatever their ids, and 0 for padding.
+  weights are 1 for the tokens of an example whatever their ids, and 0 for padding; likewise
+  `encoder_input_mask` is True for the tokens of an input, by its length.
 
   Raises:
     DataError: an example of a decoder-only model has no input.
@@ -288,6 +292,7 @@ def collate(
   rows = len(indices)
   source = np.full((rows, shape[0]), special.pad, dtype=np.int32)
   target = np.full((rows, shape[1]), special.pad, dtype=np.int32)
+  mask = np.zeros((rows, shape[0]), dtype=bool)
   weights = np.zeros((rows, shape[1]), dtype=np.float32)
   for row, index in enumerate(indices):
     inputs, targets = examples.inputs[index], examples.targets[index]
@@ -297,9 +302,10 @@ def collate(
         " the vocabulary a separator, or its texts a bos."
       )
     source[row, : len(inputs)] = inputs
+    mask[row, : len(inputs)] = True
     target[row, : len(targets)] = targets
     weights[row, : len(targets)] = 1.0
-  batch = {"encoder_input_tokens": source}
+  batch = {"encoder_input_tokens": source, "encoder_input_mask": mask}
   if special.decoder_start is not None:
     start = np.full((rows, 1), special.decoder_start, dtype=np.int32)
     batch["decoder_input_tokens"] = np.concatenate([start, target[:, :-1]], axis=1)
@@ -311,7 +317,7 @@ def collate(
   }
 
 
-def token_counts(batch: Mapping[str, np.ndarray], *, pad: int = T5.pad) -> tuple[int, int]:
+def token_counts(batch: Mapping[str, np.ndarray]) -> tuple[int, int]:
   """(needed, computed) tokens of a batch, source and target together."""
-  source, target = batch["encoder_input_tokens"], batch["decoder_loss_weights"]
-  return int((source != pad).sum() + (target > 0).sum()), source.size + target.size
+  source, target = batch["encoder_input_mask"], batch["decoder_loss_weights"]
+  return int(source.sum() + (target > 0).sum()), source.size + target.size

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax.models.padding import is_text
 from promot_jax.token_ids import TokenIds
 
 # Logits of so many positions are formed at once that they stay below this many numbers (256 MiB):
@@ -22,7 +23,8 @@ def score(model: nnx.Module, batch: Mapping[str, Any]) -> jax.Array:
   Args:
     model: has `hidden(batch)` and `logits(hidden)`.
     batch: with decoder_input_tokens, decoder_target_tokens [B T], and decoder_loss_weights [B T],
-      which multiply each token's log p (0 for padding); without weights, padding is left out.
+      which multiply each token's log p (0 for padding); without weights, the padding at the end of
+      the targets is left out (`padding.is_text`).
   """
   graphdef, state = nnx.split(model)
   return compiled(state, dict(batch), graphdef=graphdef)
@@ -33,7 +35,7 @@ def _score(state, batch, *, graphdef):
   targets = batch["decoder_target_tokens"]
   weights = batch.get("decoder_loss_weights")
   if weights is None:
-    weights = targets != TokenIds.of(model).pad
+    weights = is_text(targets, pad=TokenIds.of(model).pad)
   examples, length = targets.shape
   hidden = model.hidden(batch)  # [B T D], or a tree of such arrays for an ensemble
   vocabulary = jax.eval_shape(model.logits, hidden).shape[-1]

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning
-from promot_jax.data.batches import EvalBatches
+from promot_jax.data.batches import READ, EvalBatches
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.experiments import data
 from promot_jax.experiments.runner import Runner
@@ -54,7 +54,7 @@ def answer(
   answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
   special = TokenIds.of(runner.experiment.backbone)
   for batch, rows in EvalBatches(examples, batch_size=plan.batch_size, special=special):
-    source = {name: batch[name] for name in ("encoder_input_tokens", "prompt_ids")}
+    source = {name: batch[name] for name in READ}
     result = generate_lib.generate(
       model, runner.place(source), strategy=plan.strategy, max_length=longest
     )

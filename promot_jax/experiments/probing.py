@@ -85,7 +85,7 @@ class FeatureStore:
     for batch, numbers in batches.EvalBatches(
       examples, batch_size=self.batch_size, special=special
     ):
-      given = {name: batch[name] for name in ("encoder_input_tokens", "prompt_ids")}
+      given = {name: batch[name] for name in batches.READ}
       for pooling, array in compute(self.place(given)).items():
         values = self.fetch(array)
         target = rows.setdefault(pooling, [None] * len(examples))

@@ -43,6 +43,11 @@ class Segments:
     tokens = np.fromiter(itertools.chain.from_iterable(pieces), np.int32)
     return cls(tokens, np.cumsum(lengths) - lengths, lengths)
 
+  def mask(self, pieces: np.ndarray, width: int) -> np.ndarray:
+    """bool [B, width]: where `rows` has a token."""
+    lengths = np.where(pieces >= 0, self.lengths[pieces], 0).sum(axis=1)
+    return np.arange(width) < lengths[:, None]
+
   def rows(self, pieces: np.ndarray, width: int) -> np.ndarray:
     """Rows of joined pieces, padded with 0: [B, pieces per row] (-1 = none) -> [B, width]."""
     wanted = pieces >= 0
@@ -111,7 +116,7 @@ class Stream:
     return list(weights)[int(_choose(uniform[None], list(weights.values()))[0])]
 
   def batch(self, step: int) -> dict[str, np.ndarray]:
-    """The batch of a step: encoder_input_tokens [B, S], decoder_input_tokens, _target_tokens and
+    """The batch of a step: encoder_input_tokens and _mask [B, S], decoder_input_tokens, _target_tokens and
     _loss_weights [B, T]."""
     shots = self.shots(step)
     phase = self.phase(step)
@@ -120,9 +125,12 @@ class Stream:
     target = self._segments.rows(targets[:, None], target_width)
     return {
       "encoder_input_tokens": self._segments.rows(queries, source_width),
+      "encoder_input_mask": self._segments.mask(queries, source_width),
       "decoder_input_tokens": np.pad(target[:, :-1], ((0, 0), (1, 0))),
       "decoder_target_tokens": target,
-      "decoder_loss_weights": (target > 0).astype(np.float32),
+      "decoder_loss_weights": self._segments.mask(targets[:, None], target_width).astype(
+        np.float32
+      ),
     }
 
   def _draw(self, step: int, phase: Phase, shots: int) -> tuple[np.ndarray, np.ndarray]:

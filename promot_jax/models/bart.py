@@ -16,6 +16,7 @@ from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.bart_stacks import Decoder, Encoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import prepare
 from promot_jax.types import Array, Batch, Key
 
@@ -67,16 +68,15 @@ class Bart(nnx.Module):
   ) -> tuple[Array, Array]:
     """Memory [B P+S D] and its mask [B P+S] (bool); P is the length of an attached prompt.
 
-    With `input_embeddings`, `encoder_input_tokens` only says which positions are padding and may be
-    left out: then none is.
+    `encoder_input_mask` [B S] says which positions are text; without it see `padding.input_mask`.
+    With `input_embeddings`, `encoder_input_tokens` may be left out.
     """
     model = prepare(self, batch.get("prompt_ids"), key=key)
-    tokens = batch.get("encoder_input_tokens")
     if input_embeddings is None:
       embeddings = model._embed(batch["encoder_input_tokens"])
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
-    mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
+    mask = input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
     return model.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
 
   def logits(self, hidden: Array) -> Array:

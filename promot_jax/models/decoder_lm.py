@@ -19,6 +19,7 @@ from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.decoder_stack import Decoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product
+from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import prepare
 from promot_jax.types import Array, Batch, Key
 
@@ -49,9 +50,10 @@ class DecoderLM(nnx.Module):
     """Hidden states [B T D] that predict the T targets, after the final norm (teacher forcing).
 
     Args:
-      batch: encoder_input_tokens [B S], decoder_target_tokens [B T], maybe prompt_ids [B].
-      input_embeddings: [B S D] in place of the embedded x.  Then `encoder_input_tokens` only says
-        which positions are padding and may be left out: then none is.
+      batch: encoder_input_tokens [B S], decoder_target_tokens [B T], maybe prompt_ids [B] and
+        encoder_input_mask [B S] (without it see `padding.input_mask`).
+      input_embeddings: [B S D] in place of the embedded x.  Then `encoder_input_tokens` may be left
+        out.
       key: for dropout; None: no dropout.
 
     Raises:
@@ -60,7 +62,7 @@ class DecoderLM(nnx.Module):
     given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
     model = prepare(self, batch.get("prompt_ids"), key=key, source_length=given.shape[1])
     source, mask = model._source(batch, input_embeddings)
-    targets, _ = model._embed(batch["decoder_target_tokens"][:, :-1])
+    targets = model._embed(batch["decoder_target_tokens"][:, :-1])
     return model.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
 
   def encode(
@@ -109,21 +111,19 @@ class DecoderLM(nnx.Module):
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
     model = prepare(self, cache.prompt_ids)
-    embeddings, _ = model._embed(tokens)
+    embeddings = model._embed(tokens)
     hidden, cache = model.decoder.step(embeddings, cache)
     return model.logits(hidden), cache
 
   def _source(self, batch: Batch, input_embeddings: Array | None) -> tuple[Array, Array]:
     """Embedded x [B S D] and its mask bool [B S]."""
-    tokens = batch.get("encoder_input_tokens")
     if input_embeddings is None:
-      return self._embed(batch["encoder_input_tokens"])
-    embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
-    mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
-    return embeddings, mask
+      embeddings = self._embed(batch["encoder_input_tokens"])
+    else:
+      embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
+    return embeddings, input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
 
-  def _embed(self, tokens: Array) -> tuple[Array, Array]:
-    """[...] -> [... D] in the compute dtype, and bool [...]: what is not padding."""
-    mask = tokens != self.config.pad
+  def _embed(self, tokens: Array) -> Array:
+    """[...] -> [... D] in the compute dtype."""
     # Padding may be no token at all, and a row of the table outside of it would be NaN.
-    return self.token_embedder(jnp.where(mask, tokens, 0), dtype=self.config.dtype), mask
+    return self.token_embedder(jnp.maximum(tokens, 0), dtype=self.config.dtype)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import prepare
 from promot_jax.models.scanning import stack_layers, unstack_layers
 from promot_jax.models.t5_config import T5Config
@@ -63,16 +64,15 @@ class T5(nnx.Module):
   ) -> tuple[Array, Array]:
     """Memory [B P+S D] and its mask [B P+S] (bool); P is the length of an attached prompt.
 
-    With `input_embeddings`, `encoder_input_tokens` only says which positions are padding and may be
-    left out: then none is.
+    `encoder_input_mask` [B S] says which positions are text; without it see `padding.input_mask`.
+    With `input_embeddings`, `encoder_input_tokens` may be left out.
     """
     model = prepare(self, batch.get("prompt_ids"), key=key)
-    tokens = batch.get("encoder_input_tokens")
     if input_embeddings is None:
       embeddings = model.token_embedder(batch["encoder_input_tokens"], dtype=self.config.dtype)
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
-    mask = jnp.ones(embeddings.shape[:2], bool) if tokens is None else tokens != self.config.pad
+    mask = input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
     return model.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
 
   def logits(self, hidden: Array) -> Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax import errors
+from promot_jax.models.padding import input_mask, is_text
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import losses
 
@@ -168,12 +169,12 @@ def _token_metrics(terms: losses.LossTerms, batch: Batch, pad: int) -> Metrics:
     "z_loss": (terms.z_loss, terms.weight),
     "loss_per_nonpadding_target_token": (total, terms.weight),
     "loss_per_all_target_tokens": (total, tokens),
-    "non_padding_fraction/decoder_target_tokens": (_count(targets != pad), tokens),
+    "non_padding_fraction/decoder_target_tokens": (_count(is_text(targets, pad=pad)), tokens),
   }
   if "encoder_input_tokens" in batch:
     inputs = batch["encoder_input_tokens"]
     metrics["non_padding_fraction/encoder_input_tokens"] = (
-      _count(inputs != pad),
+      _count(input_mask(batch, inputs.shape, pad=pad)),
       jnp.asarray(inputs.size, jnp.float32),
     )
   return metrics

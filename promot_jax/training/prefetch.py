@@ -43,7 +43,7 @@ class Prefetcher:
       last: step after the last batch.
       place: puts a batch on the devices.
       depth: batches ready at most.
-      pad: id of padding, for the number of real tokens.
+      pad: id of padding, for the number of real tokens of batches without `encoder_input_mask`.
     """
     self._queue: queue.Queue[Prepared | Exception | None] = queue.Queue(depth)
     self._pad = pad
@@ -105,7 +105,9 @@ class Prefetcher:
 def count_tokens(batch: HostBatch, *, pad: int = 0) -> int:
   """Real tokens of a batch: inputs that are not padding, and targets with weight."""
   total = 0
-  if "encoder_input_tokens" in batch:
+  if "encoder_input_mask" in batch:
+    total += int(np.count_nonzero(batch["encoder_input_mask"]))
+  elif "encoder_input_tokens" in batch:
     total += int(np.count_nonzero(batch["encoder_input_tokens"] != pad))
   if "decoder_loss_weights" in batch:
     total += int(np.count_nonzero(batch["decoder_loss_weights"]))

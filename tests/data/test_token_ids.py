@@ -42,7 +42,7 @@ def test_a_decoder_only_batch_has_no_decoder_inputs_and_any_token_is_real():
   assert batch["encoder_input_tokens"].tolist() == [[0, 1, 13, -1], [5, 13, -1, -1]]
   assert batch["decoder_target_tokens"].tolist() == [[1, 0, 9], [9, -1, -1]]
   assert batch["decoder_loss_weights"].tolist() == [[1, 1, 1], [1, 0, 0]]
-  assert token_counts(batch, pad=-1) == (3 + 2 + 3 + 1, 2 * (4 + 3))
+  assert token_counts(batch) == (3 + 2 + 3 + 1, 2 * (4 + 3))
 
 
 def test_training_and_evaluation_pad_alike():

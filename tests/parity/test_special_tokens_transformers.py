@@ -104,7 +104,9 @@ def to_end(row, ids):
 
 def compare(model, other, strategy, **options):
   """Tokens and scores; returns the lengths."""
-  found = generate(model, {"encoder_input_tokens": sources()}, strategy=strategy, max_length=LENGTH)
+  # Without the mask, the id of padding at the end of a source would be taken for padding.
+  batch = {"encoder_input_tokens": sources(), "encoder_input_mask": np.ones((12, 6), bool)}
+  found = generate(model, batch, strategy=strategy, max_length=LENGTH)
   source = torch.tensor(sources(), dtype=torch.long)
   with torch.no_grad():
     theirs = other.generate(
@@ -137,7 +139,7 @@ def test_outputs_end_at_any_of_three_ends(kind, tmp_path):
   )
   written, counts = np.unique(np.asarray(endless.tokens), return_counts=True)
   ends = written[np.argsort(-counts)][1:4].tolist()  # by the first all would end at once
-  other = save(kind, tmp_path, eos_token_id=ends, pad_token_id=1, forced_eos_token_id=None)
+  other = save(kind, tmp_path, eos_token_id=ends, pad_token_id=ends[0], forced_eos_token_id=None)
   model = ours(tmp_path)
   assert TokenIds.of(model).ends == tuple(ends)
   lengths = compare(model, other, Greedy())
@@ -199,6 +201,29 @@ def test_special_tokens_survive_a_round_trip(kind, settings, tmp_path):
   again = type(other).from_pretrained(tmp_path / "ours").generation_config
   for name in ("eos_token_id", "forced_eos_token_id", "forced_bos_token_id"):
     assert getattr(again, name) == getattr(other.generation_config, name), name
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_the_id_of_padding_inside_of_an_input_is_a_token(kind, tmp_path):
+  """As with an attention mask of ones; rows are padded at the end, and ids alone tell it."""
+  other = save(kind, tmp_path)
+  pad = other.config.pad_token_id
+  rows, target = [[10, pad, 12, 13, pad, 20, 2], [11, 9, pad, 2]], [[9, 20, 31], [30, 8, 14]]
+  padded = np.array([row + [pad] * (7 - len(row)) for row in rows], np.int32)
+  start = np.full((2, 1), other.config.decoder_start_token_id, np.int32)
+  shifted = np.concatenate([start, np.array(target, np.int32)[:, :-1]], axis=1)
+  model = ours(tmp_path)
+  batch = {"encoder_input_tokens": padded, "decoder_input_tokens": shifted}
+  logits = model.logits(model.hidden(batch))
+  for row, shift, found in zip(rows, shifted, logits):
+    source = torch.tensor([row])
+    with torch.no_grad():
+      expected = other(
+        input_ids=source,
+        attention_mask=torch.ones_like(source),
+        decoder_input_ids=torch.tensor(shift[None], dtype=torch.long),
+      ).logits[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_decoding_that_is_not_followed_is_named_with_its_counterpart(tmp_path):
