@@ -19,6 +19,7 @@ from promot_jax.errors import CannotWrite, ConfigError, OutOfResources, Preempte
 from promot_jax.printable import visible
 
 _LAST_WORDS_SECONDS = 3
+_CLEARED = "\r\x1b[K"  # takes a progress bar off the line
 _NOT_WRITTEN = (
   errno.ENOSPC,
   errno.EDQUOT,
@@ -182,7 +183,7 @@ def say(error: PromotError, *, log: str = "") -> int:
   first = (
     f"stopped{visible(head).removeprefix('Stopped')}" if stopped else f"ERROR  {visible(head)}"
   )
-  print(first, file=sys.stderr)
+  print(f"{_CLEARED if sys.stderr.isatty() else ''}{first}", file=sys.stderr)
   for line in rest:
     print(f"       {visible(line)}", file=sys.stderr)
   where = f"; traceback: {log}" if log else ""

@@ -193,6 +193,9 @@ class Console:
     self._stream.flush()
 
   def progress(self, event: Progress) -> None:
+    if self._terminal and event.step >= event.steps:
+      self._clear()  # what is printed next, perhaps by others, begins an empty line
+      return
     now = time.monotonic()
     if now - self._last < self._seconds:
       return
@@ -250,7 +253,11 @@ def progress_text(event: Progress, *, width: int | None = None) -> str:
     done = room * event.step // max(1, event.steps)
     bar = "█" * done + "░" * (room - done)
     text = "  ".join([parts.pop("stage"), bar, *parts.values()])
-  return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+  if len(text) > width:  # the end of a name tells more than its beginning: prompt_tuning prompt-500
+    name, count = parts.get("stage", visible(event.stage)), parts["count"]
+    room = width - len(count) - 2
+    text = f"{'…' + name[len(name) - room + 1 :]}  {count}" if room > 4 else count[: max(0, width)]
+  return text
 
 
 def _parts(event: Progress) -> dict[str, str]:

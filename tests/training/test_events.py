@@ -1,5 +1,6 @@
 """Metrics reach files and people; a broken sink never stops a run."""
 
+import dataclasses
 import io
 import json
 import os
@@ -75,7 +76,7 @@ def test_an_evaluation_says_examples_tasks_rate_and_time_left():
 def test_a_bar_fits_every_width_and_says_the_most_important(event, columns):
   shown = progress_text(event, width=columns)
   assert len(shown) <= columns
-  if columns >= 40:
+  if columns >= 20:
     assert f"{event.step}/{event.steps}" in shown
   if columns >= 80:
     assert "left" in shown and event.stage in shown
@@ -112,6 +113,19 @@ def test_names_cannot_send_escape_sequences_to_a_terminal():
   console = Console(stream, width=120)
   console.line("data \x1b]0;title\x07 \u202e read")
   assert stream.getvalue() == "data ⟨U+001B⟩]0;title⟨U+0007⟩ ⟨U+202E⟩ read\n"
+
+
+def test_a_long_name_is_cut_at_its_beginning():
+  event = Progress(stage="prompt_tuning prompt-500", step=96, steps=180, unit="example")
+  assert progress_text(event, width=39) == "…ompt_tuning prompt-500  example 96/180"
+
+
+def test_a_finished_bar_leaves_an_empty_line_to_whoever_prints_next():
+  stream = Terminal()
+  console = Console(stream, width=80)
+  console.progress(dataclasses.replace(EVALUATION, step=800))
+  console.progress(dataclasses.replace(EVALUATION, step=864))
+  assert stream.getvalue().endswith("\r\x1b[K")
 
 
 def test_a_file_gets_one_line_an_interval_and_no_control_characters():
