@@ -33,7 +33,7 @@ def temperature(
   sizes: Sequence[int], *, temperature: float, maximum: int | None = None
 ) -> np.ndarray:
   """Proportional rates to the power 1 / `temperature`: 1 is proportional, infinity is equal."""
-  if temperature <= 0:
+  if not temperature > 0:
     raise errors.ConfigError(f"temperature of a mixture is {temperature}; it must be positive.")
   flattened = proportional(sizes, maximum=maximum) ** (1.0 / temperature)
   return flattened / flattened.sum()
@@ -44,7 +44,7 @@ def weighted(weights: Sequence[float]) -> Rates:
 
   def rates(sizes: Sequence[int]) -> np.ndarray:
     given = np.asarray(weights, dtype=float)
-    if given.shape != (len(sizes),) or (given <= 0).any():
+    if given.shape != (len(sizes),) or not (np.isfinite(given) & (given > 0)).all():
       raise errors.ConfigError(
         f"mixture weights {list(weights)} must be {len(sizes)} positive numbers, one for each task."
       )

@@ -21,6 +21,7 @@ from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
 from promot_jax.methods import probe
 from promot_jax.methods.prompt import prompt_count
+from promot_jax.training import schedules
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
 from tasks import catalog
@@ -113,6 +114,10 @@ def check(run: Experiment | Comparison) -> None:
     model = abstract_model(experiment)
     sizes = mesh_sizes(experiment.mesh)
     stage_plans(experiment, sizes)
+    for stage in experiment.stages:
+      schedules.require_usable(
+        stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'"
+      )
     partitioning.check_batch_size(
       experiment.evaluation.batch_size, sizes, what="a batch of the evaluation (batch_size)"
     )

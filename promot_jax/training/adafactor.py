@@ -2,7 +2,7 @@
 
 For gradient g of a parameter p at update t = 0, 1, ... (step_offset o, decay_rate c):
 
-  b       = 1 - (t - o + 1)^-c
+  b       = 1 - (t - o + 1)^-c      (t + 1 in place of t - o + 1 while t < o)
   v       = b v + (1 - b) (g^2 + epsilon1)
   u       = g / sqrt(v),   u = u / max(1, rms(u) / clipping_threshold)
   s       = learning_rate * max(rms(p), epsilon2)       (the second factor is optional)
@@ -11,7 +11,9 @@ For gradient g of a parameter p at update t = 0, 1, ... (step_offset o, decay_ra
 
 Matrices with both dimensions of at least 128 keep only the row and column means of v:
 v = v_row v_col / mean(v_row).  Numerics, option names and the layout of the state follow
-google-research/t5x, `t5x/adafactor.py`, so its checkpoints' optimizer state fits.
+google-research/t5x, `t5x/adafactor.py`, so its checkpoints' optimizer state fits.  In T5X the count
+never is below the offset, because it includes pretraining; there its formula gives NaN.  Here a stage
+counts from 0, and counting from 0 is what T5X's fine-tuning does at its offset.
 
 Where `optax.adafactor` differs: it factors a stacked layer axis like any other dimension, and takes
 the rms of p and u over all stacked layers together; its momentum and decay have no lr exponent.
@@ -30,6 +32,7 @@ import numpy as np
 import optax
 
 from promot_jax import errors, paths
+from promot_jax.training import limits
 
 RECIPE_VALUES = ("adafactor",)
 
@@ -111,7 +114,8 @@ def adafactor(
       the parameters for which it is so.
     beta1: momentum; None = none and no memory for it.
     decay_rate: exponent c of the second moment's decay.
-    step_offset: update count at which the decay starts anew (fine-tuning a restored state).
+    step_offset: update count at which the decay starts anew (fine-tuning a restored state); a
+      count that is still below it counts from 0.
     clipping_threshold: largest rms of an update before the rate; None = no clipping.
     weight_decay_rate: share of the parameter removed at each update, not multiplied by the rate.
     weight_decay_rate_lr_exponent: multiplies the decay by learning_rate ** exponent.
@@ -125,7 +129,29 @@ def adafactor(
     stacked: patterns of parameters whose first axis counts layers.
     unfactored: patterns of parameters that are never factored; with three dimensions (a bank of
       prompts) their first axis counts separate parameters.
+
+  Raises:
+    ConfigError: a number is NaN, infinite or outside of its range.
   """
+  limits.require("adafactor", above=0, decay_rate=decay_rate)
+  limits.require("adafactor", least=0, below=1, optional=True, beta1=beta1)
+  limits.require("adafactor", least=0, epsilon1=epsilon1, epsilon2=epsilon2)
+  limits.require("adafactor", least=0, optional=True, weight_decay_rate=weight_decay_rate)
+  limits.require(
+    "adafactor", optional=True, weight_decay_rate_lr_exponent=weight_decay_rate_lr_exponent
+  )
+  limits.require(
+    "adafactor",
+    above=0,
+    optional=True,
+    clipping_threshold=clipping_threshold,
+    global_norm_clip_threshold=global_norm_clip_threshold,
+    max_parameter_scale=max_parameter_scale,
+  )
+  limits.require_whole("adafactor", least=0, step_offset=step_offset)
+  limits.require_whole("adafactor", least=1, min_dim_size_to_factor=min_dim_size_to_factor)
+  if not callable(learning_rate):
+    limits.require("adafactor", least=0, learning_rate=learning_rate)
   options = _Options(
     beta1=beta1,
     decay_rate=decay_rate,
@@ -223,7 +249,8 @@ def _update_one(
   grad = grad.astype(jnp.float32)
   parameter = parameter.astype(jnp.float32)
   new = dict(old)
-  steps = (count - options.step_offset).astype(jnp.float32) + 1.0
+  begun = count - options.step_offset
+  steps = jnp.where(begun >= 0, begun, count).astype(jnp.float32) + 1.0
   decay = 1.0 - steps**-options.decay_rate
   squared = grad * grad + options.epsilon1
 

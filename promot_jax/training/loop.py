@@ -27,7 +27,7 @@ from promot_jax import errors, hosts, partitioning, paths, signals
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import choice, guard, meter, prefetch, stage_dropout
+from promot_jax.training import choice, guard, meter, prefetch, schedules, stage_dropout
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib
 from promot_jax.training import step as step_lib
@@ -82,6 +82,7 @@ def train_stage(
     ConfigError: the checkpoints belong to another stage, seed, batch size or model.
   """
   events = events or events_lib.Events()
+  schedules.require_usable(stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'")
   store.keep = stage.keep
   graphdef, trainable, frozen = paths.split(model, stage.trainable)
   identity = choice.identity(stage, seed)
@@ -347,21 +348,29 @@ class _Run:
     """Saves the offending batch and the state before it; the guard has kept that state."""
     self.in_flight.clear()
     good = int(self.state.step)
-    batch_file = self.store.directory / f"diverged_step_{problem.step}.npz"
+    sound = bool(guard.all_finite(self.state))
+    # Where the state before it is not finite, the update that led there is what went wrong.
+    step = problem.step if sound else max(good, 1)
+    batch_file = self.store.directory / f"diverged_step_{step}.npz"
     with contextlib.suppress(OSError):  # the divergence is the news, also on a full disk
       self.store.directory.mkdir(parents=True, exist_ok=True)
-      batch: dict[str, Any] = dict(self.batches(problem.step - 1))
+      batch: dict[str, Any] = dict(self.batches(step - 1))
       if hosts.is_first():
         np.savez(batch_file, **batch)
-    if good != self.saved and good < problem.step and bool(guard.all_finite(self.state)):
+    if good != self.saved and good < problem.step and sound:
       self.step = good
       self._save()
     self.store.wait()
-    what = " and ".join(problem.names) or "a parameter"
+    what = " and ".join(problem.names) if sound and problem.names else "a parameter"
+    rate = float(self.stage.learning_rate(jax.numpy.asarray(step - 1)))
+    latest = self.store.latest()
+    kept = (
+      "no state was saved before" if latest is None else f"the newest sound state is step {latest}"
+    )
     return errors.Diverged(
-      f"{what} became NaN or infinite at step {problem.step} of stage '{self.stage.name}'. Its"
-      f" batch is in {batch_file}; the newest sound state is step {self.store.latest()}. Lower the"
-      " learning rate, clip gradients or look at the batch; repeating the command ends here again."
+      f"{what} became NaN or infinite at step {step} of stage '{self.stage.name}'. Its batch is in"
+      f" {batch_file}; {kept}. {guard.advice(what, step=step, sound=sound, rate=rate)} Repeating the"
+      " command ends here again."
     )
 
   def choose(self) -> StageResult:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from promot_jax import errors
 from promot_jax.models.padding import input_mask, is_text
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import losses
+from promot_jax.training import limits, losses
 
 RECIPE_VALUES = ("Supervised",)
 
@@ -66,14 +66,10 @@ class Supervised:
         f"loss_normalizing_factor='{factor}' is not one of {', '.join(_NORMALIZERS)},"
         " a number, or None."
       )
-    if isinstance(factor, (int, float)) and not factor > 0:
-      raise errors.ConfigError(f"loss_normalizing_factor={factor} must be above 0.")
-    if not 0.0 <= self.label_smoothing < 1.0:
-      raise errors.ConfigError(
-        f"label_smoothing={self.label_smoothing} must be at least 0 and below 1."
-      )
-    if not self.z_loss >= 0:
-      raise errors.ConfigError(f"z_loss={self.z_loss} must be at least 0.")
+    if isinstance(factor, (int, float)):
+      limits.require("Supervised", above=0, loss_normalizing_factor=factor)
+    limits.require("Supervised", least=0, below=1, label_smoothing=self.label_smoothing)
+    limits.require("Supervised", least=0, z_loss=self.z_loss)
     if self.vocabulary_chunk is not None and self.vocabulary_chunk < 1:
       raise errors.ConfigError(
         f"vocabulary_chunk={self.vocabulary_chunk} must be at least 1, or None for whole logits."

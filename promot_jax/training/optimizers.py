@@ -12,6 +12,7 @@ from typing import Any
 import optax
 
 from promot_jax import errors, paths
+from promot_jax.training import limits
 from promot_jax.training.adafactor import adafactor
 from promot_jax.training.schedules import Schedule
 
@@ -44,6 +45,8 @@ class Group:
         f"Group.optimizer is {self.optimizer!r}, which is no function; in a gin file write"
         " @optimizers.adamw."
       )
+    if self.learning_rate is not None:
+      _require_rate("Group", self.learning_rate)
 
 
 def grouped(
@@ -117,7 +120,12 @@ def adamw(
 
   Patterns as in `promot_jax.paths`, except that a '!' pattern may match nothing, or everything: the
   same default serves a whole model, a prompt, and biases alone.
+
+  Raises:
+    ConfigError: a number is NaN, infinite or outside of its range.
   """
+  _require_adam("adamw", learning_rate, b1, b2, eps, global_norm_clip_threshold)
+  limits.require("adamw", least=0, weight_decay=weight_decay)
   return _clipped(
     optax.adamw(
       learning_rate,
@@ -139,7 +147,12 @@ def adam(
   eps: float = 1e-8,
   global_norm_clip_threshold: float | None = None,
 ) -> optax.GradientTransformation:
-  """Adam without weight decay."""
+  """Adam without weight decay.
+
+  Raises:
+    ConfigError: a number is NaN, infinite or outside of its range.
+  """
+  _require_adam("adam", learning_rate, b1, b2, eps, global_norm_clip_threshold)
   return _clipped(optax.adam(learning_rate, b1=b1, b2=b2, eps=eps), global_norm_clip_threshold)
 
 
@@ -150,10 +163,38 @@ def sgd(
   nesterov: bool = False,
   global_norm_clip_threshold: float | None = None,
 ) -> optax.GradientTransformation:
-  """Stochastic gradient descent."""
+  """Stochastic gradient descent.
+
+  Raises:
+    ConfigError: a number is NaN, infinite or outside of its range.
+  """
+  _require_rate("sgd", learning_rate)
+  limits.require("sgd", least=0, below=1, optional=True, momentum=momentum)
+  limits.require(
+    "sgd", above=0, optional=True, global_norm_clip_threshold=global_norm_clip_threshold
+  )
   return _clipped(
     optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov), global_norm_clip_threshold
   )
+
+
+def _require_rate(owner: str, learning_rate: Schedule | float) -> None:
+  if not callable(learning_rate):
+    limits.require(owner, least=0, learning_rate=learning_rate)
+
+
+def _require_adam(
+  owner: str,
+  learning_rate: Schedule | float,
+  b1: float,
+  b2: float,
+  eps: float,
+  threshold: float | None,
+) -> None:
+  _require_rate(owner, learning_rate)
+  limits.require(owner, least=0, below=1, b1=b1, b2=b2)
+  limits.require(owner, least=0, eps=eps)
+  limits.require(owner, above=0, optional=True, global_norm_clip_threshold=threshold)
 
 
 def _clipped(

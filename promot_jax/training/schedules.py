@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax import errors
+from promot_jax.training import limits
+
+_LOOKS = 16  # places of a stage at which a schedule is looked at before it starts
 
 RECIPE_VALUES = ("create_learning_rate_scheduler", "constant", "linear")
 
@@ -75,10 +78,18 @@ def create_learning_rate_scheduler(
       raise errors.ConfigError(
         f"Unknown learning-rate factor '{name}' in '{factors}'. Known are: {', '.join(FACTORS)}."
       )
-  if isinstance(base_learning_rate, str) or not base_learning_rate >= 0:
-    raise errors.ConfigError(
-      f"base_learning_rate={base_learning_rate!r} must be a number of at least 0, such as 1e-3."
-    )
+  limits.require(
+    "learning rate",
+    least=0,
+    base_learning_rate=base_learning_rate,
+    min_learning_rate=min_learning_rate,
+    decay_factor=decay_factor,
+  )
+  limits.require("learning rate", warmup_steps=warmup_steps, step_offset=step_offset)
+  limits.require("learning rate", optional=True, total_steps=total_steps)
+  limits.require(
+    "learning rate", above=0, steps_per_decay=steps_per_decay, steps_per_cycle=steps_per_cycle
+  )
   divides_by_warmup = {"linear_warmup", "linear_decay", "rsqrt_decay", "rsqrt_normalized_decay"}
   if warmup_steps < 1 and divides_by_warmup & set(names):
     raise errors.ConfigError(
@@ -117,6 +128,28 @@ def create_learning_rate_scheduler(
     return jnp.maximum(rate, min_learning_rate)
 
   return schedule
+
+
+def require_usable(schedule: Schedule, *, steps: int, owner: str) -> None:
+  """Looks at a schedule at some steps of a stage, the first and the last among them.
+
+  Args:
+    schedule: also one that is not made here, such as optax's.
+    steps: updates of the stage.
+    owner: for the message.
+
+  Raises:
+    ConfigError: a rate is NaN, infinite or negative.
+  """
+  last = max(0, steps - 1)
+  looked_at = {0, 1, *(last * part // _LOOKS for part in range(_LOOKS + 1))}
+  for step in sorted(step for step in looked_at if step <= last):
+    rate = float(schedule(jnp.asarray(step, jnp.int32)))
+    if not (math.isfinite(rate) and rate >= 0):
+      raise errors.ConfigError(
+        f"{owner}: the learning rate at step {step} is {rate}; it must be a finite number of at"
+        " least 0. Look at LEARNING_RATE and at the schedule's settings."
+      )
 
 
 def constant(learning_rate: float) -> Schedule:

@@ -1,6 +1,7 @@
 """A stage: what is trained, for how long, and how its checkpoint is chosen.  Data only."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Literal
@@ -89,6 +90,9 @@ class Stage:
       refuse("microbatches", f"a divisor of batch_size={self.batch_size}")
     if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
       refuse("dropout_rate", "None or a number of at least 0 and below 1")
+    seconds = self.save_seconds
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+      refuse("save_seconds", "None or a number of seconds above 0")
     if self.select not in ("best", "last"):
       refuse("select", "'best' or 'last'")
     if self.mode not in ("max", "min"):

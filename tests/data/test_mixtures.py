@@ -46,3 +46,12 @@ def test_a_position_can_be_looked_up_alone():
   tasks, draws = interleaving.draw(np.arange(500))
   task, draw = interleaving.draw(np.array([321]))
   assert (task[0], draw[0]) == (tasks[321], draws[321])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+def test_weights_and_temperatures_that_cannot_be_are_refused(value):
+  with pytest.raises(errors.ConfigError, match="positive numbers"):
+    mixtures.weighted([1.0, value])([3, 4])
+  if value != float("inf"):  # infinity draws all tasks equally often
+    with pytest.raises(errors.ConfigError, match="must be positive"):
+      mixtures.temperature([3, 4], temperature=value)

@@ -226,6 +226,58 @@ def test_offset_cap_global_clip_and_nan_guard_do_what_they_say():
   assert np.all(np.delete(guarded[SCALE], 2) != 5.0)
 
 
+def adafactor_by_hand(gradients, *, offset):
+  """v of every update, in plain numpy: T5X's 1 - (step - offset + 1)^-0.8 from the offset on."""
+  v, found = 0.0, []
+  for count, gradient in enumerate(gradients):
+    t = count - offset + 1 if count >= offset else count + 1
+    decay = 1.0 - t**-0.8
+    v = decay * v + (1 - decay) * (gradient**2 + 1e-30)
+    found.append(v)
+  return found
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3, 1_000_000])
+def test_the_decay_counts_from_0_below_the_offset_and_anew_from_it_on(offset):
+  gradients = [parameters(seed, {SCALE: (7,)})[SCALE] for seed in range(6)]
+  optimizer = adafactor(0.01, step_offset=offset)
+  params = {SCALE: np.ones(7, np.float32)}
+  state = optimizer.init(params)
+  for gradient, expected in zip(gradients, adafactor_by_hand(gradients, offset=offset)):
+    updates, state = optimizer.update({SCALE: gradient}, state, params)
+    np.testing.assert_allclose(state.v[SCALE], expected, rtol=1e-5)
+    assert np.isfinite(updates[SCALE]).all() and (updates[SCALE] != 0).all()
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"step_offset": -1},
+    {"step_offset": 1.5},
+    {"decay_rate": 0.0},
+    {"decay_rate": float("nan")},
+    {"clipping_threshold": 0.0},
+    {"clipping_threshold": float("nan")},
+    {"weight_decay_rate": float("inf")},
+    {"beta1": 1.0},
+    {"epsilon1": -1e-30},
+    {"max_parameter_scale": float("inf")},
+    {"global_norm_clip_threshold": -1.0},
+    {"min_dim_size_to_factor": 0},
+  ],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(options):
+  (name,) = options
+  with pytest.raises(errors.ConfigError, match=f"adafactor: {name}="):
+    adafactor(0.1, **options)
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), -0.1, "0.1"])
+def test_a_constant_rate_that_cannot_be_is_refused(rate):
+  with pytest.raises(errors.ConfigError, match="learning_rate="):
+    adafactor(rate)
+
+
 def test_bfloat16_parameters_are_updated_in_float32_arithmetic():
   params = {SCALE: jnp.asarray(np.linspace(1, 2, 7), jnp.bfloat16)}
   gradient = {SCALE: jnp.asarray(parameters(1)[SCALE], jnp.bfloat16)}

@@ -127,7 +127,7 @@ def test_metrics_are_sums_and_weights(chunk):
 def test_impossible_normalizers_are_refused():
   with pytest.raises(errors.ConfigError, match="'mean' is not one of NUM_REAL_TARGET_TOKENS"):
     Supervised(loss_normalizing_factor="mean")
-  with pytest.raises(errors.ConfigError, match="must be above 0"):
+  with pytest.raises(errors.ConfigError, match="a finite number above 0"):
     Supervised(loss_normalizing_factor=0)
 
 
@@ -159,3 +159,20 @@ def test_summed_loss_is_the_one_t5x_computed(shared_data, chunk):
     nnx.state(model)
   )
   np.testing.assert_allclose(loss, io["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"z_loss": float("inf")},
+    {"z_loss": -1e-4},
+    {"label_smoothing": float("nan")},
+    {"label_smoothing": 1.0},
+    {"loss_normalizing_factor": float("inf")},
+    {"loss_normalizing_factor": 0.0},
+  ],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(options):
+  (name,) = options
+  with pytest.raises(errors.ConfigError, match=f"Supervised: {name}="):
+    Supervised(**options)

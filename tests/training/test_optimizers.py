@@ -116,3 +116,28 @@ def test_groups_that_leave_parameters_out_or_are_empty_are_refused():
     optimizers.grouped(0.1, groups=[rest, kernel]).init(state_of())
   with pytest.raises(errors.ConfigError, match="no groups"):
     optimizers.grouped(0.1, groups=[])
+
+
+@pytest.mark.parametrize(
+  "make, options",
+  [
+    (optimizers.adamw, {"b1": 1.0}),
+    (optimizers.adamw, {"b2": float("nan")}),
+    (optimizers.adamw, {"eps": -1e-8}),
+    (optimizers.adamw, {"weight_decay": float("inf")}),
+    (optimizers.adam, {"b2": -0.1}),
+    (optimizers.adam, {"global_norm_clip_threshold": 0.0}),
+    (optimizers.sgd, {"momentum": 1.5}),
+    (optimizers.sgd, {"global_norm_clip_threshold": float("nan")}),
+    (optimizers.sgd, {"learning_rate": float("inf")}),
+  ],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(make, options):
+  (name,) = options
+  with pytest.raises(errors.ConfigError, match=f"{make.__name__}: {name}="):
+    make(**{"learning_rate": 0.1, **options})
+
+
+def test_a_group_with_a_rate_that_cannot_be_is_refused():
+  with pytest.raises(errors.ConfigError, match="Group: learning_rate=inf"):
+    optimizers.Group(parameters=".*", optimizer=optimizers.sgd, learning_rate=float("inf"))

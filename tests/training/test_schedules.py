@@ -83,3 +83,40 @@ def test_unknown_factors_and_useless_parameters_are_refused():
     make("constant * linear_warmup", warmup_steps=0)
   with pytest.raises(errors.ConfigError, match="total_steps above the 1000"):
     make("constant * linear_warmup * linear_to_zero", total_steps=500)
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"base_learning_rate": 1e999},
+    {"base_learning_rate": float("nan")},
+    {"base_learning_rate": -1e-3},
+    {"base_learning_rate": "1e-3"},
+    {"min_learning_rate": float("inf")},
+    {"min_learning_rate": -1.0},
+    {"decay_factor": float("nan")},
+    {"warmup_steps": float("inf")},
+    {"steps_per_decay": 0},
+    {"steps_per_cycle": float("nan")},
+    {"step_offset": float("nan")},
+    {"total_steps": float("inf")},
+  ],
+)
+def test_numbers_that_cannot_be_are_refused_by_name(options):
+  (name,) = options
+  with pytest.raises(errors.ConfigError, match=f"{name}="):
+    make("constant * linear_warmup", **options)
+
+
+@pytest.mark.parametrize(
+  "schedule, step, rate",
+  [
+    (lambda step: 1.0 / step, 0, "inf"),
+    (lambda step: np.where(step > 30, np.nan, 1e-3), 31, "nan"),
+    (lambda step: 0.5 * (20 - step), 21, "-0.5"),
+  ],
+)
+def test_a_schedule_is_looked_at_before_a_stage_starts(schedule, step, rate):
+  with pytest.raises(errors.ConfigError, match=rf"stage 'x': .* at step {step} is {rate}"):
+    schedules.require_usable(schedule, steps=40, owner="stage 'x'")
+  schedules.require_usable(make("constant * linear_warmup"), steps=0, owner="stage 'x'")
