@@ -74,7 +74,7 @@ def another_architecture(folder):
   [
     (another_size, 2, ["mlp_width  256       192", "like no published size: width 128"]),
     (another_vocabulary, 2, ["vocab_size", "looks like micro, vocabulary"]),
-    (another_architecture, 2, ["umt5", "position biases"]),
+    (another_architecture, 2, ["relative_bias", "shared", "per_layer"]),
     (not_finite, 74, ["decoder/logits_dense/kernel", "NaN"]),
     (not_finite_t5x, 74, ["decoder/logits_dense/kernel", "infinite"]),
     (cut_off, 74, ["is cut off"]),

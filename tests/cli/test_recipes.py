@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from promot_jax.cli import gin_config, gin_scan
+from promot_jax.cli import config_record, gin_config, gin_scan
 from promot_jax.experiments import plan
 from promot_jax.experiments.comparison import experiments_of
 from tasks import catalog
@@ -20,6 +20,15 @@ def build(name: str, *bindings: str):
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
 def test_the_recipe_is_sound(name):
   plan.check(build(name))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_is_kept_as_plain_values_and_read_back(name, tmp_path):
+  scanned = gin_config.read([str(FOLDER / name)], [])
+  (tmp_path / config_record.FLAT).write_text(config_record.record_text(scanned))
+  again = config_record.read(tmp_path, [])
+  assert again.flat() == scanned.flat()
+  assert gin_config.program(again) == gin_config.program(scanned)
 
 
 @pytest.mark.parametrize("name", RECIPES)
