@@ -24,6 +24,10 @@ RECIPE_VALUES = (
   "mt5_large",
   "mt5_xl",
   "mt5_xxl",
+  "umt5_small",
+  "umt5_base",
+  "umt5_xl",
+  "umt5_xxl",
   "micro",
 )
 

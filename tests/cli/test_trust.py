@@ -285,6 +285,14 @@ def test_the_last_part_of_a_listed_modules_name_tells_it():
   assert len(names) == len(set(names)) == len(recipe_values.modules()) - 1  # optax
 
 
+@pytest.mark.parametrize("name", ["sizes", "bart_sizes", "decoder_sizes"])
+def test_every_published_size_is_listed(name):
+  module = importlib.import_module(f"promot_jax.models.{name}")
+  functions = inspect.getmembers(module, inspect.isfunction)
+  own = {key for key, value in functions if value.__module__ == module.__name__}
+  assert {key for key in own if not key.startswith("_")} == set(module.RECIPE_VALUES)
+
+
 def test_the_command_line_lists_nothing():
   for path in pathlib.Path(recipe_values.__file__).parent.glob("*.py"):
     assert not recipe_values.offered(f"promot_jax.cli.{path.stem}")
