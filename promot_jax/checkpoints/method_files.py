@@ -11,7 +11,6 @@ import json
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.checkpoints import disk, t5x_names
+from promot_jax.checkpoints import disk, npz, t5x_names
 
 FORMAT = 1
 DESCRIPTION = "method.json"
@@ -120,27 +119,35 @@ def read(path: str | os.PathLike) -> MethodFile:
     ConfigError: there is none.
     DamagedCheckpoint: it is cut off or no method file.
   """
+  place = pathlib.Path(path)
+  if place.is_dir():
+    raise errors.ConfigError(
+      f"'{path}' is a folder, and neither a method file nor a PEFT adapter, which has an"
+      " adapter_config.json; promot convert RUN FILE --to=method makes a method file of a run."
+    )
+  if not place.exists():
+    raise errors.ConfigError(
+      f"There is no method file '{path}'; promot convert RUN FILE --to=method writes one."
+    )
   try:
-    with np.load(path, allow_pickle=False) as stored:
-      description = json.loads(stored[DESCRIPTION].tobytes())
-      leaves = {name: stored[name] for name in stored.files if name != DESCRIPTION}
+    stored = {name: np.asarray(array) for name, array in npz.open_npz(place).items()}
+    description = json.loads(stored.pop(DESCRIPTION).tobytes())
     backbone = description["backbone"]
     return MethodFile(
-      leaves=leaves,
+      leaves=stored,
       method=description["method"],
       backbone=Backbone(**backbone) if backbone is not None else None,
       notes=description["notes"],
     )
-  except FileNotFoundError:
-    raise errors.ConfigError(
-      f"There is no method file '{path}'; promot convert RUN FILE --to=method writes one."
-    ) from None
-  except IsADirectoryError:
-    raise errors.ConfigError(
-      f"'{path}' is a folder, and neither a method file nor a PEFT adapter, which has an"
-      " adapter_config.json; promot convert RUN FILE --to=method makes a method file of a run."
-    ) from None
-  except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    errors.DamagedCheckpoint,
+  ) as error:
     raise errors.DamagedCheckpoint(
       f"'{path}' cannot be read as a method file ({error}); write it again with promot convert"
       " --to=method."

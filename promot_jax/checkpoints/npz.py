@@ -1,15 +1,20 @@
 """Parameters in one .npz file: opened array by array, written array by array, never unpickled."""
 
+import math
 import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints import disk
 from promot_jax.checkpoints.stored import StoredArray
+
+_AXES = 32  # more than any network has, and less than NumPy holds
+_MOST_COMPRESSED = 1100  # times; deflate reaches 1032
 
 
 def open_npz(path: str | os.PathLike) -> dict[str, StoredArray]:
@@ -22,10 +27,41 @@ def open_npz(path: str | os.PathLike) -> dict[str, StoredArray]:
   try:
     with zipfile.ZipFile(path) as archive:
       return {
-        name.removesuffix(".npy"): _member(path, archive, name) for name in archive.namelist()
+        info.filename.removesuffix(".npy"): _member(path, archive, info)
+        for info in archive.infolist()
       }
-  except (OSError, ValueError, zipfile.BadZipFile) as error:
-    raise errors.DamagedCheckpoint(f"'{path}' is no whole .npz file: {error}.") from None
+  except errors.PromotError:
+    raise
+  except Exception as error:  # whatever zipfile and NumPy raise at bytes that are no header
+    raise errors.DamagedCheckpoint(
+      f"'{path}' is no whole .npz file: {_why(error)}. Copy it again."
+    ) from None
+
+
+def read_npy(path: str | os.PathLike) -> np.ndarray:
+  """The array of one .npy file, which must hold the bytes that it declares.
+
+  Raises:
+    ConfigError: it is of Python objects, or needs more memory than there is.
+    DamagedCheckpoint: it is no whole .npy file.
+    OSError: it cannot be opened.
+  """
+  with pathlib.Path(path).open("rb") as stream:
+    try:
+      shape, dtype = _header(stream)
+      begin = stream.tell()
+    except Exception as error:  # whatever NumPy raises at bytes that are no header
+      raise errors.DamagedCheckpoint(
+        f"'{path}' is no whole .npy file: {_why(error)}. Copy it again."
+      ) from None
+    _check(f"'{path}'", shape, dtype, os.fstat(stream.fileno()).st_size - begin)
+    stream.seek(0)
+    try:
+      return np.load(stream, allow_pickle=False)
+    except MemoryError:
+      raise _too_large(f"'{path}'", shape, dtype) from None
+    except Exception as error:
+      raise errors.DamagedCheckpoint(f"'{path}' cannot be read: {_why(error)}.") from None
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, StoredArray]) -> pathlib.Path:
@@ -59,22 +95,63 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, StoredArray]) -> pat
   return path
 
 
-def _member(path: str | os.PathLike, archive: zipfile.ZipFile, name: str) -> StoredArray:
-  with archive.open(name) as stream:
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-      read_header = np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
-  if dtype.hasobject:
-    raise errors.ConfigError(f"'{path}' has Python objects in '{name}', which are not read.")
+def _member(
+  path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> StoredArray:
+  name = info.filename
+  with archive.open(info) as stream:
+    shape, dtype = _header(stream)
+    begin = stream.tell()
+  _check(f"'{path}': '{name}'", shape, dtype, info.file_size - begin)
+  most = 1 if info.compress_type == zipfile.ZIP_STORED else _MOST_COMPRESSED
+  if info.file_size > info.compress_size * most:
+    raise errors.DamagedCheckpoint(
+      f"'{path}' says that '{name}' has {info.file_size} bytes, which {info.compress_size} compressed"
+      " ones cannot hold. Copy it again."
+    )
   key = name.removesuffix(".npy")
 
   def read() -> np.ndarray:
     try:
-      with np.load(path, allow_pickle=False) as arrays:
-        return arrays[key]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-      raise errors.DamagedCheckpoint(f"'{path}': '{key}' cannot be read: {error}.") from None
+      with zipfile.ZipFile(path) as again, again.open(name) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+    except MemoryError:
+      raise _too_large(f"'{path}': '{key}'", shape, dtype) from None
+    except Exception as error:
+      raise errors.DamagedCheckpoint(f"'{path}': '{key}' cannot be read: {_why(error)}.") from None
 
   return StoredArray(name=key, shape=shape, dtype=dtype, read=read)
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
+  """Shape and type, from the beginning of a .npy file."""
+  version = np.lib.format.read_magic(stream)
+  read_header = np.lib.format.read_array_header_1_0
+  if version != (1, 0):
+    read_header = np.lib.format.read_array_header_2_0
+  shape, _, dtype = read_header(stream)
+  return shape, dtype
+
+
+def _check(what: str, shape: tuple[int, ...], dtype: np.dtype, present: int) -> None:
+  """Compares what a header declares with the bytes that are there, before memory is taken for it."""
+  if dtype.hasobject:
+    raise errors.ConfigError(f"{what} holds Python objects, which are not read.")
+  needed = math.prod(shape) * dtype.itemsize
+  if min(shape, default=0) < 0 or len(shape) > _AXES or needed != present:
+    raise errors.DamagedCheckpoint(
+      f"{what} declares an array of type {dtype} and shape {list(shape)[:_AXES]}, which needs {needed}"
+      f" bytes, and it has {present}. Copy it again."
+    )
+
+
+def _too_large(what: str, shape: tuple[int, ...], dtype: np.dtype) -> errors.PromotError:
+  return errors.ConfigError(
+    f"{what} is an array of type {dtype} and shape {list(shape)}, for which there is not enough memory;"
+    " use a machine with more."
+  )
+
+
+def _why(error: Exception) -> str:
+  lines = str(error).splitlines()
+  return lines[0] if lines else type(error).__name__

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import disk, method_files, step_reader, t5x
+from promot_jax.checkpoints import disk, method_files, npz, step_reader, t5x
 from promot_jax.checkpoints.peft import prompt_tuning
 from promot_jax.checkpoints.peft import reader as peft_reader
 from promot_jax.checkpoints.stored import open_zarr
@@ -125,28 +125,27 @@ def write_numpy(path: str | os.PathLike, prompt: Any) -> pathlib.Path:
 def _read_numpy(path: pathlib.Path, name: str | None) -> np.ndarray:
   try:
     with path.open("rb") as file:
-      loaded = np.load(file, allow_pickle=False)  # a prompt never needs code to run
-      if isinstance(loaded, np.ndarray):
-        return loaded
-      names = [key for key in loaded if key != method_files.DESCRIPTION]
-      if name is None and len(names) == 1:
-        return loaded[names[0]]
-      if name is None and method_files.DESCRIPTION in loaded:
-        raise errors.ConfigError(
-          f"'{path}' is a method file without a soft prompt, or with more than that; name one of a"
-          " soft prompt alone."
-        )
-      if name not in names:
-        raise errors.ConfigError(
-          f"Prompt file '{path}' has no array '{name}'; set FromFile.name to one of:"
-          f" {', '.join(names)}."
-        )
-      return loaded[name]
+      start = file.read(6)
   except OSError as error:
     raise errors.ConfigError(
       f"Prompt file '{path}' cannot be read: {error.strerror or error}."
     ) from None
-  except (ValueError, EOFError) as error:
+  if start == b"\x93NUMPY":
+    return npz.read_npy(path)
+  if not start.startswith(b"PK"):
+    raise errors.ConfigError(f"Prompt file '{path}' is not a .npy or .npz file of numbers.")
+  loaded = npz.open_npz(path)
+  names = [key for key in loaded if key != method_files.DESCRIPTION]
+  if name is None and len(names) == 1:
+    return np.asarray(loaded[names[0]])
+  if name is None and method_files.DESCRIPTION in loaded:
     raise errors.ConfigError(
-      f"Prompt file '{path}' is not a .npy or .npz file of numbers: {error}."
-    ) from None
+      f"'{path}' is a method file without a soft prompt, or with more than that; name one of a"
+      " soft prompt alone."
+    )
+  if name not in names:
+    raise errors.ConfigError(
+      f"Prompt file '{path}' has no array '{name}'; set FromFile.name to one of:"
+      f" {', '.join(names)}."
+    )
+  return np.asarray(loaded[name])

@@ -12,7 +12,7 @@ import numpy as np
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints import matching, recognition, t5x_names
-from promot_jax.checkpoints.stored import Layers, StoredArray, derive, in_stored_order
+from promot_jax.checkpoints.stored import Layers, StoredArray, derive, in_stored_order, is_float
 
 
 def restore_into(
@@ -94,6 +94,12 @@ def _matched(
     {name: leaf for name, leaf in leaves.items() if name not in unused}, wanted, derive
   )
   check_fit(wanted, found)
+  for name, leaf in found.items():
+    if is_float(wanted[name].dtype) and not is_float(leaf.dtype):
+      raise errors.ConfigError(
+        f"'{name}' is of type {leaf.dtype} in the checkpoint, and parameters have a floating-point type"
+        " (quantized weights?); save the checkpoint in float32, float16 or bfloat16."
+      )
   return wanted, found
 
 

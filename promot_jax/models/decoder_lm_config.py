@@ -72,6 +72,10 @@ class DecoderLMConfig:
   """Whether logits are multiplied by width**-0.5."""
   dropout_rate: float = 0.0
   """Where GPT-2 has it: embedded tokens, attention weights, and what each part adds."""
+  attention_dropout_rate: float | None = None
+  """Of attention weights; None: `dropout_rate`."""
+  embedding_dropout_rate: float | None = None
+  """Of embedded tokens; None: `dropout_rate`."""
   scan_layers: bool = False
   remat: str = "none"
   """'none', 'full' or 'minimal': see `stack.REMAT_POLICIES`."""
@@ -120,16 +124,26 @@ class DecoderLMConfig:
         f"DecoderLMConfig.mlp_activations={self.mlp_activations} are not valid; name one or more of"
         f" {', '.join(ACTIVATIONS)}."
       )
-    if not 0.0 <= self.dropout_rate < 1.0:
-      raise ConfigError(
-        f"DecoderLMConfig.dropout_rate={self.dropout_rate} must be at least 0 and below 1."
-      )
+    for name in ("dropout_rate", "attention_dropout_rate", "embedding_dropout_rate"):
+      rate = getattr(self, name)
+      if rate is not None and not 0.0 <= rate < 1.0:
+        raise ConfigError(f"DecoderLMConfig.{name}={rate} must be at least 0 and below 1.")
     self.rotary  # noqa: B018  an odd head width is refused here, not in the first layer
 
   @property
   def key_heads(self) -> int:
     """Heads of keys and values."""
     return self.heads if self.kv_heads is None else self.kv_heads
+
+  @property
+  def rate_of_attention_dropout(self) -> float:
+    """Of attention weights."""
+    return self.dropout_rate if self.attention_dropout_rate is None else self.attention_dropout_rate
+
+  @property
+  def rate_of_embedding_dropout(self) -> float:
+    """Of embedded tokens."""
+    return self.dropout_rate if self.embedding_dropout_rate is None else self.embedding_dropout_rate
 
   @property
   def rotary(self) -> RotaryPositions | None:

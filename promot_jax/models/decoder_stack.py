@@ -64,7 +64,7 @@ class Decoder(nnx.Module):
       )
     self.prompt = nnx.data(None)
     self.full_source = config.source_attention == "full"
-    self.dropout_rate = config.dropout_rate
+    self.dropout_rate = config.rate_of_embedding_dropout
     self.remat = config.remat
 
   def __call__(
@@ -237,7 +237,7 @@ class DecoderLayer(nnx.Module):
       use_bias=config.use_bias,
       scale=config.head_width**-0.5,
       rotary=config.rotary,
-      dropout_rate=config.dropout_rate,
+      dropout_rate=config.rate_of_attention_dropout,
       initializer=normal(config.init_std),
       param_dtype=config.param_dtype,
     )

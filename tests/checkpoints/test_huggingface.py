@@ -258,8 +258,8 @@ def test_values_that_are_not_finite_are_damage_unless_allowed(folder, model, val
 @pytest.mark.parametrize(
   ("changes", "words"),
   [
-    ({"model_type": "umt5"}, "position biases of its own"),
-    ({"model_type": "roberta"}, "cannot be read; those that can are bart"),
+    ({"model_type": "longt5"}, "our networks lack the encoder's local attention"),
+    ({"model_type": "yours"}, "which cannot be read. Take a checkpoint of bart, gpt2"),
     ({"feed_forward_proj": "gated-swiglu9"}, "our T5 has relu, gelu"),
     ({"layer_norm_epsilon": 1e-5}, "computes with 1e-06 only"),
   ],

@@ -4,12 +4,13 @@ Files of the bare network ('facebook/bart-base' is one) lack the prefix 'model.'
 is zeros in every published BART.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import special_tokens
+from promot_jax.checkpoints.huggingface import known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.bart_config import BartConfig
 
 _PREFIX = "model."
@@ -22,14 +23,6 @@ _EMBEDDING_ALIASES = (
 # transformers' names of activations.
 _ACTIVATIONS = {"gelu": "gelu_exact", "gelu_new": "gelu", "relu": "relu", "silu": "silu"}
 _ACTIVATION_ALIASES = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu"}
-# Settings that change the arithmetic, with the value that our network has.
-_FIXED = {
-  "tie_word_embeddings": True,
-  "normalize_before": False,
-  "normalize_embedding": True,
-  "add_final_layer_norm": False,
-  "static_position_embeddings": False,
-}
 _ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
 _ATTENTIONS = {
   "encoder": (("self_attn", "attention", "post_attention_layer_norm"),),
@@ -41,18 +34,15 @@ _ATTENTIONS = {
 _MLP = {"fc1": "wi", "fc2": "wo"}
 
 
-def config_from(content: Mapping[str, Any], names: Collection[str]) -> BartConfig:
+def config_from(
+  content: Mapping[str, Any], tensors: Mapping[str, StoredArray] | None
+) -> BartConfig:
   """Our configuration of a config.json of `model_type` bart; its tensors say nothing more.
 
   Raises:
     ConfigError: a value is missing, or asks for arithmetic that our BART does not have.
   """
-  del names
-  for key, value in _FIXED.items():
-    if content.get(key, value) != value:
-      raise errors.ConfigError(
-        f"config.json of a BART has {key}={content[key]}; our network computes with {value} only."
-      )
+  del tensors
   for what in ("attention_heads", "ffn_dim"):
     sides = [content.get(f"{side}_{what}") for side in ("encoder", "decoder")]
     if sides[0] != sides[1]:
@@ -173,6 +163,7 @@ def names(config: BartConfig) -> list[Pair]:
 
 FAMILY = Family(
   name="BART",
+  settings=known.BART,
   model_types=("bart",),
   config_type=BartConfig,
   signature=r"(model\.)?encoder\.layers\.0\.self_attn_layer_norm\.weight",

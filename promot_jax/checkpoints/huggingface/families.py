@@ -13,6 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.checkpoints.huggingface.refused_models import REFUSED
+from promot_jax.checkpoints.known_settings import Known
+from promot_jax.checkpoints.stored import StoredArray
 
 _MODULES = ("t5", "bart", "gpt2", "llama")
 """Files of this package with a FAMILY, in the order in which a checkpoint is compared with them."""
@@ -36,6 +39,7 @@ class Pair:
   zeros: shape of the zeros that ours is where no tensor is stored; None: one must be.
   aliases: other names of the same values in old files; read if `theirs` is absent, and never
     written.  Where both are stored they must be equal.
+  copies: other names that the same values are written under as well.
   """
 
   ours: str | Sequence[str]
@@ -48,6 +52,7 @@ class Pair:
   vocab_fill: float | None = None
   zeros: tuple[int, ...] | None = None
   aliases: Sequence[str] = ()
+  copies: Sequence[str] = ()
 
   @property
   def our_names(self) -> tuple[str, ...]:
@@ -66,8 +71,9 @@ class Family:
     GPT-2 and LLaMA share one.
   signature: regular expression that some tensor name of every such checkpoint matches as a whole,
     and no tensor name of other families; tells what a file without config.json is.
-  config_from: (config.json as a dict, names of the stored tensors) -> our configuration.  Raises
-    ConfigError with one sentence for a variant that our network does not compute.  The names tell
+  settings: what is understood of config.json.
+  config_from: (config.json as a dict, the stored tensors or None) -> our configuration.  Raises
+    ConfigError with one sentence for a variant that our network does not compute.  The tensors tell
     a tied head from an untied one where config.json cannot.
   config_to: our configuration -> config.json that transformers 4 and 5 both understand, with
     `model_type` and `architectures`.  Token ids are also written to generation_config.json.
@@ -82,7 +88,8 @@ class Family:
   model_types: tuple[str, ...]
   config_type: type
   signature: str
-  config_from: Callable[[Mapping[str, Any], Collection[str]], Any]
+  settings: Known
+  config_from: Callable[[Mapping[str, Any], Mapping[str, StoredArray] | None], Any]
   config_to: Callable[[Any], dict[str, Any]]
   names: Callable[[Any], list[Pair]]
   writes: Callable[[Any], bool] = lambda config: True
@@ -111,10 +118,14 @@ def of_config_json(content: Mapping[str, Any], *, where: str) -> Family:
       f"config.json of '{where}' has no model_type, so it does not say what the checkpoint is; take"
       f" the config.json that belongs to the weights. Those that can be read have {', '.join(known)}."
     )
-  reason = _REFUSED.get(str(found), "")
+  name, missing = REFUSED.get(str(found), ("", ""))
+  architectures = content.get("architectures")
+  named = architectures[0] if isinstance(architectures, list) and architectures else None
+  of = f"{named}, model_type {found!r}" if isinstance(named, str) else f"model_type {found!r}"
+  reason = f": our networks lack {missing}" if missing else ""
   raise errors.ConfigError(
-    f"'{where}' is a checkpoint of model_type {found!r}, which cannot be read"
-    f"{': ' + reason if reason else ''}; those that can are {', '.join(known)}."
+    f"'{where}' is {name or 'a checkpoint'} ({of}), which cannot be read{reason}. Take a"
+    f" checkpoint of {', '.join(known)}, or tune this one with transformers and PEFT."
   )
 
 
@@ -140,11 +151,3 @@ def of_names(names: Collection[str]) -> Family | None:
     if any(pattern.fullmatch(name) for name in names):
       return family
   return None
-
-
-_REFUSED = {
-  "longt5": "its encoder attends locally, which a T5 does not",
-  "switch_transformers": "its layers are mixtures of experts",
-  "bert": "it has no decoder",
-  "mbart": "it normalizes before each of its sublayers, and a BART after them",
-}

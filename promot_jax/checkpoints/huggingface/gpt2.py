@@ -3,12 +3,13 @@
 Its linear layers are stored [in, out], unlike those of every other family.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import special_tokens
+from promot_jax.checkpoints.huggingface import known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 
 _PREFIX = "transformer."
@@ -16,26 +17,17 @@ _HEAD = "lm_head.weight"
 # transformers' names of activations.
 _ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact"}
 _ACTIVATIONS.update(relu="relu", silu="silu")
-# Settings that change the arithmetic, with the value that our network has.
-_FIXED = {
-  "scale_attn_weights": True,
-  "scale_attn_by_inverse_layer_idx": False,
-  "add_cross_attention": False,
-}
 
 
-def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLMConfig:
+def config_from(
+  content: Mapping[str, Any], tensors: Mapping[str, StoredArray] | None
+) -> DecoderLMConfig:
   """Our configuration of a config.json of `model_type` gpt2; its tensors say nothing more.
 
   Raises:
     ConfigError: a value is missing, or asks for arithmetic that our model does not have.
   """
-  del names
-  for key, value in _FIXED.items():
-    if content.get(key, value) != value:
-      raise errors.ConfigError(
-        f"config.json of a GPT-2 has {key}={content[key]}; our network computes with {value} only."
-      )
+  del tensors
   activation = content.get("activation_function", "gelu_new")
   if activation not in _ACTIVATIONS:
     raise errors.ConfigError(
@@ -54,6 +46,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
       f"config.json of a GPT-2 has n_embd={width} and n_head={heads}; the former must be a multiple of"
       " the latter."
     )
+  dropout = content.get("resid_pdrop", 0.1)
   tokens = special_tokens.read(content, eos=50_256)
   return DecoderLMConfig(
     **shape,
@@ -65,7 +58,9 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
     max_positions=content.get("n_positions", 1024),
     norm_epsilon=content.get("layer_norm_epsilon", 1e-5),
     tied_logits=bool(content.get("tie_word_embeddings", True)),
-    dropout_rate=content.get("resid_pdrop", 0.1),
+    dropout_rate=dropout,
+    attention_dropout_rate=_other(content, "attn_pdrop", dropout),
+    embedding_dropout_rate=_other(content, "embd_pdrop", dropout),
     bos=tokens.eos if tokens.bos is None else tokens.bos,
     eos=tokens.eos,
     output_ends=tokens.output_ends,
@@ -89,8 +84,8 @@ def config_to(config: DecoderLMConfig) -> dict[str, Any]:
     "activation_function": back[config.mlp_activations[0]],
     "layer_norm_epsilon": config.norm_epsilon,
     "resid_pdrop": config.dropout_rate,
-    "embd_pdrop": config.dropout_rate,
-    "attn_pdrop": config.dropout_rate,
+    "embd_pdrop": config.rate_of_embedding_dropout,
+    "attn_pdrop": config.rate_of_attention_dropout,
     "tie_word_embeddings": config.tied_logits,
     "bos_token_id": config.eos if config.bos is None else config.bos,
     **special_tokens.of_config_json(config),
@@ -141,6 +136,12 @@ def names(config: DecoderLMConfig) -> list[Pair]:
   return pairs
 
 
+def _other(content: Mapping[str, Any], name: str, dropout: float) -> float | None:
+  """A rate of its own; None where it is that of the residuals."""
+  rate = content.get(name, 0.1)
+  return None if rate == dropout else rate
+
+
 def _norm(ours: str, theirs: str) -> list[Pair]:
   return [
     Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight"),
@@ -150,6 +151,7 @@ def _norm(ours: str, theirs: str) -> list[Pair]:
 
 FAMILY = Family(
   name="GPT-2",
+  settings=known.GPT2,
   model_types=("gpt2",),
   config_type=DecoderLMConfig,
   signature=r"(transformer\.)?h\.0\.attn\.c_attn\.weight",

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints import locations, matching, recognition
-from promot_jax.checkpoints.huggingface import decoding_settings, families, reader, translation
+from promot_jax.checkpoints import known_settings, locations, matching, recognition
+from promot_jax.checkpoints.huggingface import (
+  decoding_settings,
+  families,
+  known,
+  reader,
+  translation,
+)
 from promot_jax.checkpoints.stored import StoredArray
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.token_ids import TokenIds
 
 RECIPE_VALUES = ("config",)
@@ -20,6 +27,7 @@ _FREE = {
   "attention_dropout_rate",
   "dropout_rate",
   "dtype",
+  "embedding_dropout_rate",
   "embedding_lookup",
   "embedding_std",
   "forced_bos",
@@ -42,7 +50,8 @@ def config(path: str, **changes) -> Any:
     changes: fields to set otherwise (`dtype='bfloat16'`, `dropout_rate=0.1`).
 
   Raises:
-    ConfigError: there is no config.json, or it describes a network that we do not have.
+    ConfigError: there is no config.json, or it describes a network that we do not have.  Weights may
+      be missing.
     DamagedCheckpoint: a file is cut off.
   """
   folder = locations.fetch_hf(path)
@@ -52,7 +61,13 @@ def config(path: str, **changes) -> Any:
     raise errors.ConfigError(
       f"'{path}' has no {reader.CONFIG}, so its configuration is not known; name one of gin/models."
     )
-  return dataclasses.replace(_config_of(found, reader.open_tensors(folder), folder), **changes)
+  tensors = reader.open_tensors(folder) if reader.has_weights(folder) else None
+  stored = _config_of(found, tensors, folder)
+  if "dropout_rate" in changes:  # of every dropout, unless another one is given too
+    own = {"attention_dropout_rate", "embedding_dropout_rate"} - set(changes)
+    if isinstance(stored, DecoderLMConfig):
+      changes |= dict.fromkeys(own)
+  return dataclasses.replace(stored, **changes)
 
 
 def open_hf(path: str | os.PathLike, config: Any = None) -> dict[str, StoredArray]:
@@ -98,10 +113,19 @@ def _leaves(tensors: Mapping[str, StoredArray], config: Any, path: Any) -> dict[
   return translation.to_ours(tensors, family, family.names(config), vocabulary=config.vocab_size)
 
 
-def _config_of(content: Mapping[str, Any], tensors: Mapping[str, StoredArray], path: Any) -> Any:
+def _config_of(
+  content: Mapping[str, Any], tensors: Mapping[str, StoredArray] | None, path: Any
+) -> Any:
   family = families.of_config_json(content, where=str(path))
+  settings = {name: value for name, value in content.items() if name != reader.GENERATION}
+  where = f"'{path}', a {family.name},"
+  known_settings.require_known(settings, family.settings, where=f"{reader.CONFIG} of {where}")
+  generation = content.get(reader.GENERATION)
+  if generation is not None:
+    where = f"{reader.GENERATION} of {where}"
+    known_settings.require_known(generation, known.GENERATION, where=where)
   try:
-    return family.config_from(content, set(tensors))
+    return family.config_from(content, tensors)
   except (TypeError, ValueError, ZeroDivisionError) as error:  # a word or null for a number
     raise errors.ConfigError(
       f"config.json of '{path}' has a value that is none of a {family.name} ({error}); take the"

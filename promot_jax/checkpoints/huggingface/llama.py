@@ -4,12 +4,13 @@ Rotations are the trap.  transformers 4 says `rope_theta` and `rope_scaling`; tr
 both in `rope_parameters`, and reads the old form too.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import special_tokens
+from promot_jax.checkpoints.huggingface import known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.positions import Llama3Scaling
 
@@ -18,8 +19,6 @@ _HEAD = "lm_head.weight"
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
 _MLP = {"gate": "wi_0", "up": "wi_1", "down": "wo"}
 _ACTIVATIONS = {"silu": "silu", "gelu": "gelu_exact", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
-# Settings that change the arithmetic, with the value that our network has.
-_FIXED = {"attention_bias": False, "mlp_bias": False}
 _SCALING = {
   "factor": "factor",
   "low_freq_factor": "low_frequency_factor",
@@ -27,8 +26,12 @@ _SCALING = {
   "original_max_position_embeddings": "original_length",
 }
 
+_ROPE = ("rope_theta", "rope_type", "type", *_SCALING)
 
-def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLMConfig:
+
+def config_from(
+  content: Mapping[str, Any], tensors: Mapping[str, StoredArray] | None
+) -> DecoderLMConfig:
   """Our configuration of a config.json of `model_type` llama; its tensors say nothing more.
 
   Padding is -1, whatever the file says: no token means it.
@@ -36,12 +39,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
   Raises:
     ConfigError: a value is missing, or asks for arithmetic that our model does not have.
   """
-  del names
-  for key, value in _FIXED.items():
-    if content.get(key, value) != value:
-      raise errors.ConfigError(
-        f"config.json of a LLaMA has {key}={content[key]}; our network computes with {value} only."
-      )
+  del tensors
   activation = content.get("hidden_act", "silu")
   if activation not in _ACTIVATIONS:
     raise errors.ConfigError(
@@ -77,6 +75,7 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> DecoderLM
     use_bias=False,
     tied_logits=bool(content.get("tie_word_embeddings", False)),
     dropout_rate=0.0,
+    attention_dropout_rate=content.get("attention_dropout") or None,
     bos=1 if tokens.bos is None else tokens.bos,
     eos=tokens.eos,
     output_ends=tokens.output_ends,
@@ -109,7 +108,7 @@ def config_to(config: DecoderLMConfig) -> dict[str, Any]:
       **{theirs: getattr(scaling, ours) for theirs, ours in _SCALING.items()},
     },
     "attention_bias": False,
-    "attention_dropout": 0.0,
+    "attention_dropout": config.rate_of_attention_dropout,
     "mlp_bias": False,
     "tie_word_embeddings": config.tied_logits,
     "bos_token_id": config.bos,
@@ -178,8 +177,22 @@ def names(config: DecoderLMConfig) -> list[Pair]:
 
 def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
   """Theta and the scaling of the angles, of either version of transformers."""
-  stated = content.get("rope_parameters") or content.get("rope_scaling") or {}
-  theta = float(stated.get("rope_theta", content.get("rope_theta", 10_000.0)))
+  # Of both transformers takes the older name.
+  stated = content.get("rope_scaling") or content.get("rope_parameters") or {}
+  given = {source["rope_theta"] for source in (content, stated) if source.get("rope_theta")}
+  if len(given) > 1:
+    raise errors.ConfigError(
+      f"config.json of a LLaMA has rope_theta={content['rope_theta']} and, within its rotations,"
+      f" {stated['rope_theta']}: versions 4 and 5 of transformers would rotate differently, so keep the"
+      " one that the model was trained with in a copy of the file."
+    )
+  theta = float(given.pop()) if given else 10_000.0
+  for key, value in stated.items():
+    if key not in _ROPE and value not in (None, 1, {}, []):
+      raise errors.ConfigError(
+        f"config.json of a LLaMA rotates with {key}={value!r}, which our network does not know; it has"
+        f" {', '.join(_ROPE)}."
+      )
   kind = stated.get("rope_type", stated.get("type", "default"))
   if kind == "default":
     return theta, None
@@ -195,6 +208,7 @@ def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
 
 FAMILY = Family(
   name="LLaMA",
+  settings=known.LLAMA,
   model_types=("llama",),
   config_type=DecoderLMConfig,
   signature=r"(model\.)?layers\.0\.self_attn\.q_proj\.weight",

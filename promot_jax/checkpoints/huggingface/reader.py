@@ -4,14 +4,17 @@ Arrays are memory-mapped and read later, one by one.  Pickled weights (`pytorch_
 refused: unpickling runs whatever code the file contains.
 """
 
-import json
+import logging
 import os
 import pathlib
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.checkpoints import json_file
 from promot_jax.checkpoints.huggingface import safetensors_file
 from promot_jax.checkpoints.stored import StoredArray
+
+_log = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 ARRAYS = "model.safetensors"
@@ -45,15 +48,31 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredArray]:
   path = pathlib.Path(path)
   if path.is_file():
     return safetensors_file.open_file(path)
+  if (path / ARRAYS).is_file():
+    if (path / INDEX).is_file():
+      _log.warning(
+        "'%s' has %s and also %s with other files: the single file is read, as transformers does.",
+        path,
+        ARRAYS,
+        INDEX,
+      )
+    return safetensors_file.open_file(path / ARRAYS)
   if (path / INDEX).is_file():
     return _open_index(path)
-  if (path / ARRAYS).is_file():
-    return safetensors_file.open_file(path / ARRAYS)
   single = sorted(path.glob("*.safetensors")) if path.is_dir() else []
   refuse_adapter(path)
   if len(single) == 1:
     return safetensors_file.open_file(single[0])
   raise errors.ConfigError(_what_instead(path, single))
+
+
+def has_weights(path: str | os.PathLike) -> bool:
+  """Whether a folder has weights of any format, readable or not, or is an adapter."""
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    return True
+  names = (INDEX, _ADAPTER, *_PICKLED, *_OTHER)
+  return any((path / name).is_file() for name in names) or any(path.glob("*.safetensors"))
 
 
 def refuse_adapter(path: str | os.PathLike) -> None:
@@ -84,22 +103,14 @@ def read_config(path: str | os.PathLike) -> dict[str, Any] | None:
 
 
 def _read_json(file: pathlib.Path) -> dict[str, Any] | None:
-  try:
-    content = json.loads(file.read_text())
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError) as error:
-    raise errors.DamagedCheckpoint(f"'{file}' cannot be read: {error}. Copy it again.") from None
-  if not isinstance(content, dict):
-    raise errors.DamagedCheckpoint(f"'{file}' is no JSON object. Copy it again.")
-  return content
+  return json_file.read_object(file) if file.exists() else None
 
 
 def _open_index(folder: pathlib.Path) -> dict[str, StoredArray]:
   try:
-    weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
+    weight_map = json_file.read_object(folder / INDEX)["weight_map"]
     files = {str(file) for file in weight_map.values()}
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except (KeyError, TypeError, AttributeError) as error:
     raise errors.DamagedCheckpoint(f"'{folder / INDEX}' cannot be read: {error!r}.") from None
   outside = sorted(file for file in files if pathlib.PurePath(file).name != file)
   if outside:
@@ -119,7 +130,19 @@ def _open_index(folder: pathlib.Path) -> dict[str, StoredArray]:
       f"'{folder / INDEX}' says that '{weight_map[lost[0]]}' holds '{lost[0]}', and it does not"
       f" ({len(lost)} such names). Copy index and files from the same revision."
     )
-  return {name: opened[file][name] for name, file in weight_map.items()}
+  named = {name: opened[file][name] for name, file in weight_map.items()}
+  others = {
+    name: array for arrays in opened.values() for name, array in arrays.items() if name not in named
+  }
+  if others:
+    _log.warning(
+      "%d tensors are in the files of '%s' and not in its index (%s); they are read all the same, as"
+      " transformers does.",
+      len(others),
+      folder,
+      ", ".join(sorted(others)[:3]),
+    )
+  return named | others
 
 
 def _what_instead(path: pathlib.Path, single: list[pathlib.Path]) -> str:

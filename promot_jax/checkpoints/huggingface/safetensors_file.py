@@ -31,6 +31,8 @@ _TYPES: dict[str, np.dtype] = {
   "U8": np.dtype("u1"),
   "BOOL": np.dtype("?"),
 }
+_AXES = 32  # more than any network has, and less than NumPy holds
+_LARGEST = 2**60  # elements or bytes: beyond any file, and below what overflows
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -51,13 +53,18 @@ def open_file(path: pathlib.Path) -> dict[str, StoredArray]:
           " bytes. Copy it again; a file of some hundred bytes is a pointer of git-lfs (git lfs"
           " pull)."
         )
-      header = json.loads(stream.read(length))
+      header = json.loads(stream.read(length), object_pairs_hook=_unique)
     entries = {name: _entry(entry) for name, entry in header.items() if name != "__metadata__"}
   except OSError as error:
     raise errors.DamagedCheckpoint(f"'{path}' cannot be read: {error.strerror}.") from None
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.DamagedCheckpoint(
       f"'{path}' has a header that is not of the safetensors format: {error!r}. Copy it again."
+    ) from None
+  except (RecursionError, MemoryError):
+    raise errors.DamagedCheckpoint(
+      f"'{path}' has a header that is nested too deeply, or too large, to be of the safetensors format."
+      " Copy it again."
     ) from None
   start = 8 + length
   _check_extent(path, entries, size - start)
@@ -115,21 +122,40 @@ class _Mapping:
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...], int, int]:
   """(type, shape, begin, end) of an entry of the header.  Raises ValueError and its like."""
-  begin, end = (int(offset) for offset in entry["data_offsets"])
-  shape = tuple(int(size) for size in entry["shape"])
-  if not 0 <= begin <= end or min(shape, default=0) < 0:
-    raise ValueError(f"offsets {begin} to {end} of shape {shape}")
+  begin, end = entry["data_offsets"]
+  shape = tuple(entry["shape"])
+  if not all(type(number) is int and 0 <= number <= _LARGEST for number in (begin, end, *shape)):
+    raise ValueError("a size or an offset that is no number of bytes")
+  if begin > end or len(shape) > _AXES or math.prod(size or 1 for size in shape) > _LARGEST:
+    raise ValueError(f"offsets {begin} to {end} of {len(shape)} axes")
   return str(entry["dtype"]), shape, begin, end
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """An object of the header, whose names must differ.  Raises ValueError."""
+  found = dict(pairs)
+  if len(found) != len(pairs):
+    raise ValueError("a name that occurs twice")
+  return found
+
+
 def _check_extent(path: pathlib.Path, entries: Mapping[str, tuple], present: int) -> None:
-  """Raises DamagedCheckpoint unless the arrays' bytes are exactly what the file has."""
+  """Raises DamagedCheckpoint unless the arrays' bytes are exactly what the file has, once each."""
   needed = max((end for *_, end in entries.values()), default=0)
   if needed != present:
     raise errors.DamagedCheckpoint(
       f"'{path}' is {'cut off' if present < needed else 'too long'}: its arrays need {needed} bytes"
       f" and it has {present}. Copy it again."
     )
+  reached, last = 0, "the header"
+  for begin, end, name in sorted((begin, end, name) for name, (*_, begin, end) in entries.items()):
+    if begin != reached:
+      what = "overlap" if begin < reached else "have a gap between them"
+      raise errors.DamagedCheckpoint(
+        f"'{path}' says that the bytes of {last} and '{name}' {what}, which the safetensors format does"
+        " not allow. Copy it again."
+      )
+    reached, last = end, f"'{name}'"
 
 
 def _stored(
@@ -156,6 +182,11 @@ def _stored(
   def read() -> np.ndarray:
     if not count:
       return np.empty(shape, dtype)
-    return np.frombuffer(bytes_of_file.get(), dtype, count, start + begin).reshape(shape)
+    try:
+      return np.frombuffer(bytes_of_file.get(), dtype, count, start + begin).reshape(shape)
+    except (OSError, ValueError) as error:  # it was whole when it was opened
+      raise errors.DamagedCheckpoint(
+        f"'{path}' was changed while it was read: '{name}' cannot be read ({error}). Copy it again."
+      ) from None
 
   return StoredArray(name=name, shape=shape, dtype=dtype, read=read)

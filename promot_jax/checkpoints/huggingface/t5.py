@@ -6,20 +6,24 @@ transformers 5 always says `tie_word_embeddings: true` and tells them apart by
 `scale_decoder_outputs` (not mT5) and by whether `lm_head.weight` is in the file.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import special_tokens
+from promot_jax.checkpoints.huggingface import known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
+from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models import sizes
 from promot_jax.models.t5_config import T5Config
 
 _HEAD = "lm_head.weight"
 _EMBEDDING = "shared.weight"
 _EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-# transformers' names of activations, as in `feed_forward_proj`: 'relu' or 'gated-<one of these>'.
-_ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu", "silu": "silu"}
+# transformers' names of activations.
+_ACTIVATIONS = {"relu": "relu", "gelu": "gelu_exact", "gelu_new": "gelu", "silu": "silu"}
+_ACTIVATIONS.update(gelu_pytorch_tanh="gelu", swish="silu")
 _CLASSES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}  # of transformers, by model_type
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
 _ATTENTIONS = {
@@ -31,7 +35,7 @@ _ATTENTIONS = {
 }
 
 
-def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
+def config_from(content: Mapping[str, Any], tensors: Mapping[str, StoredArray] | None) -> T5Config:
   """Our configuration of a config.json of `model_type` t5, mt5 or umt5.
 
   Raises:
@@ -59,14 +63,15 @@ def config_from(content: Mapping[str, Any], names: Collection[str]) -> T5Config:
   if content["model_type"] == "mt5":
     scaled = False
   else:
-    scaled = content.get("scale_decoder_outputs", content.get("tie_word_embeddings", True))
+    tied = content.get("tie_word_embeddings") is not False
+    scaled = bool(content.get("scale_decoder_outputs", tied))
   tokens = special_tokens.read(content, eos=1)
   return T5Config(
     **shape,
     mlp_activations=_activations(content),
     # A stored head that must be tied is compared with the embedding when it is read.
-    tied_logits=bool(scaled) or _HEAD not in names,
-    scale_logits=bool(scaled),
+    tied_logits=scaled or _is_tied(tensors),
+    scale_logits=scaled,
     dropout_rate=content.get("dropout_rate", 0.1),
     relative_bias="per_layer" if content["model_type"] == "umt5" else "shared",
     relative_buckets=content.get("relative_attention_num_buckets", 32),
@@ -126,7 +131,17 @@ def config_to(config: T5Config) -> dict[str, Any]:
 def names(config: T5Config) -> list[Pair]:
   """The table of one T5."""
   aliases = [*_EMBEDDING_ALIASES, *([_HEAD] if config.tied_logits else [])]
-  pairs = [Pair(ours="token_embedder/embedding", theirs=_EMBEDDING, vocab_axis=0, aliases=aliases)]
+  # transformers 4 ties a head only if it also scales it, and draws one at random if none is stored.
+  copies = [_HEAD] if config.tied_logits and config.logits_scale == 1.0 else []
+  pairs = [
+    Pair(
+      ours="token_embedder/embedding",
+      theirs=_EMBEDDING,
+      vocab_axis=0,
+      aliases=aliases,
+      copies=copies,
+    )
+  ]
   if not config.tied_logits:
     pairs.append(
       Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
@@ -143,6 +158,7 @@ def names(config: T5Config) -> list[Pair]:
 
 FAMILY = Family(
   name="T5",
+  settings=known.T5,
   model_types=tuple(_CLASSES),
   config_type=T5Config,
   signature=r"(transformer\.)?encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight",
@@ -165,6 +181,24 @@ def _biases(side: str, own: int | None) -> list[Pair]:
     )
     for ours, layer in places.items()
   ]
+
+
+def _is_tied(tensors: Mapping[str, StoredArray] | None) -> bool:
+  """Whether an unscaled head is the embedding: it is not stored, or stored again with equal values.
+
+  The latter is how it is written here, and transformers 5 ties two equal tables too.  Without weights
+  it is a table of its own, as in every published T5 that does not scale.
+  """
+  if tensors is None:
+    return False
+  head = tensors.get(_HEAD)
+  tables = [tensors[name] for name in (_EMBEDDING, *_EMBEDDING_ALIASES) if name in tensors]
+  if head is None or not tables:
+    return head is None
+  if head.shape != tables[0].shape or len(head.shape) != 2:
+    return False
+  first, second = head.read(), tables[0].read()  # views of a file, of which mostly one row is read
+  return np.array_equal(first[:1], second[:1]) and np.array_equal(first, second)
 
 
 def _layer(side: str, layer: int, *, gated: bool) -> list[Pair]:
@@ -196,18 +230,20 @@ def _layer(side: str, layer: int, *, gated: bool) -> list[Pair]:
 
 def _activations(content: Mapping[str, Any]) -> tuple[str, ...]:
   """`feed_forward_proj` is 'relu' or 'gated-gelu', whose GELU is the tanh form."""
-  value = content.get("feed_forward_proj", "relu")
+  value = content.get("feed_forward_proj")
+  if value is None:
+    value = "relu" if content["model_type"] == "t5" else "gated-gelu"
   gate, _, activation = value.rpartition("-")
-  # transformers reads 'gated-gelu' as the tanh form, but a plain 'gelu' as the exact one.
-  known = _ACTIVATIONS.get(activation)
-  if gate not in ("", "gated") or known is None or (activation == "gelu" and not gate):
-    if value == "gelu":
-      return ("gelu_exact",)
+  # transformers reads 'gated-gelu' as the tanh form, but a plain 'gelu' as the exact one; what it
+  # derives from the name gives way to the two settings of what it derived, where a file has them.
+  name = content.get("dense_act_fn") or ("gelu_new" if value == "gated-gelu" else activation)
+  gated = gate == "gated" if content.get("is_gated_act") is None else content["is_gated_act"]
+  if gate not in ("", "gated") or name not in _ACTIVATIONS:
     raise errors.ConfigError(
-      f"config.json has feed_forward_proj={value!r}; our T5 has relu, gelu, silu and"
-      " gated-gelu, gated-relu, gated-silu."
+      f"config.json has feed_forward_proj={value!r} (dense_act_fn={name!r}); our T5 has relu, gelu,"
+      " silu and gated-gelu, gated-relu, gated-silu: take another checkpoint."
     )
-  return (known, "linear") if gate else (known,)
+  return (_ACTIVATIONS[name], "linear") if gated else (_ACTIVATIONS[name],)
 
 
 def _feed_forward(activations: tuple[str, ...]) -> str:

@@ -12,8 +12,10 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.checkpoints import matching, recognition
 from promot_jax.checkpoints.huggingface.families import Family, Pair
-from promot_jax.checkpoints.stored import StoredArray, derive
+from promot_jax.checkpoints.stored import StoredArray, derive, is_float
 
+_BUFFERS = (r"(.*\.)?position_ids", r"(.*\.)?rotary_emb\.inv_freq", r"(.*\.)?num_batches_tracked")
+"""Tensors that a network computes again by itself, in files of old versions of any family."""
 VOCABULARY_MULTIPLE = 128
 """Vocabularies are padded to a multiple of this; a shorter table is filled up to it on import."""
 
@@ -31,7 +33,8 @@ def to_ours(
       before is filled up, any other length stays as it is (and will not fit).
 
   Raises:
-    ConfigError: tensors are missing or left over; the message has a table of them.
+    ConfigError: tensors are missing or left over, and the message has a table of them; or one holds
+      whole numbers.
   """
   left = _without_ignored(tensors, family)
   left = _with_prefix(left, family, pairs)
@@ -45,6 +48,12 @@ def to_ours(
     if stored is None:
       missing.append(pair.theirs)
       continue
+    if not is_float(stored.dtype):
+      raise errors.ConfigError(
+        f"Tensor '{stored.name}' of this {family.name} is of type {stored.dtype}, and weights have a"
+        " floating-point type: quantized ones are not read, so save the model in float32, float16 or"
+        " bfloat16 (in transformers model.dequantize(), then save_pretrained)."
+      )
     result.update(_import(pair, stored, vocabulary))
   if missing or left:
     rows = [(name, "a tensor", "nothing") for name in missing]
@@ -81,13 +90,14 @@ def to_theirs(
       f"{matching.table(rows)}"
     )
   return {
-    pair.theirs: _export(pair, [leaves[name] for name in pair.our_names], vocabulary)
+    name: _export(pair, [leaves[ours] for ours in pair.our_names], vocabulary)
     for pair in pairs
+    for name in (pair.theirs, *pair.copies)
   }
 
 
 def _without_ignored(tensors: Mapping[str, StoredArray], family: Family) -> dict[str, StoredArray]:
-  patterns = [re.compile(pattern) for pattern in family.ignored]
+  patterns = [re.compile(pattern) for pattern in (*family.ignored, *_BUFFERS)]
   return {
     name: array
     for name, array in tensors.items()

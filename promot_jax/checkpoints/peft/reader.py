@@ -6,7 +6,6 @@ because unpickling runs whatever code the file contains.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import known_settings, locations
+from promot_jax.checkpoints import json_file, known_settings, locations
 from promot_jax.checkpoints.huggingface import safetensors_file
 from promot_jax.checkpoints.peft import known
 from promot_jax.checkpoints.stored import StoredArray, is_float
@@ -119,13 +118,8 @@ def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> A
 def _read_config(path: pathlib.Path) -> dict[str, Any]:
   file = path / CONFIG
   try:
-    content = json.loads(file.read_text())
+    return json_file.read_object(file)
   except (FileNotFoundError, NotADirectoryError):
     raise errors.ConfigError(
       f"'{path}' has no {CONFIG}; give the folder that PEFT's save_pretrained wrote."
     ) from None
-  except (OSError, ValueError) as error:
-    raise errors.DamagedCheckpoint(f"'{file}' cannot be read: {error}. Copy it again.") from None
-  if not isinstance(content, dict):
-    raise errors.DamagedCheckpoint(f"'{file}' is no JSON object. Copy it again.")
-  return content

@@ -1,0 +1,203 @@
+"""Files of weights that are damaged, or made to do harm: one sentence, and never another exception."""
+
+import io
+import json
+import random
+import zipfile
+
+import numpy as np
+import pytest
+
+from promot_jax.checkpoints import json_file, method_files, npz, prompt_files
+from promot_jax.checkpoints.huggingface import safetensors_file
+from promot_jax.checkpoints.stored import as_stored
+from promot_jax.errors import ConfigError, DamagedCheckpoint, PromotError
+
+TIMES = 300
+
+
+def safetensors(header, body=b"\0" * 24):
+  text = header if isinstance(header, bytes) else json.dumps(header).encode()
+  return len(text).to_bytes(8, "little") + text + body
+
+
+def entry(dtype="F32", shape=(6,), offsets=(0, 24)):
+  return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+NESTED = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+HEADERS = {
+  "nested": NESTED,
+  "nested lists": b'{"a":{"dtype":"F32","shape":' + b"[" * 10_000 + b"]" * 10_000 + b"}}",
+  "a list": b"[]",
+  "a number of many digits": b'{"a": ' + b"9" * 5000 + b"}",
+  "not UTF-8": b'{"\xff": 1}',
+  "a name twice": b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2),
+  "overlap": {"a": entry(shape=(4,), offsets=(0, 16)), "b": entry(shape=(4,), offsets=(8, 24))},
+  "a gap": {"a": entry(shape=(2,), offsets=(0, 8)), "b": entry(shape=(2,), offsets=(16, 24))},
+  "a gap in front": {"a": entry(shape=(4,), offsets=(8, 24))},
+  "two arrays in one place": {"a": entry(), "b": entry()},
+  "a negative size": {"a": entry(shape=(-2, -3))},
+  "a negative offset": {"a": entry(offsets=(-24, 0))},
+  "offsets in reverse": {"a": entry(offsets=(24, 0))},
+  "a huge size beside none": {"a": entry(shape=(0, 10**30), offsets=(0, 0)), "b": entry()},
+  "huge sizes": {"a": entry(shape=(10**12, 10**12))},
+  "too many axes": {"a": entry(shape=(1,) * 99 + (6,))},
+  "a broken size": {"a": entry(shape=(6.0,))},
+  "a true size": {"a": entry(shape=(True,), offsets=(0, 24))},
+  "a size in words": {"a": entry(shape=("6",))},
+  "a size too small": {"a": entry(shape=(5,))},
+  "three offsets": {"a": {**entry(), "data_offsets": [0, 8, 24]}},
+  "beyond the file": {"a": entry(shape=(10**9,), offsets=(0, 4 * 10**9))},
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_header_that_contradicts_itself_is_damage(tmp_path, kind):
+  file = tmp_path / "model.safetensors"
+  file.write_bytes(safetensors(HEADERS[kind]))
+  with pytest.raises(DamagedCheckpoint, match=r"Copy it again|cannot have") as caught:
+    safetensors_file.open_file(file)
+  assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("length", [2**63, 2**64 - 1, 200_000_000, 40])
+def test_a_header_that_is_longer_than_the_file_is_damage(tmp_path, length):
+  file = tmp_path / "model.safetensors"
+  file.write_bytes(length.to_bytes(8, "little") + b"{}")
+  with pytest.raises(DamagedCheckpoint, match="no whole safetensors file"):
+    safetensors_file.open_file(file)
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "U64", "I4", "C64", ""])
+def test_a_type_that_is_not_read_is_said(tmp_path, kind):
+  file = tmp_path / "model.safetensors"
+  file.write_bytes(safetensors({"a": entry(dtype=kind)}))
+  with pytest.raises(ConfigError, match="which is not read"):
+    safetensors_file.open_file(file)
+
+
+def test_a_file_that_changes_after_it_was_opened_is_damage(tmp_path):
+  file = tmp_path / "model.safetensors"
+  file.write_bytes(safetensors({"a": entry()}))
+  array = safetensors_file.open_file(file)["a"]
+  file.write_bytes(b"")
+  with pytest.raises(DamagedCheckpoint, match="was changed while it was read"):
+    array.read()
+
+
+def npy(shape, dtype="<f4", body=b"\0" * 24):
+  stream = io.BytesIO()
+  described = {"descr": dtype, "fortran_order": False, "shape": shape}
+  np.lib.format.write_array_header_1_0(stream, described)
+  return stream.getvalue() + body
+
+
+def test_a_npy_file_is_read(tmp_path):
+  values = np.arange(12, dtype=np.float32).reshape(3, 4)
+  np.save(tmp_path / "a.npy", values)
+  np.testing.assert_array_equal(prompt_files.read_prompt(tmp_path / "a.npy"), values)
+  np.save(tmp_path / "b.npy", np.asfortranarray(values))
+  np.testing.assert_array_equal(prompt_files.read_prompt(tmp_path / "b.npy"), values)
+  np.savez_compressed(tmp_path / "c.npz", a=np.zeros((300, 400)), b=np.asfortranarray(values))
+  stored = npz.open_npz(tmp_path / "c.npz")
+  np.testing.assert_array_equal(np.asarray(stored["b"]), values)
+  np.testing.assert_array_equal(np.asarray(stored["a"]), np.zeros((300, 400)))
+
+
+@pytest.mark.parametrize(
+  "shape", [(10**12,), (10**6, 10**6), (2**40, 2**40), (5,), (7,), (-1,), (1,) * 40]
+)
+def test_a_declared_size_is_compared_with_the_file_before_memory_is_taken(tmp_path, shape):
+  (tmp_path / "prompt.npy").write_bytes(npy(shape))
+  with pytest.raises(DamagedCheckpoint, match=r"declares an array|no whole .npy file"):
+    prompt_files.read_prompt(tmp_path / "prompt.npy")
+  with zipfile.ZipFile(tmp_path / "prompt.npz", "w") as archive:
+    archive.writestr("prompt.npy", npy(shape))
+  for read in (npz.open_npz, prompt_files.read_prompt, method_files.read):
+    with pytest.raises(DamagedCheckpoint, match=r"declares an array|no whole .npz file"):
+      read(tmp_path / "prompt.npz")
+
+
+def test_objects_are_not_read(tmp_path):
+  np.save(tmp_path / "prompt.npy", np.array([{}], dtype=object), allow_pickle=True)
+  np.savez(tmp_path / "prompt.npz", prompt=np.array([{}], dtype=object), allow_pickle=True)
+  for name in ("prompt.npy", "prompt.npz"):
+    with pytest.raises(ConfigError, match="Python objects, which are not read"):
+      prompt_files.read_prompt(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", [NESTED, b"[1]", b"\xff", b"{", b"1" * 5000])
+def test_json_that_is_no_object_is_damage(tmp_path, text):
+  (tmp_path / "config.json").write_bytes(text)
+  with pytest.raises(DamagedCheckpoint, match="Copy it again"):
+    json_file.read_object(tmp_path / "config.json")
+
+
+def mutated(content, numbers):
+  """The bytes with some changes: bits, values, pieces cut out or doubled, an end cut off."""
+  changed = bytearray(content)
+  for _ in range(numbers.choice((1, 1, 2, 5))):
+    place = numbers.randrange(len(changed))
+    match numbers.randrange(5):
+      case 0:
+        changed[place] ^= 1 << numbers.randrange(8)
+      case 1:
+        changed[place] = numbers.choice(b'0129-{}[]",:e.\\u')
+      case 2:
+        del changed[place : place + numbers.randrange(1, 20)]
+      case 3:
+        changed[place:place] = changed[place : place + numbers.randrange(1, 20)]
+      case _:
+        del changed[place:]
+    if not changed:
+      return b""
+  return bytes(changed)
+
+
+def read_everything(arrays):
+  for array in arrays.values():
+    np.asarray(array)
+
+
+def survives(file, content, read):
+  """Reads mutations of a file; returns how many were refused."""
+  numbers, refused = random.Random(5), 0
+  for _ in range(TIMES):
+    file.write_bytes(mutated(content, numbers))
+    try:
+      read(file)
+    except PromotError:
+      refused += 1
+  return refused
+
+
+def test_mutations_of_a_safetensors_file_raise_nothing_of_their_own(tmp_path):
+  file = tmp_path / "model.safetensors"
+  arrays = {
+    "a.weight": np.ones((2, 3), np.float32),
+    "b": np.ones((4,), np.float16),
+    "c": np.ones((), np.float64),
+    "none": np.ones((0, 2), np.float32),
+  }
+  safetensors_file.write_file(
+    file, {name: as_stored(name, array) for name, array in arrays.items()}
+  )
+  content = file.read_bytes()
+  refused = survives(file, content, lambda path: read_everything(safetensors_file.open_file(path)))
+  assert TIMES / 3 < refused < TIMES
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_mutations_of_a_npz_file_raise_nothing_of_their_own(tmp_path, save):
+  file = tmp_path / "file.npz"
+  save(file, first=np.ones((2, 3), np.float32), second=np.arange(5))
+  content = file.read_bytes()
+  refused = survives(file, content, lambda path: read_everything(npz.open_npz(path)))
+  assert TIMES / 3 < refused <= TIMES
+
+
+def test_mutations_of_a_npy_file_raise_nothing_of_their_own(tmp_path):
+  file = tmp_path / "prompt.npy"
+  np.save(file, np.ones((2, 3), np.float32))
+  assert TIMES / 5 < survives(file, file.read_bytes(), prompt_files.read_prompt) < TIMES
