@@ -170,7 +170,7 @@ def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path
     if first + size < len(records):
       runner.shared.stop_if_asked()
     if not values.quiet and hosts.is_first():
-      rate = (first + len(chunk) - done) / (time.monotonic() - start)
+      rate = (first + len(chunk) - done) / max(time.monotonic() - start, 1e-3)
       print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
 
 

@@ -154,6 +154,7 @@ class _Run:
   voted: int = 0  # what all processes decided with the newest step that was fetched
   history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   in_flight: collections.deque = dataclasses.field(default_factory=collections.deque)
+  compiled: set[tuple] = dataclasses.field(default_factory=set)  # shapes of batches seen so far
   window: meter.Window = dataclasses.field(default_factory=meter.Window)
 
   # Start.
@@ -232,9 +233,15 @@ class _Run:
 
   def _update(self, prepared: prefetch.Prepared) -> None:
     assert prepared.step == self.step
-    self.state, self.sound, metrics = self.train_step(
-      self.state, self.sound, self.frozen, prepared.batch, self.key, self.teacher
-    )
+    shapes = tuple(leaf.shape for leaf in jax.tree.leaves(prepared.batch))
+    known = shapes in self.compiled
+    if not known:
+      self._fetch(0)  # or steps in flight would seem to be done while the host compiles
+      self.compiled.add(shapes)
+    with contextlib.nullcontext() if known else self.pace.pause():
+      self.state, self.sound, metrics = self.train_step(
+        self.state, self.sound, self.frozen, prepared.batch, self.key, self.teacher
+      )
     self.step += 1
     self.stop.nothing_to_save = False
     vote = self.votes.cast(self._own_wish()) if self.votes else 0
@@ -273,6 +280,7 @@ class _Run:
     wish = self._wish()
     due = self.stage.saves(self.step) or wish
     if due and self.step != self.saved and (self.step > 0 or wish != _STOP):
+      self._fetch(0)  # before the pause: time in which the device still trains is none
       with self.pace.pause():
         self._save()
     if self._wish() != _STOP and self.stage.validates(self.step):

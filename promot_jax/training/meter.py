@@ -10,6 +10,7 @@ from promot_jax.training import events
 
 Sums = Mapping[str, tuple[float, float]]
 
+_SHORTEST = 1e-3  # seconds below which a rate is not told
 _NEWEST = 1000  # steps that the median of step times is taken over
 
 
@@ -38,6 +39,10 @@ class Window:
 class Pace:
   """Rates and the time left, measured from the first finished step on: compilation is no pace.
 
+  Steps are dispatched long before they are finished.  Rates are finished steps over the time in which
+  the device worked at them, so a pause begins when no step is in flight: what the device still did in
+  it would count as done in no time.
+
   Args:
     stage: name for the events.
     first: step that training starts or resumes at.
@@ -53,6 +58,7 @@ class Pace:
     self._origin: tuple[float, int] | None = None  # time and step of the first finished step
     self._tokens = 0
     self._paused = 0.0
+    self._pause: float | None = None  # when the present pause began
     self._metrics: Sums = {}
     self._latest: float | None = None  # when the newest step finished; None: not since a pause
     self._seconds: collections.deque[float] = collections.deque(maxlen=_NEWEST)
@@ -71,14 +77,17 @@ class Pace:
 
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:
-    """Time in the body (validation, saving) counts for the time left, not for the rates."""
-    start = self._clock()
+    """Time in the body (validation, saving, compiling) counts for the time left, not for the rates.
+
+    No step may be in flight when it begins.
+    """
+    self._pause = self._clock()
     try:
       yield
     finally:
-      self._latest = None
       if self._origin is not None:
-        self._paused += self._clock() - start
+        self._paused += self._clock() - max(self._pause, self._origin[0])
+      self._latest = self._pause = None
 
   def step_seconds(self) -> float | None:
     """The median time between two finished steps; None where no two followed one another.
@@ -92,11 +101,14 @@ class Pace:
     """Where training is now."""
     steps_per_second = tokens_per_second = left = None
     if self._origin is not None and self._step > self._origin[1]:
-      elapsed = max(self._clock() - self._origin[0], 1e-9)
+      now = self._clock()
+      elapsed = now - self._origin[0]
       done = self._step - self._origin[1]
-      active = max(elapsed - self._paused, 1e-9)
-      steps_per_second = done / active
-      tokens_per_second = self._tokens / active if self._tokens else None
+      worked = (now if self._pause is None else max(self._pause, self._origin[0])) - self._origin[0]
+      active = worked - self._paused
+      if active >= _SHORTEST:
+        steps_per_second = done / active
+        tokens_per_second = self._tokens / active if self._tokens else None
       left = (self._steps - self._step) * elapsed / done
     return events.Progress(
       stage=self._stage,

@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.store import Store
+from promot_jax.training import meter
 from promot_jax.training.choice import choose_step
 from promot_jax.training.events import Events, JsonLines, Progress, Scalars
 from promot_jax.training.loop import train_stage
@@ -337,6 +338,19 @@ def test_divergence_keeps_the_parameters_before_it_and_saves_the_batch(tiny, run
   run(clean, folder="clean")
   expected = Store(tmp_path / "clean").restore(poison).leaves
   assert tiny.digest(store.restore(poison).leaves) == tiny.digest(expected)
+
+
+def test_no_step_finishes_while_the_pace_is_paused(tiny, run, monkeypatch):
+  seen = []
+
+  class Watched(meter.Pace):
+    def finished(self, step, tokens, metrics):
+      seen.append((step, self._pause))
+      super().finished(step, tokens, metrics)
+
+  monkeypatch.setattr(meter, "Pace", Watched)
+  run(tiny.make_stage("model", "first/.*", 12, eval_period=6, save_period=4))
+  assert seen == [(step, None) for step in range(1, 13)]
 
 
 def test_an_update_that_is_not_finite_is_named_and_not_the_batch_after_it(tiny, run, tmp_path):

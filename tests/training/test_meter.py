@@ -51,3 +51,67 @@ def test_the_step_time_is_the_median_between_two_steps_without_pauses():
     now[0] += seconds
     pace.finished(step, 50, {})
   assert pace.step_seconds() == pytest.approx(0.5)  # of 0.25, 0.5, 7, 0.25, 0.5
+
+
+class Device:
+  """Does steps one after the other, each in `seconds`, while the host goes on; a clock for both."""
+
+  def __init__(self, seconds):
+    self.now, self.seconds, self.free = 0.0, seconds, 0.0
+    self.in_flight = []
+
+  def dispatch(self, step):
+    self.free = max(self.free, self.now) + self.seconds
+    self.in_flight.append((step, self.free))
+
+  def fetch(self, pace, remaining):
+    while len(self.in_flight) > remaining:
+      step, end = self.in_flight.pop(0)
+      self.now = max(self.now, end)
+      pace.finished(step, 10, {})
+
+
+@pytest.mark.parametrize("period", [2, 5, 40])
+def test_rates_are_those_of_a_device_that_works_behind_the_host(period):
+  device = Device(0.2)
+  pace = Pace("model", first=0, steps=40, clock=lambda: device.now)
+  for step in range(1, 41):
+    if step == 1:
+      device.now += 30.0  # compilation
+    device.dispatch(step)
+    device.fetch(pace, 4)
+    if step % period == 0:
+      device.fetch(pace, 0)
+      with pace.pause():
+        device.now += 3.0
+  assert pace.progress().steps_per_second == pytest.approx(5.0)
+  assert pace.progress().tokens_per_second == pytest.approx(50.0)
+  if period > 2:
+    assert pace.step_seconds() == pytest.approx(0.2)
+
+
+def test_steps_that_finish_in_a_pause_give_no_absurd_rate():
+  now = [0.0]
+  pace = Pace("model", first=0, steps=9, clock=lambda: now[0])
+  with pace.pause():
+    now[0] = 7.0
+    for step in (1, 2, 3):
+      pace.finished(step, 50, {})
+    now[0] = 9.0
+    assert pace.progress().steps_per_second is None
+  progress = pace.progress()
+  assert progress.steps_per_second is None and progress.tokens_per_second is None
+  now[0] = 10.0
+  pace.finished(4, 50, {})
+  assert pace.progress().steps_per_second == pytest.approx(3.0)
+
+
+def test_a_rate_is_not_told_while_a_pause_goes_on_as_if_it_were_work():
+  now = [0.0]
+  pace = Pace("model", first=0, steps=9, clock=lambda: now[0])
+  for step in (1, 2, 3):
+    now[0] += 0.5
+    pace.finished(step, 50, {})
+  with pace.pause():
+    now[0] += 60.0
+    assert pace.progress().steps_per_second == pytest.approx(2.0)
