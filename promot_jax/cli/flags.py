@@ -15,6 +15,8 @@ from promot_jax import __version__
 from promot_jax.cli import gin_values
 from promot_jax.errors import ConfigError
 
+_LARGEST = 2**31 - 1  # of counts: JAX's and C++'s are signed, of 32 bits
+
 COMMANDS = {
   "train": "run an experiment or a comparison from a gin file (repeat the command to go on)",
   "eval": "score a model directory's checkpoints on tasks",
@@ -267,7 +269,7 @@ def _cluster_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--process_id",
     "--process_index",
-    type=int,
+    type=_number_from_0,
     metavar="0..N-1",
     help="number of this process; 0 speaks and writes",
   )
@@ -321,9 +323,21 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _whole_number(text: str) -> int:
-  if not text.isdecimal() or int(text) < 1:
-    raise argparse.ArgumentTypeError(f"'{text}' must be a whole number of at least 1")
-  return int(text)
+  if (number := _number(text)) < 1:
+    raise argparse.ArgumentTypeError(f"'{text[:20]}' must be a whole number from 1 to {_LARGEST}")
+  return number
+
+
+def _number_from_0(text: str) -> int:
+  if (number := _number(text)) < 0:
+    raise argparse.ArgumentTypeError(f"'{text[:20]}' must be a whole number from 0 to {_LARGEST}")
+  return number
+
+
+def _number(text: str) -> int:
+  """A whole number of up to 31 bits; -1 for everything else."""
+  whole = text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST
+  return int(text) if whole else -1
 
 
 def _eval_flags(parser: argparse.ArgumentParser) -> None:
@@ -392,10 +406,14 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
     metavar="N",
     help="rows of the vocabulary: fills a Hugging Face source up, or trims what is written as hf",
   )
-  parser.add_argument("--step", type=int, default=0, metavar="N", help="step number (t5x, step)")
+  parser.add_argument(
+    "--step", type=_number_from_0, default=0, metavar="N", help="step number (t5x, step)"
+  )
   parser.add_argument("--t5x_layout", choices=["legacy", "orbax"], default="legacy")
   parser.add_argument("--scanned", action="store_true", help="t5x: in its scanned layout")
-  parser.add_argument("--task", type=int, metavar="N", help="which prompt of a bank, from 0")
+  parser.add_argument(
+    "--task", type=_number_from_0, metavar="N", help="which prompt of a bank, from 0"
+  )
   parser.add_argument("--base_model", metavar="NAME", help="peft: the model that it adapts")
   parser.add_argument(
     "--merge",

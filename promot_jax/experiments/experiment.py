@@ -17,7 +17,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.methods.base import Method
 from promot_jax.methods.probe import Probe
-from promot_jax.training.stages import Stage
+from promot_jax.training.stages import LARGEST, Stage
 from tasks import catalog
 
 RECIPE_VALUES = ("Experiment", "EvaluationPlan", "MeshShape")
@@ -189,8 +189,7 @@ class Experiment:
         f"Experiment.mixing={self.mixing!r} is no function of the tasks' sizes; in a gin file write"
         " MIXING = @mixtures.proportional, or another one of promot_jax.data.mixtures."
       )
-    if not isinstance(self.seed, int) or self.seed < 0:
-      raise ConfigError(f"Experiment.seed={self.seed!r} must be a whole number of at least 0.")
+    check_seed("Experiment.seed", self.seed)
 
   @property
   def tasks(self) -> list[str]:
@@ -220,6 +219,16 @@ class Experiment:
     return self.stage_feature_lengths.get(stage, self.feature_lengths)
 
 
+def check_seed(name: str, seed: Any) -> None:
+  """JAX's keys take 32 bits of a seed and drop the rest in silence: 2**32 would be 0.
+
+  Raises:
+    ConfigError: it is no whole number, or has more.
+  """
+  if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+    raise ConfigError(f"{name}={seed!r} must be a whole number from 0 to {2**32 - 1}.")
+
+
 def _check_choice(name: str, values, allowed: tuple) -> None:
   for value in values:
     if value not in allowed:
@@ -232,9 +241,9 @@ def _check_count(name: str, value: Any, *, none: str = "") -> None:
   """A whole number of at least 1, or None where None has a meaning."""
   if none and value is None:
     return
-  if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+  if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
     other = f", or None for {none}" if none else ""
-    raise ConfigError(f"{name}={value!r} must be a whole number of at least 1{other}.")
+    raise ConfigError(f"{name}={value!r} must be a whole number from 1 to {LARGEST}{other}.")
 
 
 def _check_lengths(name: str, lengths: Mapping[str, int]) -> None:

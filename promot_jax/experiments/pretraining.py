@@ -27,6 +27,7 @@ from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.evaluation.whole_files import write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model, progress
+from promot_jax.experiments.experiment import check_seed
 from promot_jax.experiments.record import environment
 from promot_jax.metrics import postprocess
 from promot_jax.metrics.headline import metric_of
@@ -62,6 +63,9 @@ class Pretraining:
   shots: Sequence[int] = (1,)
   limit: int = 96
   seed: int = 0
+
+  def __post_init__(self) -> None:
+    check_seed("Pretraining.seed", self.seed)
 
 
 def pretrain(

@@ -13,6 +13,8 @@ from promot_jax.checkpoints.store import Keep
 from promot_jax.training.objectives import Objective, Supervised
 from promot_jax.training.schedules import Schedule
 
+LARGEST = 2**31 - 1  # of steps and batch sizes: the step is counted in int32
+
 RECIPE_VALUES = ("Stage",)
 
 
@@ -78,10 +80,10 @@ class Stage:
     ):
       refuse("name", "made of letters, digits, '_', '.' and '-', and begin with no '.' or '-'")
     for field in ("batch_size", "microbatches", "log_period"):
-      if not _is_count(getattr(self, field)) or getattr(self, field) < 1:
-        refuse(field, "a whole number of at least 1")
-    if not _is_count(self.steps) or self.steps < 0:
-      refuse("steps", "a whole number of at least 0")
+      if not _is_count(getattr(self, field)) or not 1 <= getattr(self, field) <= LARGEST:
+        refuse(field, f"a whole number from 1 to {LARGEST}")
+    if not _is_count(self.steps) or not 0 <= self.steps <= LARGEST:
+      refuse("steps", f"a whole number from 0 to {LARGEST}")
     for field in ("eval_period", "save_period", "keep_last"):
       value = getattr(self, field)
       if value is not None and (not _is_count(value) or value < 1):
