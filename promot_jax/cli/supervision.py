@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from promot_jax.cli import failures
-from promot_jax.errors import PeerLost, PromotError
+from promot_jax.errors import PeerLost, Preempted, PromotError
 from promot_jax.signals import Stop
 
 _WORKS = (
@@ -60,7 +60,7 @@ def _code(ended: int, passed: Sequence[int]) -> int:
     return ended
   if -ended in passed:  # before it could catch it
     return failures.say(
-      PeerLost(f"Stopped by {_name(-ended)} at its start. Repeat the same command to go on.")
+      Preempted(f"Stopped by {_name(-ended)} at its start. Repeat the same command to go on.")
     )
   if -ended == signal.SIGKILL:
     return failures.say(
