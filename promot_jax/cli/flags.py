@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from promot_jax import __version__
 from promot_jax.cli import gin_values
+from promot_jax.cli.flag_numbers import number_from_0, whole_number
 from promot_jax.errors import ConfigError
 
 COMMANDS = {
@@ -263,26 +264,24 @@ def _cluster_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--coordinator_address", metavar="HOST:PORT", help="several hosts: where process 0 listens"
   )
-  parser.add_argument(
-    "--process_count", type=flag_numbers.whole_number, metavar="N", help="processes in all"
-  )
+  parser.add_argument("--process_count", type=whole_number, metavar="N", help="processes in all")
   parser.add_argument(
     "--process_id",
     "--process_index",
-    type=flag_numbers.number_from_0,
+    type=number_from_0,
     metavar="0..N-1",
     help="number of this process; 0 speaks and writes",
   )
   parser.add_argument(
     "--peer_wait_seconds",
-    type=flag_numbers.whole_number,
+    type=whole_number,
     default=300,
     metavar="N",
     help="how long the processes wait for each other at the start (default 300)",
   )
   parser.add_argument(
     "--heartbeat_seconds",
-    type=flag_numbers.whole_number,
+    type=whole_number,
     default=100,
     metavar="N",
     help="a process that is silent for so long is lost, and the others end (default 100)",
@@ -318,9 +317,7 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--prompt_task", metavar="NAME", help="whose prompt, where the model has one for each task"
   )
-  parser.add_argument(
-    "--limit", type=flag_numbers.whole_number, metavar="N", help="only the first N examples"
-  )
+  parser.add_argument("--limit", type=whole_number, metavar="N", help="only the first N examples")
   parser.add_argument("--output", metavar="PATH", help="where to write")
 
 
@@ -358,9 +355,7 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("what", choices=["data", "checkpoint", "config", "model"])
   parser.add_argument("name", nargs="?", help="task name, checkpoint folder or gin file")
   _gin_flags(parser)
-  parser.add_argument(
-    "--n", type=flag_numbers.whole_number, default=3, help="how many examples (default 3)"
-  )
+  parser.add_argument("--n", type=whole_number, default=3, help="how many examples (default 3)")
   parser.add_argument("--split", default="validation")
   parser.add_argument("--source", choices=["tfds", "micro"], default="micro")
   parser.add_argument(
@@ -388,13 +383,13 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: as is")
   parser.add_argument(
     "--vocab_size",
-    type=flag_numbers.whole_number,
+    type=whole_number,
     metavar="N",
     help="rows of the vocabulary: fills a Hugging Face source up, or trims what is written as hf",
   )
   parser.add_argument(
     "--step",
-    type=flag_numbers.number_from_0,
+    type=number_from_0,
     default=0,
     metavar="N",
     help="step number (t5x, step)",
@@ -402,7 +397,7 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--t5x_layout", choices=["legacy", "orbax"], default="legacy")
   parser.add_argument("--scanned", action="store_true", help="t5x: in its scanned layout")
   parser.add_argument(
-    "--task", type=flag_numbers.number_from_0, metavar="N", help="which prompt of a bank, from 0"
+    "--task", type=number_from_0, metavar="N", help="which prompt of a bank, from 0"
   )
   parser.add_argument("--base_model", metavar="NAME", help="peft: the model that it adapts")
   parser.add_argument(
