@@ -113,6 +113,7 @@ def tasks(values, runner, stages: int):
           task,
           values.split or experiment.splits_of(task).report,
           reader,
+          tuned=base in tuned and stages > 0 and state != "detached",
           prompt=state,
           prompt_id=row,
           lengths=plan.task_lengths.get(base, plan.feature_lengths),

@@ -64,9 +64,10 @@ def run(flags: Flags) -> int:
 def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[str, Any]:
   """Answers what is not answered; gives what was made, and with what."""
   from promot_jax import hosts
+  from promot_jax.experiments import inference
 
   name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner))
-  plan = runner.experiment.evaluation
+  plan, tuned = runner.experiment.evaluation, _is_tuned(stages, prompt)
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
@@ -74,12 +75,12 @@ def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[s
     "prompt": f"{prompt} {values.prompt_task}" if values.prompt_task else prompt,
     "strategy": repr(plan.strategy),
     "longest answer": str(plan.feature_lengths["targets"]),
-    "vocabulary": runner.experiment.vocabulary,
+    "vocabulary": cluster.together(lambda: inference.vocabulary_name(runner, tuned=tuned)),
     "field": values.field,
     "added fields": f"{values.prediction_field}, {values.score_field}",
     "too long": values.too_long,
   }
-  inputs = cluster.together(lambda: _inputs(values, runner, records))
+  inputs = cluster.together(lambda: _inputs(values, runner, records, tuned))
   made = answers.made_with(made_with)
   whole = values.limit is None
   content = [record for _, record in records]
@@ -113,11 +114,12 @@ def _records(values) -> Records:
   return records
 
 
-def _inputs(values, runner, records: Records) -> list[Any]:
+def _inputs(values, runner, records: Records, tuned: bool) -> list[Any]:
   """Tokens of each text, at most as many as the plan allows; None for a line that is skipped."""
   from promot_jax.experiments import inference
 
-  tokens, limit = inference.encode(runner, [record[values.field] for _, record in records])
+  texts = [record[values.field] for _, record in records]
+  tokens, limit = inference.encode(runner, texts, tuned=tuned)
   long = [place for place, ids in enumerate(tokens) if len(ids) > limit]
   if long and values.too_long == "refuse":
     numbers = ", ".join(str(records[place][0]) for place in long[:_NAMED])
@@ -131,7 +133,7 @@ def _inputs(values, runner, records: Records) -> list[Any]:
   inputs: list[Any] = list(tokens)
   for place in long:
     skipped = values.too_long == "skip"
-    inputs[place] = None if skipped else inference.cut(runner, tokens[place], limit)
+    inputs[place] = None if skipped else inference.cut(runner, tokens[place], limit, tuned=tuned)
   if long and not values.quiet and cluster.number() == 0:
     print(
       f"{len(long)} of {len(records)} lines have more than {limit} tokens: {values.too_long}",
@@ -149,6 +151,11 @@ def _wanted(values, runner):
   return name, stages, step, prompt, prompt_row(values.prompt_task, runner, prompt)
 
 
+def _is_tuned(stages: int, prompt: str) -> bool:
+  """Whether the model reads texts as it was tuned to."""
+  return stages > 0 and prompt != "detached"
+
+
 def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path, values) -> None:
   from promot_jax import hosts
   from promot_jax.experiments import inference
@@ -157,12 +164,13 @@ def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path
   model = runner.model_of(stages, step)
   if prompt == "detached":
     model = runner.experiment.method.detach(model)
+  answer = functools.partial(inference.answer, runner, tuned=_is_tuned(stages, prompt))
   size = _BATCHES * runner.experiment.evaluation.batch_size
   start = time.monotonic()
   for first in range(done, len(records), size):
     chunk, tokens = records[first : first + size], inputs[first : first + size]
     wanted = [ids for ids in tokens if ids is not None]
-    found = iter(inference.answer(runner, model, wanted, prompt_id=row) if wanted else [])
+    found = iter(answer(model, wanted, prompt_id=row) if wanted else [])
     answered = [(None, None) if ids is None else next(found) for ids in tokens]
     lines = _lines(chunk, answered, (values.prediction_field, values.score_field))
     hosts.only_first(functools.partial(answers.append, output, lines))

@@ -126,7 +126,7 @@ def evaluate(
   if rows:
     models = _models(model, detach, {_state(tasks[row.task]) for row in rows}, tasks)
     limits = _buckets(buckets, tasks)
-    total = sum(len(task.examples.inputs) * max(1, len(task.options or ())) for task in tasks)
+    total = sum(len(_rows(i, task)) for i, task in enumerate(tasks))
     done = total - len(rows)
     left = collections.Counter(row.task for row in rows)  # rows to run, by task
 
@@ -187,8 +187,11 @@ def unfinished(
 
 
 def _rows(position: int, task: EvalTask) -> list[Row]:
-  options = range(max(1, len(task.options or ())))
-  return [Row(position, i, option) for i in range(len(task.examples.inputs)) for option in options]
+  return [
+    Row(position, i, option)
+    for i in range(len(task.examples.inputs))
+    for option in range(max(1, len(task.options_of(i))))
+  ]
 
 
 def _buckets(buckets: Sequence[int] | int, tasks: Sequence[EvalTask]) -> tuple[int, ...]:
@@ -284,7 +287,7 @@ class _Runner:
     )
 
   def _pool(self, task: EvalTask) -> tuple[str, bool, int]:
-    return _state(task), bool(task.options), task.max_target_length or self.max_target_length
+    return _state(task), task.ranked, task.max_target_length or self.max_target_length
 
   def _start(
     self, model: Any, batch: Mapping[str, np.ndarray], first: Row, scored: bool, length: int
@@ -299,8 +302,8 @@ class _Runner:
 
 
 def _target(task: EvalTask, row: Row) -> np.ndarray:
-  if task.options:
-    return np.asarray(list(task.options.values())[row.option])
+  if task.ranked:
+    return np.asarray(list(task.options_of(row.example).values())[row.option])
   return np.asarray(task.examples.targets[row.example])
 
 

@@ -5,6 +5,7 @@ Layout below one folder, usually `MODEL_DIR/evaluation`:
     run.json                                          RunRecord: how the model was made
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.json           TaskResult: scores and settings
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.jsonl          one Prediction a line
+    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.ranked.json    the same with answers ranked, not generated
     CHECKPOINT/outputs.partial.jsonl                  raw outputs of an unfinished evaluation
 
 A result is complete when its .json exists: predictions are written first, and every file appears by
@@ -285,7 +286,10 @@ class ResultStore:
         f"Prompt state '{result.prompt}' is unknown; use one of {', '.join(PROMPTS)}."
       )
     row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
-    name = f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.prompt}{row}.json"
+    how = ".ranked" if result.settings.get("answers") == "ranked" else ""
+    name = (
+      f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.prompt}{row}{how}.json"
+    )
     return self.root / safe_name(checkpoint) / safe_name(name)
 
 

@@ -44,7 +44,8 @@ def score(
     special: the ids that end and pad the examples' tokens.
   """
   raw, log_probabilities = _answers(task, outputs, decode)
-  predictions = raw if task.options else [task.postprocess(text) for text in raw]
+  ended = [postprocess.until(text, task.stop) for text in raw]
+  predictions = raw if task.ranked else [task.postprocess(text) for text in ended]
   targets = [_references(task, i, decode, special) for i in range(len(raw))]
   scores: dict[str, float] = {}
   deviations: dict[str, float] = {}
@@ -54,7 +55,7 @@ def score(
     _apply(metric, targets, predictions, scores, deviations, intervals, each)
   headline = task.metric or _headline(task, scores)
   if format_metric:
-    answers = [postprocess.between_sentinels(text) for text in raw]
+    answers = [postprocess.between_sentinels(text) for text in ended]
     _apply(format_metric, targets, answers, scores, deviations, intervals, {})
   result = dataclasses.replace(
     plan, metric=headline, scores=scores, standard_errors=deviations, intervals=intervals
@@ -82,10 +83,9 @@ def _answers(
   decode: Callable[[Sequence[int]], str],
 ) -> tuple[list[str], list[float]]:
   """Raw text and log-probability of every example; with options, of the most probable one."""
-  names = list(task.options or {})
   texts, scores = [], []
   for index in range(len(task.examples.inputs)):
-    if names:
+    if names := list(task.options_of(index)):
       probabilities = [outputs[index, number].score for number in range(len(names))]
       best = int(np.argmax(probabilities))  # the first of equal ones
       texts.append(names[best])

@@ -35,8 +35,12 @@ class EvalTask:
       the decoded target without sentinels.
     prompt: `none` if the model never had a prompt, `attached` to use it, `detached` to take it off.
     prompt_id: row of the prompt bank, for `attached`; None takes each example's own `prompt_ids`.
-    options: answer -> its target tokens, end of sequence included.  If given, nothing is generated:
-      the answer with the highest log-probability is the prediction.
+    options: answer -> its target tokens, with what shall be counted of their end; one mapping for
+      all examples or one for each.  If given, nothing is generated: the answer with the highest
+      log-probability (the sum over its tokens) is the prediction.
+    stop: texts at which an output ends, if the end of sequence does not come first; what is behind
+      is neither scored nor looked at by the format metric.
+    writing: how inputs and answers were written, for the record.
     max_target_length: longest output of this task; None takes the evaluation's.
     split: name of the split, for the record.
   """
@@ -50,7 +54,9 @@ class EvalTask:
   references: Callable[[Mapping[str, Any]], Any] | None = None
   prompt: str = "none"
   prompt_id: int | None = None
-  options: Mapping[str, Sequence[int]] | None = None
+  options: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None
+  stop: Sequence[str] = ()
+  writing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   max_target_length: int | None = None
   split: str = ""
 
@@ -59,6 +65,17 @@ class EvalTask:
       raise errors.ConfigError(
         f"Task '{self.label}' asks for prompt '{self.prompt}'; use one of {', '.join(PROMPTS)}."
       )
+
+  @property
+  def ranked(self) -> bool:
+    """Whether answers are chosen among `options` instead of generated."""
+    return bool(self.options)
+
+  def options_of(self, index: int) -> Mapping[str, Sequence[int]]:
+    """The answers among which example `index` chooses; none where it is generated."""
+    if not self.options:
+      return {}
+    return self.options if isinstance(self.options, Mapping) else self.options[index]
 
   def prompt_row(self, index: int) -> int:
     """Row of the prompt bank that example `index` uses."""
@@ -77,7 +94,7 @@ def plan(
       f"Task '{task.label}' ({task.shots}-shot, split '{task.split}') has no examples to evaluate; "
       "check the split and the limit."
     )
-  decoding = "options by log-probability" if task.options else repr(strategy)
+  decoding = "options by log-probability" if task.ranked else repr(strategy)
   settings = {
     "decoding": decoding,
     "max_target_length": task.max_target_length or max_target_length,
@@ -85,7 +102,11 @@ def plan(
     "format": getattr(format_metric, "signature", None) or _describe(format_metric)
     if format_metric
     else "",
-    "options": {name: list(map(int, ids)) for name, ids in (task.options or {}).items()},
+    "options": _shown_options(task),
+    "answers": "ranked" if task.ranked else "generated",
+    "stop": list(task.stop),
+    "postprocess": _describe(task.postprocess),
+    "writing": dict(task.writing),
   }
   identities = {
     "task": [task.label, task.split, task.shots, task.prompt, task.prompt_id, task.metric],
@@ -108,6 +129,11 @@ def plan(
   )
 
 
+def _shown_options(task: EvalTask) -> dict[str, list[int]]:
+  """Answers and ids: those of the first example where each has its own."""
+  return {name: list(map(int, ids)) for name, ids in task.options_of(0).items()}
+
+
 def _describe(metric: Any) -> str:
   """A metric's settings without memory addresses, so that fingerprints survive the process."""
   if hasattr(metric, "signature"):
@@ -124,7 +150,9 @@ def _digest(task: EvalTask) -> str:
   examples = task.examples
   rows = np.asarray([task.prompt_row(i) for i in range(len(examples.inputs))], np.int32)
   digest = hashlib.sha256(rows.tobytes())
-  for sequences in (examples.inputs, examples.targets):
+  each = [task.options_of(i) for i in range(len(rows) if task.ranked else 0)]
+  options = [ids for choices in each for ids in choices.values()]
+  for sequences in (examples.inputs, examples.targets, options):
     for tokens in sequences:
       array = np.ascontiguousarray(tokens, np.int32)
       digest.update(len(array).to_bytes(4, "little") + array.tobytes())

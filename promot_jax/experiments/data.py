@@ -20,6 +20,7 @@ from promot_jax.data.token_families import is_decoder_only
 from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.experiments import writing
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
 from promot_jax.metrics import format_share, postprocess
@@ -132,6 +133,7 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
       task,
       experiment.splits_of(task).select,
       reader,
+      tuned=True,
       prompt=prompt,
       prompt_id=number,
       lengths=experiment.lengths_of(stage),
@@ -153,11 +155,11 @@ def report_tasks(
   """
   plan, method = experiment.evaluation, experiment.method
   adapted = bool(experiment.stages)
-  wanted: list[tuple[str, str, int, Mapping[str, int]]] = []
+  wanted: list[tuple[str, bool, str, int, Mapping[str, int]]] = []  # name, tuned, prompt, row
   if plan.tuned:
     prompt = "attached" if method is not None and adapted else "none"
     lengths = experiment.feature_lengths
-    wanted += [(task, prompt, row, lengths) for row, task in enumerate(experiment.tasks)]
+    wanted += [(task, adapted, prompt, row, lengths) for row, task in enumerate(experiment.tasks)]
   for state in plan.unseen_prompt:
     if state == "on" and (method is None or not adapted or _is_open(experiment, prompt_id)):
       continue  # nothing to attach, or nobody said which
@@ -168,19 +170,20 @@ def report_tasks(
       lengths = plan.task_lengths.get(base, plan.feature_lengths)
       names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
       row = prompt_id or 0 if state == "on" else 0
-      wanted += [(name, prompt, row, lengths) for name in names]
+      wanted += [(name, False, prompt, row, lengths) for name in names]
   return [
     eval_task(
       experiment,
       task,
       experiment.splits_of(task).report,
       reader,
+      tuned=tuned,
       prompt=prompt,
       prompt_id=row,
       lengths=lengths,
       limit=plan.limit,
     )
-    for task, prompt, row, lengths in wanted
+    for task, tuned, prompt, row, lengths in wanted
   ]
 
 
@@ -208,13 +211,21 @@ def eval_task(
   split: str,
   reader: Reader,
   *,
+  tuned: bool,
   prompt: str,
   prompt_id: int,
   lengths: Mapping[str, int],
   limit: int | None,
 ) -> EvalTask:
-  """One task at one number of shots with its examples, its post-processing and its metric."""
+  """One task at one number of shots with its examples, its post-processing and its metric.
+
+  Args:
+    tuned: whether it is written in the form that the experiment tunes its model in; else as for a
+      model that was only pretrained (`writing`).
+  """
   base, shots = catalog.split_shots(task)
+  experiment = writing.written(experiment, tuned=tuned)
+  words = text_vocabulary(experiment)
   metric = catalog.information(base).metric
   return EvalTask(
     label=base,
@@ -227,6 +238,8 @@ def eval_task(
     prompt_id=prompt_id,
     max_target_length=lengths["targets"],
     split=split,
+    stop=writing.stop(words, tuned=tuned),
+    writing=writing.described(words),
   )
 
 

@@ -6,32 +6,46 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning
+from promot_jax.data import joining
 from promot_jax.data.batches import READ, EvalBatches
+from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.decoding import generate as generate_lib
-from promot_jax.experiments import data
+from promot_jax.experiments import data, writing
 from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
 from promot_jax.token_ids import TokenIds
 
 
-def encode(runner: Runner, texts: Sequence[str]) -> tuple[list[np.ndarray], int]:
+def vocabulary_name(runner: Runner, *, tuned: bool) -> str:
+  """The vocabulary that writes texts for the model."""
+  return writing.written(runner.experiment, tuned=tuned).vocabulary
+
+
+def encode(runner: Runner, texts: Sequence[str], *, tuned: bool) -> tuple[list[np.ndarray], int]:
   """(tokens of each text in its model's frame, how many of them a model is given at most).
 
   Args:
     texts: inputs as a task would render them, without end of sequence or separator.
+    tuned: whether the model reads texts in the form that it was tuned in (`writing`).
   """
-  words = data.text_vocabulary(runner.experiment)
-  tokens = [np.asarray(words.input_frame.around(words.encode(text)), np.int32) for text in texts]
+  words = _words(runner, tuned)
+  tokens = [joining.input_tokens(words, text) for text in texts]
   return tokens, runner.experiment.evaluation.feature_lengths["inputs"]
 
 
-def cut(runner: Runner, tokens: np.ndarray, limit: int) -> np.ndarray:
-  """The first tokens of an over-long input, its frame kept."""
-  return data.text_vocabulary(runner.experiment).input_frame.cut(tokens, limit, at="end")
+def cut(runner: Runner, tokens: np.ndarray, limit: int, *, tuned: bool) -> np.ndarray:
+  """An over-long input without its end, or start where an answer goes on with it; framed as before."""
+  words = _words(runner, tuned)
+  return words.input_frame.cut(tokens, limit, at="start" if words.joining.one_text else "end")
 
 
 def answer(
-  runner: Runner, model: nnx.Module, inputs: Sequence[np.ndarray], *, prompt_id: int = 0
+  runner: Runner,
+  model: nnx.Module,
+  inputs: Sequence[np.ndarray],
+  *,
+  tuned: bool,
+  prompt_id: int = 0,
 ) -> list[tuple[str, float]]:
   """(answer, score of the decoding strategy) of each input.
 
@@ -39,11 +53,13 @@ def answer(
     runner: gives vocabulary, decoding strategy, lengths and devices.
     model: with the prompt attached or detached, as wanted.
     inputs: tokens, as `encode` gives them, no longer than its limit.
+    tuned: as for `encode`.
     prompt_id: row of the prompt bank.
   """
   plan = runner.experiment.evaluation
   longest = plan.feature_lengths["targets"]
-  words = data.text_vocabulary(runner.experiment)
+  words = _words(runner, tuned)
+  stop = writing.stop(words, tuned=tuned)
   examples = data.in_memory(
     "infer",
     inputs,
@@ -61,6 +77,10 @@ def answer(
     best, scores = (partitioning.fetch(array)[:, 0] for array in (result.tokens, result.scores))
     for place, row in enumerate(rows):
       if row >= 0:
-        text = words.decode(special.before_end(best[place]))
+        text = postprocess.until(words.decode(special.before_end(best[place])), stop)
         answers[row] = (postprocess.between_sentinels(text), float(scores[place]))
   return answers
+
+
+def _words(runner: Runner, tuned: bool) -> Vocabulary:
+  return data.text_vocabulary(writing.written(runner.experiment, tuned=tuned))

@@ -34,6 +34,12 @@ def between_sentinels(output: str) -> str:
   return (after if opening else output).partition(_CLOSING)[0].strip()
 
 
+def until(text: str, stop: Sequence[str]) -> str:
+  """Text before the first of the texts `stop`, as generation would have ended there."""
+  found = [place for place in map(text.find, stop) if place >= 0]
+  return text[: min(found)] if found else text
+
+
 def cut_at_prefix(text: str) -> str:
   """Text before the first `Q:`, `Translate` or `Article:` that is not at its very start."""
   text = text.strip()
