@@ -36,6 +36,21 @@ def test_classification_looks_at_the_first_token_only(task):
   assert postprocess.postprocess(task, "?") == ""
 
 
+@pytest.mark.parametrize(
+  ("output", "ended"),
+  [
+    (" Paris\n\nQ: And Spain? A: Madrid", " Paris"),
+    ("Paris", "Paris"),
+    ("Paris;London\n", "Paris"),
+    ("\nParis", ""),  # the answer was to be on the question's line
+    ("", ""),
+  ],
+)
+def test_an_output_ends_at_the_first_stop(output, ended):
+  assert postprocess.until(output, ["\n", ";"]) == ended
+  assert postprocess.until(output, []) == output
+
+
 def test_an_answer_letter_is_not_cut_from_a_sentence():
   assert postprocess.postprocess("openbookqa", "A cat") == "A cat"
 
