@@ -68,7 +68,8 @@ def test_the_console_script_in_such_a_folder(trap):
 @pytest.mark.parametrize("name", ["gin", "seqio", "optax", "absl", "attr"])
 def test_a_file_named_like_a_library_is_not_run_by_the_command(trap, name):
   (trap / "tasks.py").rename(trap / f"{name}.py")
-  done = run(trap, "-m", "promot_jax.cli.main", "inspect", "config", "promot_rte_micro.gin")
+  start = ["-um", "promot_jax.cli.main"] if name == "gin" else ["-m", "promot_jax.cli.main"]
+  done = run(trap, *start, "inspect", "config", "promot_rte_micro.gin")
   assert done.returncode == 0, done.stderr
 
 
