@@ -2,6 +2,8 @@
 # Sourced by the other scripts: makes sure that $PYTHON is an interpreter with this checkout installed.
 #
 #   ensure_python EXTRAS     EXTRAS = "" or e.g. "test" or "test,torch"
+#   find_python EXTRAS       the same without installing: fails where there is none yet
+#   check_flags COMMAND ...  ends with code 2 where `promot COMMAND ...` would: before an installation
 #
 # An active virtual environment that already has promot_jax from this checkout is used as it is.
 # Otherwise one is made in .venv/ (or in $PROMOT_VENV_ROOT), in a folder named by the hash of what it
@@ -15,6 +17,49 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 say() { printf '%s\n' "$*" >&2; }
 
+fail() { # fail SENTENCE...
+  say "ERROR  $* (exit 2)"
+  exit 2
+}
+
+# The comment at the top of a script.
+usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$1"; }
+
+# An unset variable in a flag must not become its default.
+require_value() { # require_value --NAME=VALUE
+  if [[ -z ${1#*=} ]]; then
+    fail "${1%%=*} is empty; is a variable in it not set? Write ${1%%=*}=VALUE, or leave it out."
+  fi
+}
+
+# `--model_dir=~/runs` reaches a script with its ~, which is the home of the machine it runs on.
+# shellcheck disable=SC2088  # the ~ is matched, not expanded
+with_home() { # with_home ARGUMENT
+  case $1 in
+    *=~ | *=~/*) printf '%s' "${1%%=~*}=$HOME${1#*=~}" ;;
+    *) printf '%s' "$1" ;;
+  esac
+}
+
+# The flags are read by promot itself, whose reader needs nothing but an interpreter.
+check_flags() {
+  local code=0
+  (cd "$here" && "${PROMOT_PYTHON:-python3}" -B -S - "$@") <<'PY' || code=$?
+import sys
+try:
+  from promot_jax.cli import flags
+  from promot_jax.errors import ConfigError
+except Exception:  # too old an interpreter for us: the installation will say so
+  sys.exit(0)
+try:
+  flags.parse(sys.argv[1:])
+except ConfigError as error:
+  print(f"ERROR  {error} (exit 2)", file=sys.stderr)
+  sys.exit(2)
+PY
+  if [[ $code == 2 ]]; then exit 2; fi
+}
+
 # torch's usual build for Linux brings several GB of CUDA libraries that no test uses.  pip's plan is
 # read before anything is installed, so that nobody downloads them unasked.
 install_torch() {
@@ -24,9 +69,8 @@ install_torch() {
     plan=$("$python" -m pip install --dry-run -qq --report - "$version" 2>/dev/null || true)
   fi
   if [[ $plan =~ \"name\":\ \"(nvidia-|cuda-toolkit|cuda-bindings) ]]; then
-    say "ERROR  pip would install a CUDA build of torch (several GB) that no test needs; set" \
-      "PROMOT_TORCH_INDEX to an index of CPU builds (PyTorch's installation page names it). (exit 2)"
-    exit 2
+    fail "pip would install a CUDA build of torch (several GB) that no test needs; set" \
+      "PROMOT_TORCH_INDEX to an index of CPU builds (PyTorch's installation page names it)."
   fi
   if [[ -n $index ]]; then
     "$python" -m pip install -qq --index-url "$index" "$version"
@@ -35,8 +79,8 @@ install_torch() {
   fi
 }
 
-ensure_python() {
-  local extras=$1 base=${PROMOT_PYTHON:-python3} root=${PROMOT_VENV_ROOT:-$here/.venv} key folder
+find_python() {
+  local extras=$1 base=${PROMOT_PYTHON:-python3} root=${PROMOT_VENV_ROOT:-$here/.venv} key
   if [[ -n ${VIRTUAL_ENV:-} ]] && (cd / && "$VIRTUAL_ENV/bin/python" - "$here" "$extras" 2>/dev/null) <<'PY'
 import importlib.util, pathlib, sys
 found = importlib.util.find_spec("promot_jax")
@@ -54,7 +98,12 @@ PY
     sha256sum | cut -c1-12)
   folder=$root/$key
   PYTHON=$folder/bin/python
-  if [[ -e $folder/complete ]]; then return; fi
+  [[ -e $folder/complete ]]
+}
+
+ensure_python() {
+  local extras=$1 base=${PROMOT_PYTHON:-python3} folder=""
+  if find_python "$extras"; then return; fi
   say "installing into $folder (once; about two minutes) ..."
   rm -rf "$folder"
   "$base" -m venv "$folder"

@@ -16,14 +16,23 @@ arguments=()
 for argument in "$@"; do
   case $argument in
     -h | --help)
-      sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      usage "launch/${BASH_SOURCE[0]##*/}"
       exit 0
       ;;
-    --model_dir=*) model_dir=${argument#*=} ;;
+    --model_dir=*)
+      require_value "$argument"
+      model_dir=$(with_home "$argument")
+      model_dir=${model_dir#*=}
+      ;;
+    --seed=* | --init=*)
+      require_value "$argument"
+      arguments+=("$(with_home "$argument")")
+      ;;
     *) arguments+=("$argument") ;;
   esac
 done
 
+check_flags train --gin_file=quickstart.gin --model_dir="$model_dir" "${arguments[@]+"${arguments[@]}"}"
 ensure_python ""
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 start=$SECONDS

@@ -16,7 +16,7 @@ for argument in "$@"; do
     --parity) extras=test,torch ;;
     --slow) marks="" ;;
     -h | --help)
-      sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      usage "launch/${BASH_SOURCE[0]##*/}"
       exit 0
       ;;
     *) arguments+=("$argument") ;;

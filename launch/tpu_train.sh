@@ -3,13 +3,17 @@
 #
 #   launch/tpu_train.sh --gin_file=FILE [--model_dir=DIR] [--where=auto|local] [--dry_run]
 #                       [--gin.NAME=VALUE ...] [further flags of `promot train`]
-#   launch/tpu_train.sh --tpu=NAME [--zone=ZONE] [--project=PROJECT] [--sync] [--remote_dir=DIR]
-#                       --gin_file=FILE --model_dir=DIR [...]
+#   launch/tpu_train.sh --tpu=NAME [--zone=ZONE] [--project=PROJECT] [--sync [--yes]]
+#                       [--remote_dir=DIR] --gin_file=FILE --model_dir=DIR [...]
 #
 # The second form runs the first one on every host of an existing TPU VM (gcloud ... --worker=all),
 # where the processes find each other; --model_dir must lie on a file system that all hosts have
-# mounted.  --sync first copies this commit to --remote_dir (default promot_jax, below each home);
-# --dry_run prints the commands.  The run ends with this script: start it where it can stay (tmux).
+# mounted.  --sync first copies this commit to --remote_dir (default promot_jax, below each home); what
+# is not committed stays behind, which --yes accepts.  A ~ in a path is the home of the machine that
+# uses it.  The run ends with this script: start it where it can stay (tmux).
+#
+# --dry_run prints the commands for a TPU VM; here, the plan of the run, if the environment that it
+# needs is there, and else how to install it.  Flags are checked before anything is installed or sent.
 #
 # --where=queued, xpk and slurm, which start machines elsewhere, come with a later release.
 # Exit codes are those of `promot train` (with --tpu, what gcloud makes of them): 75 means stopped and
@@ -19,15 +23,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=launch/environment.sh
 source launch/environment.sh
 
-fail() { # fail SENTENCE...
-  say "ERROR  $* (exit 2)"
-  exit 2
-}
-
 where=auto
 tpu=""
 remote_dir=promot_jax
 sync=no
+accepted=no
 dry_run=no
 gin_file=no
 model_dir=no
@@ -35,8 +35,13 @@ place=()
 arguments=()
 for argument in "$@"; do
   case $argument in
+    --tpu=* | --where=* | --zone=* | --project=* | --remote_dir=* | --gin_file=* | --model_dir=* | --init=*)
+      require_value "$argument"
+      ;;
+  esac
+  case $argument in
     -h | --help)
-      sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      usage "launch/${BASH_SOURCE[0]##*/}"
       exit 0
       ;;
     --where=*) where=${argument#*=} ;;
@@ -44,6 +49,7 @@ for argument in "$@"; do
     --zone=* | --project=*) place+=("$argument") ;;
     --remote_dir=*) remote_dir=${argument#*=} ;;
     --sync) sync=yes ;;
+    --yes) accepted=yes ;;
     --tpu | --zone | --project | --remote_dir) fail "$argument has no value. Write $argument=VALUE." ;;
     --accelerator=* | --num_slices=* | --spot | --reserved | --on_demand | --flex_start=*)
       fail "${argument%%=*} starts machines, which comes with a later release. Create the TPU VM" \
@@ -88,7 +94,33 @@ x() {
   fi
 }
 
+check_flags train "${arguments[@]}"
+
 quoted() { printf ' %q' "$@"; }
+
+# A folder for the remote shell, which has to see the ~ of its own home.
+# shellcheck disable=SC2088  # the ~ is matched, not expanded
+remote_path() {
+  case $1 in
+    '~') printf ' ~' ;;
+    '~/'*) printf ' ~/%q' "${1#'~/'}" ;;
+    *) printf ' %q' "$1" ;;
+  esac
+}
+
+# What --sync leaves behind is said before anything is sent.
+check_committed() {
+  local changed count
+  changed=$(git status --porcelain) || fail "--sync copies a commit, and this folder is no git repository."
+  if [[ -z $changed ]]; then return; fi
+  count=$(wc -l <<<"$changed")
+  say "--sync sends the last commit without $count changed or new files that are not committed:"
+  say "$(head -n 5 <<<"$changed")"
+  if [[ $count -gt 5 ]]; then say "   ... (git status lists all)"; fi
+  if [[ $accepted == no && $dry_run == no ]]; then
+    fail "commit them, or add --yes to train with the last commit as it is."
+  fi
+}
 
 copy_commit() {
   local archive
@@ -97,7 +129,7 @@ copy_commit() {
   x gcloud compute tpus tpu-vm scp "$archive" "$tpu:promot_jax.tar.gz" "${place[@]+"${place[@]}"}" \
     --worker=all
   x gcloud compute tpus tpu-vm ssh "$tpu" "${place[@]+"${place[@]}"}" --worker=all \
-    --command="mkdir -p$(quoted "$remote_dir") && tar -xzf promot_jax.tar.gz -C$(quoted "$remote_dir")"
+    --command="mkdir -p$(remote_path "$remote_dir") && tar -xzf promot_jax.tar.gz -C$(remote_path "$remote_dir")"
   rm -rf "$(dirname "$archive")"
 }
 
@@ -107,17 +139,20 @@ if [[ -n $tpu ]]; then
   if [[ $dry_run == no ]]; then
     command -v gcloud >/dev/null || fail "gcloud is not installed, and --tpu=$tpu is reached with it."
   fi
-  if [[ $sync == yes ]]; then copy_commit; fi
+  if [[ $sync == yes ]]; then
+    check_committed
+    copy_commit
+  fi
   remote=()
   for argument in "${arguments[@]}"; do
     if [[ $argument != --dry_run ]]; then remote+=("$argument"); fi
   done
   x gcloud compute tpus tpu-vm ssh "$tpu" "${place[@]+"${place[@]}"}" --worker=all \
-    --command="cd$(quoted "$remote_dir") && launch/tpu_train.sh --where=local$(quoted "${remote[@]}")"
+    --command="cd$(remote_path "$remote_dir") && launch/tpu_train.sh --where=local$(quoted "${remote[@]}")"
   exit
 fi
-if [[ $sync == yes || ${#place[@]} -gt 0 ]]; then
-  fail "--sync, --zone and --project are about a TPU VM; name it with --tpu=NAME."
+if [[ $sync == yes || $accepted == yes || ${#place[@]} -gt 0 ]]; then
+  fail "--sync, --yes, --zone and --project are about a TPU VM; name it with --tpu=NAME."
 fi
 
 extras=""
@@ -126,5 +161,14 @@ if compgen -G '/dev/accel*' >/dev/null || compgen -G '/dev/vfio/[0-9]*' >/dev/nu
 elif compgen -G '/dev/nvidia[0-9]*' >/dev/null; then
   extras=gpu
 fi
+here_arguments=()
+for argument in "${arguments[@]}"; do here_arguments+=("$(with_home "$argument")"); done
+if [[ $dry_run == yes ]] && ! find_python "$extras"; then
+  printf '%s\n' "dry run: nothing was installed, and the plan needs the environment. To install it:" \
+    "  bash -c 'source launch/environment.sh && ensure_python \"$extras\"'" \
+    "Then this command prints the plan; without --dry_run it installs and runs" \
+    "  $PYTHON -m promot_jax.cli.train$(quoted "${here_arguments[@]}")"
+  exit
+fi
 ensure_python "$extras"
-exec "$PYTHON" -m promot_jax.cli.train "${arguments[@]}"
+exec "$PYTHON" -m promot_jax.cli.train "${here_arguments[@]}"

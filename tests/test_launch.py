@@ -4,20 +4,25 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess:
+def run(
+  script: str, *arguments: str, repository: pathlib.Path = REPOSITORY, **environment: str
+) -> subprocess.CompletedProcess:
+  # Nothing may be installed by these tests: by default the interpreter does nothing.
+  variables = {**os.environ, "PROMOT_PYTHON": "false", **environment}
   return subprocess.run(
-    ["bash", str(REPOSITORY / "launch" / script), *arguments],
+    ["bash", str(repository / "launch" / script), *arguments],
     capture_output=True,
     text=True,
     timeout=120,
     stdin=subprocess.DEVNULL,
-    env={**os.environ, "PROMOT_PYTHON": "false"},  # nothing may be installed by these tests
+    env=variables,
   )
 
 
@@ -39,6 +44,11 @@ def test_targets_that_start_machines_are_refused_with_a_sentence(where):
     ["--gin_file=a.gin", "--model_dir=/m", "--tpu=slice", "--where=local"],
     ["--gin_file=a.gin", "--zone=z"],
     ["--gin_file=a.gin", "--tpu"],
+    ["--gin_file=a.gin", "--tpu="],  # an unset variable: not a run on this machine
+    ["--gin_file=a.gin", "--model_dir="],
+    ["--gin_file="],
+    ["--gin_file=a.gin", "--model_dir=/m", "--tpu=slice", "--zone="],
+    ["--gin_file=a.gin", "--yes"],
   ],
 )
 def test_wrong_flags_end_with_code_2(arguments):
@@ -108,11 +118,104 @@ def test_a_dry_run_prints_the_commands_and_calls_nothing(gcloud):
   assert not gcloud()
 
 
+def not_installing(monkeypatch, tmp_path):
+  """An interpreter that reads flags and would be seen to make an environment, which is not there."""
+  python = tmp_path / "python"
+  python.write_text(
+    f'#!/bin/sh\nif [ "$1" = -m ]; then echo made >{tmp_path}/made; exit 9; fi\n'
+    f'exec {sys.executable} "$@"\n'
+  )
+  python.chmod(0o755)
+  monkeypatch.setenv("PROMOT_VENV_ROOT", str(tmp_path / "venvs"))
+  monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+  return {"PROMOT_PYTHON": str(python)}
+
+
+@pytest.mark.parametrize("script", ["tpu_train.sh", "quickstart.sh"])
+def test_a_misspelt_flag_ends_before_anything_is_installed(script, monkeypatch, tmp_path, gcloud):
+  python = not_installing(monkeypatch, tmp_path)
+  given = ["--gin_file=promot_rte_micro.gin"] if script == "tpu_train.sh" else []
+  for more in ([], ["--tpu=slice", "--model_dir=/m"]) if given else ([],):
+    done = run(script, *given, *more, "--sede=3", **python)
+    assert done.returncode == 2
+    assert "'--sede' is no flag" in done.stderr and "--seed" in done.stderr
+  assert not (tmp_path / "made").exists() and not (tmp_path / "venvs").exists() and not gcloud()
+  # and a right one comes to the installation, so that the test can fail
+  assert run(script, *given, "--seed=3", **python).returncode == 9
+  assert (tmp_path / "made").exists()
+
+
+def test_a_local_dry_run_installs_nothing_and_says_what_would(monkeypatch, tmp_path):
+  python = not_installing(monkeypatch, tmp_path)
+  done = run(
+    "tpu_train.sh", "--gin_file=promot_rte_micro.gin", "--model_dir=~/a b", "--dry_run", **python
+  )
+  assert done.returncode == 0 and not (tmp_path / "made").exists()
+  assert "nothing was installed" in done.stdout and "ensure_python" in done.stdout
+  home = os.environ["HOME"]
+  assert f"--model_dir={home}/a\\ b" in done.stdout  # the home of this machine
+
+
+@pytest.mark.parametrize("folder", ["~", "~/my code"])
+def test_the_home_of_a_slice_is_left_to_its_own_shell(gcloud, folder, tmp_path):
+  done = run(
+    "tpu_train.sh",
+    "--gin_file=promot_rte.gin",
+    "--model_dir=~/rte",
+    "--tpu=slice",
+    f"--remote_dir={folder}",
+  )
+  assert done.returncode == 0, done.stderr
+  command = gcloud()[0][-1].removeprefix("--command=")
+  (tmp_path / "my code").mkdir()
+  shown = subprocess.run(
+    ["bash", "-c", command.replace("launch/tpu_train.sh", "pwd; printf '%s\\n'")],
+    capture_output=True,
+    text=True,
+    check=True,
+    env={**os.environ, "HOME": str(tmp_path)},
+  )
+  place, *arguments = shown.stdout.splitlines()
+  assert place == str(tmp_path / folder.removeprefix("~").removeprefix("/"))
+  assert "--model_dir=~/rte" in arguments  # which the script expands there
+
+
+@pytest.fixture
+def checkout(tmp_path):
+  """A small repository with the scripts and one commit."""
+  place = tmp_path / "checkout"
+  shutil.copytree(REPOSITORY / "launch", place / "launch")
+  for command in (
+    ["init", "-q"],
+    ["add", "-A"],
+    ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "one"],
+  ):
+    subprocess.run(["git", "-C", str(place), *command], check=True)
+  return place
+
+
+def test_sync_says_what_is_not_committed_and_goes_on_only_if_told(gcloud, checkout):
+  arguments = [*ON_A_SLICE, "--sync"]
+  assert run("tpu_train.sh", *arguments, repository=checkout).stderr == ""
+  before = len(gcloud())
+  assert before == 3
+  (checkout / "launch" / "test.sh").write_text("changed")
+  (checkout / "new.py").write_text("new")
+  done = run("tpu_train.sh", *arguments, repository=checkout)
+  assert done.returncode == 2 and len(gcloud()) == before
+  assert "2 changed or new files" in done.stderr and "launch/test.sh" in done.stderr
+  done = run("tpu_train.sh", *arguments, "--yes", repository=checkout)
+  assert done.returncode == 0 and "2 changed or new files" in done.stderr
+  assert len(gcloud()) == 2 * before
+
+
 @pytest.mark.parametrize("script", ["quickstart.sh", "test.sh", "tpu_train.sh"])
 def test_help_shows_the_usage(script):
   done = run(script, "--help")
   assert done.returncode == 0
   assert f"launch/{script}" in done.stdout
+  header = (REPOSITORY / "launch" / script).read_text().split("\nset -", 1)[0].splitlines()[1:]
+  assert [line.removeprefix("#").removeprefix(" ") for line in header] == done.stdout.splitlines()
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
