@@ -93,8 +93,8 @@ class Stage:
     if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
       refuse("dropout_rate", "None or a number of at least 0 and below 1")
     seconds = self.save_seconds
-    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-      refuse("save_seconds", "None or a number of seconds above 0")
+    if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+      refuse("save_seconds", "None or a number of seconds, at least 0")
     if self.select not in ("best", "last"):
       refuse("select", "'best' or 'last'")
     if self.mode not in ("max", "min"):
