@@ -139,9 +139,11 @@ def of_files(
     OSError: it cannot be read.
   """
   folder, patterns = pathlib.Path(folder), tuple(read)
-  if folder.is_file():
+  if not folder.is_dir():  # a file, or nothing, which raises
     return digest([_told(folder, patterns, largest)])
-  found = sorted(path for path in folder.rglob("*") if path.is_file())
+  found = sorted(
+    path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+  )
   return digest([[str(path.relative_to(folder)), _told(path, patterns, largest)] for path in found])
 
 

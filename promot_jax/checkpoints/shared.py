@@ -86,6 +86,14 @@ class SharedStore:
     """Renames a damaged file of `write_json` out of the way, and says so."""
     hosts.first(functools.partial(self._store.set_aside_json, name, why))
 
+  def verify(self, step: int) -> list[str]:
+    """What is wrong with a step's files; empty means every byte is as written."""
+    return hosts.first(functools.partial(self._store.verify, step))
+
+  def set_aside(self, damaged: Mapping[int, list[str]], *, instead: int) -> None:
+    """Renames damaged steps out of the way and says so."""
+    hosts.first(functools.partial(self._store.set_aside, dict(damaged), instead=instead))
+
   def poll(self) -> None:
     """Nothing is written in the background."""
 

@@ -8,11 +8,12 @@
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any, Literal
 
-from promot_jax import errors
+from promot_jax import errors, identity
 from promot_jax.checkpoints import huggingface, locations, npz, remote_folder, step_reader, t5x
 from promot_jax.checkpoints.stored import StoredArray
 
@@ -79,6 +80,34 @@ def open_source(source: Source, config: Any = None) -> dict[str, StoredArray]:
   if source.kind == "step":
     return step_reader.open_step(source.place)
   return npz.open_npz(source.place)
+
+
+def content(text: str) -> str:
+  """A digest that changes with the weights that a text names, without reading them.
+
+  Names, sizes and times of the files, the headers of safetensors, the checksums of our own steps and
+  of a hub's cache (`identity.of_files`).
+
+  Returns:
+    Empty where nothing is known without reading: of micro and random, which are named by what they
+    are, of a remote checkpoint, and of one that is not there any more.
+  """
+  if text in (MICRO, RANDOM) or locations.is_remote(text):
+    return ""
+  try:
+    source = _resolved(text)
+    if source.kind == "step":
+      return identity.of_file(pathlib.Path(source.place) / "manifest.json")
+    place = t5x.find_t5x(source.place) if source.kind == "t5x" else source.place
+    return identity.of_files(str(place))
+  except (errors.PromotError, OSError):
+    return ""
+
+
+@functools.lru_cache(maxsize=16)
+def _resolved(text: str) -> Source:
+  """As `resolve`, once in a process: a model of the hub is looked up over the network."""
+  return resolve(text)
 
 
 def _is_remote_hf(text: str) -> bool:

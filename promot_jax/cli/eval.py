@@ -1,6 +1,5 @@
 """`promot eval`: scores of a model directory's checkpoints on any tasks, shots and prompt states."""
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -40,8 +39,8 @@ def run(flags: Flags) -> int:
     part = runner.folder / "evaluation_of_parts" if values.limit or values.split else None
     store = runner.open_results(values.output or part or runner.results.root)
     folders.append(str(store.root))
-    lease = functools.partial(Lease, runner.folder)
-    with contextlib.nullcontext() if values.output else hosts.held_by_first(lease):
+    lease = functools.partial(Lease, values.output or runner.folder)
+    with hosts.held_by_first(lease):
       name, stages, step, wanted = cluster.together(functools.partial(_wanted, values, runner))
       found = runner.evaluate(wanted, name=name, stages=stages, step=step, store=store)
     rows += [(runner.experiment.name, name, result) for result in found]

@@ -2,11 +2,13 @@
 
 import json
 import pathlib
+import re
 import sys
 
+from promot_jax import guarded_json
 from promot_jax.cli import config_record, gin_config
 from promot_jax.cli.flags import Flags
-from promot_jax.errors import ConfigError
+from promot_jax.errors import ConfigError, DamagedCheckpoint
 
 _FORMATS = {"t5x": "T5X checkpoint", "hf": "Hugging Face checkpoint", "npz": ".npz file"}
 
@@ -30,7 +32,7 @@ def _data(flags: Flags) -> None:
 
   from promot_jax.data import cache, vocabularies
   from promot_jax.data.examples import load_examples
-  from tasks import catalog, on_demand
+  from tasks import catalog, on_demand, prepared
 
   task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
   split = values.split
@@ -42,6 +44,7 @@ def _data(flags: Flags) -> None:
     **_policies(flags),
     vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
     register=lambda: on_demand.register(task, values.vocabulary),
+    source=lambda: prepared.digest(task),
     cache_dir=cache.default_dir(),
   )
   if values.json:
@@ -66,32 +69,68 @@ def _policies(flags: Flags) -> dict:
 
 
 def _checkpoint(flags: Flags) -> int:
-  from promot_jax.checkpoints.store import Store
+  from promot_jax.checkpoints import step_files
 
   values = flags.values
   if not values.name:
     raise ConfigError("promot inspect checkpoint needs a folder.")
   root = pathlib.Path(values.name)
-  steps = [root] if (root / "manifest.json").is_file() else sorted(root.rglob("checkpoint_*"))
-  steps = [path for path in steps if path.is_dir() and (path / "metadata.json").is_file()]
-  if not steps:
+  steps, aside = _steps(root)
+  if not steps and not aside:
     return _of_others(values.name)
   damaged = 0
   for path in steps:
-    store = Store(path.parent)
-    description = json.loads((path / "metadata.json").read_text())
-    arrays = description["arrays"]
-    state = ""
-    if values.verify:
-      problems = store.verify(int(path.name.removeprefix("checkpoint_")))
-      damaged += bool(problems)
-      state = f"  DAMAGED: {'; '.join(problems)}" if problems else "  checksums ok"
+    try:
+      arrays = step_files.describe(path)[1]
+      problems = _problems(path) if values.verify else []
+    except DamagedCheckpoint as error:  # its description names and shapes the arrays
+      arrays, problems = {}, [str(error).removesuffix(".")]
+    damaged += bool(problems)
+    state = f"  DAMAGED: {'; '.join(problems)}" if problems else "  checksums ok" * values.verify
     print(f"{path}  {len(arrays)} arrays{state}")
     if len(steps) == 1 or values.verbose:
       for name, entry in arrays.items():
-        print(f"  {name}  {entry['shape']}  {entry['dtype']}")
-    store.close()
-  return 74 if damaged else 0
+        print(f"  {name}  {list(entry.shape)}  {entry.dtype}")
+  for folder in sorted({path.parent for path in steps}) if values.verify else ():
+    for problem in _damaged_records(folder):
+      damaged += 1
+      print(f"{folder}  DAMAGED: {problem}")
+  for path in aside:
+    print(f"{path}  set aside, not used")
+  return DamagedCheckpoint.exit_code if damaged else 0
+
+
+def _steps(root: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """The steps at or below a folder, sound or not, and those that were set aside as damaged."""
+  from promot_jax.checkpoints import step_files
+
+  if any((root / name).is_file() for name in ("manifest.json", "metadata.json")):
+    return [root], []
+  found = [path for path in root.rglob("checkpoint_*") if path.is_dir()]
+  steps = [path for path in found if re.fullmatch(r"checkpoint_\d+", path.name)]
+  steps = [path for path in steps if not step_files.is_foreign(path)]
+  aside = [path for path in found if re.fullmatch(r"checkpoint_\d+\.damaged(-\d+)?", path.name)]
+  steps.sort(key=lambda path: (path.parent, int(path.name.removeprefix("checkpoint_"))))
+  return steps, sorted(aside)
+
+
+def _problems(path: pathlib.Path) -> list[str]:
+  """What is wrong with the files of a step, its score included."""
+  from promot_jax.checkpoints import manifest
+
+  return [*manifest.problems(path), *_damaged_records(path, only="score.json")]
+
+
+def _damaged_records(folder: pathlib.Path, only: str = "*.json") -> list[str]:
+  """What is wrong with the records in a folder of steps, or with one record of a step."""
+  found = []
+  for path in sorted(folder.glob(only)):
+    if path.is_file() and path.name not in ("manifest.json", "metadata.json"):
+      try:
+        guarded_json.parse(path.read_bytes(), shape={})
+      except (OSError, ValueError) as error:
+        found.append(f"{path.name} {error}")
+  return found
 
 
 def _of_others(text: str) -> int:

@@ -2,7 +2,7 @@
 
 One file holds one split: ragged int32 arrays and the records as JSON.  Its name contains a
 fingerprint of everything the content depends on: the arguments, the Python source of the task
-definitions, the vocabulary files and the environment variables that name data.
+definitions, the vocabulary files, the data set's files and the environment variables that name data.
 """
 
 import functools
@@ -75,7 +75,7 @@ def read(file: pathlib.Path) -> dict[str, Any] | None:
     return content
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
+  except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as cause:
     _log.warning("cached examples %s are damaged (%s) and will be made again", file, cause)
     return None
 

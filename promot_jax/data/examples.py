@@ -8,6 +8,8 @@ it in the cache.
 
 import dataclasses
 import difflib
+import functools
+import hashlib
 import importlib
 import pathlib
 import re
@@ -16,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from promot_jax import errors, task_package
+from promot_jax import errors, identity, task_package
 from promot_jax.data import cache, vocabularies
 from promot_jax.data import frames as frames_lib
 from promot_jax.data.length_report import LengthReport
@@ -54,6 +56,18 @@ class Examples:
   def __len__(self) -> int:
     return len(self.inputs)
 
+  @functools.cached_property
+  def content(self) -> identity.Part:
+    """What a model sees of the examples, and the answers that are accepted."""
+    digest = hashlib.sha256(np.ascontiguousarray(self.prompt_ids, np.int32).tobytes())
+    for sequences in (self.inputs, self.targets):
+      digest.update(np.asarray([len(tokens) for tokens in sequences], np.int64).tobytes())
+      for tokens in sequences:
+        digest.update(np.ascontiguousarray(tokens, np.int32).tobytes())
+    answers = [record.get("answers") for record in self.records]
+    value = [digest.hexdigest(), answers]
+    return identity.part(value, about=f"{len(self)} records of {self.name} {self.split}")
+
   def with_prompt_ids(self, prompt_ids: int | np.ndarray) -> "Examples":
     """The same examples with other rows of the prompt bank: one number, or one for each."""
     ids = np.broadcast_to(np.asarray(prompt_ids, dtype=np.int32), (len(self),))
@@ -83,6 +97,7 @@ def load_examples(
   modules: Sequence[str] = ("tasks.all",),
   vocabulary: str | None = None,
   register: Callable[[], None] | None = None,
+  source: Callable[[], str] | None = None,
   cache_dir: str | pathlib.Path | None = None,
 ) -> Examples:
   """Reads one split of a seqio task.
@@ -103,6 +118,8 @@ def load_examples(
     vocabulary: name of the task's vocabulary if it is a user's own (`vocabularies.reference`): its
       files' content then decides whether the cache is still valid.
     register: called after the imports, for a task that is registered on demand.
+    source: gives a digest of the data that the task reads, such as of its files; another one than when
+      the arrays were cached makes them new.
     cache_dir: keeps the arrays for later processes; None = nothing is kept.
 
   Raises:
@@ -125,15 +142,21 @@ def load_examples(
   }
   _bind_tasks(modules)
   made_from = {"vocabulary": vocabularies.digest(vocabulary)} if vocabulary else {}
-  fingerprint = cache.fingerprint({**arguments, **made_from}, modules)
+
+  def made() -> str:
+    data = {"data": found} if source is not None and (found := source()) else {}
+    return cache.fingerprint({**arguments, **made_from, **data}, modules)
+
+  fingerprint = made()
   path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
   stored = cache.read(path) if path else None
   if stored is None:
     task = _task(name, split, modules, register)
     reader = _Reader(**{**arguments, "name": task.name, "frames": _frames(task)})
     stored = reader.read(_elements(task, split, seed, name))
-    if path:
-      cache.write(path, stored)
+    fingerprint = made()  # reading may have prepared the data set
+    if cache_dir is not None:
+      cache.write(cache.path(cache_dir, name, split, fingerprint), stored)
   return Examples(
     name=name,
     split=split,

@@ -27,6 +27,7 @@ from promot_jax.evaluation.journal import Journal
 from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.identity import Identity
 from promot_jax.token_ids import T5, TokenIds
 
 __all__ = ["EvalTask", "Progress", "evaluate", "unfinished"]
@@ -68,6 +69,7 @@ def evaluate(
   store: ResultStore | None = None,
   checkpoint: str = "model",
   identity: str = "",
+  made_from: Identity | None = None,
   progress: Callable[[Progress], None] | None = None,
   place: Callable[[Mapping[str, np.ndarray]], Any] | None = None,
   fetch: Callable[[Any], np.ndarray] = np.asarray,
@@ -86,6 +88,7 @@ def evaluate(
     format_metric: applied to every task's whole answers; its `format_share` joins the scores.
     store, checkpoint: where results are kept and found again, under the checkpoint's name.
     identity: anything that tells two models of one checkpoint name apart, such as a digest.
+    made_from: what is known of the model's origin; a stored result of another one is not used.
     progress: called before the first batch and after each.
     place: puts a host batch onto the devices; None leaves it to JAX.
     fetch: gives the whole of an array of outputs, wherever its parts lie.
@@ -96,7 +99,11 @@ def evaluate(
       the last bucket.
     DataError: a task has no examples.
   """
-  options = {"strategy": strategy, "max_target_length": max_target_length}
+  options: dict[str, Any] = {
+    "strategy": strategy,
+    "max_target_length": max_target_length,
+    "made_from": made_from,
+  }
   plans = [
     task_lib.plan(task, format_metric=format_metric, identity=identity, **options) for task in tasks
   ]
@@ -170,9 +177,14 @@ def unfinished(
   max_target_length: int = 64,
   format_metric: Any = None,
   identity: str = "",
+  made_from: Identity | None = None,
 ) -> list[EvalTask]:
   """The tasks that `evaluate` would still have to run with these settings."""
-  options = {"strategy": strategy, "max_target_length": max_target_length}
+  options: dict[str, Any] = {
+    "strategy": strategy,
+    "max_target_length": max_target_length,
+    "made_from": made_from,
+  }
   return [
     task
     for task in tasks

@@ -6,6 +6,7 @@ Layout below one folder, usually `MODEL_DIR/evaluation`:
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.json           TaskResult: scores and settings
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.jsonl          one Prediction a line
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.ranked.json    the same with answers ranked, not generated
+    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.firstM.json    the same of the first M examples only
     CHECKPOINT/outputs.partial.jsonl                  raw outputs of an unfinished evaluation
 
 A result is complete when its .json exists: predictions are written first, and every file appears by
@@ -25,8 +26,11 @@ from typing import Any
 from promot_jax import errors, guarded_json
 from promot_jax.evaluation import prediction_file, whole_files
 from promot_jax.evaluation.journal import Journal
+from promot_jax.identity import Identity
 
 FORMAT = 1
+ORIGIN = ("data", "start weights")
+"""Parts of `TaskResult.made_from` that a stored result must share to be used."""
 PROMPTS = ("none", "attached", "detached")
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
@@ -102,6 +106,9 @@ class TaskResult:
     count: number of examples.
     settings: decoding, lengths, metric settings; part of the fingerprint.
     notes: facts about the data that are not settings, such as how many inputs were cut.
+    limit: how many of the first examples of the split these are; None: all of them.
+    made_from: identity of the data, of the start of the weights and of the code
+      (`promot_jax.identity`); empty of results of earlier versions.
     predictions_sha256: of the file with the predictions; empty of results of earlier versions.
   """
 
@@ -119,6 +126,8 @@ class TaskResult:
   notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""
   checkpoint: str = ""
+  limit: int | None = None
+  made_from: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   predictions_sha256: str = ""
 
   @property
@@ -207,18 +216,23 @@ class ResultStore:
     A result that is damaged, or whose predictions are, is reported and counts as absent: evaluating
     again replaces it, and keeps what was there as `.damaged`.
     """
-    path = self._path(checkpoint, wanted)
-    if not path.exists():
-      return None
-    try:
-      stored = _load(path, TaskResult)
-      if stored.fingerprint == wanted.fingerprint:
-        self._checked(path, stored)
-        return stored
-    except errors.DamagedRecord as error:
-      if str(path) not in self._told:
-        self._told.add(str(path))
-        self.report(str(error))
+    for path in dict.fromkeys(
+      # Earlier versions did not tell a part of the examples by its name.
+      self._path(checkpoint, each)
+      for each in (wanted, dataclasses.replace(wanted, limit=None))
+    ):
+      if not path.exists():
+        continue
+      try:
+        stored = _load(path, TaskResult)
+        if stored.fingerprint == wanted.fingerprint:
+          _require_same_origin(path, stored, wanted)
+          self._checked(path, stored)
+          return stored
+      except errors.DamagedRecord as error:
+        if str(path) not in self._told:
+          self._told.add(str(path))
+          self.report(str(error))
     return None
 
   def checkpoints(self) -> list[str]:
@@ -287,6 +301,7 @@ class ResultStore:
       )
     row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
     how = ".ranked" if result.settings.get("answers") == "ranked" else ""
+    how += f".first{result.limit}" if result.limit else ""
     name = (
       f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.prompt}{row}{how}.json"
     )
@@ -326,6 +341,14 @@ _SHAPES: Mapping[str, guarded_json.Shape] = {
     "count": int,
   },
 }
+
+
+def _require_same_origin(path: pathlib.Path, stored: TaskResult, wanted: TaskResult) -> None:
+  """Raises DamagedRecord if a result is of other data or other weights of the same name."""
+  earlier = Identity.from_json(stored.made_from)
+  now = Identity.from_json(wanted.made_from)
+  if changed := now.changes(earlier, ORIGIN) if now and earlier else []:
+    raise errors.DamagedRecord(f"{path} is not used: {'; '.join(changed)}. It is run again.")
 
 
 def _write_record(path: pathlib.Path, record: Any) -> None:

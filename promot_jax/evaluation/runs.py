@@ -286,7 +286,7 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
   store = ResultStore(folder, report=report)
   record = store.read_run()
   found = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
-  results = {checkpoint: each for checkpoint, each in found.items() if each}
+  results = {checkpoint: _fullest(each) for checkpoint, each in found.items() if each}
   if not results:
     return None
   if record.selected and record.selected not in results:
@@ -295,6 +295,18 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
       f"{', '.join(results)} were evaluated; evaluate it, or correct run.json."
     )
   return Run(record=record, directory=folder, results=results)
+
+
+def _fullest(results: Sequence[TaskResult]) -> list[TaskResult]:
+  """Of several results that differ in how many examples they are of, the one of most."""
+  best: dict[tuple, TaskResult] = {}
+  for result in results:
+    how = result.settings.get("answers")  # ranked ones lie beside generated ones
+    key = (result.task, result.shots, result.prompt, result.prompt_id, result.split, how)
+    other = best.get(key)
+    if other is None or (result.limit is None, result.count) > (other.limit is None, other.count):
+      best[key] = result
+  return list(best.values())
 
 
 def _key(record: RunRecord) -> tuple[str, str, str, str]:

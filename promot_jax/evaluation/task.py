@@ -15,6 +15,7 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.evaluation.results import PROMPTS, TaskResult
 from promot_jax.evaluation.whole_files import fingerprint
+from promot_jax.identity import Identity
 from promot_jax.metrics import postprocess
 
 
@@ -43,6 +44,7 @@ class EvalTask:
     writing: how inputs and answers were written, for the record.
     max_target_length: longest output of this task; None takes the evaluation's.
     split: name of the split, for the record.
+    limit: how many of the split's first examples these are; None: all of them.
   """
 
   label: str
@@ -59,6 +61,7 @@ class EvalTask:
   writing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   max_target_length: int | None = None
   split: str = ""
+  limit: int | None = None
 
   def __post_init__(self):
     if self.prompt not in PROMPTS:
@@ -86,7 +89,13 @@ class EvalTask:
 
 
 def plan(
-  task: EvalTask, *, strategy: Any, max_target_length: int, format_metric: Any, identity: str
+  task: EvalTask,
+  *,
+  strategy: Any,
+  max_target_length: int,
+  format_metric: Any,
+  identity: str,
+  made_from: Identity | None = None,
 ) -> TaskResult:
   """The result that is to come, without scores: its names, settings and fingerprint."""
   if not len(task.examples.inputs):
@@ -126,12 +135,23 @@ def plan(
     settings=settings,
     notes=_notes(task.examples),
     fingerprint=fingerprint(identities),
+    limit=task.limit,
+    made_from=_made_from(task, made_from),
   )
 
 
 def _shown_options(task: EvalTask) -> dict[str, list[int]]:
   """Answers and ids: those of the first example where each has its own."""
   return {name: list(map(int, ids)) for name, ids in task.options_of(0).items()}
+
+
+def _made_from(task: EvalTask, made_from: Identity | None) -> Mapping[str, Any]:
+  """The model's identity with that of the examples, whose accepted answers no token shows."""
+  parts = dict(made_from.parts) if made_from else {}
+  content = getattr(task.examples, "content", None)
+  if content is not None:
+    parts["data"] = content
+  return Identity(parts=parts).to_json()
 
 
 def _describe(metric: Any) -> str:

@@ -28,7 +28,7 @@ from promot_jax.metrics.headline import metric_of
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from promot_jax.token_ids import TokenIds
-from tasks import catalog, on_demand
+from tasks import catalog, on_demand, prepared
 
 # Words that only the French of the micro world has.
 _FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
@@ -71,6 +71,7 @@ class Reader:
           modules=(f"tasks.{catalog.split_shots(task)[0]}",),
           vocabulary=own,
           register=functools.partial(on_demand.register, name, experiment.vocabulary),
+          source=functools.partial(prepared.digest, name),
           cache_dir=self._cache_dir,
         )
         found = hosts.in_turn(read)  # what the first process prepares, the others find
@@ -227,10 +228,12 @@ def eval_task(
   experiment = writing.written(experiment, tuned=tuned)
   words = text_vocabulary(experiment)
   metric = catalog.information(base).metric
+  examples = reader.examples(experiment, task, split, lengths, limit)
   return EvalTask(
     label=base,
     shots=shots,
-    examples=reader.examples(experiment, task, split, lengths, limit),
+    examples=examples,
+    limit=limit if limit is not None and len(examples) >= limit else None,
     metric_fns=(metric_of(base, metric),),
     metric=metric,
     postprocess=functools.partial(postprocess.postprocess, base),

@@ -26,6 +26,7 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
 
   Raises:
     ConfigError: the other experiment has not finished the stage.
+    DamagedCheckpoint: its chosen checkpoint is damaged.
   """
   folder = pathlib.Path(experiment.model_dir)
   name = experiment.imported_stages[stage]
@@ -40,7 +41,8 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
   The marker does not keep the settings of the other training: they need not be this experiment's.
   """
   marker = source / "stages" / stage / choice.MARKER
-  done = choice.marker(Store(marker.parent))
+  theirs = Store(marker.parent)
+  done = choice.marker(theirs)
   if done is None:
     raise ConfigError(
       f"'{name}' takes stage '{stage}' over from {source}, where it is not complete. Run that"
@@ -49,6 +51,7 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
   step = f"checkpoint_{done['step']}"
   target.mkdir(parents=True, exist_ok=True)
   if not (target / step).exists():
+    theirs.require_sound(done["step"])
     temporary = target / f"{step}.tmp-{os.getpid()}"
     shutil.copytree(marker.parent / step, temporary)
     temporary.rename(target / step)

@@ -18,6 +18,7 @@ from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import backbones, plan
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared_results import open_results
+from promot_jax.identity import Identity
 
 PRETRAINED = "pretrained"
 """Name of the checkpoint before any stage."""
@@ -43,6 +44,7 @@ def take_over(
   store: ResultStore,
   checkpoint: str,
   identity: str,
+  made_from: Identity,
   settings: Mapping[str, Any],
 ) -> int:
   """Copies the pretrained model's results of tasks whose prompt is detached; returns how many.
@@ -52,15 +54,16 @@ def take_over(
     folders: result folders in which the pretrained model may have been evaluated.
     pretrained_identity: of the evaluations to look for.
     store, checkpoint, identity: where the copies go, and of which model they are.
+    made_from: origin of both models.
     settings: strategy, max_target_length and format_metric, as for the evaluator.
   """
   copied = 0
   for task in tasks:
-    wanted = task_lib.plan(task, identity=identity, **settings)
+    wanted = task_lib.plan(task, identity=identity, made_from=made_from, **settings)
     if task.prompt != "detached" or store.find(checkpoint, wanted) is not None:
       continue
     plain = dataclasses.replace(task, prompt="none")
-    same = task_lib.plan(plain, identity=pretrained_identity, **settings)
+    same = task_lib.plan(plain, identity=pretrained_identity, made_from=made_from, **settings)
     for folder in folders:
       source = open_results(folder)
       found = source.find(PRETRAINED, same)

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from promot_jax import hosts, paths, signals
+from promot_jax import hosts, identity, paths, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
 from promot_jax.decoding import strategies
@@ -29,9 +29,10 @@ from promot_jax.evaluation.whole_files import write_bytes, write_text
 from promot_jax.experiments import backbones, data, micro_model, progress
 from promot_jax.experiments.experiment import check_seed
 from promot_jax.experiments.record import environment
+from promot_jax.identity import Identity
 from promot_jax.metrics import postprocess
 from promot_jax.metrics.headline import metric_of
-from promot_jax.micro import evaluation_sets
+from promot_jax.micro import evaluation_sets, world
 from promot_jax.micro.curriculum import CURRICULUM, Phase
 from promot_jax.micro.pretraining import Stream
 from promot_jax.micro.vocabulary import EOS, vocabulary
@@ -102,6 +103,7 @@ def pretrain(
       store=store,
       seed=run.seed,
       validate=functools.partial(validate, run, events=events),
+      made_from=_made_from(run),
       events=events,
       accepted=started,
     )
@@ -126,6 +128,19 @@ def pretrain(
   }
   write_text(weights.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
   return weights
+
+
+def _made_from(run: Pretraining) -> Identity:
+  """The stream is made of code: what it is told apart by is the micro world's source."""
+  source = identity.of_files(pathlib.Path(world.__file__).parent, read=("*.py", "*.txt"))
+  about = f"the micro world, {len(run.curriculum)} phases"
+  return Identity(
+    parts={
+      "training data": identity.part([source, repr(run.curriculum), run.seed], about=about),
+      "code": identity.of_code(),
+      "values": identity.of_values(),
+    }
+  )
 
 
 def validate(

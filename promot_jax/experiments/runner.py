@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from promot_jax import hosts, partitioning, paths
+from promot_jax import hosts, identity, partitioning, paths
 from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore, open_store
-from promot_jax.errors import ConfigError
+from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.experiments import (
@@ -22,11 +21,14 @@ from promot_jax.experiments import (
   data,
   imported_stages,
   method_files,
+  origin,
   plan,
   pretrained_results,
   probing,
   progress,
   record,
+  reported,
+  way_on,
   weights,
 )
 from promot_jax.experiments.experiment import Experiment
@@ -69,17 +71,33 @@ class Runner:
     experiment = self.experiment
     with self._files() as files:
       self.events = Events([*self._sinks, *files])
-      chosen = [self._stage(position) for position in range(len(experiment.stages))]
-      selected, why = self._selected(chosen)
-      results = self._evaluate(chosen, selected)
-      if experiment.probe is not None:
-        step = chosen[-1]["step"] if chosen else None
-        selected, results = self._probe(results, selected, step)
+      while True:
+        try:
+          outcome, chosen = self._trained_and_evaluated()
+          break
+        except way_on.ChoiceDamaged as damage:
+          stores = [self.store(stage) for stage in experiment.stages]
+          imported = experiment.stages[damage.position].name in experiment.imported_stages
+          way_on.choose_again(experiment.stages, stores, damage, imported=imported)
+          self._models = {}
     seconds = [marker.get("step_seconds") for marker in chosen]
     self.results.write_run(
-      record.run_record(experiment, selected=selected, why=why, step_seconds=seconds)
+      record.run_record(
+        experiment, selected=outcome.selected, why=outcome.why, step_seconds=seconds
+      )
     )
-    return Outcome(experiment=experiment, selected=selected, why=why, results=results)
+    return outcome
+
+  def _trained_and_evaluated(self) -> tuple[Outcome, list[Mapping[str, Any]]]:
+    """The outcome, and the completion markers of all stages."""
+    experiment = self.experiment
+    chosen = [self._stage(position) for position in range(len(experiment.stages))]
+    selected, why = reported.selected(experiment, chosen)
+    results = self._evaluate(chosen, selected)
+    if experiment.probe is not None:
+      step = chosen[-1]["step"] if chosen else None
+      selected, results = self._probe(results, selected, step)
+    return Outcome(experiment=experiment, selected=selected, why=why, results=results), chosen
 
   def open_results(self, folder: str | pathlib.Path) -> ResultStore:
     """The results of a folder, which says on the screen what is damaged."""
@@ -128,6 +146,13 @@ class Runner:
       mesh=self.shared.mesh(experiment.mesh),
       events=self.events,
       metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
+      made_from=origin.of_stage(
+        experiment,
+        stage,
+        start=self.identity(position, None),
+        validation=validation,
+        reader=self.shared.reader,
+      ),
       allow_change=change,
       accepted=self.shared.accept,
     )
@@ -175,7 +200,7 @@ class Runner:
     stages = self.experiment.stages
     names = [stage.name for stage in stages]
     if self._method_file is not None and text == "chosen":
-      return f"{names[0]}-{_digest(self._method_file[0])}", 1, None
+      return f"{names[0]}-{identity.of_file(self._method_file[0])}", 1, None
     if text == PRETRAINED or (text == "chosen" and not stages):
       return PRETRAINED, 0, None
     wanted, _, number = (names[-1] if text == "chosen" else text).partition(":")
@@ -222,7 +247,11 @@ class Runner:
     if stages == 1 and not hosts.several():
       pretrained = self.shared.pretrained(self.experiment)
       method_files.require_backbone(self.store(stage), pretrained)
-    restored = choice.restore_trainable(self.store(stage), step, trainable)
+    store = self.store(stage)
+    try:
+      restored = choice.restore_trainable(store, step, trainable)
+    except DamagedCheckpoint as damage:
+      raise way_on.explain(damage, self.experiment.stages, stages - 1, step, store) from None
     return nnx.merge(graphdef, restored, frozen)
 
   def _validate(
@@ -251,41 +280,26 @@ class Runner:
 
   # Evaluation.
 
-  def _selected(self, chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    if not chosen:
-      return PRETRAINED, "the pretrained model, nothing was trained"
-    stage = self.experiment.stages[-1]
-    return f"{stage.name}-{chosen[-1]['step']}", chosen[-1]["why"]
-
   def _evaluate(self, chosen: Sequence[Mapping[str, Any]], selected: str) -> list[TaskResult]:
     """Every checkpoint of the plan; returns the results of the selected one."""
     tasks = data.report_tasks(self.experiment, self.shared.reader)
     if missing := data.left_out(self.experiment):
       self.events.line(missing)
     results: list[TaskResult] = []
-    for name, stages, step in self._checkpoints(chosen, selected):
+    for name, stages, step in reported.evaluated(
+      self.experiment, chosen, lambda stage: self.store(stage).steps()
+    ):
       self.shared.stop_if_asked()
-      found = self.evaluate(tasks, name=name, stages=stages, step=step)
+      try:
+        found = self.evaluate(tasks, name=name, stages=stages, step=step)
+      except DamagedCheckpoint as damage:
+        if name == selected or isinstance(damage, way_on.ChoiceDamaged):
+          raise
+        self.events.line(f"{damage} It is not evaluated.")
+        continue
       if name == selected:
         results = found
     return results
-
-  def _checkpoints(self, chosen, selected: str) -> Iterator[tuple[str, int, int | None]]:
-    """(name, number of stages, step of the last one) of what is evaluated, the selected first."""
-    count = len(self.experiment.stages)
-    if not count:
-      yield PRETRAINED, 0, None
-      return
-    yield selected, count, chosen[-1]["step"]
-    stage = self.experiment.stages[-1]
-    steps = []
-    if "all" in self.experiment.evaluation.checkpoints:
-      steps = self.store(stage).steps()
-    elif "last" in self.experiment.evaluation.checkpoints:
-      steps = [stage.steps]
-    for step in steps:
-      if step != chosen[-1]["step"]:
-        yield f"{stage.name}-{step}", count, step
 
   def _probe(
     self, results: Sequence[TaskResult], name: str, step: int | None
@@ -293,7 +307,7 @@ class Runner:
     experiment, stages = self.experiment, len(self.experiment.stages)
     features = probing.FeatureStore(
       folder=self.folder / "features",
-      identity=self.identity(stages, step),
+      identity=f"{self.identity(stages, step)} {origin.of_start(experiment).part('start weights') or ''}",
       batch_size=experiment.evaluation.batch_size,
       place=self.place,
       fetch=partitioning.fetch,
@@ -329,6 +343,7 @@ class Runner:
       "store": store or self.results,
       "checkpoint": name,
       "identity": self.identity(stages, step),
+      "made_from": origin.of_start(experiment),
     }
     if pretrained_results.backbone_is_untouched(experiment, stages):
       copied = pretrained_results.take_over(
@@ -389,14 +404,17 @@ class Runner:
     """The start and the checksums of every stage's chosen checkpoint."""
     parts = [weights.identity(self.experiment)]
     if self._method_file is not None:
-      digest = _digest(self._method_file[0])
+      digest = identity.of_file(self._method_file[0])
       return "/".join([*parts, *([f"method {digest}"] if stages else [])])
     for number, stage in enumerate(self.experiment.stages[:stages]):
       store = self.store(stage)
       chosen = step if number == stages - 1 and step is not None else None
       if chosen is None:
         chosen = choice.chosen_step(store)
-      parts.append(hosts.first(functools.partial(_digest, store.path(chosen) / "manifest.json")))
+      try:
+        parts.append(origin.of_step(store.path(chosen)))
+      except DamagedCheckpoint as damage:
+        raise way_on.explain(damage, self.experiment.stages, number, chosen, store) from None
     return "/".join(parts)
 
   def place(self, batch: Mapping[str, Any]) -> Any:
@@ -419,7 +437,3 @@ class Runner:
 
   def _saved(self, text: str) -> None:
     self.shared.console.line(text)
-
-
-def _digest(path: pathlib.Path) -> str:
-  return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

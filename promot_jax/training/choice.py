@@ -9,6 +9,7 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.checkpoints import policy
 from promot_jax.checkpoints.shared import AnyStore
+from promot_jax.identity import Identity
 from promot_jax.training.stages import Stage
 
 MARKER = "stage_complete.json"
@@ -175,6 +176,36 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "objective": type(stage.objective).__name__ if " at 0x" in objective else objective,
     "dropout": "of the backbone" if stage.dropout_rate is None else f"{stage.dropout_rate:g}",
   }
+
+
+BINDING = ("training data", "validation data", "start weights", "values")
+"""Parts of a training's identity that its continuation must share; others are only shown."""
+
+
+def compare(
+  made_from: Identity, stored: Any, *, where: str, allow_change: bool = False
+) -> list[str]:
+  """What changed since a checkpoint was made, a line for each part that may.
+
+  Args:
+    made_from: of this run.
+    stored: JSON of the checkpoint's, None of earlier versions.
+    where: the checkpoint, for messages.
+    allow_change: whatever changed may.
+
+  Raises:
+    ConfigError: what is trained on, or started from, is another one.
+  """
+  earlier = Identity.from_json(stored)
+  if earlier is None:
+    return [f"{where} is of a version that did not record its data: they are not compared"]
+  changed = made_from.changes(earlier, BINDING)
+  if changed and not allow_change:
+    raise errors.ConfigError(
+      f"{where} cannot go on: {'; '.join(changed)}. Bring back what it was begun with, use another"
+      " model directory, or pass --allow_config_change to go on with what is there now."
+    )
+  return [*changed, *made_from.changes(earlier, ["code"])]
 
 
 def require_same_run(identity: Mapping[str, Any], stored: Mapping[str, Any], *, where: str) -> None:

@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 from promot_jax import errors, hosts, partitioning, paths, signals
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
+from promot_jax.identity import Identity
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice, guard, meter, prefetch, schedules, stage_dropout
 from promot_jax.training import events as events_lib
@@ -35,6 +36,7 @@ from promot_jax.training.choice import StageResult
 from promot_jax.training.stages import Stage
 
 _IN_FLIGHT = 4  # steps dispatched beyond the newest whose metrics were fetched
+_ORIGIN = "made_from"  # field of a checkpoint's metadata and of the marker
 _SAVE, _STOP = 1, 2  # votes: a checkpoint is due by time; a signal asks to stop
 
 Validate = Callable[[nnx.Module], Mapping[str, float]]
@@ -52,6 +54,7 @@ def train_stage(
   events: events_lib.Events | None = None,
   teacher: Any = None,
   metadata: Mapping[str, Any] | None = None,
+  made_from: Identity | None = None,
   grace_seconds: float | None = 120.0,
   allow_change: bool = False,
   accepted: Callable[[], None] = lambda: None,
@@ -70,6 +73,7 @@ def train_stage(
     events: receives metrics, progress and lines.
     teacher: handed to the objective.
     metadata: stored with each checkpoint (JSON).
+    made_from: data, start and code, stored with each checkpoint and compared when one goes on.
     grace_seconds: time from SIGTERM to the end of the process, saved or not.
     allow_change: go on with checkpoints of another seed or batch size.
     accepted: called once nothing can be refused any more, before the first step.
@@ -79,7 +83,7 @@ def train_stage(
     Diverged: loss or gradient is not finite; the parameters before are saved, and the batch.
     CannotWrite: a checkpoint could not be written.
     DamagedCheckpoint: there are checkpoints, but none is sound.
-    ConfigError: the checkpoints belong to another stage, seed, batch size or model.
+    ConfigError: the checkpoints belong to another stage, seed, batch size or model, or to other data.
   """
   events = events or events_lib.Events()
   schedules.require_usable(stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'")
@@ -115,7 +119,9 @@ def train_stage(
       teacher=teacher,
       identity=identity,
       fixed=fixed,
-      metadata={**(metadata or {}), **identity},
+      metadata={**(metadata or {}), **_origin(made_from), **identity},
+      made_from=made_from,
+      allow_change=allow_change,
       stop=stop,
     )
     run.start(trainable)
@@ -144,6 +150,8 @@ class _Run:
   identity: dict[str, Any]  # of this run, stored with every checkpoint
   fixed: dict[str, Any]  # the part of it that a checkpoint must share
   metadata: dict[str, Any]
+  made_from: Identity | None
+  allow_change: bool
   stop: signals.Stop
   step: int = 0  # updates dispatched
   saved: int | None = None  # newest step given to the store
@@ -207,6 +215,12 @@ class _Run:
   def _check_same_run(self, checkpoint: Checkpoint) -> None:
     where = str(self.store.path(checkpoint.step))
     choice.require_same_run(self.fixed, checkpoint.metadata, where=where)
+    if self.made_from is not None:
+      stored = checkpoint.metadata.get(_ORIGIN)
+      for line in choice.compare(
+        self.made_from, stored, where=where, allow_change=self.allow_change
+      ):
+        self.events.line(line)
     if checkpoint.step > self.stage.steps:
       raise errors.ConfigError(
         f"{where} is beyond the {self.stage.steps} steps of stage"
@@ -391,9 +405,13 @@ class _Run:
     model = nnx.merge(self.graphdef, trainable, self.given)
     pace = self.pace.step_seconds()
     result = StageResult(model=model, step=step, why=why, history=self.history, step_seconds=pace)
-    choice.mark_complete(stage, self.store, result, self.identity)
+    choice.mark_complete(stage, self.store, result, {**self.identity, **_origin(self.made_from)})
     self.events.line(f"stage '{stage.name}' complete: {why}")
     return result
+
+
+def _origin(made_from: Identity | None) -> dict[str, Any]:
+  return {} if made_from is None else {_ORIGIN: made_from.to_json()}
 
 
 @contextlib.contextmanager

@@ -220,6 +220,43 @@ def test_the_cache_depends_on_code_and_vocabulary_files(tmp_path, monkeypatch):
     before = after
 
 
+def test_a_changed_data_set_is_read_anew(tmp_path):
+  records = [record("first", "answer")]
+  register("toy_changing", records)
+  version = ["one"]
+
+  def read(path=tmp_path):
+    return load("toy_changing", "train", {}, cache_dir=path, source=lambda: version[0])
+
+  before = read()
+  records.append(record("second", "answer"))
+  assert len(read()) == 1  # from the cache, which nothing contradicts
+  version[0] = "two"
+  after = read()
+  assert (len(before), len(after)) == (1, 2)
+  assert before.fingerprint != after.fingerprint
+  assert before.content.digest != after.content.digest
+  assert after.content.about == "2 records of toy_changing train"
+
+
+def test_a_data_set_that_is_prepared_by_reading_it_is_found_again(tmp_path):
+  register("toy_prepared", [record("first", "answer")])
+  states = iter(["", "prepared", "prepared"])
+  made = [
+    load("toy_prepared", "train", {}, cache_dir=tmp_path, source=lambda: next(states))
+    for _ in range(2)
+  ]
+  assert made[0].fingerprint == made[1].fingerprint
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_content_of_examples_includes_every_accepted_answer(tmp_path):
+  register("toy_answers", [record("first", "answer", "other")])
+  register("toy_answers_2", [record("first", "answer", "another")])
+  digests = [load(name, "train", {}).content.digest for name in ("toy_answers", "toy_answers_2")]
+  assert digests[0] != digests[1]
+
+
 def test_a_damaged_cache_file_is_made_again(tmp_path):
   lengths = {"inputs": 12}
   made = load("toy", "train", lengths, cache_dir=tmp_path)

@@ -58,8 +58,8 @@ RECORDS = [
   "stages/model/checkpoint_4/score.json",
   "stages/prompt/backbone.json",
   "evaluation/run.json",
-  "evaluation/*/rte.test.0shot.attached.json",
-  "evaluation/*/cb.test.1shot.detached.jsonl",
+  "evaluation/*/rte.test.0shot.attached.first5.json",
+  "evaluation/*/cb.test.1shot.detached.first5.jsonl",
   "train/metrics.jsonl",
 ]
 

@@ -248,7 +248,7 @@ def test_a_repeated_run_trains_and_evaluates_nothing(finished):
 
 def test_a_lost_evaluation_is_repeated_alone_and_alike(finished):
   folder, outcomes, _ = finished
-  (lost,) = (folder / "promot" / "evaluation").glob("*/cb.test.1shot.detached.json")
+  (lost,) = (folder / "promot" / "evaluation").glob("*/cb.test.1shot.detached.*json")
   lost.unlink()
   sink = Lines()
   again = execute.execute(comparison(folder), sinks=[sink])

@@ -1,0 +1,47 @@
+"""Which checkpoint of a finished experiment is reported, and which others are evaluated beside it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.pretrained_results import PRETRAINED
+from promot_jax.training.stages import Stage
+
+
+def selected(experiment: Experiment, chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+  """(name of the reported checkpoint, why it is the one).
+
+  Args:
+    chosen: the completion marker of each stage.
+  """
+  if not chosen:
+    return PRETRAINED, "the pretrained model, nothing was trained"
+  stage = experiment.stages[-1]
+  return f"{stage.name}-{chosen[-1]['step']}", chosen[-1]["why"]
+
+
+def evaluated(
+  experiment: Experiment,
+  chosen: Sequence[Mapping[str, Any]],
+  kept: Callable[[Stage], Sequence[int]],
+) -> Iterator[tuple[str, int, int | None]]:
+  """(name, number of stages, step of the last one) of what the plan evaluates, the reported one first.
+
+  Args:
+    chosen: the completion marker of each stage.
+    kept: the steps of a stage that are on the disk.
+  """
+  count = len(experiment.stages)
+  if not count:
+    yield PRETRAINED, 0, None
+    return
+  stage, choice = experiment.stages[-1], chosen[-1]["step"]
+  yield f"{stage.name}-{choice}", count, choice
+  steps: Sequence[int] = []
+  if "all" in experiment.evaluation.checkpoints:
+    steps = kept(stage)
+  elif "last" in experiment.evaluation.checkpoints:
+    steps = [stage.steps]
+  for step in steps:
+    if step != choice:
+      yield f"{stage.name}-{step}", count, step

@@ -1,0 +1,206 @@
+"""Runs go on over the data and the weights they were begun with; a damaged choice has a way on."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from promot_jax import guarded_json
+from promot_jax.checkpoints import sources
+from promot_jax.checkpoints.store import Store
+from promot_jax.cli.main import main
+from promot_jax.errors import ConfigError, DamagedCheckpoint
+from promot_jax.evaluation import runs
+from promot_jax.experiments import data, execute, way_on
+from promot_jax.identity import Identity, Part, digest
+from promot_jax.training import choice
+
+
+@pytest.fixture(scope="module")
+def tiny(module_of_tests):
+  """tests/experiments/test_execute.py, which knows how to make a small experiment."""
+  return module_of_tests("experiments/test_execute")
+
+
+def one_stage(tiny, folder: pathlib.Path, **changes):
+  values = {"model_dir": str(folder), "method": tiny.SoftPrompt(length=5), "stages": [tiny.PROMPT]}
+  return tiny.experiment("prompt_tuning", **{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("origin") / "run"
+  return folder, execute.execute(one_stage(tiny, folder))[0]
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+  """A copy of the finished run, to be damaged."""
+  shutil.copytree(finished[0], tmp_path / "run")
+  return tmp_path / "run"
+
+
+def again(tiny, folder: pathlib.Path, *, allow_change: bool = False, **changes):
+  sink = tiny.Lines()
+  made = one_stage(tiny, folder, **changes)
+  (outcome,) = execute.execute(made, sinks=[sink], allow_change=allow_change)
+  return outcome, sink.lines
+
+
+def damage(step: pathlib.Path) -> None:
+  files = [path for path in (step / "arrays").rglob("*") if path.is_file()]
+  path = max(files, key=lambda each: each.stat().st_size)
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(bytes(content))
+
+
+def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(tiny, run):
+  stage = run / "stages" / "prompt"
+  (stage / "stage_complete.json").unlink()
+  shutil.rmtree(stage / "checkpoint_4")
+  with pytest.raises(ConfigError, match=r"training data changed: 29 records .*, was 30 records"):
+    again(tiny, run, train_limit=29)
+  with pytest.raises(ConfigError, match=r"validation data changed: 6 records .*, was 7 records"):
+    again(tiny, run, validation_limit=6)
+  outcome, lines = again(tiny, run, train_limit=29, allow_change=True)
+  assert any("the training data changed: 29 records" in line for line in lines)
+  assert outcome.selected.startswith("prompt-")
+  stored = json.loads((stage / "checkpoint_4" / "metadata.json").read_text())["metadata"]
+  assert set(stored["made_from"]) == {
+    "training data",
+    "validation data",
+    "start weights",
+    "settings",
+    "code",
+    "values",
+  }
+
+
+def identity_of(**parts: str) -> Identity:
+  named = {name.replace("_", " "): Part(digest=digest(text)) for name, text in parts.items()}
+  return Identity(parts=named)
+
+
+def test_other_code_is_shown_and_other_values_are_refused():
+  stored = identity_of(code="a", values="1", settings="x").to_json()
+  (line,) = choice.compare(
+    identity_of(code="b", values="1", settings="y"), stored, where="checkpoint_3"
+  )
+  assert line.startswith("the code changed")
+  with pytest.raises(ConfigError, match="checkpoint_3 cannot go on: the values changed"):
+    choice.compare(identity_of(code="b", values="2"), stored, where="checkpoint_3")
+  (line,) = choice.compare(identity_of(code="b"), None, where="checkpoint_3")
+  assert "did not record" in line
+
+
+def test_a_part_of_the_examples_lies_beside_the_reported_scores(tiny, finished, run):
+  _, outcome = finished
+  made = one_stage(tiny, run)
+  part = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, limit=2))
+  runner = tiny.Runner(part, tiny.Shared(stop=tiny.Stop(), console=tiny.Events()), [])
+  name, stages, step = runner.checkpoint("chosen")
+  tasks = data.report_tasks(part, runner.shared.reader)
+  found = runner.evaluate(tasks, name=name, stages=stages, step=step)
+  assert [(result.count, result.limit) for result in found] == [(2, 2)] * 3
+  (read,) = runs.collect([run])
+  assert sorted((r.task, r.count, dict(r.scores)) for r in read.reported) == sorted(
+    (r.task, r.count, dict(r.scores)) for r in outcome.results
+  )
+  _, lines = again(tiny, run)
+  assert any("none to run" in line for line in lines)
+
+
+def test_a_result_of_other_answers_or_other_weights_of_one_name_is_not_used(tiny, run):
+  (path,) = run.glob("evaluation/*/rte.test.0shot.attached*.json")
+  record = json.loads(path.read_text())
+  for part in ("data", "start weights"):
+    other = {**record["made_from"], part: {"digest": "0" * 16, "about": "before"}}
+    path.write_text(guarded_json.text({**record, "made_from": other}))
+    lines: list[str] = []
+    wanted = {**record["made_from"], "start weights": {"digest": "1" * 16, "about": "now"}}
+    store = runs.ResultStore(run / "evaluation", report=lines.append)
+    (stored,) = [each for each in store.results(path.parent.name) if each.task == "rte"]
+    result = dataclasses.replace(stored, made_from=wanted)
+    assert store.find(path.parent.name, result) is None
+    assert f"the {part} changed" in lines[0] and "was before" in lines[0]
+
+
+def test_a_damaged_choice_is_replaced_by_the_next_best_step_and_evaluated(tiny, finished, run):
+  _, outcome = finished
+  stage = run / "stages" / "prompt"
+  step = int(outcome.selected.removeprefix("prompt-"))
+  (other,) = {2, 4} - {step}
+  damage(stage / f"checkpoint_{step}")
+  for path in run.glob("evaluation/*/*.json*"):
+    path.unlink()
+  runner = tiny.Runner(
+    one_stage(tiny, run), tiny.Shared(stop=tiny.Stop(), console=tiny.Events()), []
+  )
+  with pytest.raises(DamagedCheckpoint, match=f"--checkpoint=prompt:{other}"):
+    runner.model_of(1, step)
+  found, lines = again(tiny, run)
+  assert found.selected == f"prompt-{other}"
+  assert "the next best one" in found.why
+  assert any(f"checkpoint_{step} is damaged" in line for line in lines)
+  assert (stage / f"checkpoint_{step}.damaged").is_dir()
+  assert again(tiny, run)[0].selected == f"prompt-{other}"
+  for path in stage.glob("checkpoint_*"):
+    shutil.rmtree(path)
+  with pytest.raises(DamagedCheckpoint, match="restore it from a copy"):
+    again(tiny, run)
+
+
+def test_no_other_step_is_offered_below_a_later_stage(tiny, finished, run):
+  stages = (tiny.PROMPT, tiny.MODEL)
+  stores = [Store(run / "stages" / stage.name) for stage in stages]
+  done = choice.marker(stores[0])
+  damage(run / "stages" / "prompt" / f"checkpoint_{done['step']}")
+  shutil.copytree(run / "stages" / "prompt", run / "stages" / "model")
+  error = DamagedCheckpoint("checkpoint is damaged.")
+  explained = way_on.explain(error, stages, 0, done["step"], stores[0])
+  assert isinstance(explained, way_on.ChoiceDamaged)
+  with pytest.raises(DamagedCheckpoint, match="Stage 'model' was trained on top of it"):
+    way_on.choose_again(stages, stores, explained, imported=False)
+
+
+def test_weights_are_told_apart_without_being_read(tmp_path):
+  path = tmp_path / "weights.npz"
+  seen = set()
+  for content in (b"one", b"two!"):
+    path.write_bytes(content)
+    seen.add(sources.content(str(path)))
+  assert len(seen) == 2 and "" not in seen
+  path.unlink()
+  assert [sources.content(text) for text in ("micro", "random", "gs://a/b", str(path))] == [""] * 4
+
+
+def test_inspect_finds_damaged_metadata_and_lists_what_was_set_aside(run, capsys):
+  stage = run / "stages" / "prompt"
+  flags = ["inspect", "checkpoint", str(run), "--verify"]
+  assert main(flags) == 0
+  assert capsys.readouterr().out.count("checksums ok") == 2
+  (stage / "checkpoint_2").rename(stage / "checkpoint_2.damaged")
+  assert main(flags) == 0
+  assert "checkpoint_2.damaged  set aside, not used" in capsys.readouterr().out
+  (stage / "checkpoint_9").mkdir()
+  assert main(flags) == 74
+  assert "checkpoint_9  0 arrays  DAMAGED" in capsys.readouterr().out
+  (stage / "checkpoint_9").rmdir()
+  (stage / "checkpoint_2.damaged").rename(stage / "checkpoint_2")
+  metadata = stage / "checkpoint_4" / "metadata.json"
+  sound = metadata.read_bytes()
+  for content in (b"", b"[]", b"null", b"7", b"{}", b"\xff", sound[:50], sound.replace(b"4", b"5")):
+    metadata.write_bytes(content)
+    assert main(flags) == 74
+    out = capsys.readouterr().out
+    assert out.count("DAMAGED") == 1 and out.count("checksums ok") == 1
+  metadata.unlink()
+  assert main(flags) == 74
+  assert "metadata.json cannot be read" in capsys.readouterr().out
+  metadata.write_bytes(sound)
+  (stage / "stage_complete.json").write_text("[]")
+  assert main(flags) == 74
+  assert "stage_complete.json is a JSON list" in capsys.readouterr().out
