@@ -46,6 +46,9 @@ def add_version(
     return
   source, _, named = place.partition(".")
   found = vocabularies.seqio_vocabulary(vocabulary or named or source)
+  answers = found
+  if target_form == "sentinel":  # our own template spells sentinels; users' texts do not
+    answers = vocabularies.seqio_vocabulary(vocabulary or named or source, special_tokens=True)
   # Known without reading a file for ours.
   written = found.plain.joining if vocabulary else joining.TWO_TEXTS
   seqio.TaskRegistry.add(
@@ -54,7 +57,7 @@ def add_version(
     output_features={
       # Known without reading a file for ours; a decoder-only input ends with its separator.
       "inputs": seqio.Feature(found, add_eos=not vocabulary or _ends_with_eos(found)),
-      "targets": seqio.Feature(found, add_eos=True),
+      "targets": seqio.Feature(answers, add_eos=True),
     },
     preprocessors=preprocessors.pipeline(
       task,

@@ -17,11 +17,13 @@ class PlainVocabulary(seqio.Vocabulary):
 
   Args:
     plain: its sentinels are among its tokens, so that there are no extra ids.
+    special_tokens: whether texts may spell special tokens; None: as the vocabulary's name says.
   """
 
-  def __init__(self, plain: vocabularies.Vocabulary):
+  def __init__(self, plain: vocabularies.Vocabulary, *, special_tokens: bool | None = None):
     super().__init__(extra_ids=0)
     self.plain = plain
+    self._special_tokens = special_tokens
 
   @property
   def bos_id(self) -> int | None:
@@ -44,7 +46,7 @@ class PlainVocabulary(seqio.Vocabulary):
     return self.plain.size
 
   def _encode(self, s: str) -> Sequence[int]:
-    return self.plain.encode(s)
+    return self.plain.encode(s, special_tokens=self._special_tokens)
 
   def _decode(self, ids: Iterable[int]) -> str:
     return self.plain.decode(list(ids))
@@ -64,13 +66,36 @@ class PlainVocabulary(seqio.Vocabulary):
     return text
 
   def _encode_bytes(self, text: bytes) -> np.ndarray:
-    return np.asarray(self.plain.encode(text.decode("utf-8", errors="replace")), np.int32)
+    return np.asarray(self._encode(text.decode("utf-8", errors="replace")), np.int32)
 
   def __eq__(self, other: object) -> bool:
-    return isinstance(other, PlainVocabulary) and self.plain is other.plain
+    same = isinstance(other, PlainVocabulary) and self.plain is other.plain
+    return same and self._special_tokens == other._special_tokens
 
   def __hash__(self) -> int:
     return id(self.plain)
+
+
+class T5Vocabulary(seqio.SentencePieceVocabulary):
+  """seqio's, for which "<extra_id_0>" in a text is text.
+
+  Args:
+    plain: the same model without TensorFlow.
+  """
+
+  def __init__(self, plain: SentencePiece):
+    file = str(local_copy(plain.file))
+    super().__init__(file, extra_ids=plain.extra_ids)
+    # A file without sentinels cannot find them in a text; seqio's own tokenizer is the faster one.
+    self._of_text: seqio.Vocabulary = PlainVocabulary(plain)
+    if plain.extra_ids:
+      self._of_text = seqio.SentencePieceVocabulary(file, extra_ids=0)
+
+  def _encode(self, s: str) -> Sequence[int]:
+    return self._of_text.encode(s)
+
+  def _encode_tf(self, tokens: tf.Tensor) -> tf.Tensor:
+    return self._of_text.encode_tf(tokens)
 
 
 class LazyVocabulary(seqio.Vocabulary):
@@ -153,18 +178,24 @@ class LazyVocabulary(seqio.Vocabulary):
 
 
 @functools.cache
-def seqio_vocabulary(name: str) -> LazyVocabulary:
-  """The seqio vocabulary 'micro', or that of a name in `vocabularies`; nothing is read yet."""
+def seqio_vocabulary(name: str, *, special_tokens: bool = False) -> LazyVocabulary:
+  """The seqio vocabulary 'micro', or that of a name in `vocabularies`; nothing is read yet.
+
+  Args:
+    special_tokens: whether texts may spell special tokens, as sentinel-wrapped targets do.
+  """
+  label = f"{name}, special tokens read" if special_tokens else name
   if name == "micro":
-    return LazyVocabulary(name, _build_micro, _plain_micro)
+    build_micro = functools.partial(_build_micro, special_tokens)
+    return LazyVocabulary(label, build_micro, _plain_micro)
   open_plain = functools.partial(vocabularies.open_vocabulary, name)
-  return LazyVocabulary(name, functools.partial(_build, name), open_plain)
+  return LazyVocabulary(label, functools.partial(_build, name, special_tokens), open_plain)
 
 
-def _build_micro() -> seqio.Vocabulary:
+def _build_micro(special_tokens: bool) -> seqio.Vocabulary:
   from promot_jax.micro import sources
 
-  return sources.seqio_vocabulary()
+  return sources.seqio_vocabulary(special_tokens=special_tokens)
 
 
 def _plain_micro() -> vocabularies.Vocabulary:
@@ -173,11 +204,14 @@ def _plain_micro() -> vocabularies.Vocabulary:
   return vocabulary.vocabulary()
 
 
-def _build(name: str) -> seqio.Vocabulary:
+def _build(name: str, special_tokens: bool) -> seqio.Vocabulary:
   opened = vocabularies.open_vocabulary(name)
+  own = vocabularies.reference(name)
   if isinstance(opened, SentencePiece) and opened.family == "t5":
-    return seqio.SentencePieceVocabulary(str(local_copy(opened.file)), extra_ids=opened.extra_ids)
-  return PlainVocabulary(opened)
+    if special_tokens or (own is not None and own.special_tokens):
+      return seqio.SentencePieceVocabulary(str(local_copy(opened.file)), extra_ids=opened.extra_ids)
+    return T5Vocabulary(opened)
+  return PlainVocabulary(opened, special_tokens=special_tokens or None)
 
 
 _ROW = tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0)

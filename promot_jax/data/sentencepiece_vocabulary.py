@@ -6,6 +6,7 @@ numbers are those of `seqio.SentencePieceVocabulary`.  For T5's family the 100 s
 in descending order where the model file does not hold them itself.
 """
 
+import functools
 from collections.abc import Sequence
 
 from promot_jax import errors
@@ -20,6 +21,8 @@ class SentencePiece:
   Args:
     file: path of the model, local or gs://.
     family: what belongs around texts, see `token_families`; 't5' has sentinels too.
+    special_tokens: whether sentinels that a text spells are those tokens, if `encode` is not told
+      otherwise.  Control pieces (pad, eos, bos) are never read from a text.
     separator: text between input and target of a decoder-only family; None = a newline, a blank
       makes them one text (`joining`).
 
@@ -28,7 +31,14 @@ class SentencePiece:
       that the family needs.
   """
 
-  def __init__(self, file: str, *, family: str = "t5", separator: str | None = None):
+  def __init__(
+    self,
+    file: str,
+    *,
+    family: str = "t5",
+    separator: str | None = None,
+    special_tokens: bool = False,
+  ):
     from sentencepiece import SentencePieceProcessor
 
     self.file = file
@@ -36,12 +46,17 @@ class SentencePiece:
     try:
       processor = SentencePieceProcessor(model_proto=serialized)
       # T5's 32000-piece model has no sentinels, the "100extra" files do.
-      self.extra_ids = SENTINELS if family == "t5" and not _has_sentinels(processor) else 0
+      inside = _has_sentinels(processor)
+      self.extra_ids = SENTINELS if family == "t5" and not inside else 0
+      self._text_processor = processor
       if self.extra_ids:
         processor = SentencePieceProcessor(model_proto=_with_sentinels(serialized))
+      elif inside:
+        self._text_processor = SentencePieceProcessor(model_proto=_of_text(serialized))
     except (RuntimeError, ValueError) as cause:
       raise errors.ConfigError(f"{file} is not a SentencePiece model: {cause}") from cause
     self._processor = processor
+    self._reads_special_tokens = special_tokens
     self.family = family
     self.eos: int = self._required("eos", processor.eos_id())
     bos = processor.bos_id()
@@ -53,7 +68,8 @@ class SentencePiece:
       self._required("bos", bos)
     if token_families.is_decoder_only(family):
       self.pad = token_families.NO_TOKEN
-      separator_ids = token_families.separator_ids(self.encode, separator, source=file)
+      spelled = functools.partial(self.encode, special_tokens=True)  # a recipe means what it says
+      separator_ids = token_families.separator_ids(spelled, separator, source=file)
     else:
       self.pad = self._required("pad", processor.pad_id())
     self.input_frame, self.target_frame = token_families.frames(
@@ -65,9 +81,15 @@ class SentencePiece:
     """Number of tokens, sentinels included: 32100 for T5, 250100 for mT5."""
     return self._processor.GetPieceSize()
 
-  def encode(self, text: str) -> list[int]:
-    """Tokens of `text`, without anything around them."""
-    return self._processor.EncodeAsIds(text)
+  def encode(self, text: str, *, special_tokens: bool | None = None) -> list[int]:
+    """Tokens of `text`, without anything around them.
+
+    Args:
+      special_tokens: whether "<extra_id_0>" in the text is the sentinel, or its characters; None: as
+        the vocabulary's name says, which is the latter without ?special_tokens=read.
+    """
+    read = self._reads_special_tokens if special_tokens is None else special_tokens
+    return (self._processor if read else self._text_processor).EncodeAsIds(text)
 
   def decode(self, tokens: Sequence[int]) -> str:
     """Text of `tokens` up to the first end of sequence; padding and bos are left out.
@@ -105,6 +127,18 @@ def _sentinel_pieces(number: int) -> tuple[str, str]:
 
 def _has_sentinels(processor) -> bool:
   return any(processor.PieceToId(piece) != processor.unk_id() for piece in _sentinel_pieces(0))
+
+
+def _of_text(serialized: bytes) -> bytes:
+  """The model with its own sentinels as control pieces, which no text is cut into; ids stay."""
+  from sentencepiece import sentencepiece_model_pb2
+
+  model = sentencepiece_model_pb2.ModelProto.FromString(serialized)
+  sentinels = {piece for number in range(SENTINELS) for piece in _sentinel_pieces(number)}
+  for piece in model.pieces:
+    if piece.piece in sentinels:
+      piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
+  return model.SerializeToString()
 
 
 def _with_sentinels(serialized: bytes) -> bytes:

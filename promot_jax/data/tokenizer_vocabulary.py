@@ -5,6 +5,7 @@ What belongs around a text is what the tokenizer itself adds: bos and eos as in 
 bos as in LLaMA, nothing as in GPT-2; the last two are decoder-only.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from promot_jax import errors
 from promot_jax.data import token_families, vocabulary_files
 
+_NO_TEXT = "\0"  # before a piece that no text contains
 # Names that are tried where the folder does not say what its special tokens are.
 _USUAL = {
   "bos": ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>"),
@@ -28,6 +30,8 @@ class Tokenizer:
   Args:
     folder: holds tokenizer.json and, as transformers writes it, tokenizer_config.json.
     family: what belongs around texts, see `token_families`; None = what the tokenizer adds itself.
+    special_tokens: whether special tokens that a text spells are those tokens, if `encode` is not told
+      otherwise.
     separator: text between input and target of a decoder-only family; None = a newline, a blank
       makes them one text (`joining`).
 
@@ -36,18 +40,28 @@ class Tokenizer:
   """
 
   def __init__(
-    self, folder: pathlib.Path, *, family: str | None = None, separator: str | None = None
+    self,
+    folder: pathlib.Path,
+    *,
+    family: str | None = None,
+    separator: str | None = None,
+    special_tokens: bool = False,
   ):
     import tokenizers
 
     self.folder = folder
     file = folder / vocabulary_files.TOKENIZER
+    self._reads_special_tokens = special_tokens
     try:
-      self._tokenizer = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+      written = file.read_text(encoding="utf-8")
+      self._tokenizer = tokenizers.Tokenizer.from_str(written)
+      self._text_tokenizer = tokenizers.Tokenizer.from_str(_of_text(written))
     except Exception as cause:  # the library raises bare Exceptions
       raise errors.ConfigError(f"{file} is not a tokenizer: {cause}") from cause
-    self._tokenizer.no_truncation()  # a file may come with both switched on
-    self._tokenizer.no_padding()
+    self._text_tokenizer.encode_special_tokens = True  # as text, that is
+    for each in (self._tokenizer, self._text_tokenizer):
+      each.no_truncation()  # a file may come with both switched on
+      each.no_padding()
     ids = self._tokenizer.get_vocab(with_added_tokens=True)
     self._ids = ids
     self.size = max(ids.values()) + 1
@@ -71,16 +85,24 @@ class Tokenizer:
     self.pad = token_families.NO_TOKEN
     separator_ids: tuple[int, ...] = ()
     if token_families.is_decoder_only(self.family):
-      separator_ids = token_families.separator_ids(self.encode, separator, source=str(folder))
+      spelled = functools.partial(self.encode, special_tokens=True)  # a recipe means what it says
+      separator_ids = token_families.separator_ids(spelled, separator, source=str(folder))
     else:
       self.pad = self._pad(described)
     self.input_frame, self.target_frame = token_families.frames(
       self.family, bos=self.bos, eos=self.eos, separator=separator_ids
     )
 
-  def encode(self, text: str) -> list[int]:
-    """Tokens of `text`, without anything around them."""
-    return self._tokenizer.encode(text, add_special_tokens=False).ids
+  def encode(self, text: str, *, special_tokens: bool | None = None) -> list[int]:
+    """Tokens of `text`, without anything around them.
+
+    Args:
+      special_tokens: whether "</s>" in the text is that token, or four characters; None: as the
+        vocabulary's name says, which is the latter without ?special_tokens=read.
+    """
+    read = self._reads_special_tokens if special_tokens is None else special_tokens
+    chosen = self._tokenizer if read else self._text_tokenizer
+    return chosen.encode(text, add_special_tokens=False).ids
 
   def decode(self, tokens: Sequence[int]) -> str:
     """Text of `tokens` up to the first end of sequence; padding and bos are left out.
@@ -136,6 +158,29 @@ class Tokenizer:
         f" none of the known ways; name one: ?family={' or '.join(token_families.FAMILIES)}"
       )
     return token_families.recognized(bos=bool(before), eos=bool(after))
+
+
+def _of_text(written: str) -> str:
+  """A tokenizer.json for which special tokens are no pieces that a text may be cut into.
+
+  The library's Unigram and WordLevel models find "</s>" among their pieces even if it is told to take
+  special tokens for text; SentencePiece, from which these models come, never does.
+  """
+  content = json.loads(written)
+  model = content.get("model") or {}
+  special = {t["content"] for t in content.get("added_tokens") or () if t.get("special")}
+  pieces = model.get("vocab")
+  if model.get("type") == "Unigram" or (isinstance(pieces, list) and "unk_id" in model):
+    known = {piece for piece, _ in pieces}
+    model["vocab"] = [[_NO_TEXT + p if p in special else p, score] for p, score in pieces]
+  elif model.get("type") == "WordLevel":
+    known = set(pieces) - {model.get("unk_token")}
+    model["vocab"] = {_NO_TEXT + p if p in special & known else p: i for p, i in pieces.items()}
+  else:
+    return written
+  hidden = special & known
+  content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] not in hidden]
+  return json.dumps(content)
 
 
 def _description(folder: pathlib.Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from promot_jax.data.tokenizer_vocabulary import Tokenizer
 
 NAMED = tuple(vocabulary_files.FILES)
 KINDS = ("hf", "sentencepiece")
+_RULES = "special tokens in texts are text\0"  # what caches made under others must not be taken for
 
 
 class Vocabulary(Protocol):
@@ -72,8 +73,8 @@ class Vocabulary(Protocol):
   def sentinel(self, number: int, /) -> int | None:
     """Id of <extra_id_number>, where there is one."""
 
-  def encode(self, text: str, /) -> list[int]:
-    """Ids of a text, without its frame."""
+  def encode(self, text: str, /, *, special_tokens: bool | None = None) -> list[int]:
+    """Ids of a text, without its frame; special tokens that it spells are text unless told."""
 
   def decode(self, tokens: Sequence[int], /) -> str:
     """Text of ids up to the first eos, without padding and bos."""
@@ -88,12 +89,14 @@ class Reference:
     place: folder, file or hub name.
     family: None = what the files say; of SentencePiece models 't5'.
     separator: None = the usual one.
+    special_tokens: whether texts may spell special tokens ('?special_tokens=read').
   """
 
   kind: str
   place: str
   family: str | None = None
   separator: str | None = None
+  special_tokens: bool = False
 
 
 def open_vocabulary(name: str) -> Vocabulary:
@@ -104,9 +107,9 @@ def open_vocabulary(name: str) -> Vocabulary:
   """
   own = reference(name)
   if own is None:
-    return _sentencepiece(vocabulary_files.path(name), "t5", None)
+    return _sentencepiece(vocabulary_files.path(name), "t5", None, False)
   if own.kind == "sentencepiece":
-    return _sentencepiece(own.place, own.family or "t5", own.separator)
+    return _sentencepiece(own.place, own.family or "t5", own.separator, own.special_tokens)
   return _tokenizer(own)
 
 
@@ -131,17 +134,25 @@ def reference(name: str) -> Reference | None:
   except ValueError:
     given = {} if not options else {options: ""}
   family, separator = given.pop("family", None), given.pop("separator", None)
+  special = given.pop("special_tokens", None)
+  if special not in (None, "read"):
+    raise errors.ConfigError(
+      f"vocabulary {name!r}: special_tokens={special!r} is not known; write special_tokens=read for"
+      " texts that spell special tokens, or leave it out: then they are text."
+    )
   if given:
     raise errors.ConfigError(
-      f"vocabulary {name!r} has an option {next(iter(given))!r}; there are: family=NAME and"
-      " separator=TEXT, joined by '&'."
+      f"vocabulary {name!r} has an option {next(iter(given))!r}; there are: family=NAME,"
+      " separator=TEXT and special_tokens=read, joined by '&'."
     )
   if family is not None and family not in token_families.FAMILIES:
     raise errors.ConfigError(
       f"vocabulary {name!r}: family {family!r} is not known; there are:"
       f" {', '.join(token_families.FAMILIES)}."
     )
-  return Reference(kind=kind, place=place, family=family, separator=separator)
+  return Reference(
+    kind=kind, place=place, family=family, separator=separator, special_tokens=special is not None
+  )
 
 
 def as_one_text(name: str) -> str:
@@ -155,7 +166,8 @@ def as_one_text(name: str) -> str:
   own = reference(name)
   if own is None or not token_families.is_decoder_only(open_vocabulary(name).family):
     return name
-  options = {"family": own.family, "separator": BLANK}
+  special = "read" if own.special_tokens else None
+  options = {"family": own.family, "separator": BLANK, "special_tokens": special}
   given = {key: value for key, value in options.items() if value is not None}
   query = urllib.parse.urlencode(given, quote_via=urllib.parse.quote)
   return f"{own.kind}:{own.place}?{query}"
@@ -186,7 +198,7 @@ def digest(name: str) -> str:
     ConfigError: they are not there.
   """
   own = reference(name)
-  total = hashlib.sha256(name.encode())
+  total = hashlib.sha256(_RULES.encode() + name.encode())
   for file in [] if own is None else _files(own):
     total.update(file.name.encode() + b"\0" + file.read_bytes())
   return total.hexdigest()
@@ -203,12 +215,16 @@ def _tokenizer(own: Reference) -> Vocabulary:
   folder = vocabulary_files.tokenizer_folder(own.place)
   main = vocabulary_files.tokenizer_files(folder)[0]
   if main.name == vocabulary_files.TOKENIZER:
-    return Tokenizer(folder, family=own.family, separator=own.separator)
+    return Tokenizer(
+      folder, family=own.family, separator=own.separator, special_tokens=own.special_tokens
+    )
   # T5's folders call their model spiece.model; decoders call theirs tokenizer.model.
   usual = "llama" if main.name == "tokenizer.model" else "t5"
-  return _sentencepiece(str(main), own.family or usual, own.separator)
+  return _sentencepiece(str(main), own.family or usual, own.separator, own.special_tokens)
 
 
 @functools.cache
-def _sentencepiece(file: str, family: str, separator: str | None) -> SentencePiece:
-  return SentencePiece(file, family=family, separator=separator)
+def _sentencepiece(
+  file: str, family: str, separator: str | None, special_tokens: bool
+) -> SentencePiece:
+  return SentencePiece(file, family=family, separator=separator, special_tokens=special_tokens)

@@ -234,7 +234,9 @@ def _inference_pair(dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]
   if dice.chance(0.3):
     return corrupt(words.encode(text), dice, words)
   gap = text.replace(f". {connective} ", ". <extra_id_0> ", 1)
-  return [*words.encode(gap), EOS], [*words.encode(f"<extra_id_0> {connective} <extra_id_1>"), EOS]
+  target = f"<extra_id_0> {connective} <extra_id_1>"
+  source, answer = (words.encode(text, special_tokens=True) for text in (gap, target))
+  return [*source, EOS], [*answer, EOS]
 
 
 def _uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:

@@ -34,17 +34,22 @@ def source(task: str, seed: int = world.SEED) -> seqio.FunctionDataSource:
 
 
 @functools.cache
-def seqio_vocabulary() -> "WordVocabulary":
-  """The package's vocabulary for seqio tasks."""
-  return WordVocabulary(vocabulary.vocabulary())
+def seqio_vocabulary(*, special_tokens: bool = False) -> "WordVocabulary":
+  """The package's vocabulary for seqio tasks.
+
+  Args:
+    special_tokens: whether texts may spell sentinels, as sentinel-wrapped targets do.
+  """
+  return WordVocabulary(vocabulary.vocabulary(), special_tokens=special_tokens)
 
 
 class WordVocabulary(seqio.Vocabulary):
   """A `vocabulary.Vocabulary` whose ids seqio can also compute inside a tf.data graph."""
 
-  def __init__(self, words: vocabulary.Vocabulary):
+  def __init__(self, words: vocabulary.Vocabulary, *, special_tokens: bool = False):
     super().__init__(extra_ids=0)  # the sentinels are among the words
     self.words = words
+    self._special_tokens = special_tokens
     self._table: tf.lookup.StaticHashTable | None = None
 
   @property
@@ -64,7 +69,7 @@ class WordVocabulary(seqio.Vocabulary):
     return self.words.size
 
   def _encode(self, s: str) -> Sequence[int]:
-    return self.words.encode(s)
+    return self.words.encode(s, special_tokens=self._special_tokens)
 
   def _decode(self, ids: Iterable[int]) -> str:
     return self.words.decode(ids)
@@ -85,16 +90,18 @@ class WordVocabulary(seqio.Vocabulary):
   def _lookup(self) -> tf.lookup.StaticHashTable:
     if self._table is None:
       with tf.init_scope():  # the table must outlive the graph in which it is first asked for
+        ids = self.words.all_ids if self._special_tokens else self.words.text_ids
         self._table = tf.lookup.StaticHashTable(
           tf.lookup.KeyValueTensorInitializer(
-            tf.constant(self.words.words), tf.range(self.words.size)
+            tf.constant(list(ids)), tf.constant(list(ids.values()), tf.int32)
           ),
           default_value=vocabulary.UNKNOWN,
         )
     return self._table
 
   def __eq__(self, other: object) -> bool:
-    return isinstance(other, WordVocabulary) and self.words == other.words
+    same = isinstance(other, WordVocabulary) and self.words == other.words
+    return same and self._special_tokens == other._special_tokens
 
   def __hash__(self) -> int:
     return hash(self.words)

@@ -21,6 +21,7 @@ SENTINELS = 16
 # Regular expressions in the common part of Python's and RE2's language: the same cuts in a tf.data
 # graph, see sources.py.
 BREAKS = ((r"([.,?!;])", r" \1 "), (r"(<extra_id_\d+>)", r" \1 "))
+SPECIAL = re.compile(r"<(pad|/s|unk|extra_id_\d+)>")
 _PUNCTUATION = frozenset(".,?!;")
 
 
@@ -33,7 +34,9 @@ class Vocabulary:
 
   def __init__(self, words: Sequence[str]):
     self.words = tuple(words)
-    self._ids = {word: number for number, word in enumerate(self.words)}
+    self.all_ids = {word: number for number, word in enumerate(self.words)}
+    self.text_ids = {word: i for word, i in self.all_ids.items() if not SPECIAL.fullmatch(word)}
+    """Without special tokens: what a text can be made of."""
 
   @property
   def size(self) -> int:
@@ -51,9 +54,14 @@ class Vocabulary:
   def __hash__(self) -> int:
     return hash(self.words)
 
-  def encode(self, text: str) -> list[int]:
-    """Ids of the text, without an end mark; what is not in the vocabulary is <unk>."""
-    return [self._ids.get(word, UNKNOWN) for word in cut(text)]
+  def encode(self, text: str, *, special_tokens: bool | None = None) -> list[int]:
+    """Ids of the text, without an end mark; what is not in the vocabulary is <unk>.
+
+    Args:
+      special_tokens: whether "<extra_id_0>" in the text is the sentinel; else it is an unknown word.
+    """
+    ids = self.all_ids if special_tokens else self.text_ids
+    return [ids.get(word, UNKNOWN) for word in cut(text)]
 
   def decode(self, ids: Iterable[int]) -> str:
     """Text of the ids up to the first </s>; <pad> is left out."""
@@ -72,7 +80,7 @@ class Vocabulary:
 
   def sentinel(self, number: int) -> int:
     """Id of <extra_id_number>."""
-    return self._ids[f"<extra_id_{number}>"]
+    return self.all_ids[f"<extra_id_{number}>"]
 
 
 def cut(text: str) -> list[str]:

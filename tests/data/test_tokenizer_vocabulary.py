@@ -76,7 +76,7 @@ def test_rows_that_only_the_embedding_has_are_unknown_or_nothing(tokenizer_folde
 def test_sentinels_are_those_of_the_tokenizer(tokenizer_folder):
   t5 = opened(tokenizer_folder("t5"))
   assert [t5.sentinel(0), t5.sentinel(3), t5.sentinel(4)] == [t5.size - 1, t5.size - 4, None]
-  tokens = t5.encode("<extra_id_0> True <extra_id_1>")
+  tokens = t5.encode("<extra_id_0> True <extra_id_1>", special_tokens=True)
   assert tokens[0] == t5.sentinel(0) and tokens[-1] == t5.sentinel(1)
   assert "<extra_id_0>" in t5.decode(tokens)
   assert opened(tokenizer_folder("gpt2")).sentinel(0) is None

@@ -17,7 +17,9 @@ TEXTS = ["<extra_id_0> True <extra_id_1>", "Translate English to German: À bien
 
 def test_sentinels_are_the_last_tokens_in_descending_order(t5):
   assert t5.size == 32100
-  assert t5.encode("<extra_id_0> <extra_id_1> <extra_id_99>") == [32099, 32098, 32000]
+  text = "<extra_id_0> <extra_id_1> <extra_id_99>"
+  assert t5.encode(text, special_tokens=True) == [32099, 32098, 32000]
+  assert max(t5.encode(text)) < 32000  # as a user's text they are characters
   assert t5.decode([32099, 10998, 32098, 1]) == "<extra_id_0> True <extra_id_1>"
 
 
@@ -26,8 +28,17 @@ def test_tokens_are_seqios(t5):
   theirs = seqio.SentencePieceVocabulary(t5.file, extra_ids=100)
   assert theirs.vocab_size == t5.size
   for text in TEXTS:
-    assert t5.encode(text) == list(theirs.encode(text))
-    assert t5.decode(t5.encode(text)) == theirs.decode(theirs.encode(text))
+    tokens = t5.encode(text, special_tokens=True)
+    assert tokens == list(theirs.encode(text))
+    assert t5.decode(tokens) == theirs.decode(theirs.encode(text))
+
+
+def test_tasks_read_texts_as_inference_does(t5):
+  seqio_vocabularies = pytest.importorskip("tasks.vocabularies")
+  words = seqio_vocabularies.T5Vocabulary(t5)
+  assert (words.vocab_size, words.extra_ids) == (32100, 100)
+  for text in TEXTS:
+    assert list(words.encode(text)) == words.encode_tf(text).numpy().tolist() == t5.encode(text)
 
 
 def test_decoding_stops_at_the_end_and_ignores_padding(t5):

@@ -80,3 +80,14 @@ def test_both_styles_of_naming_special_tokens_are_read(written, tmp_path):
   newer, found = (vocabularies.open_vocabulary(f"hf:{each}") for each in (folder, older))
   for name in ("family", "pad", "bos", "eos", "unknown", "input_frame", "target_frame"):
     assert getattr(found, name) == getattr(newer, name)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bart", "llama"])
+def test_special_tokens_in_texts_are_split_as_transformers_splits_them(written, family):
+  """Not T5's Unigram: there transformers finds "</s>" among the pieces all the same."""
+  theirs, folder = written[family]
+  ours = vocabularies.open_vocabulary(f"hf:{folder}")
+  for text in ("a </s><pad> b", "<s>", "x<|endoftext|>y", "<unk> <mask>"):
+    options = {"add_special_tokens": False}
+    assert ours.encode(text) == theirs(text, split_special_tokens=True, **options).input_ids
+    assert ours.encode(text, special_tokens=True) == theirs(text, **options).input_ids
