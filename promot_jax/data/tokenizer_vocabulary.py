@@ -169,7 +169,7 @@ def _of_text(written: str) -> str:
   content = json.loads(written)
   model = content.get("model") or {}
   special = {t["content"] for t in content.get("added_tokens") or () if t.get("special")}
-  pieces = model.get("vocab")
+  pieces: Any = model.get("vocab") or ()
   if model.get("type") == "Unigram" or (isinstance(pieces, list) and "unk_id" in model):
     known = {piece for piece, _ in pieces}
     model["vocab"] = [[_NO_TEXT + p if p in special else p, score] for p, score in pieces]
