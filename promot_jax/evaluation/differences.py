@@ -101,16 +101,19 @@ def _sets(results: Sequence[TaskResult]) -> str:
 
 
 def _settings(runs: Sequence[Run]) -> str:
-  """Recorded settings; where methods differ, each value with the methods that had it."""
+  """Recorded settings; what not all methods share stands with the methods that had it."""
+  everyone = {run.record.method for run in runs}
   values: dict[str, dict[str, list[str]]] = {}  # setting -> value -> methods
   for run in runs:
     for name, value in run.record.settings.items():
       methods = values.setdefault(str(name), {}).setdefault(str(value), [])
-      methods.append(runs_lib.method_name(run.record.method))
+      methods.append(run.record.method)
   shown = []
   for name, found in values.items():
     texts = [
-      value if len(found) == 1 else f"{value} ({', '.join(dict.fromkeys(methods))})"
+      value
+      if set(methods) == everyone
+      else f"{value} ({', '.join(map(runs_lib.method_name, dict.fromkeys(methods)))})"
       for value, methods in found.items()
     ]
     shown.append(f"{name} {' or '.join(texts)}")

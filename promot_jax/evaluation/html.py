@@ -36,6 +36,7 @@ table.words td:first-child { white-space: nowrap; }
 thead th { border-bottom: 1px solid #999; font-weight: 600; }
 tr { background: #fff; } tbody tr:nth-child(even) { background: #f6f7f9; }
 th:first-child, td:first-child { position: sticky; left: 0; background: inherit; }
+td:first-child { max-width: min(22rem, 38vw); white-space: normal; overflow-wrap: break-word; }
 tr.strong td { font-weight: 600; border-bottom: 1px solid #ddd; }
 .start { border-left: 1px solid #ccc; }
 .quoted { color: #6a5a00; font-style: italic; }

@@ -42,6 +42,7 @@ _COLORS = {
   "fine_tuning_1shot": "#e69f00",
   "random_prompt": "#8c564b",
 }
+_LONGEST_NAME = 32
 _OTHERS = ("#4c4c9d", "#a3a500", "#b07aa1", "#444444")
 _STYLE: dict[Any, Any] = {
   "font.size": 9,
@@ -118,7 +119,7 @@ def _norm_average(section: Section) -> Figure | None:
     if base:
       axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
     axis.set_xlim(0, 1.18 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
-    axis.set_yticks(range(len(methods)), methods)
+    axis.set_yticks(range(len(methods)), [_short(name) for name in methods])
     axis.set_title("ours" if kind == OURS else f"{QUOTED_MODEL}, quoted from the paper")
     axis.set_xlabel("Norm. Avg (mean of eight unseen tasks)")
   axes[0].set_ylim(len(methods) - 0.45, -0.55)
@@ -158,7 +159,7 @@ def _trade_off(group: Group) -> Figure | None:
       s=70,
       color=color,
       edgecolors="white",
-      label=runs_lib.method_name(method),
+      label=_label(method),
       zorder=3,
     )
   axis.set_xlabel(f"{task} (tuned task)")
@@ -220,7 +221,7 @@ def _checkpoints(group: Group) -> Figure | None:
   labelled = set()
   for (method, _), line in lines.items():
     across, up = [names.index(name) for name, _, _ in line], [value for _, value, _ in line]
-    label = None if method in labelled else runs_lib.method_name(method)
+    label = None if method in labelled else _label(method)
     labelled.add(method)
     axis.plot(across, up, color=_color(method), marker=".", linewidth=1.2, label=label)
     for name, value, reported in line:
@@ -263,7 +264,7 @@ def _grouped_bars(
       width * 0.94,
       yerr=np.transpose([cell.reach for _, cell in present]),
       color=_color(method),
-      label=runs_lib.method_name(method),
+      label=_label(method),
       error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
     )
   axis.set_xticks(range(len(labels)), labels)
@@ -293,6 +294,15 @@ def _method_names(table: Table) -> list[str]:
 def _color_of_name(name: str) -> str:
   known = {printed: method for method, printed in runs_lib.METHODS.items()}
   return _color(known.get(name, name.replace(" ", "_")))
+
+
+def _label(method: str) -> str:
+  return _short(runs_lib.method_name(method))
+
+
+def _short(name: str) -> str:
+  """A name that leaves room for the plot beside it."""
+  return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
 @functools.cache
