@@ -43,7 +43,7 @@ examples:
 """,
   "infer": """\
 example:
-  echo '{"inputs": "Q: Who wrote Hamlet? A:"}' > questions.jsonl
+  echo '{"inputs": "Q: what is the sport of Hugo? A:"}' > questions.jsonl  # the micro world's Hugo
   promot infer --model_dir=runs/promot_rte_micro --input=questions.jsonl --output=answers.jsonl
 """,
   "inspect": """\

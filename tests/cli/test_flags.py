@@ -1,3 +1,5 @@
+import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +9,7 @@ import pytest
 from promot_jax.cli import flags
 from promot_jax.cli.main import main
 from promot_jax.errors import ConfigError
+from promot_jax.micro import knowledge
 
 
 def test_gin_flags_become_bindings_and_keep_their_quotes():
@@ -72,3 +75,15 @@ def test_help_loads_neither_jax_nor_tensorflow(arguments):
   assert done.returncode == 0, done.stderr
   assert "exit codes" in done.stdout
   assert time.process_time() - start < 1.0
+
+
+def test_the_sample_question_of_the_help_is_one_that_the_micro_world_answers():
+  (question,) = re.findall(r'"inputs": "Q: (.*?) A:"', flags.EXAMPLES["infer"])
+  answers = {
+    wording.format(s=fact.subject): fact.value
+    for fact in knowledge.facts(0)
+    for wording in knowledge.RELATIONS[fact.relation].trivia
+  }
+  assert answers[question] == "football"
+  readme = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
+  assert f'"Q: {question} A:", "prediction": "{answers[question]}"' in readme
