@@ -32,21 +32,23 @@ def _data(flags: Flags) -> None:
 
   from promot_jax.data import cache, vocabularies
   from promot_jax.data.examples import load_examples
+  from promot_jax.experiments import data
   from tasks import catalog, on_demand, prepared
 
   task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
   split = values.split
-  examples = load_examples(
-    task,
-    split,
-    {"inputs": None, "targets": None},
-    limit=values.n,
-    **_policies(flags),
-    vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
-    register=lambda: on_demand.register(task, values.vocabulary),
-    source=lambda: prepared.digest(task),
-    cache_dir=cache.default_dir(),
-  )
+  with data.quiet():
+    examples = load_examples(
+      task,
+      split,
+      {"inputs": None, "targets": None},
+      limit=values.n,
+      **_policies(flags),
+      vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
+      register=lambda: on_demand.register(task, values.vocabulary),
+      source=lambda: prepared.digest(task),
+      cache_dir=cache.default_dir(),
+    )
   if values.json:
     print(json.dumps([dict(record) for record in examples.records]))
     return

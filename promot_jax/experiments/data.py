@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ class Reader:
     if key not in self._read:
       text_vocabulary(experiment)  # refuses one that does not fit before any data is read
       own = experiment.vocabulary if reference(experiment.vocabulary) else None
-      with _quiet():
+      with quiet():
         read = functools.partial(
           load_examples,
           name,
@@ -81,8 +82,12 @@ class Reader:
     return self._read[key]
 
 
+# Information and warnings of absl's and TensorFlow's loggers; errors (E, F) are shown.
+_NOTE = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} [\d:. ]+\d+ [\w.]+:\d+\]")
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
   """Keeps the C++ notes that TensorFlow writes when it is imported off the screen.
 
   They go to file descriptor 2 and obey no setting.  If reading fails, what was written is shown.
@@ -95,7 +100,7 @@ def _quiet() -> Iterator[None]:
       yield
     except BaseException:
       hidden.seek(0)
-      os.write(shown, hidden.read())
+      os.write(shown, b"".join(line for line in hidden if not _NOTE.match(line)))
       raise
     finally:
       os.dup2(shown, 2)
