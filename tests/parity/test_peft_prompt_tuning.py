@@ -84,6 +84,8 @@ def test_peft_generates_the_tokens_that_we_generate(pairs, peft_pairs, tmp_path,
     do_sample=False,
     num_beams=1,
     pad_token_id=0,
+    # PEFT 0.21 puts a decoder's prompt before every cached step of transformers 5.24.
+    use_cache=kind == "t5",
   ).numpy()
   wanted = wanted[:, 1:] if kind == "t5" else wanted[:, -peft_pairs.NEW :]
   found = np.asarray(found)[:, 0]
