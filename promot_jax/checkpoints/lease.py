@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from promot_jax import errors
+from promot_jax.checkpoints import links
 
 FILE = ".lease"
 _log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class Lease:
 
   Raises:
     ModelDirInUse: another live process holds it.
-    CannotWrite: the directory cannot be made or written.
+    CannotWrite: the directory cannot be made or written, or the locked file is a link.
+    ConfigError: a whole directory is to be held, and a part of it lies elsewhere (`links`).
   """
 
   def __init__(
@@ -44,6 +46,8 @@ class Lease:
   ) -> None:
     self.directory = pathlib.Path(directory)
     what = what or f"Model directory {self.directory}"
+    if file == FILE:
+      links.require_inside(self.directory)
     self._file: int | None = _open(self.directory, file, what)
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,7 +94,8 @@ class Lease:
 def _open(directory: pathlib.Path, file: str, what: str) -> int:
   try:
     directory.mkdir(parents=True, exist_ok=True)
-    return os.open(directory / file, os.O_RDWR | os.O_CREAT, 0o644)
+    # Never through a link: what it leads to would be emptied.
+    return os.open(directory / file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
   except OSError as error:
     raise errors.CannotWrite(
       f"{what} cannot be used: {error.strerror} ({error.filename}). Give a directory that can be"

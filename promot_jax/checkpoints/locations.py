@@ -21,7 +21,7 @@ SCHEMES = (
   *("http", "https", "hf", "file", "memory"),
 )
 """Of the URLs that are fetched: stores of files.  fsspec has others, which chain or run programs."""
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
 def is_remote(path: str) -> bool:
@@ -48,7 +48,7 @@ def fetch_hf(text: str) -> pathlib.Path:
   if path.exists() or not text.startswith("hf:"):
     return _existing(name)
   repository, _, revision = name.partition("@")
-  if not _HUB_NAME.fullmatch(repository) or name.startswith((".", "/")):
+  if not _HUB_NAME.fullmatch(name) or name.startswith((".", "/")):
     raise errors.ConfigError(
       f"'{text}' is neither a folder on this machine nor a name of the hub, such as"
       " hf:google/t5-v1_1-small or hf:google/t5-v1_1-small@REVISION."
@@ -99,7 +99,7 @@ def _fetch_url(url: str) -> pathlib.Path:
   import fsspec
 
   scheme = url.partition("://")[0]
-  if scheme not in SCHEMES:  # a configuration of somebody else's may name it
+  if scheme not in SCHEMES or "::" in url:  # a configuration of somebody else's may name it
     raise errors.ConfigError(
       f"'{url}' is not of a kind that is fetched ({', '.join(f'{each}://' for each in SCHEMES)}); other "
       "drivers of fsspec do more than read files. Copy the folder here and pass hf:DIR."

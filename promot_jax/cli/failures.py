@@ -199,10 +199,13 @@ def _log(flags: Flags, error: Exception) -> str:
   text = "".join(traceback.format_exception(error))
   folders = [pathlib.Path(model_dir) / "logs"] if model_dir and os.path.isdir(model_dir) else []
   for folder in [*folders, pathlib.Path(tempfile.gettempdir())]:
+    if folder in folders and folder.is_symlink():
+      continue  # a link leads out of a directory that may be somebody else's
     try:
       folder.mkdir(exist_ok=True)
       path = folder / name
-      path.write_text(text, encoding="utf-8")
+      with path.open("x", encoding="utf-8") as file:  # never what somebody put there before
+        file.write(text)
       return str(path)
     except OSError:
       continue

@@ -11,6 +11,7 @@ import pathlib
 import re
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from promot_jax import cache_folders, errors
@@ -24,7 +25,8 @@ FILES = {
 TOKENIZER = "tokenizer.json"
 DESCRIPTIONS = ("tokenizer_config.json", "special_tokens_map.json")
 SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+# No name may lead out of the cache in which the copy is kept.
+_HUB_NAME = re.compile(r"(?!.*\.\.)[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 
 def path(name: str) -> str:
@@ -57,13 +59,24 @@ def local_copy(file: str) -> pathlib.Path:
         f"vocabulary file {file} cannot be kept in {local.parent}: {error.strerror}. {_advice(file)}"
       ) from None
   if not local.is_file():
-    _fetch("https://storage.googleapis.com/" + file.removeprefix("gs://"), local, file)
+    name = urllib.parse.quote(file.removeprefix("gs://"))
+    _fetch(f"https://storage.googleapis.com/{name}", local, file)
   return local
 
 
 def cached(file: str) -> pathlib.Path:
-  """Where the copy of a gs:// file lies, or will lie once it is fetched."""
-  return cache_folders.default("vocabularies") / file.removeprefix("gs://")
+  """Where the copy of a gs:// file lies, or will lie once it is fetched.
+
+  Raises:
+    ConfigError: the name would lead elsewhere; it may come from somebody else's configuration.
+  """
+  parts = file.removeprefix("gs://").split("/")
+  if len(parts) < 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+    raise errors.ConfigError(
+      f"vocabulary file {file} is no name of a file in a bucket: gs://BUCKET/FOLDER/FILE, without empty"
+      " parts, '.' and '..'."
+    )
+  return cache_folders.default("vocabularies").joinpath(*parts)
 
 
 def is_hub_name(name: str) -> bool:

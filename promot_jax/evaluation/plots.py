@@ -9,11 +9,12 @@
 A method keeps its color in every plot.
 """
 
+import contextlib
 import functools
 import io
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -57,7 +58,7 @@ _STYLE: dict[Any, Any] = {
 
 def section_plots(section: Section) -> dict[str, Figure]:
   """The plots for which a section has figures, by name."""
-  with matplotlib.rc_context(_STYLE):
+  with _style():
     drawn = {
       "norm-avg": _norm_average(section),
       "trade-off": _trade_off(section.group),
@@ -71,7 +72,7 @@ def section_plots(section: Section) -> dict[str, Figure]:
 def draw(figure: Figure, kind: str) -> bytes:
   """A figure as `png` or `svg` bytes; equal figures give equal bytes."""
   buffer = io.BytesIO()
-  with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+  with _style(), warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as an empty box
     if kind == "svg":
       FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
@@ -79,6 +80,17 @@ def draw(figure: Figure, kind: str) -> bytes:
       figure.set_dpi(150)
       FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
   return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+  """Our settings and nobody else's: matplotlib reads a `matplotlibrc` of the working folder, which may
+  run LaTeX on texts and include files.
+  """
+  with matplotlib.rc_context():
+    matplotlib.rcdefaults()
+    matplotlib.rcParams.update(_STYLE)
+    yield
 
 
 def _norm_average(section: Section) -> Figure | None:

@@ -143,6 +143,7 @@ def test_without_a_network_the_next_step_is_said(monkeypatch):
     ("hf:reference::https://example.org/x.json", "not of a kind that is fetched"),
     ("hf:dask://127.0.0.1/x", "not of a kind that is fetched"),
     ("file:///no/such/folder", "is not a folder that can be read here"),
+    ("memory://a::reference://::memory://references.json", "not of a kind that is fetched"),
   ],
 )
 def test_what_is_no_checkpoint_is_refused_with_the_next_step(text, words):

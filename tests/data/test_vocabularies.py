@@ -3,6 +3,7 @@
 import pytest
 
 from promot_jax import errors
+from promot_jax.checkpoints import locations
 from promot_jax.data import vocabularies, vocabulary_files
 from promot_jax.data.sentencepiece_vocabulary import SentencePiece
 
@@ -97,3 +98,38 @@ def test_no_network_is_said_with_what_to_do(monkeypatch, tmp_path):
   monkeypatch.setattr(vocabulary_files.urllib.request, "urlopen", urlopen)
   with pytest.raises(errors.ConfigError, match=r"could not be fetched.*PROMOT_T5_VOCABULARY"):
     SentencePiece(vocabulary_files.FILES["t5"])
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "gs://bucket/../../../../.local/lib/python3/site-packages/run.pth",
+    "gs://../../.bashrc",
+    "gs:///etc/passwd",
+    "gs://bucket//etc/passwd",
+    "gs://bucket/./a",
+    "gs://bucket",
+    "gs://",
+  ],
+)
+def test_a_bucket_file_never_leads_out_of_the_cache(monkeypatch, tmp_path, name):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  monkeypatch.setattr(
+    vocabulary_files.urllib.request, "urlopen", lambda *_, **__: pytest.fail("it is fetched")
+  )
+  with pytest.raises(errors.ConfigError, match="no name of a file in a bucket"):
+    vocabularies.digest(f"sentencepiece:{name}")
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["hf:a/b@../../x", "hf:../b@main", "hf:a/..@x", "hf:a/b@c d"])
+def test_a_name_of_the_hub_never_leads_out_of_its_cache(monkeypatch, name):
+  import huggingface_hub
+
+  monkeypatch.setattr(
+    huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("it is fetched")
+  )
+  with pytest.raises(errors.ConfigError, match=r"does not exist|neither a folder|known"):
+    vocabularies.digest(name)
+  with pytest.raises(errors.ConfigError):
+    locations.fetch_hf(name)

@@ -3,6 +3,8 @@
 import hashlib
 import html.parser
 import json
+import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -384,6 +386,28 @@ def test_records_edited_by_hand_cannot_become_markup(tmp_path):
 def test_a_dollar_sign_in_a_name_is_no_formula_of_the_plots(tmp_path):
   evaluate_by_hand(tmp_path / "run", "cost $\\bad{$ of $x$")
   report.write([tmp_path], tmp_path / "report.html", formats=("html", "png"))
+
+
+def test_settings_of_a_matplotlibrc_in_the_working_folder_are_not_followed(study, tmp_path):
+  """With `text.usetex` it would run LaTeX, whose preamble may read files into the plots."""
+  script = (
+    "import sys\nfrom promot_jax.evaluation import report\n"
+    "report.write([sys.argv[1]], sys.argv[2])\n"
+    "import matplotlib\nprint(matplotlib.rcParams['text.usetex'])\n"
+  )
+  pages = []
+  for name, settings in (("plain", ""), ("hostile", "text.usetex: True\nlines.linewidth: 50\n")):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "matplotlibrc").write_text(settings)
+    command = [sys.executable, "-c", script, str(study), str(tmp_path / name / "report")]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(report.__file__).parents[2])}
+    run = subprocess.run(
+      command, cwd=tmp_path / name, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == str(bool(settings)), "the settings were found, and not used"
+    pages.append((tmp_path / name / "report.html").read_text())
+  assert pages[0] == pages[1]
 
 
 def test_equal_results_give_equal_pages(study, tmp_path):
