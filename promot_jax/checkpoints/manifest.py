@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 FILE = "manifest.json"
 BLOCK = 64 * 2**20  # bytes hashed at once; SHA-256 runs near 1 GB/s per thread
@@ -43,9 +44,11 @@ def problems(directory: pathlib.Path) -> list[str]:
     body = {"block": content["block"], "files": content["files"]}
     if content["sha256"] != _self_digest(body):
       return [f"{FILE} does not match its own checksum"]
+    if not _is_table(**body):
+      return [f"{FILE} is no table of files"]
   except FileNotFoundError:
     return [f"{FILE} is missing"]
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     return [f"{FILE} cannot be read ({type(error).__name__})"]
   found = []
   expected = body["files"]
@@ -75,6 +78,19 @@ def flush_directory(directory: pathlib.Path) -> None:
     os.fsync(descriptor)
   finally:
     os.close(descriptor)
+
+
+def _is_table(block: Any, files: Any) -> bool:
+  """Whether there is a size and a digest of each block for every file: others may have written it."""
+  if type(block) is not int or block < 1 or not isinstance(files, dict):
+    return False
+  for entry in files.values():
+    size, digests = entry["size"], entry["sha256"]
+    if type(size) is not int or not isinstance(digests, list):
+      return False
+    if len(digests) != -(-max(size, 1) // block):
+      return False
+  return bool(files)
 
 
 def _files(directory: pathlib.Path) -> set[str]:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
@@ -19,6 +20,8 @@ from promot_jax.errors import ConfigError, DataError
 from promot_jax.identity import Identity
 
 _STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+# What a terminal obeys or hides, and JSON leaves as it is: as an escape it is the same JSON.
+_UNSEEN = re.compile("[\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _pipes: dict[
   pathlib.Path, IO[str]
 ] = {}  # closed between two writes, a pipe would end for its reader
@@ -60,7 +63,7 @@ def append(output: pathlib.Path, lines: str) -> None:
     CannotWrite: the disk is full, or nobody reads the pipe.
   """
   if is_standard_output(output):
-    sys.stdout.write(lines)
+    sys.stdout.write(_UNSEEN.sub(_escaped, lines) if sys.stdout.isatty() else lines)
     sys.stdout.flush()
     return
   try:
@@ -184,6 +187,10 @@ def _require_same_lines(
       f"--output={output} has {len(answered)} answers, and the input has {len(records)} lines: lines"
       " were removed from it. Choose another file, or give the input that was begun."
     )
+
+
+def _escaped(found: re.Match[str]) -> str:
+  return f"\\u{ord(found[0]):04x}"
 
 
 def _shown(value: Any, longest: int = 60) -> str:

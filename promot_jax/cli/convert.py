@@ -9,6 +9,7 @@ from typing import Any
 
 from promot_jax.cli import directory
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError
 
 
@@ -107,17 +108,17 @@ def _tell(weights, written: pathlib.Path, values) -> None:
     "dtype": values.dtype or "as stored",
   }
   if values.json:
-    print(json.dumps(summary))
+    show(json.dumps(summary))
     return
-  print(
+  show(
     f"{written}: {values.to}, {summary['arrays']} arrays, {summary['parameters']:,} parameters,"
     f" {summary['dtype']}"
   )
   if weights.note and not values.quiet:
-    print(f"note: {weights.note}", file=sys.stderr)
+    show(f"note: {weights.note}", file=sys.stderr)
   if weights.prompt and values.to in ("hf", "npz") and not values.quiet:
     name, leaf = next(iter(weights.prompt.items()))
-    print(
+    show(
       f"note: the prompt ({name} {list(leaf.shape)}) is no part of it; write it with --to=prompt or"
       " --to=peft",
       file=sys.stderr,

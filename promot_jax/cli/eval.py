@@ -7,6 +7,7 @@ import sys
 
 from promot_jax.cli import cluster, directory
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError
 
 
@@ -47,7 +48,7 @@ def run(flags: Flags) -> int:
   if not hosts.is_first():
     return 0
   if values.json:
-    print(
+    show(
       json.dumps(
         [
           {"experiment": experiment, "checkpoint": name, **dataclasses.asdict(result)}
@@ -56,8 +57,8 @@ def run(flags: Flags) -> int:
       )
     )
     return 0
-  print(_table(rows))
-  print(f"predictions: {', '.join(folders)}")
+  show(_table(rows))
+  show(f"predictions: {', '.join(folders)}")
   return 0
 
 

@@ -195,7 +195,7 @@ def say(error: PromotError, *, log: str = "") -> int:
 def _log(flags: Flags, error: Exception) -> str:
   """Writes the traceback below an existing model directory, else to a temporary file."""
   model_dir = getattr(flags.values, "model_dir", None)
-  name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+  name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-"
   text = "".join(traceback.format_exception(error))
   folders = [pathlib.Path(model_dir) / "logs"] if model_dir and os.path.isdir(model_dir) else []
   for folder in [*folders, pathlib.Path(tempfile.gettempdir())]:
@@ -203,10 +203,11 @@ def _log(flags: Flags, error: Exception) -> str:
       continue  # a link leads out of a directory that may be somebody else's
     try:
       folder.mkdir(exist_ok=True)
-      path = folder / name
-      with path.open("x", encoding="utf-8") as file:  # never what somebody put there before
+      # A new file of our own, never what somebody put there before.
+      descriptor, path = tempfile.mkstemp(prefix=name, suffix=".txt", dir=folder)
+      with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
-      return str(path)
+      return path
     except OSError:
       continue
   return "nowhere (no folder can be written)"

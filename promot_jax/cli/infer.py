@@ -18,6 +18,7 @@ from typing import Any
 from promot_jax.cli import answers, cluster, directory
 from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
 from promot_jax.data import text_lines
 from promot_jax.errors import ConfigError, DataError
 
@@ -57,7 +58,7 @@ def run(flags: Flags) -> int:
     summary = _continued(values, runners[0], records, output)
   if hosts.is_first():
     screen = sys.stderr if answers.is_standard_output(output) else sys.stdout
-    print(json.dumps(summary) if values.json else f"{output}: {len(records)} lines", file=screen)
+    show(json.dumps(summary) if values.json else f"{output}: {len(records)} lines", file=screen)
   return 0
 
 
@@ -86,7 +87,7 @@ def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[s
   content = [record for _, record in records]
   done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
-    print(
+    show(
       f"{values.input} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
       f"· {name}, prompt {prompt}",
       file=sys.stderr,
@@ -135,7 +136,7 @@ def _inputs(values, runner, records: Records, tuned: bool) -> list[Any]:
     skipped = values.too_long == "skip"
     inputs[place] = None if skipped else inference.cut(runner, tokens[place], limit, tuned=tuned)
   if long and not values.quiet and cluster.number() == 0:
-    print(
+    show(
       f"{len(long)} of {len(records)} lines have more than {limit} tokens: {values.too_long}",
       file=sys.stderr,
     )
@@ -179,7 +180,7 @@ def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path
       runner.shared.stop_if_asked()
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / max(time.monotonic() - start, 1e-3)
-      print(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
+      show(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
 
 
 def _lines(

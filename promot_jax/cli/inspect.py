@@ -8,6 +8,7 @@ import sys
 from promot_jax import guarded_json
 from promot_jax.cli import config_record, gin_config
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError, DamagedCheckpoint
 
 _FORMATS = {"t5x": "T5X checkpoint", "hf": "Hugging Face checkpoint", "npz": ".npz file"}
@@ -27,7 +28,7 @@ def _data(flags: Flags) -> None:
   if not values.name:
     from tasks import catalog
 
-    print("tasks: " + ", ".join(catalog.names()))
+    show("tasks: " + ", ".join(catalog.names()))
     return
 
   from promot_jax.data import cache, vocabularies
@@ -50,14 +51,14 @@ def _data(flags: Flags) -> None:
       cache_dir=cache.default_dir(),
     )
   if values.json:
-    print(json.dumps([dict(record) for record in examples.records]))
+    show(json.dumps([dict(record) for record in examples.records]))
     return
-  print(f"{task}, split {split}, first {len(examples)} examples")
+  show(f"{task}, split {split}, first {len(examples)} examples")
   for number, record in enumerate(examples.records):
     end = examples.lengths.input_end
-    print(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
-    print(f"    {record['inputs']}")
-    print(f"    targets: {record['targets']}   answers: {record['answers']}")
+    show(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
+    show(f"    {record['inputs']}")
+    show(f"    targets: {record['targets']}   answers: {record['answers']}")
 
 
 def _policies(flags: Flags) -> dict:
@@ -89,16 +90,16 @@ def _checkpoint(flags: Flags) -> int:
       arrays, problems = {}, [str(error).removesuffix(".")]
     damaged += bool(problems)
     state = f"  DAMAGED: {'; '.join(problems)}" if problems else "  checksums ok" * values.verify
-    print(f"{path}  {len(arrays)} arrays{state}")
+    show(f"{path}  {len(arrays)} arrays{state}")
     if len(steps) == 1 or values.verbose:
       for name, entry in arrays.items():
-        print(f"  {name}  {list(entry.shape)}  {entry.dtype}")
+        show(f"  {name}  {list(entry.shape)}  {entry.dtype}")
   for folder in sorted({path.parent for path in steps}) if values.verify else ():
     for problem in _damaged_records(folder):
       damaged += 1
-      print(f"{folder}  DAMAGED: {problem}")
+      show(f"{folder}  DAMAGED: {problem}")
   for path in aside:
-    print(f"{path}  set aside, not used")
+    show(f"{path}  set aside, not used")
   return DamagedCheckpoint.exit_code if damaged else 0
 
 
@@ -145,11 +146,9 @@ def _of_others(text: str) -> int:
   leaves = sources.open_source(source)
   place = t5x.find_t5x(source.place) if source.kind == "t5x" else source.place
   guess = recognition.looks_like(leaves)
-  print(
-    f"{place}  {_FORMATS[source.kind]}, {len(leaves)} parameters{'; ' + guess if guess else ''}"
-  )
+  show(f"{place}  {_FORMATS[source.kind]}, {len(leaves)} parameters{'; ' + guess if guess else ''}")
   for name, leaf in leaves.items():
-    print(f"  {name}  {list(leaf.shape)}  {leaf.dtype}")
+    show(f"  {name}  {list(leaf.shape)}  {leaf.dtype}")
   return 0
 
 
@@ -163,15 +162,15 @@ def _config(flags: Flags) -> None:
     allow_imports=values.gin_allow_imports,
   )
   if values.json:
-    print(json.dumps(scanned.flat()))
+    show(json.dumps(scanned.flat()))
     return
   for path in scanned.files:
-    print(f"# {path}")
-  print("\n# macros")
+    show(f"# {path}")
+  show("\n# macros")
   for name, binding in sorted(scanned.macros.items()):
-    print(f"{name} = {gin_config.shown(binding.value)}    # {binding.place}")
-  print("\n# parameters, macros resolved")
-  print(config_record.flat_text(scanned), end="")
+    show(f"{name} = {gin_config.shown(binding.value)}    # {binding.place}")
+  show("\n# parameters, macros resolved")
+  show(config_record.flat_text(scanned).rstrip("\n"))
 
 
 def _model(flags: Flags) -> None:
@@ -194,12 +193,12 @@ def _model(flags: Flags) -> None:
   for experiment in experiments_of(run_):
     model = plan.abstract_model(experiment)
     for stage in experiment.stages or (None,):
-      print(f"{experiment.name}, stage {stage.name if stage else 'none'}")
+      show(f"{experiment.name}, stage {stage.name if stage else 'none'}")
       rows = parameter_paths.parameter_table(
         model, stage.trainable if stage else None, partitioning.T5_RULES
       )
-      print(parameter_paths.format_table(rows) + "\n")
-      print(costs.format_costs(costs.costs(model, experiment.method, stage)) + "\n")
+      show(parameter_paths.format_table(rows) + "\n")
+      show(costs.format_costs(costs.costs(model, experiment.method, stage)) + "\n")
 
 
 _COMMANDS = {"data": _data, "checkpoint": _checkpoint, "config": _config, "model": _model}

@@ -56,8 +56,9 @@ def _run(arguments: list[str], stop: signals.Stop | None) -> int:
     set_environment(flags.values)
 
     from promot_jax import task_package
-    from promot_jax.cli import allocator
+    from promot_jax.cli import allocator, screen
 
+    screen.show_warnings_so()
     allocator.keep_memory()
     task_package.bind()
     command = importlib.import_module(f"promot_jax.cli.{flags.command}")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError, DataError
 from promot_jax.printable import visible
 
@@ -28,11 +29,11 @@ def run(flags: Flags) -> int:
     output = output / "report"
   made, written = report.write(folders, output)
   if values.json:
-    print(json.dumps(report.as_json(made)))
+    show(json.dumps(report.as_json(made)))
   else:
-    print(report.text(made))
+    show(report.text(made))
   if not values.quiet:
-    print("written: " + ", ".join(str(path) for path in written), file=sys.stderr)
+    show("written: " + ", ".join(str(path) for path in written), file=sys.stderr)
   return 0
 
 
@@ -54,7 +55,7 @@ def _with_runs(named: Sequence[str]) -> list[str]:
   left = [visible(name) for name in named if name not in found]
   if left:
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
-    print(f"left out, no evaluated model: {', '.join(left[:_NAMED])}{more}", file=sys.stderr)
+    show(f"left out, no evaluated model: {', '.join(left[:_NAMED])}{more}", file=sys.stderr)
   return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from promot_jax.cli import cluster, config_record, gin_config, gin_scan
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
 
 
 def run(flags: Flags) -> int:
@@ -29,7 +30,7 @@ def run(flags: Flags) -> int:
     lines = [*_header(scanned), *_plan(experiment, verbose=values.verbose)]
     lines.append("dry run: nothing was written. Remove --dry_run to start.")
     if cluster.number() == 0:
-      print("\n".join(lines))
+      show("\n".join(lines))
     return 0
   return _run(flags, scanned, experiment)
 
@@ -56,7 +57,7 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
   changed = hosts.first(changes)
   if not values.quiet and hosts.is_first():
     for line in (*_header(scanned), *(f"changed   {each}" for each in changed)):
-      print(line, file=sys.stderr)
+      show(line, file=sys.stderr)
   sinks = [] if values.quiet else [Console(sys.stderr)]
 
   def started() -> None:  # compared once more, now that nobody else can write here
@@ -64,8 +65,8 @@ def _run(flags: Flags, scanned: gin_scan.Scan, experiment) -> int:
 
   if isinstance(experiment, pretraining.Pretraining):
     weights = pretraining.pretrain(experiment, sinks=sinks, started=started)
-    print(f"weights: {weights}")
-    print(f"to ship them: cp {weights} promot_jax/micro/")
+    show(f"weights: {weights}")
+    show(f"to ship them: cp {weights} promot_jax/micro/")
     return 0
   outcomes = execute.execute(experiment, sinks=sinks, started=started, allow_change=change)
   if not hosts.is_first():
@@ -91,12 +92,12 @@ def _tell(outcomes, experiment, *, as_json: bool) -> int:
   folder = pathlib.Path(experiment.model_dir)
   made, written = report.write([folder], folder / "report")
   if as_json:
-    print(json.dumps(report.as_json(made)))
+    show(json.dumps(report.as_json(made)))
   else:
-    print(report.text(made))
+    show(report.text(made))
     for outcome in outcomes:
-      print(f"{outcome.experiment.name}: {outcome.selected} ({outcome.why})")
-    print(f"report: {next(path for path in written if path.suffix == '.html')}")
+      show(f"{outcome.experiment.name}: {outcome.selected} ({outcome.why})")
+    show(f"report: {next(path for path in written if path.suffix == '.html')}")
   return 0
 
 

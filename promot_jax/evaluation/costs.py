@@ -96,7 +96,9 @@ def _costs(reference: Sequence[Run], runs: Sequence[Run], position: int) -> list
   ]
   return [
     Cell(value=first.trained, digits=0, count=len(found)),
-    Cell(value=100 * first.trained / first.backbone, digits=3, count=len(found)),
+    Cell(value=100 * first.trained / first.backbone, digits=3, count=len(found))
+    if first.backbone
+    else None,
     _mean(times, digits=1),
     _mean(ratios, digits=2),
   ]

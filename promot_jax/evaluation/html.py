@@ -184,7 +184,8 @@ def _samples(section: Section, samples) -> str:
 
 def _sample(prediction: Prediction) -> str:
   targets = prediction.targets
-  answer = targets if isinstance(targets, str) else " | ".join(map(str, targets))
+  several = targets if isinstance(targets, list | tuple) else (targets,)
+  answer = " | ".join(map(str, several))
   right = (prediction.score or 0) >= 50
   score = "" if prediction.score is None else f"{prediction.score:.0f}"
   return (

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from promot_jax import errors, guarded_json
-from promot_jax.evaluation import prediction_file, whole_files
+from promot_jax.evaluation import field_types, prediction_file, whole_files
 from promot_jax.evaluation.journal import Journal
 from promot_jax.identity import Identity
 
@@ -263,6 +263,12 @@ class ResultStore:
     path = self._path(checkpoint, result)
     file = self._checked(path, result)
     for entry in prediction_file.read(file, _PREDICTION):
+      try:
+        field_types.require(entry, Prediction)
+      except TypeError as error:
+        raise errors.DamagedRecord(
+          f"The predictions in {file} cannot be used: {error}. {prediction_file.ADVICE}"
+        ) from None
       yield Prediction(**entry)
 
   def journal(self, checkpoint: str) -> "Journal":
@@ -364,6 +370,19 @@ def _load(path: pathlib.Path, kind: type) -> Any:
     raise errors.DataError(f"There is no {path}; run promot train or promot eval first.")
   names = {field.name for field in dataclasses.fields(kind)}
   try:
-    return kind(**{key: value for key, value in record.content.items() if key in names})
+    field_types.require(record.content, kind)
+    loaded = kind(**{key: value for key, value in record.content.items() if key in names})
+    return _sound(loaded) if isinstance(loaded, TaskResult) else loaded
   except (TypeError, ValueError, AttributeError) as error:
     raise errors.DamagedRecord(f"{path} is no {kind.__name__} ({error}). {advice}") from None
+
+
+def _sound(result: TaskResult) -> TaskResult:
+  """The result without scores that were no number; raises ValueError if the headline one is none."""
+  scores = {name: value for name, value in result.scores.items() if value is not None}
+  headline = scores.get(result.metric)
+  if headline is None or not -1e-6 <= headline <= 100 + 1e-6 or result.count < 1:
+    raise ValueError(
+      f"'{result.metric}' of {result.count} examples is {headline}, not from 0 to 100"
+    )
+  return dataclasses.replace(result, scores=scores)

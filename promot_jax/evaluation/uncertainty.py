@@ -18,7 +18,7 @@ def of_result(result: TaskResult, metric: str = "") -> tuple[float, float] | Non
   """The interval of a score of a result, by default of the headline one; None where it has none."""
   metric = metric or result.metric
   known = result.intervals.get(metric)
-  if known is not None:
+  if known is not None and len(known) == 2 and None not in known:
     return float(known[0]), float(known[1])
   value = result.scores[metric]
   if metric in _SHARES:

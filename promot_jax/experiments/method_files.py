@@ -29,6 +29,9 @@ _BACKBONE_SHAPE = {"architecture": str, "shapes": str, "fingerprint": str, "para
 _PACKAGE = "promot_jax.methods."
 _STARTS = ("initializer", "initializers")
 """Fields that only say where first values came from."""
+_OF_STARTS = tuple(
+  f"{_PACKAGE}{name}" for name in ("initializers", "lora_initializers", "prefix_initializers")
+)
 
 
 def describe(method: Any) -> dict[str, Any]:
@@ -47,6 +50,8 @@ def build(description: Mapping[str, Any]) -> Any:
   Raises:
     ConfigError: this version has no such method or field.
   """
+  if not isinstance(description, Mapping):
+    raise ConfigError("The method file does not say which method it is of; write it again.")
   module, _, name = str(description.get("class")).rpartition(".")
   known = re.fullmatch(re.escape(_PACKAGE) + r"[a-z0-9_]+", module)
   try:
@@ -56,7 +61,11 @@ def build(description: Mapping[str, Any]) -> Any:
     if name not in getattr(home, "RECIPE_VALUES", ()):
       raise ImportError(f"'{module}' offers no '{name}'")
     kind = getattr(home, name)
-    fields = {key: _built(value) for key, value in description["fields"].items()}
+    if kind.__module__ in _OF_STARTS:  # they read what a path names, also over the network
+      raise ImportError(f"'{name}' is no method")
+    fields = {
+      key: _built(value) for key, value in description["fields"].items() if key not in _STARTS
+    }
     return kind(**fields)
   except (ImportError, AttributeError, TypeError, KeyError) as error:
     raise ConfigError(

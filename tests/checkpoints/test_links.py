@@ -21,7 +21,7 @@ def test_a_link_that_leads_out_is_refused_before_anything_is_written(tmp_path, p
     outside.mkdir()
   (run / place).parent.mkdir(parents=True)
   (run / place).symlink_to(outside)
-  with pytest.raises(errors.ConfigError, match="is a link to .*outside.* Replace the link"):
+  with pytest.raises(errors.ConfigError, match=r"is a link to .*outside.* Replace the link"):
     Lease(run)
   assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
     ["run"] + ["outside"] * (kind != "nothing")

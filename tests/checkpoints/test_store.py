@@ -425,3 +425,35 @@ def test_large_files_are_hashed_in_blocks(tmp_path, monkeypatch):
   assert manifest.problems(tmp_path) == []  # the block size is read from the manifest
   flip_byte(tmp_path / "a", 249)
   assert manifest.problems(tmp_path) == ["a has another SHA-256 than when it was written"]
+
+
+@pytest.mark.parametrize(
+  ("block", "files"),
+  [
+    (0, {"a": {"size": 1, "sha256": ["x"]}}),
+    (-5, {"a": {"size": 1, "sha256": ["x"]}}),
+    ("x", {"a": {"size": 1, "sha256": ["x"]}}),
+    (1.5, {"a": {"size": 1, "sha256": ["x"]}}),
+    (1, {"a": {"size": 2, "sha256": ["x"]}}),
+    (1, {"a": {"size": "1", "sha256": ["x"]}}),
+    (1, {"a": {"size": 1}}),
+    (1, {"a": 3}),
+    (1, [["a"]]),
+    (1, []),
+    (1, {}),
+  ],
+)
+def test_a_manifest_of_another_shape_is_damage_although_its_checksum_is_right(
+  tmp_path, block, files
+):
+  (tmp_path / "a").write_bytes(b"1")
+  body = {"block": block, "files": files}
+  text = json.dumps({**body, "sha256": manifest._self_digest(body)})
+  (tmp_path / "manifest.json").write_text(text)
+  (problem,) = manifest.problems(tmp_path)
+  assert "is no table" in problem or "cannot be read" in problem
+
+
+def test_a_nested_manifest_is_damage(tmp_path):
+  (tmp_path / "manifest.json").write_text("[" * 100_000)
+  assert manifest.problems(tmp_path) == ["manifest.json cannot be read (RecursionError)"]

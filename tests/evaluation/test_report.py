@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from promot_jax import errors, guarded_json
-from promot_jax.evaluation import averages, escaping, report, runs
+from promot_jax.evaluation import averages, escaping, plots, report, runs
 from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
 
 HOSTILE = '</td><script>alert(1)</script><img src="http://x/y" onerror=1>"\'&'
@@ -372,15 +372,49 @@ def test_names_cannot_change_the_structure_of_markdown(tmp_path, name):
 def test_records_edited_by_hand_cannot_become_markup(tmp_path):
   folder = evaluate_by_hand(tmp_path / "run", "promot")
   hostile = "<script>alert(1)</script>"
-  edit(folder / "run.json", seed=hostile)
+  edit(
+    folder / "run.json", why=hostile, variant=hostile, backbone=hostile, data_sets={"a": hostile}
+  )
   for path in folder.glob("*/*.jsonl"):
     line = json.loads(path.read_text())
-    path.write_text(json.dumps(line | {"shots": hostile, "task": hostile}) + "\n")
+    path.write_text(json.dumps(line | {"targets": {hostile: 1}, "task": hostile}) + "\n")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     edit(path.with_suffix(".json"), predictions_sha256=digest)
   report.write([tmp_path], tmp_path / "report.html", formats=("html", "md"))
   for ending in ("html", "md"):
     assert "<script" not in (tmp_path / f"report.{ending}").read_text()
+
+
+JUNK = [None, True, -(10**400), 1e308, "x", [], [[]], [{}], {"a": {}}, {"accuracy": [1]}]
+
+
+@pytest.mark.parametrize("part", ["run.json", "*/cb.*.json", "*/cb.*.jsonl"])
+def test_a_field_of_another_type_is_damage_and_no_bug(tmp_path, monkeypatch, part):
+  monkeypatch.setattr(plots, "section_plots", lambda section: {})
+  stages = ({"name": "a", "trained": 1, "backbone": 0},)
+  folder = evaluate_by_hand(tmp_path / "run", "promot", stages=stages)
+  evaluate_by_hand(tmp_path / "base", "pretrained")
+  (path,) = folder.glob(part)
+  result = path.with_suffix(".json")
+  before, result_before = path.read_text(), result.read_text()
+  left_out = 0
+  for field in json.loads(before).keys() - {"sha256", "guarded"}:
+    for value in JUNK:
+      path.write_text(json.dumps(json.loads(before) | {field: value}) + "\n")
+      result.write_text(path.read_text() if path == result else result_before)
+      edit(result, **{} if path == result else {"predictions_sha256": digest_of(path), "count": 1})
+      try:
+        made, _ = report.write(
+          [tmp_path], tmp_path / "report", formats=("html", "md", "csv", "json")
+        )
+        left_out += bool(made.left_out)
+      except errors.PromotError:
+        left_out += 1
+  assert left_out > 2 * len(JUNK)
+
+
+def digest_of(path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula_of_the_plots(tmp_path):

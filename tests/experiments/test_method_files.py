@@ -136,6 +136,24 @@ def test_files_that_are_none_and_methods_that_are_none_are_refused(tmp_path):
     method_files.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
 
 
+def test_a_method_file_names_no_other_file_to_be_read(monkeypatch):
+  """Initializers read what a path names, hubs included; first values are in the file itself."""
+  start = {"class": "promot_jax.methods.%s.FromFile", "fields": {"path": "hf:somebody/model"}}
+
+  def of(module):
+    return {"class": start["class"] % module, "fields": dict(start["fields"])}
+
+  prompt = {"class": "promot_jax.methods.prompt.SoftPrompt", "fields": {"length": 2}}
+  for module in ("initializers", "prompt", "lora", "prefix_initializers"):
+    given = {"class": prompt["class"], "fields": {**prompt["fields"], "initializer": of(module)}}
+    assert method_files.build(given) == SoftPrompt(length=2)
+    for wrong in (of(module), {**prompt, "fields": {"network": of(module)}}):
+      with pytest.raises(errors.ConfigError, match="is no method"):
+        method_files.build(wrong)
+  with pytest.raises(errors.ConfigError, match="which method"):
+    method_files.build("promot_jax.methods.prompt.SoftPrompt")
+
+
 def test_every_setting_of_a_method_survives_its_description():
   for method in (*METHODS.values(), InfixTuning(length=4, depth="embedding")):
     described = method_files.describe(method)
