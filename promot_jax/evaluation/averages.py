@@ -28,7 +28,8 @@ UNSEEN_TASKS: Mapping[str, str] = {
 class Average:
   """A Norm. Avg, with its standard error and 95 % interval over examples where every task has one.
 
-  `value` is None while a task is missing: an average of fewer tasks is another number.
+  `value` is None while a task is missing: an average of fewer tasks is another number.  `first` is the
+  smallest number of first examples that a task was measured on; None: all of them were.
   """
 
   value: float | None
@@ -37,6 +38,7 @@ class Average:
   examples: int
   missing: tuple[str, ...]
   interval: tuple[float, float] | None = None
+  first: int | None = None
 
 
 def norm_average(scores: Mapping[str, float]) -> float:
@@ -81,4 +83,5 @@ def average(results: Iterable[TaskResult], *, shots: int, prompt_on: bool = Fals
     examples=sum(result.count for result in found.values()),
     missing=missing,
     interval=interval,
+    first=min((result.limit for result in found.values() if result.limit), default=None),
   )

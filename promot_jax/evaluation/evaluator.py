@@ -73,7 +73,7 @@ def evaluate(
   progress: Callable[[Progress], None] | None = None,
   place: Callable[[Mapping[str, np.ndarray]], Any] | None = None,
   fetch: Callable[[Any], np.ndarray] = np.asarray,
-  key: Any = None,
+  seed: int | None = None,
 ) -> list[TaskResult]:
   """Scores of `model` on every task, in the tasks' order.
 
@@ -92,7 +92,7 @@ def evaluate(
     progress: called before the first batch and after each.
     place: puts a host batch onto the devices; None leaves it to JAX.
     fetch: gives the whole of an array of outputs, wherever its parts lie.
-    key: JAX key, for sampling strategies.
+    seed: of the keys of sampling strategies.
 
   Raises:
     ConfigError: a task asks for `detached` and there is no `detach`, or an input is longer than
@@ -102,6 +102,8 @@ def evaluate(
   options: dict[str, Any] = {
     "strategy": strategy,
     "max_target_length": max_target_length,
+    "special": special,
+    "seed": seed,
     "made_from": made_from,
   }
   plans = [
@@ -125,7 +127,7 @@ def evaluate(
     max_target_length=max_target_length,
     place=place or (lambda batch: batch),
     fetch=fetch,
-    key=key,
+    key=None if seed is None else jax.random.key(seed),
   )
   rows = [
     row for i in todo for row in _rows(i, tasks[i]) if (row.example, row.option) not in outputs[i]
@@ -164,7 +166,7 @@ def evaluate(
     if store:
       store.write(checkpoint, results[i], predictions)
   if journal:
-    journal.remove()
+    journal.remove({plans[i].fingerprint for i in todo})
   return [results[i] for i in range(len(tasks))]
 
 
@@ -173,16 +175,20 @@ def unfinished(
   *,
   store: ResultStore,
   checkpoint: str,
+  special: TokenIds = T5,
   strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
   max_target_length: int = 64,
   format_metric: Any = None,
   identity: str = "",
+  seed: int | None = None,
   made_from: Identity | None = None,
 ) -> list[EvalTask]:
   """The tasks that `evaluate` would still have to run with these settings."""
   options: dict[str, Any] = {
     "strategy": strategy,
     "max_target_length": max_target_length,
+    "special": special,
+    "seed": seed,
     "made_from": made_from,
   }
   return [

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from promot_jax.evaluation import whole_files
@@ -40,9 +40,16 @@ class Journal:
         file.write(b"\n")  # a line cut by a crash must not swallow the first new one
       file.write("".join(map(_checked_line, entries)).encode("utf-8"))
 
-  def remove(self) -> None:
-    """Deletes the file once its outputs are part of finished results."""
-    self.path.unlink(missing_ok=True)
+  def remove(self, fingerprints: Collection[str]) -> None:
+    """Drops the outputs that are part of finished results, and the file with the last of them.
+
+    Those of an evaluation that was stopped, and measured in another way, stay.
+    """
+    others = [entry for entry in Journal.read(self) if entry.get("fingerprint") not in fingerprints]
+    if others:
+      whole_files.write_text(self.path, "".join(map(_checked_line, others)))
+    else:
+      self.path.unlink(missing_ok=True)
 
 
 def _ends_line(path: pathlib.Path) -> bool:

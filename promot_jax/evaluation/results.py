@@ -7,10 +7,12 @@ Layout below one folder, usually `MODEL_DIR/evaluation`:
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.jsonl          one Prediction a line
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.ranked.json    the same with answers ranked, not generated
     CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.firstM.json    the same of the first M examples only
+    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.as-WAY.json    the same measured in another way (`ways.py`)
     CHECKPOINT/outputs.partial.jsonl                  raw outputs of an unfinished evaluation
 
 A result is complete when its .json exists: predictions are written first, and every file appears by
-one rename.  A second evaluation under the same settings finds it by its fingerprint and is skipped.
+one rename.  A second evaluation under the same settings finds it by its fingerprint and is skipped;
+one in another way lies beside it and replaces nothing.
 Reports read these files and nothing else, so this module imports neither JAX nor TensorFlow.
 """
 
@@ -24,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from promot_jax import errors, guarded_json
-from promot_jax.evaluation import field_types, prediction_file, whole_files
+from promot_jax.evaluation import field_types, prediction_file, ways, whole_files
 from promot_jax.evaluation.journal import Journal
 from promot_jax.identity import Identity
 
@@ -67,6 +69,8 @@ class RunRecord:
       the published ones, so that published figures do not stand beside theirs.
     variant: what else tells this run from others of its method, for example `learning rate 0.01`.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
+    measured: split and way of each result of the run's own plan (`ways.own`); empty of records of
+      earlier versions.
     stages: in the order of training; none of a pretrained model.
     environment: versions and device.
   """
@@ -83,6 +87,7 @@ class RunRecord:
   own_tasks: Sequence[str] = ()
   variant: str = ""
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  measured: Mapping[str, str] = dataclasses.field(default_factory=dict)
   stages: Sequence[StageRecord] = ()
   environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   command: str = ""
@@ -199,8 +204,11 @@ class ResultStore:
   def write(
     self, checkpoint: str, result: TaskResult, predictions: Sequence[Prediction] = ()
   ) -> None:
-    """Stores a finished evaluation of `checkpoint`: predictions first, then the scores."""
-    path = self._path(checkpoint, result)
+    """Stores a finished evaluation of `checkpoint`: predictions first, then the scores.
+
+    An earlier result is replaced only by one that was measured in the same way.
+    """
+    path = self._place(checkpoint, result)
     self._keep_damaged(path, TaskResult)
     lines = "".join(
       whole_files.line(dataclasses.asdict(prediction)) for prediction in predictions
@@ -218,8 +226,9 @@ class ResultStore:
     """
     for path in dict.fromkeys(
       # Earlier versions did not tell a part of the examples by its name.
-      self._path(checkpoint, each)
+      self._path(checkpoint, each, way=way)
       for each in (wanted, dataclasses.replace(wanted, limit=None))
+      for way in (ways.of(wanted.settings), "")
     ):
       if not path.exists():
         continue
@@ -260,8 +269,7 @@ class ResultStore:
     Raises:
       DamagedRecord: they are not as they were written.
     """
-    path = self._path(checkpoint, result)
-    file = self._checked(path, result)
+    file = self._checked(self._place(checkpoint, result), result)
     for entry in prediction_file.read(file, _PREDICTION):
       try:
         field_types.require(entry, Prediction)
@@ -300,7 +308,19 @@ class ResultStore:
     with whole_files.writing(path):
       self.report(f"{path} is kept as {guarded_json.set_aside(path).name}")
 
-  def _path(self, checkpoint: str, result: TaskResult) -> pathlib.Path:
+  def _place(self, checkpoint: str, result: TaskResult) -> pathlib.Path:
+    """Where a result lies, or is to lie: under the plain name, unless one of another way has it."""
+    plain, way = self._path(checkpoint, result), ways.of(result.settings)
+    beside = self._path(checkpoint, result, way=way)
+    if beside.exists():
+      return beside
+    try:
+      other = _load(plain, TaskResult) if plain.exists() else None
+    except errors.DamagedRecord:  # which is no result any more
+      return plain
+    return plain if other is None or ways.of(other.settings) == way else beside
+
+  def _path(self, checkpoint: str, result: TaskResult, *, way: str = "") -> pathlib.Path:
     if result.prompt not in PROMPTS:
       raise errors.ConfigError(
         f"Prompt state '{result.prompt}' is unknown; use one of {', '.join(PROMPTS)}."
@@ -308,6 +328,7 @@ class ResultStore:
     row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
     how = ".ranked" if result.settings.get("answers") == "ranked" else ""
     how += f".first{result.limit}" if result.limit else ""
+    how += f".as-{way}" if way else ""
     name = (
       f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.prompt}{row}{how}.json"
     )

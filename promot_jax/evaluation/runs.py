@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from promot_jax import errors
-from promot_jax.evaluation import averages, published, uncertainty
+from promot_jax.evaluation import averages, published, uncertainty, ways
 from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
 from promot_jax.evaluation.tables import Cell
 from promot_jax.printable import visible
@@ -236,7 +236,9 @@ def task_cell(
   if not found:
     return None
   scores = [result.scores[metric or result.metric] for result in found]
-  return _cell(scores, [uncertainty.of_result(result, metric) for result in found])
+  cell = _cell(scores, [uncertainty.of_result(result, metric) for result in found])
+  first = min((result.limit for result in found if result.limit), default=None)
+  return dataclasses.replace(cell, first=first)
 
 
 def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
@@ -266,7 +268,11 @@ def average_cell(
 def _average(runs: Sequence[Run], shots: int, prompt_on: bool) -> Cell | None:
   found = [averages.average(run.reported, shots=shots, prompt_on=prompt_on) for run in runs]
   known = [(a.value, a.interval) for a in found if a.value is not None]
-  return _cell([value for value, _ in known], [limits for _, limits in known]) if known else None
+  if not known:
+    return None
+  cell = _cell([value for value, _ in known], [limits for _, limits in known])
+  first = min((a.first for a in found if a.value is not None and a.first), default=None)
+  return dataclasses.replace(cell, first=first)
 
 
 def _cell(scores: Sequence[float], intervals: Sequence[tuple[float, float] | None]) -> Cell:
@@ -286,27 +292,21 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
   store = ResultStore(folder, report=report)
   record = store.read_run()
   found = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
-  results = {checkpoint: _fullest(each) for checkpoint, each in found.items() if each}
+  chosen = {checkpoint: ways.reported(each, record) for checkpoint, each in found.items()}
+  results = {checkpoint: shown for checkpoint, (shown, _) in chosen.items() if shown}
   if not results:
     return None
+  if others := sum(len(others) for _, others in chosen.values()):
+    report(
+      f"{folder}: {others} result{'s' * (others > 1)} measured in another way (decoding, lengths,"
+      " split) than the run's own plan; promot eval with the same settings prints them."
+    )
   if record.selected and record.selected not in results:
     raise errors.DataError(
       f"{folder} says that checkpoint '{record.selected}' is reported, but only "
       f"{', '.join(results)} were evaluated; evaluate it, or correct run.json."
     )
   return Run(record=record, directory=folder, results=results)
-
-
-def _fullest(results: Sequence[TaskResult]) -> list[TaskResult]:
-  """Of several results that differ in how many examples they are of, the one of most."""
-  best: dict[tuple, TaskResult] = {}
-  for result in results:
-    how = result.settings.get("answers")  # ranked ones lie beside generated ones
-    key = (result.task, result.shots, result.prompt, result.prompt_id, result.split, how)
-    other = best.get(key)
-    if other is None or (result.limit is None, result.count) > (other.limit is None, other.count):
-      best[key] = result
-  return list(best.values())
 
 
 def _key(record: RunRecord) -> tuple[str, str, str, str]:

@@ -214,6 +214,8 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
     )
   if any(cell.printed.endswith(_COMPUTED) for cell in cells):
     notes.append(f"{_COMPUTED} Not printed: computed here as the mean of the eight quoted scores.")
+  if any(cell.first for cell in cells):
+    notes.append("'first N': of the first N examples only; nothing fuller was evaluated.")
   if group.own_tasks:
     notes.append(
       f"No published figures beside {', '.join(sorted(group.own_tasks))}, nor beside what was tuned on "

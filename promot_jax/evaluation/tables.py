@@ -28,6 +28,7 @@ class Cell:
     count: number of runs averaged.
     printed, printed_difference: digits to show instead, for quoted figures; source: where printed.
     note: a remark on this figure alone.
+    first: how many of the first examples it is of, where nothing fuller exists; None: it is of all.
   """
 
   value: float
@@ -41,6 +42,7 @@ class Cell:
   printed_difference: str = ""
   source: str = ""
   note: str = ""
+  first: int | None = None
   digits: int = 2
 
   @property
@@ -59,6 +61,8 @@ class Cell:
       parts.append(f"[{self.low:.1f}, {self.high:.1f}]")
     if self.difference is not None:
       parts.append(f"({self.printed_difference or f'{self.difference:+.2f}'})")
+    if self.first is not None:
+      parts.append(f"first {self.first}")
     return " ".join(parts)
 
 
@@ -158,6 +162,7 @@ def records(table: Table) -> list[dict[str, Any]]:
       "high": cell.high,
       "difference_from_pretrained": cell.difference,
       "runs": cell.count if column.kind == OURS else None,
+      "first_examples": cell.first,
       "source": cell.source,
       "note": cell.note,
     }

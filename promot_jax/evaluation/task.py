@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.decoding.strategies import Sample
 from promot_jax.evaluation.results import PROMPTS, TaskResult
 from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.identity import Identity
 from promot_jax.metrics import postprocess
+from promot_jax.token_ids import T5, TokenIds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,9 +97,14 @@ def plan(
   max_target_length: int,
   format_metric: Any,
   identity: str,
+  special: TokenIds = T5,
+  seed: int | None = None,
   made_from: Identity | None = None,
 ) -> TaskResult:
-  """The result that is to come, without scores: its names, settings and fingerprint."""
+  """The result that is to come, without scores: its names, settings and fingerprint.
+
+  Args as for `evaluator.evaluate`.
+  """
   if not len(task.examples.inputs):
     raise errors.DataError(
       f"Task '{task.label}' ({task.shots}-shot, split '{task.split}') has no examples to evaluate; "
@@ -117,6 +124,10 @@ def plan(
     "postprocess": _describe(task.postprocess),
     "writing": dict(task.writing),
   }
+  if special != T5:  # which nobody's results mentioned at first
+    settings["token ids"] = dataclasses.asdict(special)
+  if isinstance(strategy, Sample) and not task.ranked:
+    settings["seed"] = seed
   identities = {
     "task": [task.label, task.split, task.shots, task.prompt, task.prompt_id, task.metric],
     "examples": _digest(task),

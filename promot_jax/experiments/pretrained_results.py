@@ -55,7 +55,7 @@ def take_over(
     pretrained_identity: of the evaluations to look for.
     store, checkpoint, identity: where the copies go, and of which model they are.
     made_from: origin of both models.
-    settings: strategy, max_target_length and format_metric, as for the evaluator.
+    settings: strategy, max_target_length, format_metric, special and seed, as for the evaluator.
   """
   copied = 0
   for task in tasks:

@@ -9,7 +9,8 @@ import jax
 from flax import nnx
 
 from promot_jax import __version__, paths
-from promot_jax.evaluation.results import RunRecord, StageRecord
+from promot_jax.evaluation import ways
+from promot_jax.evaluation.results import RunRecord, StageRecord, TaskResult
 from promot_jax.experiments import backbones, plan
 from promot_jax.experiments.experiment import Experiment
 from tasks import catalog
@@ -23,11 +24,13 @@ def run_record(
   *,
   selected: str,
   why: str,
+  results: Sequence[TaskResult] = (),
   step_seconds: Sequence[float | None] = (),
 ) -> RunRecord:
   """The record of an experiment whose checkpoint `selected` is reported.
 
   Args:
+    results: of the reported checkpoint, as the experiment's plan measured them.
     step_seconds: median time of an update in each stage, as far as it is known.
   """
   tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
@@ -53,6 +56,7 @@ def run_record(
     own_tasks=tuple(own),
     variant=_variant(experiment),
     settings=settings,
+    measured=ways.own(results),
     stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
     command=" ".join(["promot", *sys.argv[1:]]),

@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from flax import nnx
 
 from promot_jax import hosts, identity, partitioning, paths
@@ -83,7 +82,11 @@ class Runner:
     seconds = [marker.get("step_seconds") for marker in chosen]
     self.results.write_run(
       record.run_record(
-        experiment, selected=outcome.selected, why=outcome.why, step_seconds=seconds
+        experiment,
+        selected=outcome.selected,
+        why=outcome.why,
+        results=outcome.results,
+        step_seconds=seconds,
       )
     )
     return outcome
@@ -338,6 +341,8 @@ class Runner:
       "strategy": plan_.strategy,
       "max_target_length": plan_.feature_lengths["targets"],
       "format_metric": data.format_metric(experiment),
+      "special": TokenIds.of(experiment.backbone),
+      "seed": experiment.seed,
     }
     kept: dict[str, Any] = {
       "store": store or self.results,
@@ -387,14 +392,12 @@ class Runner:
       model,
       tasks,
       decode=data.decoder(experiment),
-      special=TokenIds.of(experiment.backbone),
       batch_size=plan_.batch_size,
       buckets=plan_.buckets,
       detach=method.detach if method is not None else None,
       place=self.place,
       fetch=partitioning.fetch,
       progress=progress.reporter(self.events, f"{experiment.name} {name}", stop=stop_if_asked),
-      key=jax.random.key(experiment.seed),
       **settings,
     )
     self.shared.stop.nothing_to_save = True

@@ -7,7 +7,7 @@ evaluations and none writes over another.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from promot_jax import hosts
@@ -26,9 +26,9 @@ class SharedJournal(Journal):
     """Adds entries, from process 0."""
     hosts.only_first(functools.partial(super().append, entries))
 
-  def remove(self) -> None:
-    """Deletes the file."""
-    hosts.only_first(super().remove)
+  def remove(self, fingerprints: Collection[str]) -> None:
+    """Drops what is finished."""
+    hosts.only_first(functools.partial(super().remove, fingerprints))
 
 
 class SharedResults(ResultStore):

@@ -12,9 +12,11 @@ from promot_jax import errors
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import strategies
 from promot_jax.evaluation import evaluator, results
+from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.evaluator import EvalTask
 from promot_jax.metrics import accuracy, exact_match, format_share
 from promot_jax.models import t5
+from promot_jax.token_ids import TokenIds
 
 VOCABULARY = 40
 
@@ -170,7 +172,14 @@ def test_a_finished_evaluation_is_found_and_not_repeated(tmp_path):
 
 @pytest.mark.parametrize(
   "change",
-  [{"strategy": strategies.Beam(width=2)}, {"max_target_length": 5}, {"identity": "other weights"}],
+  [
+    {"strategy": strategies.Beam(width=2)},
+    {"max_target_length": 5},
+    {"identity": "other weights"},
+    {"special": TokenIds(output_ends=(1, 99))},
+    {"special": TokenIds(forced_last=1)},
+    {"special": TokenIds(pad=0, decoder_start=2)},
+  ],
 )
 def test_other_settings_are_evaluated_again(tmp_path, change):
   store = results.ResultStore(tmp_path)
@@ -178,6 +187,20 @@ def test_other_settings_are_evaluated_again(tmp_path, change):
   (old,) = run(Echo(1), tasks, store=store)
   (new,) = run(Echo(0), tasks, store=store, **change)
   assert (old.score, new.score) == (0.0, 100.0)
+  if "identity" not in change:  # other weights replace a score, another way lies beside it
+    (kept,) = run(Echo(0), tasks, store=store)
+    assert kept.score == 0.0
+
+
+def test_draws_of_another_seed_are_another_result():
+  (task,) = [echo_task("a", [5, 6])]
+
+  def fingerprint(strategy, seed):
+    given = {"max_target_length": 5, "format_metric": None, "identity": ""}
+    return task_lib.plan(task, strategy=strategy, seed=seed, **given).fingerprint
+
+  assert fingerprint(strategies.Sample(), 0) != fingerprint(strategies.Sample(), 1)
+  assert fingerprint(strategies.Greedy(), 0) == fingerprint(strategies.Greedy(), 1)
 
 
 def test_a_stopped_evaluation_goes_on_where_it_stopped(tmp_path):

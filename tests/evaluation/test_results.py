@@ -62,6 +62,33 @@ def test_a_result_is_found_by_its_fingerprint_only(tmp_path):
   assert store.find("last", RESULT) is None
 
 
+def test_another_way_of_measuring_lies_beside_and_replaces_nothing(tmp_path):
+  store = ResultStore(tmp_path)
+
+  def measured(decoding, score, name, **changes):
+    return dataclasses.replace(
+      RESULT,
+      settings={"decoding": decoding, "max_target_length": 8, "options": {"a": [score]}},
+      scores={"accuracy": score},
+      fingerprint=name * 64,
+      **changes,
+    )
+
+  plan, other = measured("Beam()", 50.0, "a"), measured("Greedy()", 40.0, "b")
+  third = measured("Greedy()", 30.0, "c", limit=4)
+  for result in (plan, other, third):
+    store.write("best", result, [dataclasses.replace(PREDICTION, raw=str(result.score))])
+  for result in (plan, other, third):
+    found = store.find("best", result)
+    assert found is not None and found.score == result.score
+    (prediction,) = store.predictions("best", found)
+    assert prediction.raw == str(result.score)
+  store.write("best", measured("Greedy()", 45.0, "d"))  # the same way, of other weights or data
+  store.write("best", measured("Beam()", 55.0, "e"))
+  found = {(r.settings["decoding"], r.limit, r.score) for r in store.results("best")}
+  assert found == {("Beam()", None, 55.0), ("Greedy()", None, 45.0), ("Greedy()", 4, 30.0)}
+
+
 def test_prompt_states_and_bank_rows_do_not_overwrite_each_other(tmp_path):
   store = ResultStore(tmp_path)
   for prompt, row in (("none", 0), ("detached", 0), ("attached", 0), ("attached", 1)):
@@ -216,8 +243,11 @@ def test_the_journal_skips_a_line_cut_by_a_crash(tmp_path):
     file.write('{"fingerprint": "a", "ind')
   journal.append([{"fingerprint": "a", "index": 1}])
   assert [entry["index"] for entry in journal.read()] == [0, 1]
-  journal.remove()
-  assert list(journal.read()) == []
+  journal.append([{"fingerprint": "b", "index": 0}])  # of a stopped one, measured in another way
+  journal.remove({"a"})
+  assert [entry["fingerprint"] for entry in journal.read()] == ["b"]
+  journal.remove({"b"})
+  assert list(journal.read()) == [] and not journal.path.exists()
 
 
 def test_equal_values_have_equal_fingerprints():

@@ -11,6 +11,7 @@ from promot_jax import guarded_json
 from promot_jax.checkpoints import sources
 from promot_jax.checkpoints.store import Store
 from promot_jax.cli.main import main
+from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.evaluation import runs
 from promot_jax.experiments import data, execute, way_on
@@ -109,6 +110,34 @@ def test_a_part_of_the_examples_lies_beside_the_reported_scores(tiny, finished, 
   assert sorted((r.task, r.count, dict(r.scores)) for r in read.reported) == sorted(
     (r.task, r.count, dict(r.scores)) for r in outcome.results
   )
+  _, lines = again(tiny, run)
+  assert any("none to run" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"strategy": strategies.Sample(temperature=0.7)},
+    {"feature_lengths": {"inputs": 32, "targets": 3}, "task_lengths": {}},
+    {"shots": (0,)},
+  ],
+)
+def test_another_way_of_measuring_leaves_the_reported_scores(tiny, finished, run, change):
+  _, outcome = finished
+  made = one_stage(tiny, run)
+  other = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, **change))
+  runner = tiny.Runner(other, tiny.Shared(stop=tiny.Stop(), console=tiny.Events()), [])
+  name, stages, step = runner.checkpoint("chosen")
+  before = {path.name: path.read_bytes() for path in (run / "evaluation" / name).iterdir()}
+  runner.evaluate(
+    data.report_tasks(other, runner.shared.reader), name=name, stages=stages, step=step
+  )
+  after = {path.name: path.read_bytes() for path in (run / "evaluation" / name).iterdir()}
+  assert before.items() < after.items()
+  (read,) = runs.collect([run])
+  assert {(r.task, r.shots, r.fingerprint) for r in outcome.results} <= {
+    (r.task, r.shots, r.fingerprint) for r in read.reported
+  }
   _, lines = again(tiny, run)
   assert any("none to run" in line for line in lines)
 

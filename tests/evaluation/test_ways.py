@@ -1,0 +1,57 @@
+"""Which of several results of a task a report shows."""
+
+import dataclasses
+
+import pytest
+
+from promot_jax.evaluation import report, runs, ways
+from promot_jax.evaluation.results import ResultStore
+
+
+@pytest.fixture(scope="module")
+def by_hand(module_of_tests):
+  """tests/evaluation/test_report.py, which knows how to write what an evaluation leaves."""
+  return module_of_tests("evaluation/test_report")
+
+
+def test_a_score_of_the_first_examples_says_so_beside_the_number(tmp_path, by_hand):
+  folder = by_hand.evaluate_by_hand(tmp_path / "run", "promot")
+  store = ResultStore(folder)
+  (whole,) = [r for r in store.results("tune-20") if r.task == "xsum"]
+  store.write("tune-20", dataclasses.replace(whole, limit=7, count=7, scores={"rouge2": 99.0}))
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  cell = by_hand.figure(section.main, "xsum 1-shot rouge2", "ProMoT")
+  assert (cell.value, cell.first) == (40, None) and "first" not in cell.text()
+  for path in folder.glob("*/xsum.test.1shot.detached.json*"):
+    path.unlink()
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  assert by_hand.figure(section.main, "xsum 1-shot rouge2", "ProMoT").text().endswith("] first 7")
+  assert by_hand.figure(section.main, "Norm. Avg 1-shot", "ProMoT").text().endswith(" first 7")
+  assert any("first N" in note for note in section.main.notes)
+  assert "first" not in by_hand.figure(section.main, "rte tuned task", "ProMoT").text()
+
+
+def test_the_report_takes_the_results_of_the_runs_own_plan(tmp_path, by_hand):
+  folder = by_hand.evaluate_by_hand(tmp_path / "run", "promot")
+  store = ResultStore(folder)
+  planned = store.results("tune-20")
+  for result in planned:
+    for changes in ({"decoding": "Beam()"}, {"max_target_length": 4}, {"answers": "ranked"}):
+      settings = {**result.settings, **changes}
+      store.write("tune-20", dataclasses.replace(result, settings=settings, scores={"accuracy": 9}))
+  other_split = dataclasses.replace(planned[0], split="validation", count=500)
+  added = dataclasses.replace(planned[0], shots=4)  # by promot eval --shots=4
+  foreign = dataclasses.replace(added, settings={"decoding": "Beam()"}, count=500)
+  for result in (other_split, added, foreign):
+    store.write("tune-20", result)
+  record = dataclasses.replace(
+    store.read_run(), measured=ways.own(planned), settings={"strategy": "Greedy()"}
+  )
+  store.write_run(record)
+  lines: list[str] = []
+  (run,) = runs.collect([folder], report=lines.append)
+  shown = {(r.task, r.shots, r.split, r.settings["decoding"], r.score) for r in run.reported}
+  wanted = [*planned, added]
+  assert shown == {(r.task, r.shots, r.split, "Greedy()", r.score) for r in wanted}
+  (line,) = lines
+  assert str(folder) in line and "29 results measured in another way" in line
