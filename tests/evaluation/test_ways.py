@@ -38,7 +38,9 @@ def test_the_report_takes_the_results_of_the_runs_own_plan(tmp_path, by_hand):
   for result in planned:
     for changes in ({"decoding": "Beam()"}, {"max_target_length": 4}, {"answers": "ranked"}):
       settings = {**result.settings, **changes}
-      store.write("tune-20", dataclasses.replace(result, settings=settings, scores={"accuracy": 9}))
+      store.write(
+        "tune-20", dataclasses.replace(result, settings=settings, scores={result.metric: 9.0})
+      )
   other_split = dataclasses.replace(planned[0], split="validation", count=500)
   added = dataclasses.replace(planned[0], shots=4)  # by promot eval --shots=4
   foreign = dataclasses.replace(added, settings={"decoding": "Beam()"}, count=500)
