@@ -65,7 +65,7 @@ def run(flags: Flags) -> int:
 def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[str, Any]:
   """Answers what is not answered; gives what was made, and with what."""
   from promot_jax import hosts
-  from promot_jax.experiments import inference
+  from promot_jax.experiments import inference, origin
 
   name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner))
   plan, tuned = runner.experiment.evaluation, _is_tuned(stages, prompt)
@@ -76,11 +76,14 @@ def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[s
     "prompt": f"{prompt} {values.prompt_task}" if values.prompt_task else prompt,
     "strategy": repr(plan.strategy),
     "longest answer": str(plan.feature_lengths["targets"]),
-    "vocabulary": cluster.together(lambda: inference.vocabulary_name(runner, tuned=tuned)),
+    **cluster.together(lambda: inference.made_with(runner, tuned=tuned)),
     "field": values.field,
     "added fields": f"{values.prediction_field}, {values.score_field}",
     "too long": values.too_long,
   }
+  # By the content of the files: another model may have come to lie under the same name.
+  if start := origin.of_start(runner.experiment).part("start weights"):
+    made_with["start weights"] = str(start)
   inputs = cluster.together(lambda: _inputs(values, runner, records, tuned))
   made = answers.made_with(made_with)
   whole = values.limit is None

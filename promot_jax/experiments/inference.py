@@ -1,12 +1,13 @@
 """Answers to texts that belong to no task, in the order in which they came."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning
-from promot_jax.data import joining
+from promot_jax.data import joining, vocabularies
 from promot_jax.data.batches import READ, EvalBatches
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.decoding import generate as generate_lib
@@ -16,9 +17,23 @@ from promot_jax.metrics import postprocess
 from promot_jax.token_ids import TokenIds
 
 
-def vocabulary_name(runner: Runner, *, tuned: bool) -> str:
-  """The vocabulary that writes texts for the model."""
-  return writing.written(runner.experiment, tuned=tuned).vocabulary
+def made_with(runner: Runner, *, tuned: bool) -> dict[str, str]:
+  """What changes an answer besides strategy and lengths, by words that a message can show.
+
+  A user's own vocabulary counts with its content, not only with its name.
+  """
+  experiment = runner.experiment
+  plain = writing.written(experiment, tuned=tuned)
+  words = data.text_vocabulary(plain)
+  found = {
+    "vocabulary": plain.vocabulary,
+    "writing": json.dumps(writing.described(words)),
+    "stop": repr(writing.stop(words, tuned=tuned)),
+    "token ids": repr(TokenIds.of(experiment.backbone)),
+  }
+  if vocabularies.reference(plain.vocabulary) is not None:
+    found["words"] = f"{plain.vocabulary} (sha {vocabularies.digest(plain.vocabulary)[:16]})"
+  return found
 
 
 def encode(runner: Runner, texts: Sequence[str], *, tuned: bool) -> tuple[list[np.ndarray], int]:

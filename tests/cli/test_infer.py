@@ -9,8 +9,10 @@ import threading
 
 import pytest
 
+from promot_jax.checkpoints import sources
 from promot_jax.cli.main import main
-from promot_jax.experiments import inference
+from promot_jax.experiments import inference, writing
+from promot_jax.token_ids import TokenIds
 
 LONG = "the cat sees the dog . " * 200
 
@@ -136,3 +138,23 @@ def test_bytes_that_are_no_text_end_with_code_65(infer, tmp_path, capsys):
   source.write_bytes(b'{"inputs": "a"}\n{"inputs": "sch\xf6n"}\n')
   assert infer("", f"--input={source}")[0] == 65
   assert "latin.jsonl:2 is no UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    lambda patch: patch.setattr(sources, "content", lambda text: "b" * 16),
+    lambda patch: patch.setattr(TokenIds, "of", lambda model: TokenIds(output_ends=(1, 7))),
+    lambda patch: patch.setattr(writing, "stop", lambda words, tuned: ("\n",)),
+  ],
+)
+def test_other_weights_of_one_name_other_ends_or_stops_do_not_go_on(
+  infer, monkeypatch, capsys, change
+):
+  monkeypatch.setattr(sources, "content", lambda text: "a" * 16)
+  assert infer(question("a"))[0] == 0
+  assert infer(question("a") + question("b"))[0] == 0
+  change(monkeypatch)
+  code, lines = infer(question("a") + question("b") + question("c"))
+  assert code == 2 and len(lines) == 2
+  assert "was begun with other settings" in capsys.readouterr().err
