@@ -143,6 +143,21 @@ PUBLISHED = {
 }
 
 
+FROM_GGUF = {  # what transformers leaves there when it reads the model from a GGUF file
+  "SmolLM2": {"_model_name_or_path": "Smollm2 135M 8k Lc100K Mix1 Ep2"},
+  "distilgpt2": {"_model_name_or_path": "Distilgpt2", "feed_forward_length": 3072},
+  "t5-small": {"_model_name_or_path": "T5 Small", "num_key_value_heads": 8},
+}
+
+
+@pytest.mark.parametrize("name", FROM_GGUF)
+def test_what_a_gguf_file_left_in_a_configuration_changes_nothing(tmp_path, name):
+  content, expected = PUBLISHED[name]
+  (tmp_path / "config.json").write_text(json.dumps(content | FROM_GGUF[name]))
+  found = huggingface.config(str(tmp_path))
+  assert {field: getattr(found, field) for field in expected} == expected
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_configuration_is_read(tmp_path, name):
   content, expected = PUBLISHED[name]

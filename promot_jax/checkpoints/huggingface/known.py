@@ -73,6 +73,7 @@ _ABOUT = frozenset(
     "_commit_hash",
     "_flash_attn_2_enabled",
     "_from_model_config",
+    "_model_name_or_path",  # with transformers' own names for the figures of a GGUF file
     "_name_or_path",
     "_num_labels",
     "architectures",
@@ -198,6 +199,7 @@ T5 = _family(
     "n_positions",
     "num_attention_heads",
     "num_hidden_layers",
+    "num_key_value_heads",  # from GGUF
   ),
 )
 
@@ -264,6 +266,7 @@ GPT2 = _family(
     "reorder_and_upcast_attn": _only(False, "which should be true or false", None, True),
   },
   informative=(
+    "feed_forward_length",  # from GGUF
     "hidden_size",
     "max_position_embeddings",
     "n_ctx",
