@@ -90,9 +90,11 @@ def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[s
   content = [record for _, record in records]
   done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
+    form = ", plain text: an answer ends with its line"
+    form = form if inference.ends_with_line(runner, tuned=tuned) else ""
     show(
       f"{values.input} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
-      f"· {name}, prompt {prompt}",
+      f"· {name}, prompt {prompt}{form}",
       file=sys.stderr,
     )
   if done < len(records):
@@ -183,7 +185,7 @@ def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path
       runner.shared.stop_if_asked()
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / max(time.monotonic() - start, 1e-3)
-      show(f"{first + len(chunk)}/{len(records)}  {rate:.1f} lines/s", file=sys.stderr)
+      show(f"{first + len(chunk)}/{len(records)}  {rate:.3g} lines/s", file=sys.stderr)
 
 
 def _lines(

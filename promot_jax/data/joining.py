@@ -78,8 +78,18 @@ def texts_to_tokens(vocabulary: _Vocabulary, text: str, answer: str) -> tuple[li
 
 
 def input_tokens(vocabulary: _Vocabulary, text: str) -> np.ndarray:
-  """int32: a text that a model shall answer, in its frame."""
-  return vocabulary.input_frame.around(texts_to_tokens(vocabulary, text, "")[0])
+  """int32: a text that a model shall answer, in its frame.
+
+  One text keeps the line feeds at its end: "assistant\\n" asks for the next line, and a model that
+  is given "assistant" writes the end of the line, where its answer would stop.
+  """
+  if not vocabulary.joining.one_text:
+    return vocabulary.input_frame.around(vocabulary.encode(text))
+  last = text.rstrip()
+  blanks = text[len(last) :]
+  return vocabulary.input_frame.around(
+    vocabulary.encode(last + blanks[: blanks.rfind("\n") + 1])
+  )
 
 
 def option_tokens(vocabulary: _Vocabulary, text: str, answer: str) -> np.ndarray:

@@ -36,6 +36,11 @@ def made_with(runner: Runner, *, tuned: bool) -> dict[str, str]:
   return found
 
 
+def ends_with_line(runner: Runner, *, tuned: bool) -> bool:
+  """Whether an answer ends at its first line feed (`writing.stop`)."""
+  return bool(writing.stop(_words(runner, tuned), tuned=tuned))
+
+
 def encode(runner: Runner, texts: Sequence[str], *, tuned: bool) -> tuple[list[np.ndarray], int]:
   """(tokens of each text in its model's frame, how many of them a model is given at most).
 

@@ -219,7 +219,7 @@ class Runner:
     if not number and marker is None:
       raise ConfigError(
         f"stage '{wanted}' in {self.folder} is not complete. Finish it with promot train, or name "
-        f"a step: {', '.join(f'{wanted}:{step}' for step in steps) or 'there is none yet'}."
+        f"--checkpoint={' or '.join([*(f'{wanted}:{step}' for step in steps), PRETRAINED])}."
       )
     step = marker["step"] if not number else int(number) if number.isdigit() else -1
     if step not in steps:

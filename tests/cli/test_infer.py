@@ -73,6 +73,13 @@ def test_a_score_that_is_no_number_is_null(infer):
   assert found[1]["inputs"] == "b\u2028c"
 
 
+def test_a_directory_without_a_trained_step_names_the_pretrained_model(infer, capsys):
+  assert infer(question("a"), "--checkpoint=chosen")[0] == 2
+  assert "is not complete. Finish it with promot train, or name --checkpoint=pretrained." in (
+    capsys.readouterr().err
+  )
+
+
 def test_one_long_line_is_found_and_named_before_the_first_answer(infer, tmp_path, capsys):
   lines = question("a") * 3 + "\n" + question(LONG) + question("b") * 600 + question(LONG)
   code, found = infer(lines)

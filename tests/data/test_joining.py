@@ -78,11 +78,24 @@ def test_one_text_has_no_separator_and_keeps_bos(tokenizer_folder, family):
   assert found.joining == joining.Joining(answer=" ", examples="\n\n", one_text=True)
   text = "Q: who sells the lamp? A:"
   assert joining.input_tokens(found, text).tolist() == [*bos, *found.encode(text)]
-  assert joining.input_tokens(found, text + " \n").tolist() == [*bos, *found.encode(text)]
+  assert joining.input_tokens(found, text + " \t").tolist() == [*bos, *found.encode(text)]
   assert vocabularies.as_one_text(place) == vocabularies.as_one_text(place + ONE_TEXT)
   assert vocabularies.open_vocabulary(vocabularies.as_one_text(place)).joining == found.joining
   assert vocabularies.is_one_text(place + ONE_TEXT) and not vocabularies.is_one_text(place)
   assert vocabularies.digest(place) != vocabularies.digest(place + ONE_TEXT)
+
+
+def test_an_input_that_ends_with_its_line_asks_for_the_next_one(tokenizer_folder):
+  name = f"hf:{tokenizer_folder('gpt2')}"
+  found = vocabularies.open_vocabulary(name + ONE_TEXT)
+  for text in ("user\nwho?\nassistant\n", "Q: who?\n\n", "A: \n"):
+    assert joining.input_tokens(found, text).tolist() == found.encode(text)
+    assert joining.input_tokens(found, text + " ").tolist() == found.encode(text)
+  tuned = vocabularies.open_vocabulary(name)
+  assert joining.input_tokens(tuned, "Q: ").tolist() == [
+    *tuned.encode("Q: "),
+    *tuned.input_frame.suffix,
+  ]
 
 
 def test_a_named_family_stays_when_texts_become_one(tokenizer_folder):

@@ -224,3 +224,5 @@ def test_texts_of_no_task_are_read_as_the_model_was_taught(tokenizer_folder):
   assert plain.tolist() == words.encode(text)
   assert tuned.tolist() == words.encode(text + "\n")
   assert inference.cut(runner, plain, 2, tuned=False).tolist() == plain[-2:].tolist()
+  assert inference.ends_with_line(runner, tuned=False)
+  assert not inference.ends_with_line(runner, tuned=True)
