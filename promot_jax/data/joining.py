@@ -87,9 +87,7 @@ def input_tokens(vocabulary: _Vocabulary, text: str) -> np.ndarray:
     return vocabulary.input_frame.around(vocabulary.encode(text))
   last = text.rstrip()
   blanks = text[len(last) :]
-  return vocabulary.input_frame.around(
-    vocabulary.encode(last + blanks[: blanks.rfind("\n") + 1])
-  )
+  return vocabulary.input_frame.around(vocabulary.encode(last + blanks[: blanks.rfind("\n") + 1]))
 
 
 def option_tokens(vocabulary: _Vocabulary, text: str, answer: str) -> np.ndarray:
