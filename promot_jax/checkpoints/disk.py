@@ -46,7 +46,8 @@ def whole_file(path: pathlib.Path) -> Iterator[BinaryIO]:
   remove = functools.partial(temporary.unlink, missing_ok=True)
   try:
     with signals.undone_at_end(remove):
-      with temporary.open("wb") as stream:
+      remove()  # of a killed process; or a link that somebody put there, which is not followed
+      with temporary.open("xb") as stream:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())

@@ -63,11 +63,11 @@ def require_known(content: Mapping[str, Any], known: Known, *, where: str) -> No
   """
   for name, rule in known.only.items():
     if name in content and not _among(content[name], rule.values):
-      raise errors.ConfigError(f"{where} has {name}={_text(content[name])}, {rule.otherwise}.")
+      raise errors.ConfigError(f"{where} has {name}={text(content[name])}, {rule.otherwise}.")
   for name, value in content.items():
     if name not in known.names and not _among(value, INERT):
       raise errors.ConfigError(
-        f"{where} has {name}={_text(value)}, a setting that is not known here and may change what is"
+        f"{where} has {name}={text(value)}, a setting that is not known here and may change what is"
         f" computed; {known.unknown}."
       )
 
@@ -77,6 +77,7 @@ def _among(value: Any, values: tuple[Any, ...]) -> bool:
   return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
 
 
-def _text(value: Any) -> str:
-  text = repr(value)
-  return text if len(text) <= 80 else f"{text[:77]}..."
+def text(value: Any) -> str:
+  """A setting's value, for a message."""
+  shown = repr(value)
+  return shown if len(shown) <= 80 else f"{shown[:77]}..."

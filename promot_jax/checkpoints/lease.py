@@ -29,11 +29,12 @@ class Lease:
     report: receives a line if the former holder ended without giving it back.
     file: name of the locked file; one of several things in a directory has its own.
     what: what is held, for messages; by default the directory.
+    whole: the directory around it that the user named, if he did not name this one.
 
   Raises:
     ModelDirInUse: another live process holds it.
     CannotWrite: the directory cannot be made or written, or the locked file is a link.
-    ConfigError: a whole directory is to be held, and a part of it lies elsewhere (`links`).
+    ConfigError: a model directory is to be held, and a part of it lies elsewhere (`links`).
   """
 
   def __init__(
@@ -43,11 +44,12 @@ class Lease:
     report: Callable[[str], None] | None = None,
     file: str = FILE,
     what: str = "",
+    whole: str | os.PathLike | None = None,
   ) -> None:
     self.directory = pathlib.Path(directory)
     what = what or f"Model directory {self.directory}"
     if file == FILE:
-      links.require_inside(self.directory)
+      links.require_inside(self.directory, whole=whole)
     self._file: int | None = _open(self.directory, file, what)
     try:
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

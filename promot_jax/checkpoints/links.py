@@ -13,36 +13,41 @@ from collections.abc import Iterator
 
 from promot_jax import errors
 
+PARTS = ("stages", "evaluation", "evaluation_of_parts", "features", "train", "logs")
+"""Folders of a model directory that are written by parts; whatever else lies there is not looked at."""
 _STEP = re.compile(r"checkpoint_\d+.*")  # its files are only read; written anew, they are renamed
 
 
-def require_inside(directory: str | os.PathLike) -> None:
+def require_inside(directory: str | os.PathLike, *, whole: str | os.PathLike | None = None) -> None:
   """Refuses a model directory of which a part lies elsewhere.
 
   Args:
-    directory: may be a link itself: it was named by the user.
+    directory: of one experiment.  It may be a link itself where the user named it.
+    whole: what the user named, if that is a directory around it.
 
   Raises:
     ConfigError: a link leads out of it, or something in it is neither file nor folder.
   """
-  root = pathlib.Path(os.path.realpath(directory))
-  for path in _entries(root):
-    mode = os.lstat(path).st_mode
-    if stat.S_ISLNK(mode):
-      target = pathlib.Path(os.path.realpath(path))
-      if not target.is_relative_to(root):
-        raise errors.ConfigError(
-          f"{path} is a link to {target}, so that writing into {directory} would change what lies there."
-          " Replace the link with what it leads to, or remove it."
-        )
-    elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+  named = directory if whole is None else whole
+  root = pathlib.Path(os.path.realpath(named))
+  for path in (os.fspath(directory), *_entries(pathlib.Path(directory))):
+    target = pathlib.Path(os.path.realpath(path))
+    if not target.is_relative_to(root):
+      raise errors.ConfigError(
+        f"{path} is a link to {target}, so that writing into {named} would change what lies there."
+        " Replace the link with what it leads to, or remove it."
+      )
+    mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
       raise errors.ConfigError(
         f"{path} is neither a file nor a folder (a pipe or device); remove it."
       )
 
 
 def _entries(root: pathlib.Path) -> Iterator[str]:
-  """Everything at and below a folder, but the inside of checkpoints and what is behind links."""
-  for folder, folders, files in os.walk(root):
-    yield from (os.path.join(folder, name) for name in (*folders, *files))
-    folders[:] = [name for name in folders if not _STEP.fullmatch(name)]
+  """The parts of a directory and all in them, but the inside of checkpoints and what is behind links."""
+  for part in (root / name for name in PARTS):
+    yield str(part)
+    for folder, folders, files in os.walk(part) if not part.is_symlink() else ():
+      yield from (os.path.join(folder, name) for name in (*folders, *files))
+      folders[:] = [name for name in folders if not _STEP.fullmatch(name)]

@@ -82,13 +82,17 @@ def describe(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, matching.Sto
   """
   try:
     content = json.loads((path / _DESCRIPTION).read_text())
-    if content["format"] == _FORMAT:
+    if content["format"] == _FORMAT and isinstance(content["metadata"], dict):
       table = {
         name: matching.Stored(tuple(entry["shape"]), entry["dtype"])
         for name, entry in content["arrays"].items()
       }
       return content["metadata"], table
-    problem = f"has format {content['format']}; this version reads format {_FORMAT}"
+    problem = (
+      "has no metadata"
+      if content["format"] == _FORMAT
+      else f"has format {content['format']!r:.60}; this version reads format {_FORMAT}"
+    )
   except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     problem = f"cannot be read ({error})"
   raise errors.DamagedCheckpoint(f"{path / _DESCRIPTION} {problem}.")

@@ -8,7 +8,7 @@ import pathlib
 import re
 
 from promot_jax import errors
-from promot_jax.checkpoints import manifest, step_files
+from promot_jax.checkpoints import manifest, remote_folder, step_files
 from promot_jax.checkpoints.stored import StoredArray, open_zarr
 
 PARAMETERS = "trainable/"
@@ -46,7 +46,7 @@ def open_step(path: str | os.PathLike) -> dict[str, StoredArray]:
       f"'{path}' is damaged ({'; '.join(problems[:3])}); name another step."
     )
   _, table = step_files.describe(path)
-  store = {"driver": "ocdbt", "base": f"file://{(path / step_files.ARRAYS).absolute()}/"}
+  store = {"driver": "ocdbt", "base": remote_folder.kvstore(path / step_files.ARRAYS)}
   return {
     name.removeprefix(PARAMETERS): open_zarr(name, "zarr3", {**store, "path": f"{name}/"})
     for name in table

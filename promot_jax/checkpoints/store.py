@@ -125,6 +125,7 @@ class Store:
     probe = self.directory / f".probe-{os.getpid()}"
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
+      probe.unlink(missing_ok=True)  # a link there would be followed
       probe.write_bytes(b"0")
       probe.unlink()
     except OSError as error:

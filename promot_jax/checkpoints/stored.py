@@ -6,6 +6,8 @@ stacking such promises instead of arrays.
 """
 
 import dataclasses
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -157,13 +159,26 @@ def open_zarr(name: str, driver: str, store: dict, *, complete: bool = True) -> 
   except ValueError as error:
     raise errors.DamagedCheckpoint(f"Array '{name}' cannot be opened: {_first(error)}") from None
 
+  shape, dtype = tuple(array.shape), array.dtype.numpy_dtype
+
   def read() -> np.ndarray:
+    _require_memory(name, shape, dtype)
     try:
       return np.asarray(array.read().result())
     except ValueError as error:
       raise errors.DamagedCheckpoint(f"Array '{name}' cannot be read: {_first(error)}") from None
 
-  return StoredArray(name=name, shape=tuple(array.shape), dtype=array.dtype.numpy_dtype, read=read)
+  return StoredArray(name=name, shape=shape, dtype=dtype, read=read)
+
+
+def _require_memory(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+  """TensorStore ends the process where it gets no memory, and any size can be declared."""
+  needed = math.prod(shape) * dtype.itemsize
+  if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    raise errors.DamagedCheckpoint(
+      f"Array '{name}' declares the shape {list(shape)}, {needed} bytes, which is more than this machine"
+      " has memory. Copy the checkpoint again, or use a machine with more."
+    )
 
 
 def _first(error: Exception) -> str:

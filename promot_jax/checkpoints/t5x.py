@@ -129,7 +129,7 @@ def _open_orbax(folder: Folder) -> dict[str, StoredArray]:
       for entry in metadata["tree_metadata"].values()
       if not _is_empty(entry["value_metadata"])
     ]
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise errors.DamagedCheckpoint(f"'{folder / '_METADATA'}' is unreadable: {error!r}.") from None
   driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
   complete = metadata.get("store_array_data_equal_to_fill_value", False)
@@ -170,7 +170,12 @@ def _open_msgpack(folder: Folder) -> dict[str, StoredArray]:
       " save it with a current T5X first."
     )
   leaves: dict[str, StoredArray] = {}
-  _collect(root, "", folder, leaves)
+  try:
+    _collect(root, "", folder, leaves)
+  except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    raise errors.DamagedCheckpoint(
+      f"'{folder / 'checkpoint'}' describes its arrays as T5X does not: {error!r}."
+    ) from None
   return leaves
 
 

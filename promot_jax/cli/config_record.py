@@ -176,7 +176,8 @@ def write(
   try:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-      with temporary[name].open("w", encoding="utf-8", errors="backslashreplace") as file:
+      temporary[name].unlink(missing_ok=True)  # a link there leads out of the directory
+      with temporary[name].open("x", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -40,7 +40,7 @@ def run(flags: Flags) -> int:
     part = runner.folder / "evaluation_of_parts" if values.limit or values.split else None
     store = runner.open_results(values.output or part or runner.results.root)
     folders.append(str(store.root))
-    lease = functools.partial(Lease, values.output or runner.folder)
+    lease = functools.partial(Lease, values.output or runner.folder, whole=_named(values))
     with hosts.held_by_first(lease):
       name, stages, step, wanted = cluster.together(functools.partial(_wanted, values, runner))
       found = runner.evaluate(wanted, name=name, stages=stages, step=step, store=store)
@@ -60,6 +60,11 @@ def run(flags: Flags) -> int:
   show(_table(rows))
   show(f"predictions: {', '.join(folders)}")
   return 0
+
+
+def _named(values) -> str | None:
+  """The directory that the user named, in which that of the experiment must lie."""
+  return values.output or (None if values.gin_file else values.model_dir)
 
 
 def _wanted(values, runner):

@@ -101,8 +101,7 @@ class Tokenizer:
         vocabulary's name says, which is the latter without ?special_tokens=read.
     """
     read = self._reads_special_tokens if special_tokens is None else special_tokens
-    chosen = self._tokenizer if read else self._text_tokenizer
-    return chosen.encode(text, add_special_tokens=False).ids
+    return self._encode(self._tokenizer if read else self._text_tokenizer, text)
 
   def decode(self, tokens: Sequence[int]) -> str:
     """Text of `tokens` up to the first end of sequence; padding and bos are left out.
@@ -125,12 +124,18 @@ class Tokenizer:
     """Id of <extra_id_number>; None where the tokenizer has no such token."""
     return self._ids.get(f"<extra_id_{number}>")
 
+  def _encode(self, tokenizer: Any, text: str, *, framed: bool = False) -> list[int]:
+    try:
+      return tokenizer.encode(text, add_special_tokens=framed).ids
+    except Exception as cause:  # the library raises bare Exceptions: its file contradicts itself
+      raise errors.ConfigError(f"tokenizer {self.folder} cannot be used: {cause}") from cause
+
   def _special(self, name: str, described: Mapping[str, Any]) -> int | None:
     """Id of the token that the folder names, or of the first usual name that is in use."""
     found = described.get(f"{name}_token")
     if found is None:
       found = next((usual for usual in _USUAL[name] if usual in self._ids), None)
-    return None if found is None else self._ids.get(found)
+    return self._ids.get(found) if isinstance(found, str) else None
 
   def _pad(self, described: Mapping[str, Any]) -> int:
     pad = self._special("pad", described)
@@ -144,7 +149,7 @@ class Tokenizer:
   def _recognized(self, described: Mapping[str, Any]) -> str:
     """The family that adds around a text what the tokenizer adds."""
     bare = self.encode("x")
-    whole = self._tokenizer.encode("x", add_special_tokens=True).ids
+    whole = self._encode(self._tokenizer, "x", framed=True)
     start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
     before, after = whole[:start], whole[start + len(bare) :]
     # transformers lets these two settings overrule the file's own rule.
@@ -192,7 +197,7 @@ def _description(folder: pathlib.Path) -> dict[str, Any]:
       continue
     try:
       content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:
       raise errors.ConfigError(f"{file} is no JSON: {cause}") from cause
     if not isinstance(content, dict):
       raise errors.ConfigError(f"{file} holds no JSON object.")

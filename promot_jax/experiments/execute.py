@@ -68,7 +68,7 @@ def execute(
         console.line(f"=== {number + 1} of {len(experiments)}: {experiment.name}")
       own = pathlib.Path(experiment.model_dir)
       # `promot eval` of one experiment knows that experiment's folder only.
-      with _lease(own, console) if own != folder else contextlib.nullcontext():
+      with _lease(own, console, whole=folder) if own != folder else contextlib.nullcontext():
         outcomes.append(Runner(experiment, shared, sinks).run())
   return outcomes
 
@@ -83,8 +83,10 @@ def _check(run: Experiment | Comparison) -> None:
       weights.check(experiment)
 
 
-def _lease(folder: pathlib.Path, console: Events) -> contextlib.AbstractContextManager:
-  return hosts.held_by_first(lambda: Lease(folder, report=console.line))
+def _lease(
+  folder: pathlib.Path, console: Events, *, whole: pathlib.Path | None = None
+) -> contextlib.AbstractContextManager:
+  return hosts.held_by_first(lambda: Lease(folder, report=console.line, whole=whole))
 
 
 def _check_local(model_dir: str) -> None:

@@ -158,6 +158,7 @@ class JsonLines:
     if kept == lines and not torn:
       return
     temporary = self._path.with_name(f".{self._path.name}.tmp-{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # a link there would be followed
     temporary.write_bytes(b"".join(kept))
     temporary.rename(self._path)
     self._stream.close()

@@ -5,13 +5,16 @@ import json
 import random
 import zipfile
 
+import msgpack
 import numpy as np
 import pytest
 
-from promot_jax.checkpoints import json_file, method_files, npz, prompt_files
-from promot_jax.checkpoints.huggingface import safetensors_file
+from promot_jax.checkpoints import json_file, method_files, npz, prompt_files, t5x
+from promot_jax.checkpoints.huggingface import importer, safetensors_file
+from promot_jax.checkpoints.peft import lora
 from promot_jax.checkpoints.stored import as_stored
 from promot_jax.errors import ConfigError, DamagedCheckpoint, PromotError
+from promot_jax.models import T5Config
 
 TIMES = 300
 
@@ -201,3 +204,145 @@ def test_mutations_of_a_npy_file_raise_nothing_of_their_own(tmp_path):
   file = tmp_path / "prompt.npy"
   np.save(file, np.ones((2, 3), np.float32))
   assert TIMES / 5 < survives(file, file.read_bytes(), prompt_files.read_prompt) < TIMES
+
+
+# Values of every type in place of settings.
+
+JUNK = [True, -1, 10**30, 1e308, "x", [], [1], {"a": 1}, [[1]]]
+CONFIGS = {
+  "t5": {
+    "model_type": "t5",
+    "d_model": 8,
+    "d_kv": 4,
+    "d_ff": 16,
+    "num_layers": 1,
+    "num_decoder_layers": 1,
+    "num_heads": 2,
+    "vocab_size": 32,
+    "feed_forward_proj": "gated-gelu",
+  },
+  "llama": {
+    "model_type": "llama",
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "num_key_value_heads": 2,
+    "vocab_size": 32,
+    "rope_scaling": None,
+  },
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_config_json_with_a_value_of_another_type_is_refused_or_read(tmp_path, kind):
+  refused = 0
+  for name in CONFIGS[kind]:
+    for value in JUNK:
+      (tmp_path / "config.json").write_text(json.dumps(CONFIGS[kind] | {name: value}))
+      try:
+        importer.config(str(tmp_path))
+      except PromotError:
+        refused += 1
+  assert refused > 3 * len(JUNK)
+
+
+@pytest.mark.parametrize("layers", [10**9, 10**30, -1])
+@pytest.mark.parametrize("weights", [True, False])
+def test_layers_that_no_tensor_can_be_of_are_not_made(tmp_path, layers, weights):
+  (tmp_path / "config.json").write_text(json.dumps(CONFIGS["t5"] | {"num_layers": layers}))
+  if weights:
+    (tmp_path / "model.safetensors").write_bytes(safetensors({"shared.weight": entry()}))
+  with pytest.raises(ConfigError, match=r"encoder.layers"):
+    importer.config(str(tmp_path))
+
+
+ADAPTER = {"peft_type": "LORA", "task_type": "SEQ_2_SEQ_LM", "r": 2, "lora_alpha": 4}
+LAYER = "base_model.model.encoder.block.0.layer.0.SelfAttention.q"
+SMALL = T5Config(
+  vocab_size=32,
+  width=8,
+  heads=2,
+  head_width=4,
+  mlp_width=16,
+  encoder_layers=1,
+  decoder_layers=1,
+)
+
+
+def write_adapter(folder, config, shapes=((2, 8), (8, 2))):
+  arrays = {
+    f"{LAYER}.lora_{part}.weight": as_stored(part, np.ones(shape, np.float32))
+    for part, shape in zip("AB", shapes)
+  }
+  (folder / "adapter_config.json").write_text(json.dumps(config))
+  safetensors_file.write_file(folder / "adapter_model.safetensors", arrays)
+
+
+def test_an_adapter_with_a_value_of_another_type_is_refused_or_read(tmp_path):
+  refused = 0
+  for name in (*ADAPTER, "lora_dropout", "rank_pattern", "alpha_pattern", "target_modules"):
+    for value in JUNK:
+      write_adapter(tmp_path, ADAPTER | {name: value})
+      try:
+        lora.read_lora_adapter(tmp_path, SMALL)
+      except PromotError:
+        refused += 1
+  assert refused > 3 * len(JUNK)
+
+
+@pytest.mark.parametrize(
+  "shapes", [((), (8, 2)), ((2, 8), (8, 2, 1)), ((2, 8), (8, 3)), ((2,), (2,))]
+)
+def test_matrices_that_are_no_product_are_damage(tmp_path, shapes):
+  write_adapter(tmp_path, ADAPTER, shapes)
+  with pytest.raises(DamagedCheckpoint, match="are no product"):
+    lora.read_lora_adapter(tmp_path, SMALL)
+
+
+def array(shape, dtype, content):
+  return msgpack.ExtType(1, msgpack.packb([shape, dtype, content], use_bin_type=True))
+
+
+ZARR = {"driver": "zarr", "kvstore": {"path": "x"}, "metadata": {"shape": [10**12]}}
+LEAVES = {
+  "chunks of another shape": {
+    "__msgpack_chunked_array__": True,
+    "shape": {"0": 10**9},
+    "chunks": {"0": array([1], "float32", bytes(4))},
+  },
+  "no chunks": {"__msgpack_chunked_array__": True, "shape": 3, "chunks": 3},
+  "a place that is no object": ZARR | {"kvstore": "x"},
+  "a place that is no path": ZARR | {"kvstore": {"path": 3}},
+  "no shape": ZARR | {"metadata": 3},
+  "a shape beyond memory": ZARR,
+}
+
+
+@pytest.mark.parametrize("kind", LEAVES)
+def test_leaves_of_a_t5x_checkpoint_that_contradict_themselves_are_damage(tmp_path, kind):
+  tree = {"version": 3, "optimizer": {"target": {"encoder": {"x": LEAVES[kind]}}}}
+  (tmp_path / "checkpoint").write_bytes(msgpack.packb(tree))
+  (tmp_path / "x").mkdir()
+  (tmp_path / "x" / ".zarray").write_text(json.dumps(HUGE))
+  with pytest.raises(DamagedCheckpoint):
+    for leaf in t5x.open_t5x(tmp_path).values():
+      np.asarray(leaf)
+
+
+HUGE = {
+  "chunks": [10**12],
+  "compressor": None,
+  "dtype": "<f4",
+  "fill_value": None,
+  "filters": None,
+  "order": "C",
+  "shape": [10**12],
+  "zarr_format": 2,
+}
+
+
+def test_a_zarr_array_beyond_memory_does_not_end_the_process(tmp_path):
+  (tmp_path / ".zarray").write_text(json.dumps(HUGE))
+  with pytest.raises(DamagedCheckpoint, match="more than this machine has memory"):
+    prompt_files.read_prompt(tmp_path)

@@ -389,6 +389,22 @@ def test_a_configuration_that_is_a_link_to_another_file_is_only_read(tmp_path, c
   assert secret.read_text() == "root:x:0:0\n"
 
 
+def test_a_link_in_somebody_elses_directory_changes_nothing_elsewhere(tmp_path, capsys):
+  run, _, _ = kept(tmp_path)
+  outside = tmp_path / "outside"
+  outside.mkdir()
+  (run / "evaluation").symlink_to(outside)
+  assert main(["eval", f"--model_dir={run}", "--checkpoint=pretrained", "--quiet"]) == 2
+  assert "evaluation is a link to" in one_sentence(capsys)
+  (run / "evaluation").unlink()
+  precious = tmp_path / "precious"
+  precious.write_text("precious")
+  (run / ".lease").symlink_to(precious)
+  assert main(["eval", f"--model_dir={run}", "--checkpoint=pretrained", "--quiet"]) == 73
+  one_sentence(capsys)
+  assert not list(outside.iterdir()) and precious.read_text() == "precious"
+
+
 def test_values_of_every_kind_are_read_back_as_they_were(tmp_path):
   text = (
     "A = {'a': [1, -2.5, 1e999, (True,), (), None, b'x'], 3: 'quote\\'\"\\n\\u2028 # =', -1e-9: ''}\n"

@@ -200,3 +200,38 @@ def test_every_kind_has_what_is_asked_of_a_vocabulary(tokenizer_folder):
   for found in kinds:
     assert not [name for name in asked if not hasattr(found, name)]
     assert isinstance(found.sentinel, types.MethodType)
+
+
+JUNK = [True, -1, 10**30, [], [1], {"a": 1}, {"content": 3}, "x"]
+
+
+def test_settings_of_another_type_are_refused_or_read(copied):
+  folder = copied("t5")
+  file = folder / "tokenizer_config.json"
+  before = json.loads(file.read_text())
+  for name in ("eos_token", "pad_token", "bos_token", "add_bos_token", "auto_map", "chat_template"):
+    for value in JUNK:
+      file.write_text(json.dumps(before | {name: value}))
+      vocabularies._tokenizer.cache_clear()
+      try:
+        opened(folder).encode("a b")
+      except errors.ConfigError:
+        continue
+  for content in ("[" * 100_000, "[1]", "3"):
+    file.write_text(content)
+    vocabularies._tokenizer.cache_clear()
+    with pytest.raises(errors.ConfigError, match=r"is no JSON|no JSON object"):
+      opened(folder)
+
+
+def test_a_tokenizer_that_contradicts_itself_is_explained(tmp_path):
+  """Words without the unknown one that it names: found when a text is read, not before."""
+  import tokenizers
+
+  words = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel({"a": 0, "</s>": 1, "<pad>": 2}, unk_token="<unk>")
+  )
+  words.add_special_tokens(["</s>", "<pad>"])
+  words.save(str(tmp_path / "tokenizer.json"))
+  with pytest.raises(errors.ConfigError, match="cannot be used"):
+    opened(tmp_path).encode("b")

@@ -38,6 +38,7 @@ _FREE = {
   "scan_layers",
   "source_attention",  # a causal model may be tuned on as a prefix language model
 }
+_MOST_LAYERS = 10_000  # of a config.json without weights
 # Fields of which two values may mean the same -> what they mean.
 _MEANS = {"scale_logits": "logits_scale", "kv_heads": "key_heads"}
 
@@ -125,12 +126,24 @@ def _config_of(
     where = f"{reader.GENERATION} of {where}"
     known_settings.require_known(generation, known.GENERATION, where=where)
   try:
-    return family.config_from(content, tensors)
-  except (TypeError, ValueError, ZeroDivisionError) as error:  # a word or null for a number
+    config = family.config_from(content, tensors)
+    _require_layers(config, _MOST_LAYERS if tensors is None else len(tensors))
+    return config
+  except (  # a word, a list or null for a number, a number beyond all sizes
+    *(TypeError, ValueError, AttributeError, KeyError),
+    *(ZeroDivisionError, OverflowError),
+  ) as error:
     raise errors.ConfigError(
       f"config.json of '{path}' has a value that is none of a {family.name} ({error}); take the"
       " config.json that belongs to the weights."
     ) from None
+
+
+def _require_layers(config: Any, most: int) -> None:
+  """Raises ValueError for layers that no tensor can be of, before anything is made for each."""
+  for name in ("encoder_layers", "decoder_layers", "layers"):
+    if not 0 <= getattr(config, name, 0) <= most:
+      raise ValueError(f"{getattr(config, name)} {name.replace('_', ' ')}")
 
 
 def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:

@@ -61,17 +61,19 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
   """
   adapter, found = modules_lib.open_adapter(path, reader.LORA, (_A, _B), config)
   modules = modules_lib.of_config(config)
+  for name, arrays in found.items():
+    shapes = [tuple(arrays[part].shape) for part in (_A, _B)]
+    if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][1]:
+      raise errors.DamagedCheckpoint(
+        f"'{adapter.path}' has {_A} {list(shapes[0])} and {_B} {list(shapes[1])} at '{name}', which"
+        " are no product; copy it again."
+      )
   rank = max(arrays[_A].shape[0] for arrays in found.values())
   factors = {name: _scale(adapter, name, arrays[_A].shape) for name, arrays in found.items()}
   scale = _reference(factors.values())
   updates = {}
   for name, arrays in found.items():
     down, up = (np.asarray(arrays[part]).astype(np.float32) for part in (_A, _B))
-    if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
-      raise errors.DamagedCheckpoint(
-        f"'{adapter.path}' has {_A} {list(down.shape)} and {_B} {list(up.shape)} at '{name}', which"
-        " are no product; copy it again."
-      )
     for array in (down, up):
       reader.require_finite(adapter.path, array)
     if factors[name] != scale:  # one factor for all: the difference goes into B

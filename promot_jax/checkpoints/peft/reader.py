@@ -29,6 +29,7 @@ LORA = "LORA"
 IA3 = "IA3"
 SUPPORTED = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING, LORA, IA3)
 """Values of `peft_type` that are read and written."""
+_PLAIN: Mapping[str, Any] = {"task_type": str, "lora_dropout": (int, float)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,12 @@ def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> A
       f"'{path}' is a PEFT adapter of type {kind}, and one of type {' or '.join(kinds)} is wanted here;"
       " use the method of its type."
     )
+  for name, types in _PLAIN.items():
+    value = config.get(name)
+    if value is not None and not isinstance(value, types):
+      raise errors.ConfigError(
+        f"'{path}' has {name}={known_settings.text(value)}, which no adapter has; copy it again."
+      )
   known_settings.require_known(
     config, known.OF_TYPE[kind], where=f"'{path}', a PEFT adapter of type {kind},"
   )
