@@ -25,6 +25,7 @@ FORMAT = 1
 DESCRIPTION = "method.json"
 """Name of the entry that says what the others are."""
 _SAMPLES = 8
+_MOST_COMPRESSED = 100  # times, of a file that somebody compressed again
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,9 +131,13 @@ def read(path: str | os.PathLike) -> MethodFile:
       f"There is no method file '{path}'; promot convert RUN FILE --to=method writes one."
     )
   try:
-    stored = {name: np.asarray(array) for name, array in npz.open_npz(place).items()}
+    opened = npz.open_npz(place)
+    _check_size(opened, place.stat().st_size)
+    stored = {name: np.asarray(array) for name, array in opened.items()}
     description = json.loads(stored.pop(DESCRIPTION).tobytes())
     backbone = description["backbone"]
+    if backbone is not None:
+      _check_backbone(backbone)
     return MethodFile(
       leaves=stored,
       method=description["method"],
@@ -152,6 +157,20 @@ def read(path: str | os.PathLike) -> MethodFile:
       f"'{path}' cannot be read as a method file ({error}); write it again with promot convert"
       " --to=method."
     ) from None
+
+
+def _check_size(opened: Mapping[str, Any], size: int) -> None:
+  """Raises ValueError at arrays that a file can only declare: we write them as they are."""
+  needed = sum(math.prod(array.shape) * array.dtype.itemsize for array in opened.values())
+  if needed > _MOST_COMPRESSED * size:
+    raise ValueError(f"its arrays would have {needed} bytes, and the file has {size}")
+
+
+def _check_backbone(described: Mapping[str, Any]) -> None:
+  """Raises TypeError at fields that are no texts and no number."""
+  for name, value in described.items():
+    if not isinstance(value, int if name == "parameters" else str):
+      raise TypeError(f"its backbone's {name} is of another type")
 
 
 def check_backbone(file: MethodFile, model: nnx.Module, *, where: str) -> None:

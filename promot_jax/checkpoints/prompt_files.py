@@ -24,7 +24,7 @@ from promot_jax import errors
 from promot_jax.checkpoints import disk, method_files, npz, step_reader, t5x
 from promot_jax.checkpoints.peft import prompt_tuning
 from promot_jax.checkpoints.peft import reader as peft_reader
-from promot_jax.checkpoints.stored import open_zarr
+from promot_jax.checkpoints.stored import is_float, open_zarr
 
 T5X_LEAF = "encoder.prompt.prompt.prompt"
 """File name of the prompt among those that google-research/prompt-tuning writes."""
@@ -123,6 +123,15 @@ def write_numpy(path: str | os.PathLike, prompt: Any) -> pathlib.Path:
 
 
 def _read_numpy(path: pathlib.Path, name: str | None) -> np.ndarray:
+  values = _read_any(path, name)
+  if values.dtype.kind not in "fiu" and not is_float(values.dtype):
+    raise errors.ConfigError(
+      f"Prompt file '{path}' is of type {values.dtype}, and a prompt is of numbers; save it in float32."
+    )
+  return values
+
+
+def _read_any(path: pathlib.Path, name: str | None) -> np.ndarray:
   try:
     with path.open("rb") as file:
       start = file.read(6)

@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -122,12 +123,10 @@ class Store:
     Raises:
       CannotWrite: the directory cannot be made or written, or has too little free space.
     """
-    probe = self.directory / f".probe-{os.getpid()}"
     try:
       self.directory.mkdir(parents=True, exist_ok=True)
-      probe.unlink(missing_ok=True)  # a link there would be followed
-      probe.write_bytes(b"0")
-      probe.unlink()
+      with tempfile.TemporaryFile(dir=self.directory) as probe:
+        probe.write(b"0")
     except OSError as error:
       raise errors.CannotWrite(
         f"Nothing can be written to {self.directory}: {error.strerror}. Give a directory that can"

@@ -346,3 +346,31 @@ def test_a_zarr_array_beyond_memory_does_not_end_the_process(tmp_path):
   (tmp_path / ".zarray").write_text(json.dumps(HUGE))
   with pytest.raises(DamagedCheckpoint, match="more than this machine has memory"):
     prompt_files.read_prompt(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["M8[D]", "V8", "U4", "c8", "?"])
+def test_a_prompt_of_no_numbers_is_refused(tmp_path, dtype):
+  np.save(tmp_path / "prompt.npy", np.zeros((2, 3), dtype))
+  with pytest.raises(ConfigError, match="a prompt is of numbers"):
+    prompt_files.read_prompt(tmp_path / "prompt.npy")
+
+
+BACKBONE = {"architecture": "T5", "shapes": "a", "fingerprint": "b", "parameters": 1}
+
+
+@pytest.mark.parametrize(
+  "backbone", [3, BACKBONE | {"parameters": "x"}, BACKBONE | {"sizes": [1]}, BACKBONE | {"a": "b"}]
+)
+def test_a_method_file_of_a_backbone_of_another_shape_is_damage(tmp_path, backbone):
+  described = json.dumps({"method": {}, "backbone": backbone, "notes": {}}).encode()
+  np.savez(tmp_path / "m.npz", **{"method.json": np.frombuffer(described, np.uint8)})
+  with pytest.raises(DamagedCheckpoint, match="cannot be read as a method file"):
+    method_files.read(tmp_path / "m.npz")
+
+
+def test_a_method_file_that_declares_far_more_than_it_has_is_damage(tmp_path):
+  described = json.dumps({"method": {}, "backbone": None, "notes": {}}).encode()
+  arrays = {"method.json": np.frombuffer(described, np.uint8), "a": np.zeros(10**6, np.float32)}
+  np.savez_compressed(tmp_path / "m.npz", **arrays)
+  with pytest.raises(DamagedCheckpoint, match="its arrays would have"):
+    method_files.read(tmp_path / "m.npz")

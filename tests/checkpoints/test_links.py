@@ -94,9 +94,10 @@ def test_links_under_the_temporary_names_are_not_followed(tmp_path):
   precious.write_text("precious")
   run = tmp_path / "run"
   run.mkdir()
-  for name in (".probe", ".a.json.tmp", ".config.gin.tmp", ".config.flat.txt.tmp"):
-    (run / f"{name}-{os.getpid()}").symlink_to(precious)
+  (run / f".probe-{os.getpid()}").symlink_to(precious)
   Store(run).check_writable()
+  for name in (".a.json.tmp", ".config.gin.tmp", ".config.flat.txt.tmp"):
+    (run / f"{name}-{os.getpid()}").symlink_to(precious)
   Store(run).write_json("a.json", {"a": 1})
   (run / "recipe.gin").write_text("from __gin__ import dynamic_registration\nEXPERIMENT = 3\n")
   scanned = gin_config.read([str(run / "recipe.gin")], [])
