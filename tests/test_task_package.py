@@ -99,3 +99,14 @@ def test_a_users_own_module_in_the_working_folder_can_still_be_allowed(tmp_path)
   flags = ["--gin_file=own.gin", "--gin_allow_imports=own_models"]
   done = run(tmp_path, "-m", "promot_jax.cli.main", "inspect", "model", *flags)
   assert "EXPERIMENT is a int" in done.stderr  # it was made, and is none
+
+
+@pytest.mark.parametrize(("flags", "stays"), [([], False), (["--gin_allow_imports=own"], True)])
+def test_the_working_folder_is_searched_where_own_packages_are_asked_for(monkeypatch, flags, stays):
+  """JAX runs what lies in a folder `jax_plugins` on the path, also at its end."""
+  from promot_jax import cli
+
+  monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "promot_jax.cli.train", *flags])
+  monkeypatch.setattr(sys, "path", ["/some/folder", "/site"])
+  cli._working_folder_last()
+  assert sys.path == ["/site", *["/some/folder"] * stays]
