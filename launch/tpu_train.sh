@@ -80,10 +80,6 @@ case $where in
     ;;
   *) fail "--where=$where is unknown. Use auto or local." ;;
 esac
-if [[ $gin_file == no ]]; then
-  fail "no --gin_file given. For a first run: --gin_file=promot_rte_micro.gin."
-fi
-
 # Prints a command under --dry_run, else runs it.
 x() {
   if [[ $dry_run == yes ]]; then
@@ -94,7 +90,10 @@ x() {
   fi
 }
 
-check_flags train "${arguments[@]}"
+check_flags train "${arguments[@]+"${arguments[@]}"}"
+if [[ $gin_file == no ]]; then
+  fail "no --gin_file given. For a first run: --gin_file=promot_rte_micro.gin."
+fi
 
 quoted() { printf ' %q' "$@"; }
 
@@ -162,12 +161,16 @@ elif compgen -G '/dev/nvidia[0-9]*' >/dev/null; then
   extras=gpu
 fi
 here_arguments=()
-for argument in "${arguments[@]}"; do here_arguments+=("$(with_home "$argument")"); done
+run_arguments=()
+for argument in "${arguments[@]}"; do
+  here_arguments+=("$(with_home "$argument")")
+  if [[ $argument != --dry_run ]]; then run_arguments+=("$(with_home "$argument")"); fi
+done
 if [[ $dry_run == yes ]] && ! find_python "$extras"; then
   printf '%s\n' "dry run: nothing was installed, and the plan needs the environment. To install it:" \
     "  bash -c 'source launch/environment.sh && ensure_python \"$extras\"'" \
     "Then this command prints the plan; without --dry_run it installs and runs" \
-    "  $PYTHON -m promot_jax.cli.train$(quoted "${here_arguments[@]}")"
+    "  $PYTHON -m promot_jax.cli.train$(quoted "${run_arguments[@]}")"
   exit
 fi
 ensure_python "$extras"

@@ -154,6 +154,14 @@ def test_a_local_dry_run_installs_nothing_and_says_what_would(monkeypatch, tmp_p
   assert "nothing was installed" in done.stdout and "ensure_python" in done.stdout
   home = os.environ["HOME"]
   assert f"--model_dir={home}/a\\ b" in done.stdout  # the home of this machine
+  assert "--dry_run" not in done.stdout.splitlines()[-1]  # what is run without it
+
+
+def test_a_misspelt_gin_file_is_told_as_a_misspelt_flag():
+  done = run("tpu_train.sh", "--gin_fil=promot_rte_micro.gin", PROMOT_PYTHON=sys.executable)
+  assert done.returncode == 2 and "Did you mean '--gin_file'?" in done.stderr
+  done = run("tpu_train.sh", PROMOT_PYTHON=sys.executable)
+  assert done.returncode == 2 and "no --gin_file given" in done.stderr
 
 
 @pytest.mark.parametrize("folder", ["~", "~/my code"])

@@ -43,7 +43,7 @@ def _with_runs(named: Sequence[str]) -> list[str]:
   `runs/*/*` of a shell names everything in the model directories: files, checkpoints, logs.
   """
   for name in named:
-    if not os.path.exists(name):
+    if not os.path.lexists(name):  # a link that leads nowhere came from a shell's *
       raise ConfigError(f"'{name}' does not exist; name model directories.")
   found = [name for name in named if next(pathlib.Path(name).rglob("run.json"), None)]
   if not found:

@@ -79,10 +79,12 @@ def test_a_report_leaves_out_what_a_shell_pattern_names_beside_runs(
   by_hand(tmp_path / "run" / "evaluation", "fine_tuning")
   (tmp_path / "run" / "config.gin").write_text("")
   (tmp_path / "run" / "logs").mkdir()
+  (tmp_path / "run" / "latest").symlink_to("nowhere")
   named = sorted(str(path) for path in (tmp_path / "run").iterdir())
   assert main(["report", *named, f"--output={tmp_path / 'out'}", "--quiet"]) == 0
   told = capsys.readouterr().err
   assert "left out, no evaluated model: " in told and "config.gin" in told and "logs" in told
+  assert "latest" in told
   assert main(["report", str(tmp_path / "run" / "config.gin")]) == 65
   assert main(["report", str(tmp_path / "run"), str(tmp_path / "rum")]) == 2
 
