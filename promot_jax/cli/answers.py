@@ -6,6 +6,7 @@ to the end of the input are answered, lines that were changed are refused.
 """
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -58,6 +59,8 @@ def hold(output: pathlib.Path) -> contextlib.AbstractContextManager:
 def append(output: pathlib.Path, lines: str) -> None:
   """Adds whole lines and forces them to the disk, or through the pipe.
 
+  On a disk that is full the whole lines that still fit stay, and no part of one.
+
   Raises:
     BrokenPipeError: nobody reads standard output any more.
     CannotWrite: the disk is full, or nobody reads the pipe.
@@ -72,12 +75,21 @@ def append(output: pathlib.Path, lines: str) -> None:
       pipe.write(lines)
       pipe.flush()
       return
-    with output.open("a", encoding="utf-8") as file:
-      file.write(lines)
-      file.flush()
-      os.fsync(file.fileno())
+    with output.open("ab", buffering=0) as file:
+      _write_whole_lines(file, lines.encode("utf-8"))
   except OSError as error:
     raise failures.cannot_write(output, error.strerror or str(error)) from error
+
+
+def _write_whole_lines(file: io.FileIO, data: bytes) -> None:
+  before, written = file.seek(0, os.SEEK_END), 0
+  try:
+    while written < len(data):
+      written += file.write(data[written:])
+  except OSError:
+    file.truncate(before + data.rfind(b"\n", 0, written) + 1)
+    raise
+  os.fsync(file.fileno())
 
 
 def made_with(values: Mapping[str, str]) -> Identity:

@@ -92,21 +92,31 @@ def cannot_write(path: str | os.PathLike, reason: str) -> CannotWrite:
 
 
 def _explained(error: BaseException) -> PromotError | None:
-  from promot_jax.checkpoints import disk
-
   text = str(error)
   if isinstance(error, OSError) and error.errno is not None:
     return _of_system(error)
+  for number in (errno.EMFILE, errno.ENFILE):  # as the loader of a library or C++ says it
+    if os.strerror(number) in text:
+      return _of_system(OSError(number, ""))
   if isinstance(error, MemoryError) or "can't start new thread" in text:
     need = f" ({text})" if text else ""
     return OutOfResources(f"There is no memory left for what was asked{need}. {_LESS_MEMORY}.")
-  if reason := disk.known_reason(text):
+  if reason := _reason_of_disk(text):
     return CannotWrite(f"The disk refused to write: {reason} ({_first_line(error)}).")
   if "RESOURCE_EXHAUSTED" in text or "ResourceExhausted" in type(error).__name__:
     return OutOfResources(f"A device is out of memory ({_first_line(error)}). {_LESS_MEMORY}.")
   if isinstance(error, ValueError) and "embedded null byte" in text:
     return ConfigError("a path has a null byte in it; write it without.")
   return None
+
+
+def _reason_of_disk(text: str) -> str | None:
+  """Why a disk refused, in words that libraries use; None where they do not."""
+  try:
+    from promot_jax.checkpoints import disk  # reads files, which may be what was refused
+  except (OSError, ImportError):
+    return None
+  return disk.known_reason(text)
 
 
 def _of_system(error: OSError) -> PromotError | None:
@@ -140,8 +150,10 @@ def _place_of_files() -> str:
 
 def _free(path: pathlib.Path) -> str:
   """', 24.6 kB free' of the file system of a path."""
-  from promot_jax.checkpoints import disk
-
+  try:
+    from promot_jax.checkpoints import disk
+  except (OSError, ImportError):  # reads files, which may be what was refused
+    return ""
   for folder in (path, *path.absolute().parents):
     if folder.is_dir():
       try:

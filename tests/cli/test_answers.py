@@ -1,7 +1,11 @@
 """Answers in one file are one model's, to one input, each exactly once."""
 
 import json
+import pathlib
 import random
+import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -122,3 +126,27 @@ def test_infer_refuses_an_edited_input_and_goes_on_with_a_longer_one(tmp_path, c
   assert output.read_bytes().startswith(first) and output.read_bytes().count(b"\n") == 3
   with answers.hold(output):
     assert main(flags) == 77
+
+
+def test_a_full_disk_leaves_whole_lines_to_which_the_same_command_adds(tmp_path):
+  output = tmp_path / "a.jsonl"
+  answered(output, 2)
+  before = output.read_bytes()
+  line = json.dumps({**records(3)[2], "prediction": "x"}) + "\n"
+  room = len(before) + len(line) + 7  # of the next line's characters
+  script = (
+    "import pathlib, sys; from promot_jax.cli import answers, failures\n"
+    "try: answers.append(pathlib.Path(sys.argv[1]), sys.argv[2] * 3)\n"
+    "except Exception as error: sys.exit(failures.end(error, None, verbose=False))"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", script, str(output), line],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).resolve().parents[2],
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+  )
+  assert done.returncode == 73, done.stderr
+  assert f"'{output}' cannot be written: File too large" in done.stderr
+  assert output.read_bytes() == before + line.encode()
+  assert answers.begin(output, records(5), MADE, whole=True) == 3

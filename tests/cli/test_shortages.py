@@ -36,6 +36,11 @@ def system(number: int, name: str | None = "/x/answers.jsonl") -> OSError:
     (system(errno.EISDIR), errors.ConfigError, "Is a directory"),
     (system(errno.ENAMETOOLONG), errors.ConfigError, "File name too long"),
     (system(errno.EMFILE), errors.OutOfResources, "Too many open files; .*ulimit -n"),
+    (
+      ImportError("libx.so: cannot open shared object file: Too many open files"),
+      errors.OutOfResources,
+      "Too many open files; .*ulimit -n",
+    ),
     (system(errno.ENOMEM), errors.OutOfResources, "memory"),
     (MemoryError(), errors.OutOfResources, r"no memory left .*Lower BATCH_SIZE"),
     (RuntimeError("can't start new thread"), errors.OutOfResources, "thread"),
@@ -154,3 +159,25 @@ def test_too_little_memory_ends_with_code_71(evaluated, tmp_path):
   )
   assert done.returncode == 71, done.stderr
   assert "There is no memory left" in done.stderr and "bug" not in done.stderr
+
+
+def test_a_command_that_may_open_no_more_files_says_so_without_opening_one(tmp_path):
+  script = f"""
+import os, sys
+from promot_jax.cli import main, report
+def run(flags):
+  while True:
+    os.open({str(tmp_path)!r}, os.O_RDONLY)
+report.run = run
+sys.exit(main.main())
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", script, "report", str(tmp_path)],
+    capture_output=True,
+    text=True,
+    cwd=REPOSITORY,
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+  )
+  assert done.returncode == 71, done.stderr
+  assert done.stderr.startswith("ERROR  The process was refused: Too many open files;")
+  assert "ulimit -n" in done.stderr and "Traceback" not in done.stderr
