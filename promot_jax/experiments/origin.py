@@ -4,12 +4,14 @@ Process 0 looks, and all processes get what it found: they must decide alike.
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from promot_jax import hosts, identity
 from promot_jax.checkpoints import manifest, sources
+from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.data.examples import Examples
-from promot_jax.errors import DamagedCheckpoint
+from promot_jax.errors import DamagedCheckpoint, DataError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments.data import Reader
 from promot_jax.experiments.experiment import Experiment
@@ -72,6 +74,53 @@ def of_stage(
     )
 
   return _of_first(look)
+
+
+def changes_since(
+  experiment: Experiment,
+  stage: Stage,
+  done: Mapping[str, Any],
+  *,
+  reader: Reader,
+  store: AnyStore,
+  allow_change: bool,
+) -> list[str]:
+  """What is to be said of a complete stage's data, a line for each.
+
+  Args:
+    done: its marker.
+    reader: reads what it would be trained on today.
+    store: of its checkpoints.
+    allow_change: whatever changed may.
+
+  Raises:
+    ConfigError: it was trained or validated on other data.
+  """
+  if stage.name in experiment.imported_stages:  # another experiment's, and compared there
+    return []
+  try:
+    now = of_data(experiment, stage, reader=reader)
+  except DataError as error:  # they may be gone, and what was trained is there
+    return [f"data of stage '{stage.name}' cannot be read and are not compared: {error}"]
+  where = str(store.directory)
+  return choice.compare_complete(stage.name, now, done, where=where, allow_change=allow_change)
+
+
+def of_data(experiment: Experiment, stage: Stage, *, reader: Reader) -> Identity:
+  """Of what a stage is trained and validated on, as it is now; reads it."""
+  found: dict[str, list[Examples]] = {name: [] for name in choice.DATA}
+  for task in catalog.members(experiment.task_of(stage.name)):
+    splits = experiment.splits_of(task)
+    for name, split, limit in zip(
+      choice.DATA,
+      (splits.train, splits.select),
+      (experiment.train_limit, experiment.validation_limit),
+    ):
+      lengths = experiment.lengths_of(stage.name)
+      found[name].append(reader.examples(experiment, task, split, lengths, limit))
+  return _of_first(
+    lambda: Identity(parts={name: _joined(examples) for name, examples in found.items()})
+  )
 
 
 def of_step(path: pathlib.Path) -> str:

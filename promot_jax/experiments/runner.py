@@ -126,6 +126,10 @@ class Runner:
       done = completed()
     if done is not None:
       self.events.line(f"stage '{stage.name}' is complete: {done['why']}")
+      for line in origin.changes_since(
+        experiment, stage, done, reader=self.shared.reader, store=store, allow_change=change
+      ):
+        self.events.line(line)
       return done
     validation = data.validation_tasks(experiment, stage.name, self.shared.reader)
     batches = data.train_batches(experiment, stage.name, stage.batch_size, self.shared.reader)

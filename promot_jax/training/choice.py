@@ -178,7 +178,8 @@ def trained_with(stage: Stage) -> dict[str, str]:
   }
 
 
-BINDING = ("training data", "validation data", "start weights", "values")
+DATA = ("training data", "validation data")
+BINDING = (*DATA, "start weights", "values")
 """Parts of a training's identity that its continuation must share; others are only shown."""
 
 
@@ -206,6 +207,41 @@ def compare(
       " model directory, or pass --allow_config_change to go on with what is there now."
     )
   return [*changed, *made_from.changes(earlier, ["code"])]
+
+
+def compare_complete(
+  stage: str,
+  made_from: Identity,
+  done: Mapping[str, Any],
+  *,
+  where: str,
+  allow_change: bool = False,
+) -> list[str]:
+  """What changed of the data since a stage was completed, a line for each part.
+
+  The start is not looked at: the chosen values are there, and a copied folder has other times.
+
+  Args:
+    stage: its name.
+    made_from: of the data as they are now.
+    done: the stage's marker; one of an earlier version records no data.
+    where: the folder of the stage, for messages.
+    allow_change: whatever changed may.
+
+  Raises:
+    ConfigError: the data are others than those it was trained or validated on.
+  """
+  earlier = Identity.from_json(done.get("made_from"))
+  if earlier is None:
+    return [f"stage '{stage}' is of a version that did not record its data: they are not compared"]
+  changed = made_from.changes(earlier, DATA)
+  if changed and not allow_change:
+    raise errors.ConfigError(
+      f"Stage '{stage}' in {where} is complete, and {'; '.join(changed)}. Bring the data back, use"
+      " another model directory to train on these, or pass --allow_config_change to keep what was"
+      " trained."
+    )
+  return changed
 
 
 def require_same_run(identity: Mapping[str, Any], stored: Mapping[str, Any], *, where: str) -> None:

@@ -93,6 +93,10 @@ def train_stage(
   fixed = choice.identity(stage, seed, allow_change=allow_change)
   done = choice.completed(stage, store, seed, allow_change=allow_change)
   if done is not None:
+    if made_from is not None:
+      change = {"where": str(store.directory), "allow_change": allow_change}
+      for line in choice.compare_complete(stage.name, made_from, done, **change):
+        events.line(line)
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
     return choice.result_of(nnx.merge(graphdef, trainable, frozen), done)

@@ -12,9 +12,9 @@ from promot_jax.checkpoints import sources
 from promot_jax.checkpoints.store import Store
 from promot_jax.cli.main import main
 from promot_jax.decoding import strategies
-from promot_jax.errors import ConfigError, DamagedCheckpoint
-from promot_jax.evaluation import runs
-from promot_jax.experiments import data, execute, way_on
+from promot_jax.errors import ConfigError, DamagedCheckpoint, DataError
+from promot_jax.evaluation import report, runs
+from promot_jax.experiments import data, execute, origin, way_on
 from promot_jax.identity import Identity, Part, digest
 from promot_jax.training import choice
 
@@ -78,6 +78,36 @@ def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(tiny, run):
     "code",
     "values",
   }
+
+
+def test_a_complete_stage_is_compared_with_the_data_of_today(tiny, run):
+  marker = run / "stages" / "prompt" / "stage_complete.json"
+  with pytest.raises(ConfigError, match=r"is complete, and the training data changed: 29 records"):
+    again(tiny, run, train_limit=29)
+  with pytest.raises(
+    ConfigError, match=r"the validation data changed: 6 records .*, was 7 records"
+  ):
+    again(tiny, run, validation_limit=6)
+  kept = marker.read_bytes()
+  _, lines = again(tiny, run, train_limit=29, allow_change=True)
+  assert any(line.startswith("the training data changed: 29 records") for line in lines)
+  assert marker.read_bytes() == kept
+  _, lines = again(tiny, run)
+  assert not any("data changed" in line or "not compared" in line for line in lines)
+  old = json.loads(kept)
+  del old["made_from"], old["sha256"], old["guarded"]
+  marker.write_text(json.dumps(old))
+  _, lines = again(tiny, run, train_limit=29)
+  assert sum("did not record its data" in line for line in lines) == 1
+
+
+def test_a_complete_stage_whose_data_are_gone_is_still_used(tiny, run, monkeypatch):
+  def gone(*args, **options):
+    raise DataError("There is no data set.")
+
+  monkeypatch.setattr(origin, "of_data", gone)
+  _, lines = again(tiny, run)
+  assert any("cannot be read and are not compared: There is no data set." in line for line in lines)
 
 
 def identity_of(**parts: str) -> Identity:
@@ -233,3 +263,26 @@ def test_inspect_finds_damaged_metadata_and_lists_what_was_set_aside(run, capsys
   (stage / "stage_complete.json").write_text("[]")
   assert main(flags) == 74
   assert "stage_complete.json is a JSON list" in capsys.readouterr().out
+
+
+def test_records_without_a_digest_are_told_once(tiny, run, capsys):
+  _, lines = again(tiny, run)
+  assert not any("no digest" in line for line in lines)
+  edited = [run / "stages/prompt/stage_complete.json", *run.glob("evaluation/*/cb.*.json")]
+  for path in edited:
+    record = json.loads(path.read_text())
+    path.write_text(
+      json.dumps({name: record[name] for name in record if name not in ("sha256", "guarded")})
+    )
+  _, lines = again(tiny, run)
+  (line,) = [line for line in lines if "no digest" in line]
+  assert line.startswith(f"{len(edited)} records of an earlier version") and str(edited[0]) in line
+  assert main(["inspect", "checkpoint", str(run), "--verify"]) == 0
+  out = capsys.readouterr().out
+  assert out.count("1 record of an earlier version carries no digest") == 1
+  made, written = report.write([run], run / "report")
+  assert made.remarks[0].startswith("1 record of") and "cb." in made.remarks[0]
+  for path in written:
+    if path.suffix in (".md", ".html", ".json"):
+      assert path.read_text().count("carries no digest") == 1
+  assert " ".join(report.text(made).split()).count("Note: 1 record of an earlier version") == 1
