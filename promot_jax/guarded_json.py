@@ -5,7 +5,8 @@ is as easily cut off by a full disk or edited by hand, and decides which weights
 figures are printed.  Such a record is an object in which `sha256` is the digest of everything else
 and `guarded` says that there is one; `read` checks both and the shape before anybody looks inside.
 
-Records of earlier versions have neither: they are read, and known as not guarded.
+Records of earlier versions have neither: they are read after a look at their shape, and `remark` says
+that nobody would see a change in them.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from promot_jax import errors
@@ -96,6 +97,30 @@ def parse(raw: bytes, *, shape: Shape) -> Record:
     if not _is(body[name], kinds):
       raise ValueError(f"has a {_kind(body[name])} as its field '{name}'")
   return Record(content=body, guarded=guarded)
+
+
+def remark(paths: Iterable[str | os.PathLike]) -> str:
+  """A sentence about those of some records that carry no digest; empty where all do.
+
+  What cannot be read is damage, which those who use the record report.
+  """
+  found = [path for path in paths if _is_unguarded(path)]
+  if not found:
+    return ""
+  several = len(found) > 1
+  return (
+    f"{len(found)} record{'s' * several} of an earlier version {'carry' if several else 'carries'} no"
+    f" digest ({'such as ' * several}{os.fspath(found[0])}): {'their' if several else 'its'} shape is"
+    " checked, but a change of a value in"
+    f" {'them' if several else 'it'} would not be seen."
+  )
+
+
+def _is_unguarded(path: str | os.PathLike) -> bool:
+  try:
+    return not parse(pathlib.Path(path).read_bytes(), shape={}).guarded
+  except (OSError, ValueError):
+    return False
 
 
 def set_aside(path: str | os.PathLike) -> pathlib.Path:

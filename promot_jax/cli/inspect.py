@@ -98,6 +98,8 @@ def _checkpoint(flags: Flags) -> int:
     for problem in _damaged_records(folder):
       damaged += 1
       show(f"{folder}  DAMAGED: {problem}")
+  if values.verify and (remark := guarded_json.remark(_records(steps))):
+    show(remark)
   for path in aside:
     show(f"{path}  set aside, not used")
   return DamagedCheckpoint.exit_code if damaged else 0
@@ -134,6 +136,15 @@ def _damaged_records(folder: pathlib.Path, only: str = "*.json") -> list[str]:
       except (OSError, ValueError) as error:
         found.append(f"{path.name} {error}")
   return found
+
+
+def _records(steps: list[pathlib.Path]) -> list[pathlib.Path]:
+  """The records of some steps and of the folders that they lie in."""
+  scores = [path / "score.json" for path in steps]
+  return [
+    *scores,
+    *(p for f in sorted({s.parent for s in steps}) for p in sorted(f.glob("*.json"))),
+  ]
 
 
 def _of_others(text: str) -> int:

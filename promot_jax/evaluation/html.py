@@ -48,12 +48,20 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 12px
 """
 
 
-def page(title: str, sections: Iterable[Section], samples, *, left_out: Sequence[str] = ()) -> str:
+def page(
+  title: str,
+  sections: Iterable[Section],
+  samples,
+  *,
+  left_out: Sequence[str] = (),
+  remarks: Sequence[str] = (),
+) -> str:
   """The whole page.
 
   Args:
     samples: run -> predictions to show of it.
     left_out: sentences about what is missing.
+    remarks: sentences about the files.
   """
   body = [f"<h1>{_safe(title)}</h1>"]
   for section in sections:
@@ -67,6 +75,8 @@ def page(title: str, sections: Iterable[Section], samples, *, left_out: Sequence
     body += [_runs(runs), _samples(section, samples)]
   if left_out:
     body += ["<h2>Left out</h2>", *(f"<p>{_safe(line)}</p>" for line in left_out)]
+  if remarks:
+    body += ["<h2>Notes</h2>", *(f"<p>{_safe(line)}</p>" for line in remarks)]
   return "\n".join(
     [
       "<!doctype html>",

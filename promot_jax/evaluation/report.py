@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from promot_jax import errors
+from promot_jax import errors, guarded_json
 from promot_jax.evaluation import escaping, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
@@ -32,11 +32,13 @@ class Report:
   """Everything that is shown, in order.
 
   left_out: a sentence about each run, or part of one, that is missing because a file is damaged.
+  remarks: sentences about the files that everything was read from.
   """
 
   title: str
   sections: tuple[Section, ...]
   left_out: tuple[str, ...] = ()
+  remarks: tuple[str, ...] = ()
 
   @property
   def tables(self) -> list[Table]:
@@ -81,7 +83,10 @@ def write(
   left_out: list[str] = []
   found = runs_lib.collect(directories, report=left_out.append)
   left_out += damaged_predictions(found)
-  report = dataclasses.replace(build(found, title=title), left_out=tuple(left_out))
+  remark = guarded_json.remark(path for run in found for path in run.store.records())
+  report = dataclasses.replace(
+    build(found, title=title), left_out=tuple(left_out), remarks=(remark,) if remark else ()
+  )
   base = pathlib.Path(output)
   base = base.with_suffix("") if base.suffix.lstrip(".") in FORMATS else base
   written = []
@@ -112,6 +117,8 @@ def text(report: Report, *, width: int = 120, full: bool = False) -> str:
       parts += [tables.text(table, width=width) for table in (section.main, *section.further)]
   for line in report.left_out:
     parts += textwrap.wrap(f"Left out: {line}", width)
+  for line in report.remarks:
+    parts += textwrap.wrap(f"Note: {line}", width)
   return "\n".join(parts)
 
 
@@ -128,6 +135,8 @@ def markdown(report: Report) -> str:
     parts += ["", *(tables.markdown(table) for table in section.tables)]
   if report.left_out:
     parts += ["## Left out", "", *(f"- {escaping.markdown(line)}" for line in report.left_out)]
+  if report.remarks:
+    parts += ["## Notes", "", *(f"- {escaping.markdown(line)}" for line in report.remarks)]
   return "\n".join(parts)
 
 
@@ -137,6 +146,7 @@ def as_json(report: Report) -> dict[str, Any]:
     "format": 1,
     "title": report.title,
     "left_out": list(report.left_out),
+    "remarks": list(report.remarks),
     "sections": [
       {
         "title": section.title,
@@ -222,7 +232,9 @@ def _csv(report: Report) -> str:
 def _html(report: Report) -> str:
   from promot_jax.evaluation import html  # brings in the plotting library
 
-  return html.page(report.title, report.sections, samples, left_out=report.left_out)
+  return html.page(
+    report.title, report.sections, samples, left_out=report.left_out, remarks=report.remarks
+  )
 
 
 def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:

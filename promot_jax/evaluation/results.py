@@ -263,6 +263,11 @@ class ResultStore:
         self.report(str(error))
     return sorted(found, key=lambda r: (r.task, r.shots, r.prompt, r.prompt_id, r.split))
 
+  def records(self) -> list[pathlib.Path]:
+    """The files of the run's record and of all results."""
+    found = [self.root / "run.json", *sorted(self.root.glob("*/*shot.*.json"))]
+    return [path for path in found if path.exists()]
+
   def predictions(self, checkpoint: str, result: TaskResult) -> Iterator[Prediction]:
     """The stored predictions of a result, in example order; none if they were removed.
 

@@ -16,7 +16,7 @@ from promot_jax import hosts, partitioning, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, plan, weights
+from promot_jax.experiments import data, plan, record, weights
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.runner import Outcome, Runner, Shared
@@ -70,6 +70,8 @@ def execute(
       # `promot eval` of one experiment knows that experiment's folder only.
       with _lease(own, console, whole=folder) if own != folder else contextlib.nullcontext():
         outcomes.append(Runner(experiment, shared, sinks).run())
+    if hosts.is_first() and (remark := record.unguarded(each.model_dir for each in experiments)):
+      console.line(remark)
   return outcomes
 
 

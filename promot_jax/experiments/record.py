@@ -1,16 +1,17 @@
 """How a run was made, for its report: settings, versions, and what tells it from its siblings."""
 
+import pathlib
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 from flax import nnx
 
-from promot_jax import __version__, paths
+from promot_jax import __version__, guarded_json, paths
 from promot_jax.evaluation import ways
-from promot_jax.evaluation.results import RunRecord, StageRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
 from promot_jax.experiments import backbones, plan
 from promot_jax.experiments.experiment import Experiment
 from tasks import catalog
@@ -60,6 +61,19 @@ def run_record(
     stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
     command=" ".join(["promot", *sys.argv[1:]]),
+  )
+
+
+def unguarded(folders: Iterable[str]) -> str:
+  """A sentence about records in model directories that carry no digest; empty where all do."""
+  return guarded_json.remark(
+    path
+    for folder in map(pathlib.Path, folders)
+    for path in (
+      *sorted(folder.glob("stages/*/*.json")),
+      *sorted(folder.glob("stages/*/checkpoint_*/score.json")),
+      *ResultStore(folder / "evaluation").records(),
+    )
   )
 
 
