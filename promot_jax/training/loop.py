@@ -94,8 +94,10 @@ def train_stage(
   done = choice.completed(stage, store, seed, allow_change=allow_change)
   if done is not None:
     if made_from is not None:
-      change = {"where": str(store.directory), "allow_change": allow_change}
-      for line in choice.compare_complete(stage.name, made_from, done, **change):
+      where = str(store.directory)
+      for line in choice.compare_complete(
+        stage.name, made_from, done, where=where, allow_change=allow_change
+      ):
         events.line(line)
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
