@@ -298,14 +298,6 @@ def in_memory(
   )
 
 
-def headline(results: Sequence[Any]) -> dict[str, float]:
-  """Validation metrics by name: of one task its own, of several 'task/metric' and their 'mean'."""
-  if len(results) == 1:
-    return {results[0].metric: results[0].score}
-  values = {f"{result.task}/{result.metric}": result.score for result in results}
-  return {**values, "mean": float(np.mean([result.score for result in results]))}
-
-
 def format_metric(experiment: Experiment) -> Any:
   """Share of outputs in the tuned task's format; None where the task has none that can be told."""
   for task in experiment.tasks:

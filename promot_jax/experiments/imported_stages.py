@@ -55,5 +55,6 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
     temporary = target / f"{step}.tmp-{os.getpid()}"
     shutil.copytree(marker.parent / step, temporary)
     temporary.rename(target / step)
-  done.pop("trained_with", None)
+  for setting in ("trained_with", "stopped"):
+    done.pop(setting, None)
   return {**done, "why": f"{done['why']} (taken over from {source.name})"}

@@ -86,9 +86,10 @@ def write_lines(
 def checkpoints_kept(stage: Stage, nbytes: int) -> int:
   """Most checkpoints of a stage that lie on the disk at once, the one being written included."""
   saved = sum(stage.saves(step) for step in range(1, stage.steps + 1))
-  if stage.keep_last is None or nbytes <= stage.keep_small_bytes:
+  last = stage.keep.last
+  if last is None or nbytes <= stage.keep_small_bytes:
     return saved
-  return min(saved, stage.keep_last + 2)  # the newest, the best, and one that is being written
+  return min(saved, last + 2)  # the newest, the best, and one that is being written
 
 
 def room_text(model_dir: str, needed: int = 0) -> str:

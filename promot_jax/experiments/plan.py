@@ -16,12 +16,12 @@ from flax import nnx
 from promot_jax import partitioning, paths
 from promot_jax.checkpoints import disk
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, lengths, micro_model, needs
+from promot_jax.experiments import backbones, lengths, micro_model, needs, validation
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
 from promot_jax.methods import probe
 from promot_jax.methods.prompt import prompt_count
-from promot_jax.training import schedules
+from promot_jax.training import choice, schedules, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
 from tasks import catalog
@@ -136,17 +136,16 @@ def check(run: Experiment | Comparison) -> None:
 
 
 def _check_metric(experiment: Experiment, stage: Stage) -> None:
-  """Whether validation will give the metric that chooses the stage's checkpoint."""
-  tasks = catalog.members(experiment.task_of(stage.name))
-  given: list[str] = [catalog.information(task).metric for task in tasks]
-  if len(tasks) > 1:
-    bases = [catalog.split_shots(task)[0] for task in tasks]
-    given = ["mean", *(f"{base}/{metric}" for base, metric in zip(bases, given))]
-  if stage.metric not in given:
-    raise ConfigError(
-      f"stage '{stage.name}' chooses its checkpoint by '{stage.metric}', but validation on "
-      f"{experiment.task_of(stage.name)} gives {', '.join(given)}. Set VALIDATION_METRIC."
-    )
+  """Whether validation will give the metrics that choose the stage's checkpoint."""
+  decoded, known = validation.known(experiment, stage)
+  for name in stage.asks or ():
+    if known is not None and name not in known:
+      shown = [each for each in known if not each.endswith(selection.STANDARD_ERROR)]
+      raise ConfigError(
+        f"stage '{stage.name}' chooses its checkpoint by '{name}', but validation on "
+        f"{experiment.task_of(stage.name)} {selection.unknown(name, shown)} Set VALIDATION_METRIC."
+      )
+  selection.require_mode(f"stage '{stage.name}'", stage.metric, stage.mode, known=decoded)
 
 
 def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator[str]:
@@ -185,8 +184,8 @@ def describe_pretraining(run: Any) -> Iterator[str]:
   stage = run.stage
   yield (
     f"stage     {stage.steps} steps, learning rate up to "
-    f"{max(float(stage.learning_rate(step)) for step in range(0, stage.steps, 50)):g}; validated "
-    f"every {stage.eval_period} steps, keeps the {stage.select} by {stage.metric}"
+    f"{max(float(stage.learning_rate(step)) for step in range(0, stage.steps, 50)):g}; "
+    f"{_saving(stage)}, takes {choice.described(stage)}"
   )
   yield f"writes    {run.model_dir} ({needs.room_text(run.model_dir)})"
 
@@ -266,8 +265,7 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
     lengths = experiment.lengths_of(stage.name)
     yield (
       f"          {stage.name}: on {experiment.task_of(stage.name)}, inputs {lengths['inputs']}, "
-      f"targets {lengths['targets']}; checkpoint every {stage.save_period} steps, keeps the "
-      f"{stage.select} by {stage.metric}"
+      f"targets {lengths['targets']}; {_saving(stage)}, takes {choice.described(stage)}"
     )
   for plan in plans:
     bytes_ = plan.bytes
@@ -294,6 +292,18 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
 
 def _shared(experiment: Experiment) -> tuple:
   return (experiment.backbone, experiment.initial_checkpoint, experiment.task)
+
+
+def _saving(stage: Stage) -> str:
+  """'validated and saved every 50 steps, stops after 3 validations in a row that are not better'."""
+  text = "validated and saved at the end"
+  if stage.eval_period is not None:
+    text = f"validated and saved every {stage.eval_period} steps"
+  if stage.save_period not in (None, stage.eval_period):
+    text += f", saved every {stage.save_period}"
+  if stage.patience is not None:
+    text += f", stops after {stage.patience} validations in a row that are not better"
+  return text
 
 
 def _epochs(experiment: Experiment, stage: Stage) -> str:

@@ -41,7 +41,7 @@ def evaluated(
   if "all" in experiment.evaluation.checkpoints:
     steps = kept(stage)
   elif "last" in experiment.evaluation.checkpoints:
-    steps = [stage.steps]
+    steps = [chosen[-1].get("stopped") or stage.steps]
   for step in steps:
     if step != choice:
       yield f"{stage.name}-{step}", count, step

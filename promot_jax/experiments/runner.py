@@ -27,6 +27,7 @@ from promot_jax.experiments import (
   progress,
   record,
   reported,
+  validation,
   way_on,
   weights,
 )
@@ -131,7 +132,7 @@ class Runner:
       ):
         self.events.line(line)
       return done
-    validation = data.validation_tasks(experiment, stage.name, self.shared.reader)
+    held_out = data.validation_tasks(experiment, stage.name, self.shared.reader)
     batches = data.train_batches(experiment, stage.name, stage.batch_size, self.shared.reader)
     self.events.line(
       f"batches   {stage.batch_size} x inputs {'/'.join(map(str, batches.buckets.inputs))}, targets "
@@ -140,7 +141,7 @@ class Runner:
     )
     self.shared.stop_if_asked()
     model = self.model(position)
-    data.check_prompts(model, batches.prompt_ids, validation)
+    data.check_prompts(model, batches.prompt_ids, held_out)
     if position == 0 and not hosts.several():
       method_files.remember_backbone(store, self.shared.pretrained(experiment))
     result = loop.train_stage(
@@ -149,7 +150,7 @@ class Runner:
       batches=batches,
       store=store,
       seed=experiment.seed,
-      validate=functools.partial(self._validate, stage, validation),
+      validate=functools.partial(self._validate, stage, held_out),
       mesh=self.shared.mesh(experiment.mesh),
       events=self.events,
       metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
@@ -157,7 +158,7 @@ class Runner:
         experiment,
         stage,
         start=self.identity(position, None),
-        validation=validation,
+        validation=held_out,
         reader=self.shared.reader,
       ),
       allow_change=change,
@@ -264,26 +265,19 @@ class Runner:
   def _validate(
     self, stage: Stage, tasks: Sequence[evaluator.EvalTask], model: nnx.Module
   ) -> dict[str, float]:
-    experiment, plan_ = self.experiment, self.experiment.evaluation
-    results = evaluator.evaluate(
-      model,
+    return validation.measure(
+      self.experiment,
+      stage,
       tasks,
-      decode=data.decoder(experiment),
-      special=TokenIds.of(experiment.backbone),
-      strategy=plan_.strategy,
-      batch_size=plan_.batch_size,
-      max_target_length=experiment.feature_lengths["targets"],
-      buckets=experiment.input_buckets,
+      model,
+      place=self.place,
       progress=progress.reporter(
         self.events,
         f"{stage.name} validation",
         # A process that is alone may end at once while it validates (see signals); several agree.
         stop=self.shared.stop_if_asked if hosts.several() else lambda: None,
       ),
-      place=self.place,
-      fetch=partitioning.fetch,
     )
-    return data.headline(results)
 
   # Evaluation.
 

@@ -20,6 +20,11 @@ class Accuracy:
   A target may also be a sequence of labels, any of which counts.  Returns `{"accuracy": score}`.
   """
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the scores."""
+    return ("accuracy",)
+
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
 

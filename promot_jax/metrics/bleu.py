@@ -33,6 +33,11 @@ class Bleu:
   lowercase: bool = False
   smoothing: str = "exp"
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the scores."""
+    return ("bleu",)
+
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
 

@@ -42,6 +42,11 @@ class ExactMatch:
 
   normalization: Normalization = "squad"
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the scores."""
+    return ("exact_match",)
+
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
 

@@ -30,6 +30,11 @@ class Rouge:
   types: tuple[str, ...] = ("rouge1", "rouge2", "rougeL")
   stemming: bool = True
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the scores."""
+    return self.types
+
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
 

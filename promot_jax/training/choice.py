@@ -1,7 +1,8 @@
 """Which checkpoint a stage hands on, and the marker of a stage that is complete."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import nnx
@@ -10,6 +11,7 @@ from promot_jax import errors, paths
 from promot_jax.checkpoints import policy
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.identity import Identity
+from promot_jax.training import selection
 from promot_jax.training.stages import Stage
 
 MARKER = "stage_complete.json"
@@ -27,6 +29,7 @@ class StageResult:
     history: one entry a validation: {'step': int, 'score': float, 'metrics': dict}.
     step_seconds: median time of an update in the process that ended the stage, compilation,
       validation and saving left out; None where it was not measured.
+    stopped: the last step, where the stage's patience ended it early; else None.
   """
 
   model: nnx.Module
@@ -34,23 +37,99 @@ class StageResult:
   why: str
   history: list[dict[str, Any]]
   step_seconds: float | None = None
+  stopped: int | None = None
 
 
-def choose_step(stage: Stage, history: list[dict[str, Any]]) -> tuple[int, str]:
-  """The step that a stage hands on, and one line that says why."""
+def score(stage: Stage, metrics: Mapping[str, float]) -> float:
+  """What a validation is worth to the stage.
+
+  Raises:
+    ConfigError: the validation does not give a metric that the choice needs.
+  """
+  given = sorted(metrics)
+  for name in stage.asks or ():
+    if name not in metrics:
+      raise errors.ConfigError(
+        f"Stage '{stage.name}' chooses by {described(stage)}, but its validation"
+        f" {selection.unknown(name, given)} Set VALIDATION_METRIC."
+      )
+  if isinstance(stage.metric, str):
+    return metrics[stage.metric]
+  try:
+    return float(stage.metric(metrics))
+  except KeyError as missing:
+    raise errors.ConfigError(
+      f"Stage '{stage.name}': the function of its metrics asks for {missing}, and its validation"
+      f" {selection.unknown(str(missing.args[0]), given)}"
+    ) from None
+
+
+def described(stage: Stage) -> str:
+  """What chooses a stage's checkpoint: 'the maximum of accuracy'."""
   if stage.select == "last":
-    return stage.steps, f"step {stage.steps} is used, the last one, as select='last' asks"
+    return "the last step"
+  if callable(stage.select):
+    return selection.describe(stage.select)
+  return f"the {stage.optimum}imum of {selection.describe(stage.metric)}"
+
+
+def choose_step(
+  stage: Stage, history: list[dict[str, Any]], last: int | None = None
+) -> tuple[int, str]:
+  """The step that a stage hands on, and one line that says why.
+
+  Args:
+    history: one entry a validation.
+    last: the last step that was trained, fewer than the stage's where it stopped early.
+
+  Raises:
+    ConfigError: a function chose no step that was validated.
+  """
+  last = stage.steps if last is None else last
+  early = f"; {stop}" if (stop := stopped(stage, history, last)) else ""
+  if stage.select == "last":
+    return last, f"step {last} is used, the last one, as select='last' asks{early}"
   if not history:
-    return stage.steps, f"step {stage.steps} is used, the last one, because nothing was validated"
+    return last, f"step {last} is used, the last one, because nothing was validated"
   scores = {entry["step"]: entry["score"] for entry in history}
-  step = policy.best_step(scores, stage.mode)
-  assert step is not None  # the history is not empty
-  ties = [other for other, score in scores.items() if score == scores[step]]
+  count = f"over {len(history)} validations"
+  if callable(stage.select):
+    step = stage.select(history)
+    if step not in scores:
+      raise errors.ConfigError(
+        f"Stage '{stage.name}': {described(stage)} chose step {step!r}, and validated were"
+        f" {', '.join(map(str, scores))}; `select` must give one of them."
+      )
+    why = f"step {step} of {stage.steps} is used, {described(stage)}, {count}{early}"
+    return int(step), why
+  best = policy.best_step(scores, stage.optimum)
+  assert best is not None  # the history is not empty
+  ties = [other for other, score in scores.items() if score == scores[best]]
   tied = f"; steps {', '.join(map(str, ties))} tie and the earliest is taken" * (len(ties) > 1)
-  return step, (
-    f"step {step} of {stage.steps} is used, the {stage.mode}imum of validation"
-    f" {stage.metric}, {scores[step]:.6g}, over {len(history)} validations{tied}"
+  return best, (
+    f"step {best} of {stage.steps} is used, the {stage.optimum}imum of validation"
+    f" {selection.describe(stage.metric)}, {scores[best]:.6g}, {count}{tied}{early}"
   )
+
+
+def stopped(stage: Stage, history: Sequence[Mapping[str, Any]], step: int) -> str:
+  """Why a stage ends after `step` although it asks for more steps; empty where it goes on.
+
+  A function of the validations alone: a run that was killed and repeated stops where it would have.
+  """
+  if stage.patience is None or step >= stage.steps:
+    return ""
+  sign = 1.0 if stage.optimum == "max" else -1.0
+  best, without = -math.inf, 0
+  for entry in history:
+    value = sign * entry["score"]
+    better = value - best > stage.min_delta
+    best, without = (value, 0) if better else (best, without + 1)
+    if without >= stage.patience:
+      more = f" by more than {stage.min_delta:g}" if stage.min_delta else ""
+      last = f"the last {without} validations were" if without > 1 else "the last validation was"
+      return f"stopped after step {step}, as {last} not better{more} (patience {stage.patience})"
+  return ""
 
 
 def identity(stage: Stage, seed: int, *, allow_change: bool = False) -> dict[str, Any]:
@@ -117,6 +196,9 @@ def completed(
   require_same_run(fixed, done, where=f"{store.directory / MARKER}")
   if done["steps"] < stage.steps:
     return None
+  early = done.get("stopped")
+  if early is not None and not stopped(stage, done["history"], early):
+    return None  # with more patience it goes on from where it stopped
   wanted = trained_with(stage)
   changed = [
     f"{name} {value}, and this run asks for {wanted[name]}"
@@ -147,6 +229,7 @@ def mark_complete(
     **choice,
     "step_seconds": result.step_seconds,
     "trained_with": trained_with(stage),
+    **({} if result.stopped is None else {"stopped": result.stopped}),
   }
   store.write_json(MARKER, content)
 
@@ -159,6 +242,7 @@ def result_of(model: nnx.Module, done: Mapping[str, Any]) -> StageResult:
     why=done["why"],
     history=done["history"],
     step_seconds=done.get("step_seconds"),  # absent in what 0.1.0 began with
+    stopped=done.get("stopped"),
   )
 
 
@@ -175,6 +259,8 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "learning rate": " to ".join(rates),
     "objective": type(stage.objective).__name__ if " at 0x" in objective else objective,
     "dropout": "of the backbone" if stage.dropout_rate is None else f"{stage.dropout_rate:g}",
+    "checkpoint choice": described(stage),
+    "patience": "none" if stage.patience is None else f"{stage.patience} > {stage.min_delta:g}",
   }
 
 
@@ -257,6 +343,28 @@ def require_same_run(identity: Mapping[str, Any], stored: Mapping[str, Any], *, 
         f"{where} was made with {field}={old!r}, but this run has {field}={new!r}. Go on with the"
         " old value or use another directory."
       )
+
+
+def record(stage: Stage) -> dict[str, str]:
+  """What chooses, for the metadata of a checkpoint."""
+  return {"checkpoint choice": described(stage)}
+
+
+def require_same_choice(stage: Stage, metadata: Mapping[str, Any], *, where: str) -> None:
+  """Scores of two metrics cannot be compared, nor checkpoints chosen that were given up meanwhile.
+
+  Args:
+    metadata: of a checkpoint that has validations.
+
+  Raises:
+    ConfigError: its validations were to choose by something else.
+  """
+  former, now = metadata.get("checkpoint choice"), described(stage)
+  if former not in (None, now):  # None: of earlier versions
+    raise errors.ConfigError(
+      f"{where} was validated to choose by {former}, and this run chooses by {now}: its validations"
+      " cannot be compared. Go on with the former, or use another model directory."
+    )
 
 
 def restore_trainable(store: AnyStore, step: int, trainable: nnx.State) -> nnx.State:

@@ -28,7 +28,7 @@ from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
 from promot_jax.identity import Identity
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import choice, guard, meter, prefetch, schedules, stage_dropout
+from promot_jax.training import choice, guard, meter, prefetch, schedules, selection, stage_dropout
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib
 from promot_jax.training import step as step_lib
@@ -125,7 +125,7 @@ def train_stage(
       teacher=teacher,
       identity=identity,
       fixed=fixed,
-      metadata={**(metadata or {}), **_origin(made_from), **identity},
+      metadata={**(metadata or {}), **_origin(made_from), **identity, **choice.record(stage)},
       made_from=made_from,
       allow_change=allow_change,
       stop=stop,
@@ -227,6 +227,8 @@ class _Run:
         self.made_from, stored, where=where, allow_change=self.allow_change
       ):
         self.events.line(line)
+    if checkpoint.metadata["history"] or self.store.score(checkpoint.step):
+      choice.require_same_choice(self.stage, checkpoint.metadata, where=where)
     if checkpoint.step > self.stage.steps:
       raise errors.ConfigError(
         f"{where} is beyond the {self.stage.steps} steps of stage"
@@ -244,8 +246,8 @@ class _Run:
     with ahead:
       try:
         self._save_and_validate()
-        for prepared in ahead:
-          self._update(prepared)
+        while self.step < self.stage.steps and not self._stopped():
+          self._update(next(ahead))
           self._save_and_validate()
         self.store.wait()
       except _NotFinite as problem:
@@ -268,6 +270,10 @@ class _Run:
     self.in_flight.append((self.step, prepared.tokens, metrics, vote))
     self._fetch(_IN_FLIGHT)
     self.store.poll()
+
+  def _stopped(self) -> str:
+    """Why the stage's patience is at its end; empty where it goes on."""
+    return choice.stopped(self.stage, self.history, self.step)
 
   def _fetch(self, remaining: int) -> None:
     """Reads the metrics of all but the newest `remaining` steps, waiting for them if needed."""
@@ -350,14 +356,10 @@ class _Run:
     model = nnx.merge(self.graphdef, self.state.trainable, self.frozen)
     metrics = {name: float(value) for name, value in self.validate(model).items()}
     metrics = hosts.first(lambda: metrics)
-    if self.stage.metric not in metrics:
-      raise errors.ConfigError(
-        f"Stage '{self.stage.name}' chooses by metric '{self.stage.metric}', but validation gives"
-        f" {', '.join(sorted(metrics)) or 'none'}."
-      )
-    score = metrics[self.stage.metric]
+    score = choice.score(self.stage, metrics)
     if not math.isfinite(score):
-      self.events.line(f"validation {self.stage.metric} is {score} at step {self.step}: ignored")
+      name = selection.describe(self.stage.metric)
+      self.events.line(f"validation {name} is {score} at step {self.step}: ignored")
       return
     self.store.record_score(self.step, score, metrics)
     self.history.append({"step": self.step, "score": score, "metrics": metrics})
@@ -404,13 +406,16 @@ class _Run:
   def choose(self) -> StageResult:
     """Picks the checkpoint that the stage hands on, says so, and marks the stage complete."""
     stage = self.stage
-    step, why = choice.choose_step(stage, self.history)
+    step, why = choice.choose_step(stage, self.history, self.step)
+    stopped = self.step if self._stopped() else None
     trainable = self.state.trainable
     if step != self.step:
       trainable = choice.restore_trainable(self.store, step, trainable)
     model = nnx.merge(self.graphdef, trainable, self.given)
     pace = self.pace.step_seconds()
-    result = StageResult(model=model, step=step, why=why, history=self.history, step_seconds=pace)
+    result = StageResult(
+      model=model, step=step, why=why, history=self.history, step_seconds=pace, stopped=stopped
+    )
     choice.mark_complete(stage, self.store, result, {**self.identity, **_origin(self.made_from)})
     self.events.line(f"stage '{stage.name}' complete: {why}")
     return result

@@ -10,6 +10,7 @@ import optax
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.store import Keep
+from promot_jax.training import selection
 from promot_jax.training.objectives import Objective, Supervised
 from promot_jax.training.schedules import Schedule
 
@@ -42,9 +43,15 @@ class Stage:
     save_seconds: a checkpoint at least this often; None: never by time.
     log_period: steps that one line of training metrics averages over.
     select: 'best' takes the checkpoint with the best validation, the earliest on ties; 'last' the
-      last one.
-    metric: name of the validation metric that decides.
-    mode: whether the highest ('max') or the lowest ('min') value of it is the best.
+      last one; a function of all validations gives the step (`selection`), and all checkpoints
+      are kept for it.
+    metric: name of the validation metric that decides, any that the task's metrics return, or 'loss'
+      or 'token_accuracy' of teacher forcing, which decode nothing; or a function of the metrics.
+      Of several tasks 'TASK/METRIC', or 'mean' of their own.
+    mode: whether the highest ('max') or the lowest ('min') value of it is the best; None: of a
+      loss the lowest, of others the highest.
+    patience: validations in a row without a better one, after which the stage stops; None: never.
+    min_delta: by how much a validation has to be better than the best before it to count as better.
     keep_last: newest checkpoints to keep besides the best one; None: all.
     keep_small_bytes: checkpoints of at most this size are never deleted.
   """
@@ -64,9 +71,11 @@ class Stage:
   save_period: int | None = None
   save_seconds: float | None = 900.0
   log_period: int = 10
-  select: Literal["best", "last"] = "best"
-  metric: str = "accuracy"
-  mode: Literal["max", "min"] = "max"
+  select: Literal["best", "last"] | Callable[[selection.Validations], int] = "best"
+  metric: selection.Metric = "accuracy"
+  mode: Literal["max", "min"] | None = None
+  patience: int | None = None
+  min_delta: float = 0.0
   keep_last: int | None = 3
   keep_small_bytes: int = 8 * 2**20
 
@@ -84,7 +93,7 @@ class Stage:
         refuse(field, f"a whole number from 1 to {LARGEST}")
     if not _is_count(self.steps) or not 0 <= self.steps <= LARGEST:
       refuse("steps", f"a whole number from 0 to {LARGEST}")
-    for field in ("eval_period", "save_period", "keep_last"):
+    for field in ("eval_period", "save_period", "keep_last", "patience"):
       value = getattr(self, field)
       if value is not None and (not _is_count(value) or value < 1):
         refuse(field, "None or a whole number of at least 1")
@@ -95,10 +104,15 @@ class Stage:
     seconds = self.save_seconds
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
       refuse("save_seconds", "None or a number of seconds, at least 0")
-    if self.select not in ("best", "last"):
-      refuse("select", "'best' or 'last'")
-    if self.mode not in ("max", "min"):
-      refuse("mode", "'max' or 'min'")
+    if self.select not in ("best", "last") and not callable(self.select):
+      refuse("select", "'best', 'last', or a function of all validations that gives a step")
+    if not isinstance(self.metric, str) and not callable(self.metric):
+      refuse("metric", "a metric's name, or a function of all metrics that gives a number")
+    selection.require_mode(f"Stage '{self.name}'", self.metric, self.mode)
+    if not (math.isfinite(self.min_delta) and self.min_delta >= 0):
+      refuse("min_delta", "a number of at least 0")
+    if self.patience is not None and self.eval_period is None:
+      refuse("patience", "None where eval_period is: it counts validations")
     if self.frozen_dtype not in (None, "float32", "bfloat16"):
       refuse("frozen_dtype", "None, 'float32' or 'bfloat16'")
     for field in ("optimizer", "learning_rate"):
@@ -108,7 +122,19 @@ class Stage:
   @property
   def keep(self) -> Keep:
     """The policy of the stage's checkpoint store."""
-    return Keep(last=self.keep_last, mode=self.mode, small_bytes=self.keep_small_bytes)
+    # A function may choose any step, and which one is known at the end.
+    last = None if callable(self.select) else self.keep_last
+    return Keep(last=last, mode=self.optimum, small_bytes=self.keep_small_bytes)
+
+  @property
+  def optimum(self) -> Literal["max", "min"]:
+    """Whether the highest or the lowest score is the best."""
+    return selection.optimum(self.metric, self.mode)
+
+  @property
+  def asks(self) -> tuple[str, ...] | None:
+    """Metrics that a validation must give; None: all, as a function does not say what it needs."""
+    return selection.names(self.metric, *([self.select] if callable(self.select) else []))
 
   def validates(self, step: int) -> bool:
     """Whether the parameters after `step` updates are validated."""

@@ -416,7 +416,7 @@ def test_validation_is_repeated_after_a_crash_in_it_and_training_is_not(tiny, ru
 
 
 def test_a_metric_that_validation_does_not_give_is_a_config_error(tiny, run):
-  with pytest.raises(errors.ConfigError, match="metric 'bleu', but validation gives error"):
+  with pytest.raises(errors.ConfigError, match="gives no 'bleu' but error"):
     run(tiny.make_stage("model", "first/.*", 4, metric="bleu"))
 
 
@@ -525,7 +525,7 @@ def test_wrong_values_of_a_stage_are_config_errors(tiny):
     ({"name": "a/b"}, "name='a/b'"),
     ({"steps": -1}, "steps=-1"),
     ({"microbatches": 3}, "microbatches=3 must be a divisor of batch_size=4"),
-    ({"select": "first"}, "select='first' must be 'best' or 'last'"),
+    ({"select": "first"}, "select='first' must be 'best', 'last', or a function"),
     ({"mode": "up"}, "mode='up'"),
     ({"eval_period": 0}, "eval_period=0"),
   ):

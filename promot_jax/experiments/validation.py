@@ -1,0 +1,160 @@
+"""What a validation of a stage measures: decoded metrics of its tasks, its loss, or both.
+
+Names are those that the tasks' metrics return; of several tasks 'TASK/METRIC', with the 'mean' of their
+own headline metrics.  Only what the stage's choice asks for is measured: a stage that chooses by 'loss'
+decodes nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from promot_jax import partitioning
+from promot_jax.data import examples as example_lists
+from promot_jax.data.batches import EvalBatches
+from promot_jax.evaluation import evaluator
+from promot_jax.evaluation.results import TaskResult
+from promot_jax.experiments import data
+from promot_jax.experiments.experiment import Experiment
+from promot_jax.metrics.headline import metric_of
+from promot_jax.token_ids import TokenIds
+from promot_jax.training import selection, validation_loss
+from promot_jax.training.selection import LOSS, STANDARD_ERROR, TOKEN_ACCURACY
+from promot_jax.training.stages import Stage
+from tasks import catalog
+
+MEAN = "mean"
+
+
+def measure(
+  experiment: Experiment,
+  stage: Stage,
+  tasks: Sequence[evaluator.EvalTask],
+  model: nnx.Module,
+  *,
+  place: Callable[[Mapping[str, Any]], Any],
+  progress: Callable[[evaluator.Progress], None],
+) -> dict[str, float]:
+  """Numbers by name: all that `stage.asks` for and what comes with them.
+
+  Args:
+    tasks: the selection split of each task.
+    place: puts a host batch onto the devices.
+    progress: called before the first batch and after each.
+  """
+  found: dict[str, float] = {}
+  if stage.asks is None or not all(map(selection.is_forced, stage.asks)):
+    plan = experiment.evaluation
+    results = evaluator.evaluate(
+      model,
+      tasks,
+      decode=data.decoder(experiment),
+      special=TokenIds.of(experiment.backbone),
+      strategy=plan.strategy,
+      batch_size=plan.batch_size,
+      max_target_length=experiment.feature_lengths["targets"],
+      buckets=experiment.input_buckets,
+      progress=progress,
+      place=place,
+      fetch=partitioning.fetch,
+    )
+    found |= decoded(results)
+    if stage.asks is None or any(name.endswith(STANDARD_ERROR) for name in stage.asks):
+      found |= standard_errors(results)
+  if stage.asks is None or any(map(selection.is_forced, stage.asks)):
+    found |= forced(experiment, stage, tasks, model, place=place, progress=progress)
+  return found
+
+
+def known(experiment: Experiment, stage: Stage) -> tuple[list[str], list[str] | None]:
+  """Names that a validation of the stage gives: (decoded metrics, all of them).
+
+  All are None where a task's metric does not tell its names: then the first validation shows them.
+  """
+  bases = [catalog.split_shots(task)[0] for task in catalog.members(experiment.task_of(stage.name))]
+  own = [metric_of(base, catalog.information(base).metric) for base in bases]
+  names = [getattr(metric, "names", None) for metric in own]
+  if len(bases) == 1:
+    metrics, ahead = list(names[0] or ()), [""]
+  else:
+    metrics = [f"{base}/{name}" for base, own in zip(bases, names) for name in own or ()]
+    metrics, ahead = [MEAN, *metrics], ["", *(f"{base}/" for base in bases)]
+  if None in names:
+    return metrics, None
+  by_force = [f"{each}{name}" for each in ahead for name in (LOSS, TOKEN_ACCURACY)]
+  return metrics, [*metrics, *by_force, *(name + STANDARD_ERROR for name in metrics)]
+
+
+def decoded(results: Sequence[TaskResult]) -> dict[str, float]:
+  """Every score of every task by name."""
+  if len(results) == 1:
+    return dict(results[0].scores)
+  values = {f"{each.task}/{name}": score for each in results for name, score in each.scores.items()}
+  return {**values, MEAN: float(np.mean([each.score for each in results]))}
+
+
+def standard_errors(results: Sequence[TaskResult]) -> dict[str, float]:
+  """Standard errors over the examples, as far as the metrics tell them."""
+  several = len(results) > 1
+  values = {
+    f"{each.task}/{name}{STANDARD_ERROR}" if several else f"{name}{STANDARD_ERROR}": deviation
+    for each in results
+    for name, deviation in each.standard_errors.items()
+  }
+  own = [each.standard_errors.get(each.metric) for each in results]
+  if several and None not in own:  # the examples of two tasks are independent
+    values[MEAN + STANDARD_ERROR] = math.sqrt(sum(d * d for d in own if d is not None)) / len(own)
+  return values
+
+
+def forced(
+  experiment: Experiment,
+  stage: Stage,
+  tasks: Sequence[evaluator.EvalTask],
+  model: nnx.Module,
+  *,
+  place: Callable[[Mapping[str, Any]], Any],
+  progress: Callable[[evaluator.Progress], None],
+) -> dict[str, float]:
+  """The stage's objective on the tasks' examples, all together and of several each by itself.
+
+  A batch has the rows of one of the stage's microbatches: what fits there fits here.
+  """
+  special = TokenIds.of(experiment.backbone)
+  examples = [_with_rows(task) for task in tasks]
+  rows = stage.batch_size // stage.microbatches
+  counts = (experiment.input_buckets, experiment.target_buckets)
+  # One set of lengths for all tasks, so that each compiles once.
+  buckets = EvalBatches(examples, batch_size=rows, bucket_counts=counts).buckets
+  total = sum(len(each) for each in examples)
+  done = 0
+
+  def placed(each: example_lists.Examples) -> Iterator[Any]:
+    nonlocal done
+    for batch, numbers in EvalBatches(each, batch_size=rows, buckets=buckets, special=special):
+      progress(evaluator.Progress(done=done, total=total))
+      yield place(batch)
+      done += int((numbers >= 0).sum())
+
+  sums = [
+    validation_loss.add(
+      validation_loss.sums(model, stage.objective, placed(each), fetch=partitioning.fetch)
+    )
+    for each in examples
+  ]
+  progress(evaluator.Progress(done=total, total=total))
+  found = validation_loss.means(validation_loss.add(sums))
+  if len(tasks) > 1:
+    for task, own in zip(tasks, sums, strict=True):
+      means = validation_loss.means(own)
+      found |= {f"{task.label}/{name}": value for name, value in means.items()}
+  return found
+
+
+def _with_rows(task: evaluator.EvalTask) -> example_lists.Examples:
+  """The examples, each with the prompt that the task gives it."""
+  count = len(task.examples.inputs)
+  return task.examples.with_prompt_ids(np.asarray([task.prompt_row(i) for i in range(count)]))
