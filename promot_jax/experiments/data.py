@@ -107,9 +107,9 @@ def quiet() -> Iterator[None]:
       os.close(shown)
 
 
-def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:
-  """`batches(step)` of a stage: its task's or its mixture's training examples."""
-  examples = [
+def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
+  """The training examples of each task of a stage."""
+  return [
     reader.examples(
       experiment,
       task,
@@ -119,6 +119,11 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     )
     for task in catalog.members(experiment.task_of(stage))
   ]
+
+
+def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:
+  """`batches(step)` of a stage: its task's or its mixture's training examples."""
+  examples = train_examples(experiment, stage, reader)
   return TrainBatches(
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,

@@ -13,12 +13,12 @@ from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.data.examples import Examples
 from promot_jax.errors import DamagedCheckpoint, DataError
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.experiments import data
 from promot_jax.experiments.data import Reader
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.identity import Identity, Part
 from promot_jax.training import choice
 from promot_jax.training.stages import Stage
-from tasks import catalog
 
 
 def of_start(experiment: Experiment) -> Identity:
@@ -48,16 +48,7 @@ def of_stage(
     validation: what it is validated on.
     reader: gives the examples it is trained on, which have been read.
   """
-  training = [
-    reader.examples(
-      experiment,
-      task,
-      experiment.splits_of(task).train,
-      experiment.lengths_of(stage.name),
-      experiment.train_limit,
-    )
-    for task in catalog.members(experiment.task_of(stage.name))
-  ]
+  training = data.train_examples(experiment, stage.name, reader)
   settings = {**choice.trained_with(stage), "batch size": stage.batch_size, "seed": experiment.seed}
 
   def look() -> Identity:

@@ -16,31 +16,14 @@ from flax import nnx
 from promot_jax import partitioning, paths
 from promot_jax.checkpoints import disk
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, lengths, micro_model, needs, validation
+from promot_jax.experiments import backbones, epochs, lengths, micro_model, needs, validation
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
 from promot_jax.methods import probe
 from promot_jax.methods.prompt import prompt_count
-from promot_jax.training import choice, schedules, selection
+from promot_jax.training import choice, schedules, selection, stages
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
-from tasks import catalog
-
-# Examples of the training splits that the paper's data sets have, for the number of epochs.
-_TRAIN_SIZES = {
-  "rte": 2490,
-  "cb": 250,
-  "wic": 5428,
-  "snli": 549_367,
-  "openbookqa": 4957,
-  "trivia_qa": 138_384,
-  "web_questions": 3778,
-  "wmt14_en_fr": 15_786_979,
-  "wmt16_en_de": 4_548_885,
-  "wmt16_en_ro": 610_320,
-  "xsum": 203_577,
-  "wiki_lingua": 99_020,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +93,7 @@ def check(run: Experiment | Comparison) -> None:
   Raises:
     ConfigError: patterns, mesh, batch sizes, heads, lengths or prompts that do not fit.
   """
-  for experiment in experiments_of(run):
+  for experiment in map(epochs.planned, experiments_of(run)):
     model = abstract_model(experiment)
     sizes = mesh_sizes(experiment.mesh)
     stage_plans(experiment, sizes)
@@ -150,7 +133,7 @@ def _check_metric(experiment: Experiment, stage: Stage) -> None:
 
 def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator[str]:
   """The lines of the plan."""
-  experiments = experiments_of(run)
+  experiments = [epochs.planned(experiment) for experiment in experiments_of(run)]
   devices = jax.devices()
   chips = needs.chips_text(mesh_sizes(experiments[0].mesh))
   yield f"devices   {len(devices)} x {devices[0].device_kind} ({jax.process_count()} host); {chips}"
@@ -257,9 +240,11 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
     rates = f"{rate:g}" if math.isclose(rate, later, rel_tol=1e-6) else f"{rate:g} to {later:g}"
     yield (
       f"          {stage.name:<8} {stage.steps:>6} {stage.batch_size:>7} "
-      f"{_epochs(experiment, stage):>7} {rates:>14} {_count(plan.trainable):>9} "
+      f"{epochs.text(experiment, stage):>7} {rates:>14} {_count(plan.trainable):>9} "
       f"{_count(plan.frozen):>12} {plan.optimizer / 2**20:>13,.2f}"
     )
+    if stage.has_epochs:
+      yield f"          {stage.name}: {_in_epochs(stage)}"
     if stage.name in source:
       yield f"          {stage.name}: taken over from {source[stage.name]}, not trained again"
     lengths = experiment.lengths_of(stage.name)
@@ -294,6 +279,16 @@ def _shared(experiment: Experiment) -> tuple:
   return (experiment.backbone, experiment.initial_checkpoint, experiment.task)
 
 
+def _in_epochs(stage: Stage) -> str:
+  """'epochs=3 of 2490 examples are steps=234, eval_epochs=1 eval_period=78; the data may differ'."""
+  given = [
+    f"{name}={getattr(stage, name):g} means {steps}={getattr(stage, steps)}"
+    for steps, name in stages.IN_EPOCHS.items()
+    if getattr(stage, name) is not None
+  ]
+  return f"{', '.join(given)} with {stage.examples} examples, counted again when they are read"
+
+
 def _saving(stage: Stage) -> str:
   """'validated and saved every 50 steps, stops after 3 validations in a row that are not better'."""
   text = "validated and saved at the end"
@@ -304,19 +299,6 @@ def _saving(stage: Stage) -> str:
   if stage.patience is not None:
     text += f", stops after {stage.patience} validations in a row that are not better"
   return text
-
-
-def _epochs(experiment: Experiment, stage: Stage) -> str:
-  tasks = catalog.members(experiment.task_of(stage.name))
-  size = sum(_TRAIN_SIZES[catalog.information(task).name] for task in tasks)
-  limit = experiment.train_limit
-  if experiment.source == "micro":
-    if limit is None:
-      return "-"
-    size = limit * len(tasks)
-  elif limit is not None:
-    size = min(size, limit * len(tasks))
-  return f"{stage.steps * stage.batch_size / size:.3g}"
 
 
 def _count(number: int) -> str:

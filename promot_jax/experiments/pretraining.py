@@ -67,6 +67,8 @@ class Pretraining:
 
   def __post_init__(self) -> None:
     check_seed("Pretraining.seed", self.seed)
+    if self.stage.has_epochs:
+      raise ConfigError("Pretraining's stream of examples never ends: give its stage in steps.")
 
 
 def pretrain(

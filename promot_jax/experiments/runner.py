@@ -18,6 +18,7 @@ from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.experiments import (
   adapters,
   data,
+  epochs,
   imported_stages,
   method_files,
   origin,
@@ -83,7 +84,7 @@ class Runner:
     seconds = [marker.get("step_seconds") for marker in chosen]
     self.results.write_run(
       record.run_record(
-        experiment,
+        self.experiment,
         selected=outcome.selected,
         why=outcome.why,
         results=outcome.results,
@@ -94,8 +95,8 @@ class Runner:
 
   def _trained_and_evaluated(self) -> tuple[Outcome, list[Mapping[str, Any]]]:
     """The outcome, and the completion markers of all stages."""
-    experiment = self.experiment
-    chosen = [self._stage(position) for position in range(len(experiment.stages))]
+    chosen = [self._stage(position) for position in range(len(self.experiment.stages))]
+    experiment = self.experiment  # whose stages have numbers of steps by now
     selected, why = reported.selected(experiment, chosen)
     results = self._evaluate(chosen, selected)
     if experiment.probe is not None:
@@ -115,8 +116,9 @@ class Runner:
 
   def _stage(self, position: int) -> Mapping[str, Any]:
     """The completion marker of a stage: trains it, or takes it over, if there is none."""
+    store = self.store(self.experiment.stages[position])
+    self.experiment = epochs.counted(self.experiment, position, store, self.shared.reader)
     experiment, stage = self.experiment, self.experiment.stages[position]
-    store = self.store(stage)
     change = self.shared.allow_change
     completed = functools.partial(
       choice.completed, stage, store, experiment.seed, allow_change=change

@@ -8,7 +8,7 @@ words are the same everywhere: knowing them is what pretraining is for.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from promot_jax import errors
 from promot_jax.micro import inference, questions, senses, summaries, translations
@@ -84,6 +84,11 @@ def key(record: dict) -> tuple[str, ...]:
   return tuple(
     text for name, text in texts.items() if isinstance(text, str) and name not in skipped
   )
+
+
+def sizes(task: str) -> Mapping[str, int]:
+  """How many records each split of a task has; those that take their records from a list have fewer."""
+  return _SHORT_SIZES if task in _LISTED else SPLIT_SIZES
 
 
 @functools.cache

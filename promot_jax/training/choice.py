@@ -230,6 +230,7 @@ def mark_complete(
     "step_seconds": result.step_seconds,
     "trained_with": trained_with(stage),
     **({} if result.stopped is None else {"stopped": result.stopped}),
+    **({} if stage.examples is None else {"examples": stage.examples}),
   }
   store.write_json(MARKER, content)
 

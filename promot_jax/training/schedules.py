@@ -5,6 +5,7 @@ T5X's (google-research/t5x, `t5x/utils.py`); `linear_to_zero` is added for the p
 with AdamW and a linear schedule.  The step is the number of updates done before this one.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -19,6 +20,36 @@ _LOOKS = 16  # places of a stage at which a schedule is looked at before it star
 RECIPE_VALUES = ("create_learning_rate_scheduler", "constant", "linear")
 
 Schedule = Callable[[jax.Array | int], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UntilTheEnd:
+  """A schedule that ends with its stage, which tells it the number of its steps (`Stage`).
+
+  make: total steps -> schedule.
+  total_steps: of the stage; None: not known yet.
+  """
+
+  make: Callable[[int], Schedule]
+  total_steps: int | None = None
+
+  def until(self, total_steps: int) -> "UntilTheEnd":
+    """The same schedule with its end.
+
+    Raises:
+      ConfigError: there are fewer steps than the schedule needs.
+    """
+    self.make(max(1, total_steps))
+    return dataclasses.replace(self, total_steps=max(1, total_steps))
+
+  def __call__(self, step: jax.Array | int) -> jax.Array:
+    if self.total_steps is None:
+      raise errors.ConfigError(
+        "linear_to_zero does not know where it ends: give total_steps, as only a stage's own schedule"
+        " takes the steps of its stage."
+      )
+    return self.make(self.total_steps)(step)
+
 
 FACTORS = (
   "constant",
@@ -67,11 +98,12 @@ def create_learning_rate_scheduler(
     steps_per_cycle: period of cosine_decay.
     step_offset: step at which the schedule begins.
     min_learning_rate: floor of the product, as in T5X never 0 by default.
-    total_steps: step at which linear_to_zero ends.
+    total_steps: step at which linear_to_zero ends; None: with the stage whose schedule it is.
 
   Raises:
     ConfigError: an unknown factor, or a parameter that its factor cannot use.
   """
+  settings = dict(locals())
   names = [name.strip() for name in factors.split("*")]
   for name in names:
     if name not in FACTORS:
@@ -97,6 +129,10 @@ def create_learning_rate_scheduler(
       " to train without warm-up."
     )
   ramp = warmup_steps if "linear_warmup" in names else 0
+  if "linear_to_zero" in names and total_steps is None:
+    return UntilTheEnd(
+      make=lambda steps: create_learning_rate_scheduler(**{**settings, "total_steps": steps})
+    )
   if "linear_to_zero" in names and (total_steps is None or total_steps <= ramp):
     raise errors.ConfigError(
       f"linear_to_zero needs total_steps above the {ramp} warm-up steps, not {total_steps}."
@@ -159,8 +195,13 @@ def constant(learning_rate: float) -> Schedule:
   )
 
 
-def linear(learning_rate: float, *, total_steps: int, warmup_steps: int = 0) -> Schedule:
-  """Linear warm-up to `learning_rate`, then linear to 0 at `total_steps` (the 'linear schedule')."""
+def linear(
+  learning_rate: float, *, total_steps: int | None = None, warmup_steps: int = 0
+) -> Schedule:
+  """Linear warm-up to `learning_rate`, then linear to 0 at `total_steps` (the 'linear schedule').
+
+  Without `total_steps` it ends with the stage whose schedule it is.
+  """
   factors = (
     "constant * linear_warmup * linear_to_zero" if warmup_steps else ("constant * linear_to_zero")
   )

@@ -1,6 +1,7 @@
 """A stage: what is trained, for how long, and how its checkpoint is chosen.  Data only."""
 
 import dataclasses
+import fractions
 import math
 import re
 from collections.abc import Callable
@@ -12,9 +13,12 @@ from promot_jax import errors, paths
 from promot_jax.checkpoints.store import Keep
 from promot_jax.training import selection
 from promot_jax.training.objectives import Objective, Supervised
-from promot_jax.training.schedules import Schedule
+from promot_jax.training.schedules import Schedule, UntilTheEnd
 
 LARGEST = 2**31 - 1  # of steps and batch sizes: the step is counted in int32
+
+IN_EPOCHS = {"steps": "epochs", "eval_period": "eval_epochs", "save_period": "save_epochs"}
+"""Field in steps -> the field that gives the same in epochs."""
 
 RECIPE_VALUES = ("Stage",)
 
@@ -26,7 +30,10 @@ class Stage:
   Attributes:
     name: used in messages and for directories.
     trainable: patterns of the trained parameters (see `promot_jax.paths`); all others are frozen.
-    steps: updates.
+    steps: updates; or None, and `epochs` says how long.
+    epochs: passes over the training examples (of several tasks, over all of them together): the
+      stage has ceil(epochs * examples / batch_size) steps, once the examples are counted.
+    examples: that count, which `of_length` gives.
     batch_size: examples a step.
     optimizer: learning-rate schedule -> gradient transformation, such as `optimizers.adafactor`.
     learning_rate: step -> rate.
@@ -38,8 +45,10 @@ class Stage:
       so both copies are held meanwhile.  None: they stay as they are.
     eval_period: steps between validations, each of which also saves; None: none.  The last step
       is always validated and saved.
+    eval_epochs: the same in epochs, rounded up to steps; instead of `eval_period`.
     evaluate_at_start: also validates the parameters before training, as step 0.
     save_period: steps between further checkpoints; None: only those of validation.
+    save_epochs: the same in epochs, rounded up to steps; instead of `save_period`.
     save_seconds: a checkpoint at least this often; None: never by time.
     log_period: steps that one line of training metrics averages over.
     select: 'best' takes the checkpoint with the best validation, the earliest on ties; 'last' the
@@ -58,17 +67,22 @@ class Stage:
 
   name: str
   trainable: paths.Patterns
-  steps: int
+  # None only until `of_length`: all that runs has a number of steps.
+  steps: int = None  # type: ignore[assignment]
   batch_size: int
   optimizer: Callable[[Schedule], optax.GradientTransformation]
   learning_rate: Schedule
+  epochs: float | None = None
+  examples: int | None = None
   objective: Objective = dataclasses.field(default_factory=Supervised)
   microbatches: int = 1
   dropout_rate: float | None = None
   frozen_dtype: Literal["float32", "bfloat16"] | None = None
   eval_period: int | None = None
+  eval_epochs: float | None = None
   evaluate_at_start: bool = False
   save_period: int | None = None
+  save_epochs: float | None = None
   save_seconds: float | None = 900.0
   log_period: int = 10
   select: Literal["best", "last"] | Callable[[selection.Validations], int] = "best"
@@ -91,7 +105,13 @@ class Stage:
     for field in ("batch_size", "microbatches", "log_period"):
       if not _is_count(getattr(self, field)) or not 1 <= getattr(self, field) <= LARGEST:
         refuse(field, f"a whole number from 1 to {LARGEST}")
-    if not _is_count(self.steps) or not 0 <= self.steps <= LARGEST:
+    for field, epochs in IN_EPOCHS.items():
+      self._count(field, epochs)
+    if self.steps is None and self.epochs is None:
+      raise errors.ConfigError(
+        f"Stage '{self.name}' has neither steps nor epochs: give one of them."
+      )
+    if self.steps is not None and (not _is_count(self.steps) or not 0 <= self.steps <= LARGEST):
       refuse("steps", f"a whole number from 0 to {LARGEST}")
     for field in ("eval_period", "save_period", "keep_last", "patience"):
       value = getattr(self, field)
@@ -111,13 +131,47 @@ class Stage:
     selection.require_mode(f"Stage '{self.name}'", self.metric, self.mode)
     if not (math.isfinite(self.min_delta) and self.min_delta >= 0):
       refuse("min_delta", "a number of at least 0")
-    if self.patience is not None and self.eval_period is None:
+    if self.patience is not None and self.eval_period is None and self.eval_epochs is None:
       refuse("patience", "None where eval_period is: it counts validations")
     if self.frozen_dtype not in (None, "float32", "bfloat16"):
       refuse("frozen_dtype", "None, 'float32' or 'bfloat16'")
     for field in ("optimizer", "learning_rate"):
       if not callable(getattr(self, field)):
         refuse(field, "a function; in a gin file write @optimizers.adafactor, or @schedules.NAME()")
+    if self.steps is not None and isinstance(self.learning_rate, UntilTheEnd):
+      object.__setattr__(self, "learning_rate", self.learning_rate.until(self.steps))
+
+  def _count(self, field: str, epochs: str) -> None:
+    """Sets a number of steps from its number of epochs, where that is given and examples are known.
+
+    Raises:
+      ConfigError: both are given, or the epochs are no positive number.
+    """
+    given = getattr(self, epochs)
+    if given is None:
+      return
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+      raise errors.ConfigError(
+        f"Stage '{self.name}': {epochs}={given!r} must be None or a number above 0."
+      )
+    if self.examples is not None:
+      # As the decimal number that was written: 0.1 epochs of 30 are 3 examples, not 3.0000000000000004.
+      count = fractions.Fraction(str(given)) * self.examples / self.batch_size
+      object.__setattr__(self, field, max(1, math.ceil(count)))
+    elif getattr(self, field) is not None:
+      raise errors.ConfigError(
+        f"Stage '{self.name}' has {field}={getattr(self, field)} and {epochs}={given}: give one, and"
+        " None for the other."
+      )
+
+  @property
+  def has_epochs(self) -> bool:
+    """Whether something is given in epochs, so that the training examples have to be counted."""
+    return any(getattr(self, epochs) is not None for epochs in IN_EPOCHS.values())
+
+  def of_length(self, examples: int) -> "Stage":
+    """The stage with a number of steps, where it was given in epochs of `examples` examples."""
+    return dataclasses.replace(self, examples=examples) if self.has_epochs else self
 
   @property
   def keep(self) -> Keep:

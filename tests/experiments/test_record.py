@@ -87,10 +87,13 @@ def test_a_plan_counts_the_copy_of_frozen_weights():
 @pytest.mark.parametrize(
   ("changes", "words"),
   [
-    ({"stages": [stage("model", 0.1, metric="acuracy")]}, "validation on rte gives accuracy"),
+    (
+      {"stages": [stage("model", 0.1, metric="acuracy")]},
+      "validation on rte gives no 'acuracy' but accuracy",
+    ),
     (
       {"stages": [stage("model", 0.1)], "task": "rte_and_wmt14_en_fr"},
-      "gives mean, rte/accuracy, wmt14_en_fr/bleu",
+      "gives no 'accuracy' but mean, rte/accuracy, wmt14_en_fr/bleu",
     ),
     ({"initial_checkpoint": "/no/such/folder"}, "is not a folder on this machine"),
     ({"method": SoftPrompt(length=5, tasks=2), "stages": []}, "set PROMPT_TASKS"),

@@ -10,7 +10,7 @@ from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import TaskResult
-from promot_jax.experiments import backbones, data, execute, micro_model, plan, validation
+from promot_jax.experiments import backbones, data, epochs, execute, micro_model, plan, validation
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.training import choice, optimizers, schedules, selection
 from promot_jax.training.stages import Stage
@@ -204,3 +204,43 @@ def _only_in_the_report(evaluate, folder):
     return evaluate(*arguments, **options)
 
   return guarded
+
+
+def test_a_run_in_epochs_counts_its_examples_and_shows_its_steps(tmp_path):
+  stage = dataclasses.replace(
+    STAGE,
+    steps=None,
+    epochs=1.5,
+    eval_period=None,
+    eval_epochs=0.5,
+    metric="loss",
+    learning_rate=schedules.linear(0.01),
+  )
+  made = experiment(stage, model_dir=str(tmp_path))
+  shown = "\n".join(plan.describe(made))
+  assert "epochs=1.5 means steps=8, eval_epochs=0.5 means eval_period=3 with 30 examples" in shown
+  outcome = execute.execute(made)[0]  # 30 examples, 6 a batch: 7.5 updates
+  assert "of 8 is used" in outcome.why
+  assert [entry.steps for entry in outcome.experiment.stages] == [8]
+  assert execute.execute(made)[0].why == outcome.why
+  longer = dataclasses.replace(made, stages=[dataclasses.replace(stage, epochs=2)])
+  assert "of 10 is used" in execute.execute(longer)[0].why  # more epochs go on
+  with pytest.raises(ConfigError, match="steps 10, and this run asks for 8"):
+    execute.execute(made)
+
+
+def test_nothing_is_read_for_a_complete_stage_in_epochs(monkeypatch):
+  class Complete:
+    def read_json(self, *_, **__):
+      return {"examples": 12}
+
+  stage = dataclasses.replace(STAGE, steps=None, epochs=2)
+  found = epochs.counted(experiment(stage), 0, Complete(), None)
+  assert found.stages[0].steps == 4
+
+
+def test_the_plan_counts_every_task_of_a_mixture_as_far_as_it_is_used():
+  made = experiment(task="rte_and_wmt14_en_fr", source="tfds", vocabulary="t5", train_limit=3000)
+  assert epochs.examples(made, STAGE) == 2490 + 3000
+  strict = dataclasses.replace(made, task="rte", selection="strict", train_limit=None)
+  assert epochs.examples(strict, STAGE) == 2241

@@ -1,13 +1,16 @@
 """Learning-rate schedules against closed forms worked out by hand."""
 
+import dataclasses
 import math
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from promot_jax import errors
 from promot_jax.training import schedules
+from promot_jax.training.stages import Stage
 
 make = schedules.create_learning_rate_scheduler
 
@@ -120,3 +123,24 @@ def test_a_schedule_is_looked_at_before_a_stage_starts(schedule, step, rate):
   with pytest.raises(errors.ConfigError, match=rf"stage 'x': .* at step {step} is {rate}"):
     schedules.require_usable(schedule, steps=40, owner="stage 'x'")
   schedules.require_usable(make("constant * linear_warmup"), steps=0, owner="stage 'x'")
+
+
+def test_a_schedule_without_its_end_takes_the_steps_of_its_stage():
+  def stage_of(steps, rate):
+    return Stage(
+      name="s", trainable=".*", steps=steps, batch_size=2, optimizer=optax.sgd, learning_rate=rate
+    )
+
+  factors = "constant * linear_warmup * linear_to_zero"
+  settings = {"base_learning_rate": 0.5, "warmup_steps": 6, "min_learning_rate": 0.0}
+  open_end = make(factors, **settings)
+  given = make(factors, **settings, total_steps=30)
+  stage = stage_of(30, open_end)
+  found = [float(stage.learning_rate(step)) for step in range(31)]
+  assert found == [float(given(step)) for step in range(31)]
+  shorter = dataclasses.replace(stage, steps=20)  # the end moves with the stage
+  assert float(shorter.learning_rate(20)) == 0.0 < float(shorter.learning_rate(19))
+  with pytest.raises(errors.ConfigError, match="total_steps above the 6 warm-up steps, not 6"):
+    stage_of(6, open_end)
+  with pytest.raises(errors.ConfigError, match="only a stage's own schedule"):
+    open_end(0)
