@@ -14,7 +14,7 @@ import optax
 from promot_jax import errors, paths
 from promot_jax.training import limits
 from promot_jax.training.adafactor import adafactor
-from promot_jax.training.schedules import Schedule
+from promot_jax.training.schedules import Schedule, UntilTheEnd
 
 __all__ = ["Group", "adafactor", "adam", "adamw", "grouped", "prompt_adafactor", "sgd"]
 
@@ -44,6 +44,11 @@ class Group:
       raise errors.ConfigError(
         f"Group.optimizer is {self.optimizer!r}, which is no function; in a gin file write"
         " @optimizers.adamw."
+      )
+    if isinstance(self.learning_rate, UntilTheEnd):
+      raise errors.ConfigError(
+        "Group.learning_rate with linear_to_zero needs total_steps: only a stage's own schedule takes the"
+        " steps of its stage."
       )
     if self.learning_rate is not None:
       _require_rate("Group", self.learning_rate)

@@ -103,7 +103,7 @@ def create_learning_rate_scheduler(
   Raises:
     ConfigError: an unknown factor, or a parameter that its factor cannot use.
   """
-  settings = dict(locals())
+  settings = dict(locals())  # every argument, to make the schedule again when its end is known
   names = [name.strip() for name in factors.split("*")]
   for name in names:
     if name not in FACTORS:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from promot_jax import errors
-from promot_jax.training import schedules
+from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
 
 make = schedules.create_learning_rate_scheduler
@@ -144,3 +144,5 @@ def test_a_schedule_without_its_end_takes_the_steps_of_its_stage():
     stage_of(6, open_end)
   with pytest.raises(errors.ConfigError, match="only a stage's own schedule"):
     open_end(0)
+  with pytest.raises(errors.ConfigError, match="needs total_steps"):
+    optimizers.Group(parameters=".*", optimizer=optax.sgd, learning_rate=open_end)
