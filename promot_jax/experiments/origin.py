@@ -19,6 +19,7 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.identity import Identity, Part
 from promot_jax.training import choice
 from promot_jax.training.stages import Stage
+from tasks import catalog
 
 
 def of_start(experiment: Experiment) -> Identity:
