@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 from promot_jax import __version__
-from promot_jax.cli import gin_config, gin_effect, gin_scan, gin_values
+from promot_jax.cli import gin_config, gin_effect, gin_files, gin_scan, gin_values
 from promot_jax.cli.gin_effect import EXPERIMENT
 from promot_jax.errors import CannotWrite, ConfigError
 
@@ -54,13 +54,13 @@ def read(
   """
   reader = gin_scan.Reader(allow=gin_config.permitted(allow_imports), foreign=True)
   flat = folder / FLAT
-  text = gin_scan.file_text(str(flat)) if flat.is_file() else ""
+  text = gin_files.file_text(str(flat)) if flat.is_file() else ""
   if not text.startswith(_HEADER):
     flat = folder / GIN  # of an earlier version
     if not flat.is_file():
       raise ConfigError(f"{folder} has no {GIN}; name the recipe with --gin_file.")
   reader.files.append(str(flat))
-  _read_text(reader, gin_scan.file_text(str(flat)), str(flat))
+  _read_text(reader, gin_files.file_text(str(flat)), str(flat))
   scanned = reader.scan(bindings, roots=[str(flat)], check=True)
   if EXPERIMENT in scanned.macros:
     gin_effect.check(dataclasses.replace(scanned, roots=()))  # of the command line's bindings
@@ -106,7 +106,7 @@ def changes(scanned: gin_scan.Scan, folder: pathlib.Path, *, allow_change: bool)
   file = folder / FLAT
   if not file.is_file() or not _has_results(folder):
     return []
-  earlier = _flat_of(gin_scan.file_text(str(file)), str(file), scanned.allow)
+  earlier = _flat_of(gin_files.file_text(str(file)), str(file), scanned.allow)
   return difference(earlier, scanned.flat(alike=True), allow_change=allow_change)
 
 

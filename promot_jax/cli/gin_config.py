@@ -15,7 +15,7 @@ import gin
 from gin import config as gin_internals
 
 from promot_jax import errors
-from promot_jax.cli import gin_effect, gin_scan, gin_values, recipe_values
+from promot_jax.cli import gin_effect, gin_files, gin_scan, gin_values, recipe_values
 from promot_jax.cli.gin_effect import EXPERIMENT
 from promot_jax.cli.gin_values import REQUIRED, Macro
 from promot_jax.errors import ConfigError, PromotError
@@ -30,15 +30,18 @@ def read(
 ) -> gin_scan.Scan:
   """Scans the files and bindings of one command line; imports nothing heavy.
 
-  Adds `MODEL_DIR = 'runs/<first file's name>'` where nothing else says where to write.
+  Adds `MODEL_DIR = 'runs/<first file's name>'` where nothing else says where to write, with `_micro`
+  where micro.gin follows: RECIPE_micro.gin is short for both.
   """
   if not files:
     raise ConfigError("no --gin_file given. For a first run: --gin_file=promot_rte_micro.gin.")
-  folders = [*_split(search_paths), *gin_scan.recipe_folders()]
+  folders = [*_split(search_paths), *gin_files.recipe_folders()]
   allow = permitted(allow_imports)
   unchecked = gin_scan.scan(files, bindings, folders=folders, allow=allow, check=False)
   if "MODEL_DIR" not in unchecked.macros:
-    bindings = [f"MODEL_DIR = 'runs/{pathlib.Path(files[0]).stem}'", *bindings]
+    small = any(pathlib.Path(name).name == gin_files.MICRO for name in files[1:])
+    folder = pathlib.Path(files[0]).stem + ("_micro" if small else "")
+    bindings = [f"MODEL_DIR = 'runs/{folder}'", *bindings]
   scanned = gin_scan.scan(files, bindings, folders=folders, allow=allow)
   if EXPERIMENT in scanned.macros:
     gin_effect.check(scanned)

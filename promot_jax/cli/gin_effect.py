@@ -8,10 +8,9 @@ macro's name.
 """
 
 import dataclasses
-import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from promot_jax.cli import gin_scan, gin_values
+from promot_jax.cli import gin_files, gin_values
 from promot_jax.cli.gin_scan import COMMAND_LINE, Binding, Scan
 from promot_jax.cli.gin_values import Macro, Reference
 from promot_jax.cli.recipe_values import near, short
@@ -47,14 +46,15 @@ def reached(scanned: Scan) -> Reached:
 def check(scanned: Scan) -> None:
   """Refuses bindings of the command line and of the user's own files that change nothing.
 
-  Shared files (those included, and those that come with the package for inclusion) may bind more
-  than a run needs.
+  Shared files (those included, and those that come with the package for inclusion or as overlays) may
+  bind more than a run needs, but an overlay must come after what it changes.
 
   Raises:
-    ConfigError: such a binding, with the nearest name that has an effect.
+    ConfigError: such a binding, with the nearest name that has an effect; or such an overlay.
   """
+  _check_order(scanned)
   found = reached(scanned)
-  own = {COMMAND_LINE, *(path for path in scanned.roots if not _is_shared(path))}
+  own = {COMMAND_LINE, *(path for path in scanned.roots if not gin_files.is_shared(path))}
   problems = []
   for binding in (*scanned.macros.values(), *scanned.bindings.values()):
     key = (binding.scope, binding.selector, binding.parameter)
@@ -65,10 +65,24 @@ def check(scanned: Scan) -> None:
     raise ConfigError("\n".join(problems))
 
 
-def _is_shared(path: str) -> bool:
-  file = pathlib.Path(path).resolve()
-  folders = [pathlib.Path(folder).resolve() for folder in gin_scan.recipe_folders()]
-  return any(folder in file.parents and file.parent != folder for folder in folders)
+def _check_order(scanned: Scan) -> None:
+  """Refuses overlays of ours that a file read after them undoes."""
+  places = {name: binding.place.rpartition(":")[0] for name, binding in scanned.macros.items()}
+  method = places[EXPERIMENT]
+  for root in scanned.roots:
+    if not (gin_files.is_micro(root) or gin_files.is_hardware(root)):
+      continue
+    start = f"{root} has no effect"
+    last = _last(scanned.files, root)
+    if method in scanned.files and _last(scanned.files, method) > last:
+      raise ConfigError(f"{start}: the recipe is read after it. Name it after the recipe.")
+    if gin_files.is_hardware(root) and root not in places.values():
+      winner = scanned.macros["MESH_DATA"].place
+      raise ConfigError(f"{start}: {winner} sets the mesh after it. Name it last, or leave it out.")
+
+
+def _last(files: Sequence[str], path: str) -> int:
+  return len(files) - 1 - files[::-1].index(path)
 
 
 def _sentence(binding: Binding, scanned: Scan, found: Reached) -> str:

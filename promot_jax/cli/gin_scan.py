@@ -8,24 +8,19 @@ parameter with file, line and nearest right one.  What runs later is made from w
 """
 
 import dataclasses
-import difflib
 import io
-import os
-import pathlib
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gin import config_parser
 
-from promot_jax.cli import gin_values, recipe_values
+from promot_jax.cli import gin_files, gin_values, recipe_values
 from promot_jax.cli.gin_values import REQUIRED, Macro, Reference
 from promot_jax.cli.recipe_values import near
 from promot_jax.errors import ConfigError
 
 COMMAND_LINE = "command line"
 _MACRO = "gin.macro"
-_LARGEST = 4 * 2**20  # bytes of one file
 _INCLUDES = 20  # times that one file may be read
 
 
@@ -78,62 +73,6 @@ class _Delegate(config_parser.ParserDelegate):
     return Macro(scoped_name)
 
 
-def recipe_folders() -> list[str]:
-  """Where our own recipes are: `gin/` of a checkout, or the installed copy."""
-  package = pathlib.Path(__file__).resolve().parent.parent
-  candidates = [package.parent / "gin", package / "recipes"]
-  return [str(folder) for folder in candidates if (folder / "models").is_dir()]
-
-
-def find(name: str, folders: Sequence[str], *, place: str = "") -> str:
-  """Path of a gin file, as given or below one of `folders`.  Raises ConfigError with near names."""
-  start = f"{place}: " if place else ""
-  for folder in ["", *folders]:
-    path = os.path.expanduser(os.path.join(folder, name))
-    try:
-      mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # ValueError: a NUL byte in the name
-      continue
-    if stat.S_ISREG(mode):
-      return os.path.normpath(path)
-    if not stat.S_ISDIR(mode) or folder == "":
-      kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
-      raise ConfigError(f"{start}gin file '{name}' is {kind}; name a file.")
-  known = sorted(
-    path.relative_to(folder).as_posix()
-    for folder in folders
-    if os.path.abspath(folder) != os.path.abspath(".") or not place
-    for path in pathlib.Path(folder).glob("**/*.gin")
-    if len(path.relative_to(folder).parts) < 4
-  )
-  close = difflib.get_close_matches(name, known, 2, cutoff=0.5)
-  hint = f" Did you mean {' or '.join(repr(n) for n in close)}?" if close else ""
-  raise ConfigError(
-    f"{start}gin file '{name}' was not found.{hint} "
-    f"Looked in: {', '.join(f or '.' for f in dict.fromkeys(['.', *folders]))}."
-  )
-
-
-def file_text(path: str) -> str:
-  """Content of a gin file.  Raises ConfigError: it cannot be read, is no UTF-8, or is too large."""
-  try:
-    size = os.path.getsize(path)
-    if size > _LARGEST:
-      raise ConfigError(
-        f"gin file '{path}' has {size:,} bytes, which no configuration has (at most {_LARGEST:,}); "
-        "is it the right file?"
-      )
-    return pathlib.Path(path).read_text(encoding="utf-8-sig")
-  except OSError as error:
-    raise ConfigError(f"gin file '{path}' cannot be read: {error.strerror}.") from None
-  except UnicodeDecodeError as error:
-    line = error.object.count(b"\n", 0, error.start) + 1
-    raise ConfigError(
-      f"gin file '{path}' is no UTF-8 text: line {line} has the byte 0x{error.object[error.start]:02x}. "
-      "Save it as UTF-8."
-    ) from None
-
-
 def scan(
   files: Sequence[str],
   bindings: Sequence[str] = (),
@@ -154,7 +93,7 @@ def scan(
       or required macro.  Each with file, line and a suggestion where there is a near name.
   """
   reader = Reader(folders=folders, allow=allow)
-  roots = tuple(find(name, folders) for name in files)
+  roots = tuple(path for name in files for path in gin_files.find(name, folders))
   for path in roots:
     reader.read(path)
   return reader.scan(bindings, roots=roots, check=check)
@@ -186,7 +125,7 @@ class Reader:
     if self.files.count(path) > _INCLUDES:
       raise ConfigError(f"{path} includes itself.")
     self.files.append(path)
-    self.read_text(file_text(path), path)
+    self.read_text(gin_files.file_text(path), path)
 
   def scan(self, bindings: Sequence[str], *, roots: Sequence[str], check: bool) -> Scan:
     """The scan of what was read and of further bindings."""
@@ -217,7 +156,8 @@ class Reader:
       elif isinstance(statement, config_parser.IncludeStatement):
         if self.foreign and path != COMMAND_LINE:
           raise ConfigError(f"{place}: the configuration of a model directory includes no files.")
-        self.read(find(statement.filename, self.folders, place=place))
+        for found in gin_files.find(statement.filename, self.folders, place=place):
+          self.read(found)
       elif isinstance(statement, config_parser.BlockDeclaration):
         self._resolve(statement.selector, imports, place)
       else:
