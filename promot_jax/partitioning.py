@@ -236,7 +236,7 @@ def check_batch_size(batch_size: int, mesh: MeshSizes, *, what: str = "batch_siz
   if batch_size % data:
     raise errors.ConfigError(
       f"{what} has {batch_size} examples, which cannot be divided over data={data}; choose a"
-      f" multiple of {data}."
+      f" multiple of {data}, or fewer devices along the batch (--gin.MESH_DATA=1)."
     )
 
 

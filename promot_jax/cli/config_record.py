@@ -106,8 +106,8 @@ def changes(scanned: gin_scan.Scan, folder: pathlib.Path, *, allow_change: bool)
   file = folder / FLAT
   if not file.is_file() or not _has_results(folder):
     return []
-  earlier = _flat_of(gin_files.file_text(str(file)), str(file), scanned.allow)
-  return difference(earlier, scanned.flat(alike=True), allow_change=allow_change)
+  earlier, now = _compared(gin_files.file_text(str(file)), str(file), scanned)
+  return difference(earlier, now, allow_change=allow_change)
 
 
 def difference(old: dict[str, str], new: dict[str, str], *, allow_change: bool = True) -> list[str]:
@@ -131,17 +131,29 @@ def difference(old: dict[str, str], new: dict[str, str], *, allow_change: bool =
   return changed
 
 
-def _flat_of(text: str, path: str, allow: Sequence[str]) -> dict[str, str]:
-  """The resolved bindings of a flat file of this version or an earlier one."""
-  reader = gin_scan.Reader(allow=allow, foreign=True)
+def _compared(
+  text: str, path: str, scanned: gin_scan.Scan
+) -> tuple[dict[str, str], dict[str, str]]:
+  """Bindings of a flat file of this version or an earlier one, and those of `scanned` in its form."""
+  reader = gin_scan.Reader(allow=scanned.allow, foreign=True)
   try:
     _read_text(reader, text, path)
-    return reader.scan([], roots=[path], check=False).flat(alike=True)
+    earlier = reader.scan([], roots=[path], check=False)
   except ConfigError:
     if text.startswith(_HEADER):
       raise
     # An earlier version wrote names by their imports; what is not read again is compared as written.
-    return dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+    written = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+    return written, scanned.flat(alike=True)
+  if EXPERIMENT in earlier.macros and EXPERIMENT in scanned.macros:
+    return _effective(earlier), _effective(scanned)
+  return earlier.flat(alike=True), scanned.flat(alike=True)  # a version that kept no macros
+
+
+def _effective(scanned: gin_scan.Scan) -> dict[str, str]:
+  """`Scan.flat` without what the run does not ask for: an overlay leaves idle bindings behind."""
+  flat, used = scanned.flat(alike=True), gin_effect.reached(scanned).used
+  return {each.name: flat[each.name] for key, each in scanned.bindings.items() if key in used}
 
 
 def _has_results(folder: pathlib.Path) -> bool:

@@ -38,7 +38,7 @@ _SHORTAGES = {
 }
 _LESS_MEMORY = (
   "Lower BATCH_SIZE, TASK_FEATURE_LENGTHS or EvaluationPlan.batch_size, raise Stage.microbatches, or"
-  " use more devices (MESH_MODEL); promot train --dry_run shows what a recipe needs"
+  " use more devices (MESH_MODEL, gin/hardware); promot train --dry_run shows what a recipe needs"
 )
 
 

@@ -33,7 +33,7 @@ EXAMPLES = {
   "train": """\
 examples:
   promot train --gin_file=promot_rte_micro.gin
-  promot train --gin_file=promot_rte.gin --model_dir=/mnt/runs/rte --dry_run
+  promot train --gin_file=promot_rte.gin --gin_file=hardware/tpu_64.gin --dry_run
   promot train --gin_file=promot_rte_micro.gin --gin.RANDOM_SEED=2 --gin.BATCH_SIZE=32
 """,
   "eval": """\

@@ -44,8 +44,15 @@ def read(
     bindings = [f"MODEL_DIR = 'runs/{folder}'", *bindings]
   scanned = gin_scan.scan(files, bindings, folders=folders, allow=allow)
   if EXPERIMENT in scanned.macros:
-    gin_effect.check(scanned)
+    gin_effect.check(scanned, without=_without_micro(scanned, folders))
   return scanned
+
+
+def _without_micro(scanned: gin_scan.Scan, folders: Sequence[str]) -> gin_scan.Scan | None:
+  """The files before micro.gin by themselves, where they are a recipe."""
+  number = next((i for i, root in enumerate(scanned.roots) if gin_files.is_micro(root)), 0)
+  before = gin_scan.scan(scanned.roots[:number], folders=folders, allow=scanned.allow, check=False)
+  return before if EXPERIMENT in before.macros else None
 
 
 def permitted(allow_imports: str) -> list[str]:

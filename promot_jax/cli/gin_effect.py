@@ -43,23 +43,29 @@ def reached(scanned: Scan) -> Reached:
   return Reached(used=frozenset(walk.used), objects=frozenset(walk.sizes))
 
 
-def check(scanned: Scan) -> None:
+def check(scanned: Scan, *, without: Scan | None = None) -> None:
   """Refuses bindings of the command line and of the user's own files that change nothing.
 
   Shared files (those included, and those that come with the package for inclusion or as overlays) may
   bind more than a run needs, but an overlay must come after what it changes.
+
+  Args:
+    without: the files before micro.gin by themselves.  What it takes the place of had an effect there.
 
   Raises:
     ConfigError: such a binding, with the nearest name that has an effect; or such an overlay.
   """
   _check_order(scanned)
   found = reached(scanned)
+  earlier = reached(without).used if without else frozenset()
   own = {COMMAND_LINE, *(path for path in scanned.roots if not gin_files.is_shared(path))}
   problems = []
   for binding in (*scanned.macros.values(), *scanned.bindings.values()):
     key = (binding.scope, binding.selector, binding.parameter)
     source = binding.place if binding.place == COMMAND_LINE else binding.place.rpartition(":")[0]
-    if source in own and key not in found.used and binding.name not in _ALWAYS:
+    replaced = without is not None and source in without.roots and key in earlier
+    idle = key not in found.used and not replaced and binding.name not in _ALWAYS
+    if source in own and idle:
       problems.append(_sentence(binding, scanned, found))
   if problems:
     raise ConfigError("\n".join(problems))

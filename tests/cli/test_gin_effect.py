@@ -232,3 +232,40 @@ def test_odd_configurations_of_a_model_directory_are_one_sentence(tmp_path):
     make(run / config_record.FLAT)
     with pytest.raises(ConfigError, match=r"bytes|UTF-8"):
       config_record.read(run, [])
+
+
+@pytest.mark.parametrize(
+  ("files", "words"),
+  [
+    (["micro.gin", "promot_rte.gin"], "micro.gin has no effect: the recipe is read after it"),
+    (["hardware/tpu_64.gin", "promot_rte.gin"], "tpu_64.gin has no effect: the recipe is read"),
+    (
+      ["promot_rte.gin", "hardware/tpu_64.gin", "models/t5_1_1_xl.gin"],
+      r"tpu_64.gin has no effect: \S+all_devices.gin:4 sets the mesh after it",
+    ),
+    (
+      ["promot_rte.gin", "hardware/tpu_64.gin", "hardware/model_8.gin"],
+      r"tpu_64.gin has no effect: \S+model_8.gin:5 sets the mesh after it",
+    ),
+  ],
+)
+def test_an_overlay_that_a_later_file_undoes_is_refused(files, words):
+  with pytest.raises(ConfigError, match=words):
+    gin_config.read(files, [])
+
+
+def test_overlays_after_what_they_change_are_taken():
+  scanned = gin_config.read(["promot_rte.gin", "micro.gin", "hardware/model_4.gin"], [])
+  assert scanned.macros["MESH_MODEL"].value == 4
+  scanned = gin_config.read(["promot_rte.gin", "hardware/tpu_64.gin"], ["MESH_DATA = 8"])
+  assert (scanned.macros["MESH_DATA"].value, scanned.macros["MESH_MODEL"].value) == (8, 16)
+
+
+def test_what_an_overlay_takes_the_place_of_may_stand_in_the_recipe_and_mistakes_may_not(tmp_path):
+  gin_config.read(["adapter_xsum.gin", "micro.gin"], [])  # its beam gives way to greedy decoding
+  own = tmp_path / "own.gin"
+  own.write_text(HEAD + "include 'adapter_xsum.gin'\nOWN = 2\n")
+  assert "own.gin:3: OWN has no effect" in message(recipe=str(tmp_path / "own_micro.gin"))
+  # What is given after the overlay is judged by the run as it is.
+  binding = "strategies.TransformersBeam.width = 4"
+  assert "nothing in this run is made by" in message(binding, recipe="adapter_xsum_micro.gin")

@@ -1,42 +1,99 @@
 """Every gin file is read, built and checked with abstract shapes; nothing is allocated."""
 
 import pathlib
+import re
+import runpy
 
+import jax
 import pytest
 
-from promot_jax.cli import config_record, gin_config, gin_scan
+from promot_jax.cli import config_record, gin_config, gin_effect, gin_files, gin_scan
+from promot_jax.errors import ConfigError
 from promot_jax.experiments import plan
 from promot_jax.experiments.comparison import experiments_of
 from tasks import catalog
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent.parent / "gin"
-RECIPES = sorted(path.name for path in FOLDER.glob("*.gin"))
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FOLDER = ROOT / "gin"
+RECIPES = sorted(path.name for path in FOLDER.glob("*.gin") if path.name != "micro.gin")
+# Of the built-in world, and no larger form: the others run on any model that fits them.
+SMALL_ONLY = [name for name in RECIPES if name.endswith("_micro.gin")] + ["quickstart.gin"]
+NO_SMALL_FORM = "infix_tune_rte.gin"  # its method needs a decoder-only model
+WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n != NO_SMALL_FORM]
+
+
+def read(*names: str, bindings=()):
+  return gin_config.read([str(FOLDER / name) for name in names], bindings)
 
 
 def build(name: str, *bindings: str):
-  return gin_config.build(gin_config.read([str(FOLDER / name)], bindings))
+  return gin_config.build(read(name, bindings=bindings))
+
+
+def small(name: str) -> str:
+  return name.removesuffix(".gin") + "_micro.gin"
+
+
+def header(name: str) -> dict[str, str]:
+  return runpy.run_path(str(ROOT / "docs/write_recipes.py"))["header"]((FOLDER / name).read_text())
+
+
+def command_files(name: str) -> list[str]:
+  """The gin files that the header's command names: the recipe, and the hardware that it needs."""
+  return re.findall(r"--gin_file=(\S+)", header(name)["Command"]) or [name]
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
-def test_the_recipe_is_sound(name):
-  plan.check(build(name))
+def test_the_recipe_is_sound_as_its_command_starts_it(name):
+  plan.check(gin_config.build(read(*command_files(name))))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", WITH_SMALL_FORM)
+def test_the_recipe_is_sound_and_small_with_the_overlay(name):
+  run = build(small(name))
+  plan.check(run)
+  for experiment in experiments_of(run):
+    assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
+    assert (experiment.source, experiment.initial_checkpoint) == ("micro", "micro")
+    assert plan.mesh_sizes(experiment.mesh) == {"data": 1, "model": 1}
+    assert all((stage.steps, stage.batch_size) <= (600, 64) for stage in experiment.stages)
+    assert all(stage.frozen_dtype is None for stage in experiment.stages)
+    evaluation = experiment.evaluation
+    assert (evaluation.limit, evaluation.shots, dict(evaluation.task_lengths)) == (96, (1,), {})
+
+
+def test_a_recipe_without_a_small_form_says_why():
+  with pytest.raises(ConfigError, match="infix stands between x and y"):
+    plan.check(build(small(NO_SMALL_FORM)))
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "promot_rte_micro.gin", "adapter_xsum_micro.gin"])
 def test_the_recipe_is_kept_as_plain_values_and_read_back(name, tmp_path):
-  scanned = gin_config.read([str(FOLDER / name)], [])
+  scanned = read(name)
   (tmp_path / config_record.FLAT).write_text(config_record.record_text(scanned))
   again = config_record.read(tmp_path, [])
   assert again.flat() == scanned.flat()
   assert gin_config.program(again) == gin_config.program(scanned)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*RECIPES, "micro.gin"])
 def test_the_header_says_command_hardware_and_what_to_expect(name):
   text = (FOLDER / name).read_text()
   for word in ("# Command:", "# Hardware:", "# Expected:"):
     assert word in text, f"{name} lacks {word}"
   assert f"gin_file={name}" in text or name == "quickstart.gin"
+  assert name == "micro.gin" or "# Paper: " in text
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_of_the_header_names_the_hardware_that_it_speaks_of(name):
+  run = gin_config.build(read(*command_files(name)))
+  if not hasattr(run, "evaluation") and not hasattr(run, "experiments"):
+    return  # pretraining
+  (mesh,) = {experiment.mesh for experiment in experiments_of(run)}
+  chips = re.match(r"(\d+) TPU chips", header(name)["Hardware"])
+  assert chips is None or mesh.data * mesh.model == int(chips[1])
+  assert chips or (mesh.data, mesh.model) in ((1, 1), (-1, 1))
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.gin")), ids=lambda path: path.name)
@@ -45,21 +102,137 @@ def test_the_included_file_is_sound_by_itself(path):
   gin_scan.scan([str(path)], folders=[str(FOLDER)], check=False)
 
 
-def test_every_recipe_of_the_paper_has_a_micro_twin():
-  names = {name.removesuffix(".gin") for name in RECIPES}
-  large = {
-    n
-    for n in names
-    if not n.endswith("_micro")
-    and n not in ("quickstart", "infix_tune_rte")  # infix: decoder-only, the micro model is not
-    and "_xl" not in n
-    and "t5_1_1" not in n
+def test_meshes_are_set_by_files_of_hardware_alone():
+  places = {
+    path.parent.name
+    for path in FOLDER.rglob("*.gin")
+    if re.search(r"^MESH_", path.read_text(), re.M)
   }
-  assert not {n for n in large if f"{n}_micro" not in names}
+  assert places == {"hardware"}
+  (mesh,) = {experiment.mesh for experiment in experiments_of(build("comparison_rte.gin"))}
+  assert plan.mesh_sizes(mesh) == {"data": len(jax.devices()), "model": 1}
+
+
+def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
+  overlay = gin_scan.scan([str(FOLDER / "micro.gin")], folders=[str(FOLDER)], check=False)
+  idle = {each.place for each in (*overlay.bindings.values(), *overlay.macros.values())}
+  for name in WITH_SMALL_FORM:
+    scanned = read(small(name))
+    used = gin_effect.reached(scanned).used
+    bindings = (*scanned.bindings.values(), *scanned.macros.values())
+    idle -= {b.place for b in bindings if (b.scope, b.selector, b.parameter) in used}
+  # For recipes of the built-in world, which include the same file.
+  assert {place.rpartition("/")[2] for place in idle} <= {
+    f"methods.gin:{number}"
+    for number, line in enumerate((FOLDER / "micro/methods.gin").read_text().splitlines(), 1)
+    if line.startswith("VECTORS_LEARNING_RATE")
+  }
+
+
+def _largest_rate(stage) -> float:
+  return max(float(stage.learning_rate(step)) for step in range(0, stage.steps, 5))
+
+
+@pytest.mark.parametrize(
+  ("name", "steps", "rates", "method"),
+  [
+    ("fine_tune_snli", [300], [1e-2], {}),
+    ("prompt_tune_rte_1shot", [600], [0.3], {"length": 16, "tasks": 1}),
+    ("promot_rte", [600, 300], [0.3, 1e-2], {"length": 16}),
+    ("promot_rte_t5_1_1_xxl", [600, 300], [0.3, 1e-2], {"length": 16}),
+    ("promot_multitask", [600, 300], [0.3, 1e-2], {"length": 16, "tasks": 2}),
+    ("promot_lora_r2_wmt14_enfr", [300, 300], [1e-2, 1e-2], {"rank": 2, "alpha": None}),
+    ("lora_rte", [300], [1e-2], {"rank": 4, "alpha": None, "dropout_rate": 0.0}),
+    ("adapter_rte", [300], [5e-3], {"bottleneck": 8, "share": None, "train_norms": True}),
+    ("adapter_3_rte", [300], [5e-3], {"bottleneck": None, "share": 0.03, "placement": "lin"}),
+    ("adapter_0_1_rte", [300], [3e-2], {"bottleneck": 1, "share": None, "placement": "lin"}),
+    ("adapter_xsum", [300], [5e-3], {"bottleneck": 24, "cross_attention": True}),
+    ("prefix_tune_rte", [600], [3e-3], {"length": 8}),
+    ("prefix_tune_xsum", [600], [3e-3], {"length": 8}),
+    ("bitfit_rte", [300], [2e-2], {}),
+    ("ia3_rte", [300], [3e-2], {}),
+    ("top_layers_rte", [300], [2e-3], {"layers": 1}),
+  ],
+)
+def test_the_overlay_sets_the_numbers_that_were_tuned_for_the_micro_model(
+  name, steps, rates, method
+):
+  experiment = build(f"{name}_micro.gin")
+  assert [stage.steps for stage in experiment.stages] == steps
+  assert [stage.batch_size for stage in experiment.stages] == [64] * len(steps)
+  found = [_largest_rate(stage) for stage in experiment.stages]
+  assert found == pytest.approx(rates, rel=0.02)
+  assert {key: getattr(experiment.method, key) for key in method} == method
+
+
+def test_the_overlay_leaves_what_is_done_as_the_recipe_says():
+  large, little = build("adapter_xsum.gin"), build("adapter_xsum_micro.gin")
+  for name in ("task", "name", "targets", "selection"):
+    assert getattr(large, name) == getattr(little, name)
+  assert little.evaluation.unseen == large.evaluation.unseen == ()
+  assert large.method.bottleneck == 200
+  strict = build("promot_rte_micro.gin", "SELECTION = 'strict'", "TARGETS = 'sentinel'")
+  assert (strict.selection, strict.targets) == ("strict", "sentinel")
+
+
+@pytest.mark.parametrize(
+  ("name", "expected"),
+  [("comparison_methods_rte.gin", ("off", "on")), ("comparison_rte.gin", ("off",))],
+)
+def test_a_comparison_keeps_its_say_on_unseen_tasks(name, expected):
+  found = {e.evaluation.unseen_prompt for e in experiments_of(build(small(name)))}
+  assert found == {expected}
+
+
+def test_both_spellings_of_a_small_recipe_are_one_configuration():
+  short = gin_config.read(["promot_rte_micro.gin"], [])
+  both = gin_config.read(["promot_rte.gin", "micro.gin"], [])
+  assert (
+    short.roots == both.roots == tuple(str(FOLDER / n) for n in ("promot_rte.gin", "micro.gin"))
+  )
+  assert short.flat() == both.flat()
+  assert short.macros["MODEL_DIR"].value == "runs/promot_rte_micro"
+
+
+def test_the_small_form_of_a_users_own_recipe_and_a_file_of_that_name(tmp_path):
+  own = (
+    "from __gin__ import dynamic_registration\ninclude 'promot_snli.gin'\nLABEL_SMOOTHING = 0.25\n"
+  )
+  (tmp_path / "own.gin").write_text(own)
+  scanned = gin_config.read(["own_micro.gin"], [], search_paths=str(tmp_path))
+  experiment = gin_config.build(scanned)
+  assert (experiment.task, experiment.source) == ("snli", "micro")
+  (tmp_path / "own_micro.gin").write_text(own.replace("snli", "rte"))  # a file wins
+  scanned = gin_config.read(["own_micro.gin"], [], search_paths=str(tmp_path))
+  assert scanned.roots == (str(tmp_path / "own_micro.gin"),)
+  # An include is found in the same way, and what follows it wins.
+  (tmp_path / "own_micro.gin").write_text(own.replace("promot_snli", "promot_rte_micro"))
+  experiment = gin_config.build(gin_config.read([str(tmp_path / "own_micro.gin")], []))
+  assert (experiment.stages[1].steps, experiment.stages[1].objective.label_smoothing) == (300, 0.25)
+
+
+def test_near_names_of_small_recipes_are_suggested(tmp_path):
+  with pytest.raises(ConfigError, match=r"Did you mean 'promot_snli_micro\.gin'"):
+    gin_files.find("promt_snli_micro.gin", [str(FOLDER)])
+  with pytest.raises(ConfigError, match="was not found"):
+    gin_files.find("micro_micro.gin", [str(FOLDER)])
+
+
+def test_the_page_of_recipes_is_made_from_the_headers():
+  page = runpy.run_path(str(ROOT / "docs/write_recipes.py"))["page"]()
+  assert (ROOT / "docs/recipes.md").read_text() == page, "run: python docs/write_recipes.py"
+  assert {name for name in RECIPES if f"| `{name}` |" in page} == set(RECIPES)
+
+
+def test_every_folder_of_gin_files_is_packaged():
+  from setuptools import find_namespace_packages
+
+  folders = {path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.gin")}
+  assert folders == {".", *find_namespace_packages(str(FOLDER))}
 
 
 def test_promot_rte_has_the_settings_of_the_paper():
-  experiment = build("promot_rte.gin")
+  experiment = gin_config.build(read("promot_rte.gin", "hardware/tpu_64.gin"))
   prompt, model = experiment.stages
   config = experiment.backbone
   assert (config.vocab_size, config.width, config.encoder_layers) == (250_112, 4096, 24)
@@ -79,6 +252,7 @@ def test_promot_rte_has_the_settings_of_the_paper():
   assert experiment.method.length == 100
   assert experiment.evaluation.strategy.width == 4
   assert experiment.evaluation.shots == (1, 4)
+  assert experiment.evaluation.unseen_prompt == ("off", "on")
   assert plan.mesh_sizes(experiment.mesh) == {"data": 4, "model": 16}
 
 
@@ -124,7 +298,8 @@ def test_the_quickstart_trains_the_prompt_once():
 
 
 def test_the_plan_of_the_xxl_recipe_names_its_parts():
-  text = "\n".join(plan.describe(build("promot_rte.gin")))
+  run = gin_config.build(read("promot_rte.gin", "hardware/tpu_64.gin"))
+  text = "\n".join(plan.describe(run))
   for words in (
     "12.9 B parameters",
     "mesh data=4 x model=16 (64 chips)",

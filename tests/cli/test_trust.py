@@ -11,7 +11,7 @@ import textwrap
 
 import pytest
 
-from promot_jax.cli import config_record, directory, flags, gin_config, gin_scan, recipe_values
+from promot_jax.cli import config_record, directory, flags, gin_config, gin_files, recipe_values
 from promot_jax.cli.main import main
 from promot_jax.errors import ConfigError
 
@@ -427,12 +427,13 @@ def test_a_scan_reads_what_gin_reads():
   import gin
   from gin import config as gin_internals
 
-  folder = gin_scan.recipe_folders()[0]
+  folder = gin_files.recipe_folders()[0]
   for name in ("comparison_methods_rte_micro.gin", "groups_rte_micro.gin", "pretrain_micro.gin"):
     gin.clear_config()
     gin_internals._FILE_READERS[:] = [(open, lambda path: pathlib.Path(path).is_file())]
     gin_internals._LOCATION_PREFIXES[:] = ["", folder]
-    gin.parse_config_file(str(pathlib.Path(folder) / name))
+    for path in gin_files.find(name, [folder]):
+      gin.parse_config_file(path)
     gin.parse_config("MODEL_DIR = 'x'")
     by_gin = {
       (scope, gin_internals._REGISTRY[selector].wrapped, parameter)
