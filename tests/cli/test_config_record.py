@@ -75,6 +75,34 @@ def test_only_accepted_starts_are_recorded_and_the_history_stays(tmp_path, capsy
   assert sorted(p.name for p in folder.glob(".*.tmp*")) == []
 
 
+def test_a_run_started_with_an_overlay_goes_on_under_its_short_name_and_is_evaluated(tmp_path):
+  folder = tmp_path / "run"
+  command = train(folder)
+  both = [command[0], "--gin_file=promot_rte.gin", "--gin_file=micro.gin", *command[2:]]
+  assert main(both) == 0
+  assert main(command) == 0
+  assert [each["changed"] for each in starts(folder)] == [[], []]
+  assert main(["eval", f"--model_dir={folder}", "--tasks=wic", "--limit=2", "--quiet"]) == 0
+
+
+def test_settings_that_a_run_does_not_use_are_no_change(tmp_path):
+  folder = tmp_path / "run"
+  (folder / "stages/model/1").mkdir(parents=True)
+  before = gin_config.read(["fine_tune_rte_micro.gin"], [])
+  (folder / config_record.FLAT).write_text(config_record.record_text(before))
+  file = tmp_path / "own.gin"
+  file.write_text(
+    "from __gin__ import dynamic_registration\nfrom promot_jax.experiments import experiment\n"
+    "include 'fine_tune_rte_micro.gin'\ninclude 'methods/bitfit.gin'\n"  # binds its own stage
+    "EXPERIMENT = @fine_tuning/experiment.Experiment()\n"
+  )
+  after = gin_config.read([str(file)], ["TRAIN_STEPS = 7"])
+  assert after.flat() != before.flat()
+  assert config_record.changes(after, folder, allow_change=False) == [
+    "model_stage/stages.Stage.steps: 300 -> 7"
+  ]
+
+
 def test_a_first_start_that_is_refused_leaves_no_configuration(tmp_path):
   folder = tmp_path / "run"
   assert main(train(folder, INITIAL_CHECKPOINT_PATH="'/nowhere'")) == 2
