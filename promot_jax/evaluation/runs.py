@@ -175,7 +175,7 @@ def collect(
     raise left_out[0]
   for each in left_out:
     report(str(each))
-  return list(found.values())
+  return _of_different_seeds(found.values(), report)
 
 
 def group(runs: Iterable[Run]) -> list[Group]:
@@ -307,6 +307,25 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
       f"{', '.join(results)} were evaluated; evaluate it, or correct run.json."
     )
   return Run(record=record, directory=folder, results=results)
+
+
+def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> list[Run]:
+  """The runs without those that repeat another one's seed: a spread over seeds would be too small."""
+  kept: dict[tuple, Run] = {}
+  for run in runs:
+    record = run.record
+    # Other settings are other runs, of which the report warns by itself; and of a pretrained model,
+    # which has no seed, each run may have measured another tuned task.
+    same: tuple = (record.method, _key(record), record.seed, repr(sorted(record.settings.items())))
+    if record.method == "pretrained":
+      same = (run.directory,)
+    first = kept.setdefault(same, run)
+    if first is not run:
+      report(
+        f"{run.directory} repeats '{record.method}' with seed {record.seed} of {first.directory}:"
+        " it is left out, because a copy or a repetition is no further seed."
+      )
+  return list(kept.values())
 
 
 def _key(record: RunRecord) -> tuple[str, str, str, str]:

@@ -97,6 +97,18 @@ def figure(table, label, group, kind="ours"):
   return row.cells[index]
 
 
+def test_a_copy_of_a_run_is_no_second_seed(tmp_path):
+  first = evaluate_by_hand(tmp_path / "a", "promot", seed=1, unseen=41.0)
+  evaluate_by_hand(tmp_path / "b", "promot", seed=1, unseen=41.0)
+  evaluate_by_hand(tmp_path / "c", "promot", seed=2, unseen=43.0)
+  told = []
+  found = runs.collect([tmp_path], report=told.append)
+  assert [run.record.seed for run in found] == [1, 2]
+  assert len(told) == 1 and "seed 1" in told[0] and str(first) in told[0]
+  cell = runs.average_cell(found, shots=1)
+  assert cell.count == 2 and cell.spread == pytest.approx(statistics.stdev([41.0, 43.0]))
+
+
 def test_several_seeds_give_mean_sample_deviation_and_difference(study):
   (section,) = report.build(runs.collect([study])).sections
   cell = figure(section.main, "Norm. Avg 1-shot", "Standard fine-tuning")
