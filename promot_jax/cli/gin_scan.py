@@ -8,8 +8,9 @@ parameter with file, line and nearest right one.  What runs later is made from w
 """
 
 import dataclasses
+import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gin import config_parser
@@ -287,12 +288,13 @@ def _module_and_name(statement, rest: list[str], imports) -> tuple[str | None, s
   return (module, rest[-1]) if rest and module in imported else (None, "")
 
 
-def statements(text: str, path: str) -> Iterator[Any]:
+@functools.lru_cache(maxsize=256)  # includes are read for each file that names them, and twice
+def statements(text: str, path: str) -> tuple[Any, ...]:
   """The statements of a gin file.  Raises ConfigError with file and line."""
   stream = io.StringIO(text)
   stream.name = path  # type: ignore[attr-defined]
   try:
-    yield from config_parser.ConfigParser(stream, _Delegate())
+    return tuple(config_parser.ConfigParser(stream, _Delegate()))
   except SyntaxError as error:
     if path == COMMAND_LINE:
       name, _, value = text.partition(" = ")

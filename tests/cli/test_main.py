@@ -138,4 +138,4 @@ def test_inspect_config_shows_where_a_macro_was_set(capsys):
   assert main(["inspect", "config", "promot_rte_micro.gin"]) == 0
   out = capsys.readouterr().out
   assert "TRAIN_STEPS = 300" in out
-  assert str(pathlib.Path("runs") / "micro.gin") in out
+  assert str(pathlib.Path("micro") / "run.gin") in out
