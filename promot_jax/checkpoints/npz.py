@@ -136,7 +136,10 @@ def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
 def _check(what: str, shape: tuple[int, ...], dtype: np.dtype, present: int) -> None:
   """Compares what a header declares with the bytes that are there, before memory is taken for it."""
   if dtype.hasobject:
-    raise errors.ConfigError(f"{what} holds Python objects, which are not read.")
+    raise errors.ConfigError(
+      f"{what} holds Python objects, which are never read because reading them runs code; save the"
+      " numbers themselves, as an array of float32."
+    )
   needed = math.prod(shape) * dtype.itemsize
   if min(shape, default=0) < 0 or len(shape) > _AXES or needed != present:
     raise errors.DamagedCheckpoint(

@@ -313,8 +313,8 @@ def test_npy_and_npz_files_are_read(model, tmp_path):
 def test_pickled_and_foreign_files_are_refused(model, tmp_path):
   np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
   (tmp_path / "text.npy").write_text("not a prompt")
-  for name in ("objects.npy", "text.npy"):
-    with pytest.raises(errors.ConfigError, match=r"not a \.npy"):
+  for name, words in (("objects.npy", "holds Python objects"), ("text.npy", r"not a \.npy")):
+    with pytest.raises(errors.ConfigError, match=words):
       attached_values(model, initializers.FromFile(path=tmp_path / name))
 
 
