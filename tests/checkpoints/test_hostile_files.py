@@ -126,7 +126,7 @@ def test_objects_are_not_read(tmp_path):
   np.save(tmp_path / "prompt.npy", np.array([{}], dtype=object), allow_pickle=True)
   np.savez(tmp_path / "prompt.npz", prompt=np.array([{}], dtype=object), allow_pickle=True)
   for name in ("prompt.npy", "prompt.npz"):
-    with pytest.raises(ConfigError, match="Python objects, which are not read"):
+    with pytest.raises(ConfigError, match="Python objects, which are never read"):
       prompt_files.read_prompt(tmp_path / name)
 
 
