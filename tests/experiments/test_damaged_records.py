@@ -100,7 +100,9 @@ def test_a_report_leaves_the_damaged_part_out_and_says_so(finished, tmp_path, pa
     place = tmp_path / str(number)
     for run in ("sound", "damaged"):
       shutil.copytree(folder / "evaluation", place / run / "evaluation")
-    record = place / "sound" / "evaluation" / "run.json"  # of another seed: a copy would be left out
+    record = (
+      place / "sound" / "evaluation" / "run.json"
+    )  # of another seed: a copy would be left out
     record.write_text(guarded_json.text(json.loads(record.read_text()) | {"seed": 77}))
     path = place / "damaged" / name
     path.write_bytes(content)
