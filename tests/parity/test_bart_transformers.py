@@ -89,6 +89,7 @@ def _batch():
   shifted = np.concatenate([np.full((3, 1), EOS, np.int32), targets[:, :-1]], 1)
   return {
     "encoder_input_tokens": source,
+    "encoder_input_mask": source != PAD,  # without it only the pad ids at the end are padding
     "decoder_input_tokens": shifted,
     "decoder_target_tokens": targets,
     "decoder_loss_weights": (targets != PAD).astype(np.float32),
