@@ -101,6 +101,7 @@ def _batch(source_length: int):
   shifted = np.concatenate([np.zeros((3, 1), np.int32), targets[:, :-1]], 1)
   return {
     "encoder_input_tokens": source,
+    "encoder_input_mask": source != 0,  # without it only the pad ids at the end are padding
     "decoder_input_tokens": shifted,
     "decoder_target_tokens": targets,
   }
