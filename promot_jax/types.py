@@ -1,6 +1,6 @@
 """The words every shape in this project is written in.
 
-Docstrings give shapes with these letters, for example `[B S D]`:
+Signatures and docstrings give shapes with these letters, `Float[Array, "B S D"]` and `[B S D]`:
 
 | letter | meaning | letter | meaning |
 |---|---|---|---|
@@ -12,6 +12,10 @@ Docstrings give shapes with these letters, for example `[B S D]`:
 | P | prompt or prefix length | N | layers |
 | D | model width | M | members of an ensemble |
 | F | mlp width | C | candidates, or vocabulary chunks |
+| G | heads of keys and values | | |
+
+In a signature `1|B` is 1 or B, `...` any leading axes.  Shapes there are for the reader: nothing checks
+them, and a call costs nothing for them.
 
 Masks are boolean and True means "may attend".  What is added to attention scores is called bias.
 """
@@ -20,6 +24,9 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
+from jaxtyping import Bool, Float, Int, Shaped
+
+__all__ = ["Array", "Batch", "Bool", "Float", "Int", "Key", "PyTree", "Shaped"]
 
 Array: TypeAlias = jax.Array
 """A JAX array, or a tracer of one."""
@@ -28,9 +35,10 @@ Key: TypeAlias = jax.Array
 """A JAX random key; `None` in its place means "no randomness", for example no dropout."""
 
 Batch: TypeAlias = Mapping[str, Any]
-"""Arrays by name: encoder_input_tokens [B S], decoder_input_tokens [B T], decoder_target_tokens
+"""Features by name: encoder_input_tokens [B S], decoder_input_tokens [B T], decoder_target_tokens
 [B T] (int32), decoder_loss_weights [B T] (float32) and, optionally, encoder_input_mask [B S] (bool, True
-where the input is text; without it ids tell, see `models.padding`) and prompt_ids [B] (int32)."""
+where the input is text; without it ids tell, see `models.padding`), prompt_ids [B] (int32), and whatever
+else a method or an objective reads."""
 
 PyTree: TypeAlias = Any
 """Any nesting of containers with arrays as leaves."""
