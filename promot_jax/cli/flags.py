@@ -334,9 +334,13 @@ def _infer_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
   _cluster_flags(parser)
   _checkpoint_flags(parser)
-  parser.add_argument(
-    "--input", required=True, metavar="FILE", help="JSON lines; - is standard input"
+  asked = parser.add_mutually_exclusive_group(required=True)
+  asked.add_argument(
+    "--input",
+    metavar="FILE",
+    help="JSON lines, or by its name's end TSV, CSV or Parquet; - is JSON lines of standard input",
   )
+  asked.add_argument("--text", help="one question, in place of a file of them")
   parser.add_argument("--field", default="inputs", help="the field with the text (default inputs)")
   parser.add_argument(
     "--prediction_field", default="prediction", metavar="NAME", help="the answer's field"

@@ -1,4 +1,4 @@
-"""`promot infer`: JSON lines in, JSON lines out, in order; a repeated command goes on where it was.
+"""`promot infer`: questions in, JSON lines out, in order; a repeated command goes on where it was.
 
 Each output line is the input line with `prediction` and `score` added, also where an over-long one
 was skipped: both are null there, so that lines correspond.  What was made with which
@@ -15,17 +15,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promot_jax.cli import answers, cluster, directory
+from promot_jax.cli import answers, cluster, directory, questions
 from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
+from promot_jax.cli.questions import Records
 from promot_jax.cli.screen import show
-from promot_jax.data import text_lines
 from promot_jax.errors import ConfigError, DataError
 
 _BATCHES = 8  # batches between two writes
 _NAMED = 10  # line numbers in a message
-Records = Sequence[tuple[int, Mapping[str, Any]]]
-"""Number of the line in the input, and what it holds."""
 
 
 def run(flags: Flags) -> int:
@@ -35,19 +33,14 @@ def run(flags: Flags) -> int:
     PromotError: see `promot_jax.errors`.
   """
   values = flags.values
-  source = values.input
-  if not values.output:
-    raise ConfigError("no --output given: the JSON-lines file to write, or - for standard output.")
-  output = pathlib.Path(values.output)
-  if output.is_file() and output.resolve() == pathlib.Path(source).resolve():
-    raise ConfigError(f"--output={output} is the input itself; give another file.")
+  output = questions.output(values)
   if values.prediction_field == values.score_field:
     raise ConfigError(f"--prediction_field and --score_field are both '{values.score_field}'.")
   cluster.connect(values)
 
   from promot_jax import hosts
 
-  records = hosts.first(lambda: _records(values))
+  records = hosts.first(lambda: questions.read(values))
   runners = directory.runners(flags)
   if len(runners) > 1:
     raise ConfigError(
@@ -93,31 +86,18 @@ def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[s
     form = ", plain text: an answer ends with its line"
     form = form if inference.ends_with_line(runner, tuned=tuned) else ""
     show(
-      f"{values.input} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
+      f"{questions.name(values)} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
       f"· {name}, prompt {prompt}{form}",
       file=sys.stderr,
     )
   if done < len(records):
     _answer(runner, (stages, step, prompt, row), content, inputs, done, output, values)
-  return {"input": values.input, "output": str(output), "lines": len(records), **made_with}
-
-
-def _records(values) -> Records:
-  """The lines to answer; each has the text, and none has a field that would be overwritten."""
-  source = values.input
-  records = text_lines.read_json_lines(source)[: values.limit]
-  for number, record in records:
-    where = f"{source}:{number}"
-    text_lines.text_field(record, values.field, where=where)
-    for flag in ("prediction_field", "score_field"):
-      if (name := getattr(values, flag)) in record:
-        raise DataError(
-          f"{where} has a field '{name}' already, which the answer would overwrite. Give the"
-          f" answer's another name: --{flag}=NAME."
-        )
-  if not records:
-    raise DataError(f"{source} has no line to answer.")
-  return records
+  return {
+    "input": questions.name(values),
+    "output": str(output),
+    "lines": len(records),
+    **made_with,
+  }
 
 
 def _inputs(values, runner, records: Records, tuned: bool) -> list[Any]:
@@ -132,7 +112,7 @@ def _inputs(values, runner, records: Records, tuned: bool) -> list[Any]:
     more = f" and {len(long) - _NAMED} more" if len(long) > _NAMED else ""
     first = long[0]
     raise DataError(
-      f"{values.input}:{records[first][0]} has {len(tokens[first])} tokens, and the longest input of"
+      f"{questions.name(values)}:{records[first][0]} has {len(tokens[first])} tokens, and the longest input of"
       f" this model's evaluation plan is {limit}. Too long: line {numbers}{more}. Shorten them, pass"
       " --too_long=cut or --too_long=skip, or raise EvaluationPlan.feature_lengths."
     )

@@ -165,3 +165,23 @@ def test_other_weights_of_one_name_other_ends_or_stops_do_not_go_on(
   code, lines = infer(question("a") + question("b") + question("c"))
   assert code == 2 and len(lines) == 2
   assert "was begun with other settings" in capsys.readouterr().err
+
+
+def test_a_table_is_read_by_its_names_end(infer, tmp_path, capsys):
+  source = tmp_path / "questions.csv"
+  source.write_text('inputs,id\r\n"a, b\nc",7\r\n\r\nd,8\r\n')
+  code, found = infer("", f"--input={source}")
+  assert code == 0
+  assert [(line["inputs"], line["id"]) for line in found] == [("a, b\nc", "7"), ("d", "8")]
+  source.write_text("inputs,id\na,1\nb\n")
+  assert infer("", f"--input={source}", output=str(tmp_path / "other.jsonl"))[0] == 65
+  assert "questions.csv:3 has 1 cell and the first row names 2 columns" in capsys.readouterr().err
+
+
+def test_one_question_on_the_command_line_is_answered_on_the_screen(stand_in, tmp_path, capsys):
+  where = ["--gin_file=promot_rte_micro.gin", f"--model_dir={tmp_path}", "--checkpoint=pretrained"]
+  assert main(["infer", *where, "--quiet", "--text", "the cat sees the dog ."]) == 0
+  found = read(capsys.readouterr().out)
+  assert found == [{"inputs": "the cat sees the dog .", "prediction": "7", "score": -1.0}]
+  assert main(["infer", *where, "--text", "a", "--input=q.jsonl"]) == 2
+  assert "not allowed with argument --text" in capsys.readouterr().err
