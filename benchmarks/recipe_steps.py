@@ -22,7 +22,7 @@ from promot_jax.cli import allocator, gin_config
 from promot_jax.experiments import data, weights
 from promot_jax.experiments.comparison import experiments_of
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.experiments.shared import Shared
+from promot_jax.experiments.session import Session
 from promot_jax.signals import Stop
 from promot_jax.training import stage_dropout, state, step
 from promot_jax.training.events import Events
@@ -48,7 +48,7 @@ def main() -> None:
   }
   if REFERENCE not in stages:
     raise SystemExit(f"{options.gin_file} has no '{REFERENCE}' to compare with.")
-  shared = Shared(stop=Stop(), console=Events())
+  shared = Session(stop=Stop(), console=Events())
   steps = {name: StageStep(*pair, shared) for name, pair in stages.items()}
   for each in steps.values():
     each(0)  # compiles
@@ -63,7 +63,7 @@ def main() -> None:
 class StageStep:
   """step(index) -> (CPU seconds, wall seconds) of the update with the stage's batch of that index."""
 
-  def __init__(self, experiment: Experiment, stage: Stage, shared: Shared):
+  def __init__(self, experiment: Experiment, stage: Stage, shared: Session):
     model = weights.attach(experiment, shared.pretrained(experiment), None)
     optimizer = stage.optimizer(stage.learning_rate)
     _, trainable, self.frozen = paths.split(model, stage.trainable)

@@ -72,7 +72,7 @@ class MethodFile:
   """A method's parameters and what they belong to.
 
   leaves: arrays by name, one for each layer.
-  method: its settings, as `experiments.method_files.describe` gives them.
+  method: its settings, as `networks.trained_methods.describe` gives them.
   backbone: the network that they were trained with; None: not known, as in adapters of PEFT.
   notes: anything worth knowing, such as the task and the score.
   """

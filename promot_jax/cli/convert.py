@@ -24,13 +24,13 @@ def run(flags: Flags) -> int:
   if output.is_file() or (output.is_dir() and any(output.iterdir()) and values.to != "t5x"):
     raise ConfigError(f"OUTPUT '{output}' exists and is not overwritten; name another.")
 
-  from promot_jax.experiments import conversion
+  from promot_jax.conversion import formats
 
   of_run = directory.is_model_dir(pathlib.Path(values.source))
   weights = _of_model_dir(flags) if of_run else _of_source(values)
-  if values.to not in conversion.OF_METHOD:
-    conversion.check(weights, finite=not values.allow_nan)
-  target = conversion.Target(
+  if values.to not in formats.OF_METHOD:
+    formats.check(weights, finite=not values.allow_nan)
+  target = formats.Target(
     to=values.to,
     dtype=values.dtype,
     vocabulary=values.vocab_size,
@@ -40,21 +40,21 @@ def run(flags: Flags) -> int:
     task=values.task,
     base_model=values.base_model,
   )
-  written = conversion.write(weights, output, target)
+  written = formats.write(weights, output, target)
   _tell(weights, written, values)
   return 0
 
 
 def _of_source(values) -> Any:
   from promot_jax.checkpoints import prompt_files
-  from promot_jax.experiments import conversion
+  from promot_jax.conversion import formats
 
-  if values.to in conversion.OF_PROMPT:
-    config = conversion.model_config(values.model) if values.model else None
+  if values.to in formats.OF_PROMPT:
+    config = formats.model_config(values.model) if values.model else None
     prompt = prompt_files.read_prompt(values.source)
     leaves = {"encoder/prompt/prompt": prompt}
-    return conversion.Weights(leaves=leaves, config=config, where=values.source)
-  return conversion.open_weights(values.source, model=values.model, vocabulary=values.vocab_size)
+    return formats.Weights(leaves=leaves, config=config, where=values.source)
+  return formats.open_weights(values.source, model=values.model, vocabulary=values.vocab_size)
 
 
 def _of_model_dir(flags: Flags) -> Any:
@@ -62,7 +62,7 @@ def _of_model_dir(flags: Flags) -> Any:
   import argparse
 
   from promot_jax import paths
-  from promot_jax.experiments import conversion
+  from promot_jax.conversion import formats
 
   values = flags.values
   merged = argparse.Namespace(**{**vars(values), "model_dir": values.source})
@@ -76,9 +76,9 @@ def _of_model_dir(flags: Flags) -> Any:
   _, stages, step = runner.checkpoint(values.checkpoint)
   model, method = runner.model_of(stages, step), runner.experiment.method
   written = model
-  if stages and method is not None and values.to not in conversion.OF_METHOD:
-    written = conversion.backbone_of(model, method, merge=values.merge)
-  return conversion.Weights(
+  if stages and method is not None and values.to not in formats.OF_METHOD:
+    written = formats.backbone_of(model, method, merge=values.merge)
+  return formats.Weights(
     leaves=paths.named_leaves(written),
     config=runner.experiment.backbone,
     where=values.source,
@@ -87,11 +87,11 @@ def _of_model_dir(flags: Flags) -> Any:
 
 
 def _tell(weights, written: pathlib.Path, values) -> None:
-  from promot_jax.experiments import conversion
+  from promot_jax.conversion import formats
 
-  only_prompt = values.to in conversion.OF_PROMPT
+  only_prompt = values.to in formats.OF_PROMPT
   leaves = weights.prompt if only_prompt else weights.backbone
-  if values.to in conversion.OF_METHOD and weights.adapted is not None:
+  if values.to in formats.OF_METHOD and weights.adapted is not None:
     from promot_jax import paths
 
     model, method = weights.adapted

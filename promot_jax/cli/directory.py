@@ -61,7 +61,7 @@ def _build(flags: Flags, scanned: gin_scan.Scan, root: pathlib.Path | None, only
 
   from promot_jax import signals
   from promot_jax.experiments.comparison import experiments_of
-  from promot_jax.experiments.runner import Runner, Shared
+  from promot_jax.experiments.runner import Runner, Session
   from promot_jax.training.events import Console, Events
 
   experiments_of(run)  # refuses what is none
@@ -75,5 +75,5 @@ def _build(flags: Flags, scanned: gin_scan.Scan, root: pathlib.Path | None, only
   sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
   stop = signals.current()
   stop.work = "the batch"
-  shared = Shared(stop=stop, console=Events(sinks), experiments=every)
+  shared = Session(stop=stop, console=Events(sinks), experiments=every)
   return [Runner(experiment, shared, sinks) for experiment in experiments]

@@ -198,18 +198,21 @@ def _model(flags: Flags) -> None:
 
   from promot_jax import partitioning
   from promot_jax import paths as parameter_paths
-  from promot_jax.experiments import costs, plan
+  from promot_jax.experiments import shapes
   from promot_jax.experiments.comparison import experiments_of
+  from promot_jax.planning import training_costs
 
   for experiment in experiments_of(run_):
-    model = plan.abstract_model(experiment)
+    model = shapes.abstract_model(experiment)
     for stage in experiment.stages or (None,):
       show(f"{experiment.name}, stage {stage.name if stage else 'none'}")
       rows = parameter_paths.parameter_table(
         model, stage.trainable if stage else None, partitioning.T5_RULES
       )
       show(parameter_paths.format_table(rows) + "\n")
-      show(costs.format_costs(costs.costs(model, experiment.method, stage)) + "\n")
+      show(
+        training_costs.format_costs(training_costs.costs(model, experiment.method, stage)) + "\n"
+      )
 
 
 _COMMANDS = {"data": _data, "checkpoint": _checkpoint, "config": _config, "model": _model}

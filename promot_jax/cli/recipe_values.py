@@ -63,6 +63,13 @@ _OPTAX = (
   "yogi",
 )
 
+_MOVED = {
+  "promot_jax.experiments.micro_model": "promot_jax.networks.micro_model",
+  "promot_jax.experiments.texts": "promot_jax.networks.texts",
+  "promot_jax.methods.probe": "promot_jax.probing.probe",
+}
+"""Modules that recipes of earlier versions import, by where they are now."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Name:
@@ -87,6 +94,7 @@ def resolve(module: str, name: str, *, place: str) -> Name:
   Raises:
     ConfigError: nobody lists it, with the nearest name that is listed.
   """
+  module = _MOVED.get(module, module)
   if module == "optax":
     if name in _OPTAX:
       return Name(module=module, name=name)
@@ -116,7 +124,7 @@ def resolve(module: str, name: str, *, place: str) -> Name:
 
 def offered(module: str, *, place: str = "") -> tuple[str, ...]:
   """Names that a module of promot_jax or tasks lists.  ConfigError if there is no such module."""
-  for node in _tree(module, place).body:
+  for node in _tree(_MOVED.get(module, module), place).body:
     if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == [LIST]:
       return tuple(ast.literal_eval(node.value))
   return ()

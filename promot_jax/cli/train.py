@@ -36,12 +36,13 @@ def run(flags: Flags) -> int:
 
 
 def _plan(experiment, *, verbose: bool) -> Iterator[str]:
-  from promot_jax.experiments import plan
+  from promot_jax.experiments import shapes
   from promot_jax.experiments.pretraining import Pretraining
+  from promot_jax.planning import plan
 
   if isinstance(experiment, Pretraining):
     return plan.describe_pretraining(experiment)
-  plan.check(experiment)
+  shapes.check(experiment)
   return plan.describe(experiment, verbose=verbose)
 
 

@@ -1,5 +1,5 @@
-"""Whole experiments: what to run (`experiment`), its plan before it runs (`plan`), running it
-(`execute`), and several that share what they have in common (`comparison`).
+"""Whole experiments: what to run (`experiment`), what is wrong with it before it runs (`shapes`), running
+it (`execute`), and several that share what they have in common (`comparison`).
 """
 
 from promot_jax import task_package

@@ -17,7 +17,6 @@ from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples, LengthReport, load_examples
 from promot_jax.data.templates import LABELS
-from promot_jax.data.token_families import is_decoder_only
 from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
@@ -28,6 +27,8 @@ from promot_jax.metrics import format_share, postprocess
 from promot_jax.metrics.headline import metric_of
 from promot_jax.micro import lexicon
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
+from promot_jax.networks import vocabulary_fit
+from promot_jax.probing.scores import Splits
 from promot_jax.token_ids import TokenIds
 from tasks import catalog, on_demand, prepared
 
@@ -76,7 +77,7 @@ class Reader:
           cache_dir=self._cache_dir,
         )
         found = hosts.in_turn(read)  # what the first process prepares, the others find
-      _check_vocabulary(found, experiment.backbone.vocab_size)
+      vocabulary_fit.check_examples(found, experiment.backbone.vocab_size)
       self._report(f"data      {name} {split}: {found.lengths}")
       self._read[key] = found
     return self._read[key]
@@ -256,6 +257,29 @@ def eval_task(
   )
 
 
+def probe_splits(
+  experiment: Experiment, reader: Reader
+) -> dict[tuple[str, int], Callable[[], Splits]]:
+  """(task, shots) of each tuned task -> reads what a probe is trained, chosen and reported on."""
+
+  def splits(row: int, task: str) -> Splits:
+    names, lengths = experiment.splits_of(task), experiment.feature_lengths
+
+    def read(split: str, limit: int | None) -> Examples:
+      return reader.examples(experiment, task, split, lengths, limit).with_prompt_ids(row)
+
+    return Splits(
+      train=read(names.train, experiment.train_limit),
+      select=read(names.select, experiment.validation_limit),
+      report=read(names.report, experiment.evaluation.limit),
+    )
+
+  return {
+    catalog.split_shots(task): functools.partial(splits, row, task)
+    for row, task in enumerate(experiment.tasks)
+  }
+
+
 def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask]) -> None:
   """Every example must name a prompt of the model's bank; a single prompt serves all.
 
@@ -331,67 +355,10 @@ def text_vocabulary(experiment: Experiment) -> Vocabulary:
     name = "of the micro world"
   else:
     found, name = open_vocabulary(experiment.vocabulary), f"'{experiment.vocabulary}'"
-  check_fits(found, name, experiment.backbone)
+  vocabulary_fit.check(found, name, experiment.backbone)
   if experiment.targets == "sentinel" and None in (found.sentinel(0), found.sentinel(1)):
     raise ConfigError(
       f"TARGETS='sentinel' puts answers between <extra_id_0> and <extra_id_1>, and vocabulary {name} "
       "has no such tokens; use TARGETS='raw'."
     )
   return found
-
-
-def check_fits(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
-  """Whether a backbone can be given the tokens of a vocabulary.
-
-  Args:
-    name: the vocabulary's, for messages.
-    backbone: a configuration with `vocab_size`, `pad`, `eos` and `decoder_start`.
-
-  Raises:
-    ConfigError: it cannot.
-  """
-  if vocabulary.size > backbone.vocab_size:
-    raise ConfigError(
-      f"vocabulary {name} has tokens up to {vocabulary.size - 1}, and the model's embedding has "
-      f"{backbone.vocab_size} rows: the model was made with another one. Set VOCABULARY to the "
-      f"model's, or take a model with at least {vocabulary.size} rows."
-    )
-  alone = backbone.decoder_start is None
-  if is_decoder_only(vocabulary.family) != alone:
-    kind = "decoder-only" if alone else "an encoder-decoder"
-    wanted = "gpt2' or '?family=llama" if alone else "t5' or '?family=bart"
-    raise ConfigError(
-      f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
-      f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
-    )
-  special = TokenIds.of(backbone)
-  names = ["pad", "eos"]
-  if vocabulary.input_frame.prefix and getattr(backbone, "bos", None) is not None:
-    names.append("bos")
-  ours, models = (
-    {each: getattr(owner, each) for each in names} for owner in (vocabulary, backbone)
-  )
-  # The tokenizer of a model that talks often ends texts by another of its ends.
-  if vocabulary.eos in special.ends:
-    models["eos"] = vocabulary.eos
-  if ours != models:
-    if len(special.ends) > 1:
-      models["eos"] = " or ".join(map(str, special.ends))
-    said = (", ".join(f"{each}={ids[each]}" for each in names) for ids in (ours, models))
-    raise ConfigError(
-      "vocabulary {} has {}, and the model's configuration {}. Set VOCABULARY to the model's, or"
-      " these values of MODEL to the vocabulary's.".format(name, *said)
-    )
-
-
-def _check_vocabulary(examples: Examples, rows: int) -> None:
-  largest = max(
-    (int(tokens.max()) for part in (examples.inputs, examples.targets) for tokens in part),
-    default=0,
-  )
-  if largest >= rows:
-    likely = "an mT5 vocabulary (250112 rows)" if largest >= 32128 else "another vocabulary"
-    raise ConfigError(
-      f"{examples.name} has token {largest}, but the model's embedding has {rows} rows: the task "
-      f"was made with {likely}. Set VOCABULARY to the model's."
-    )

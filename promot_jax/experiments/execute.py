@@ -16,10 +16,10 @@ from promot_jax import hosts, partitioning, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, plan, record, weights
+from promot_jax.experiments import data, record, shapes, weights
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.experiments.runner import Outcome, Runner, Shared
+from promot_jax.experiments.runner import Outcome, Runner, Session
 from promot_jax.training.events import Events, Sink
 
 
@@ -55,7 +55,7 @@ def execute(
   ):
     open_store(folder).check_writable()
     hosts.check_shared(folder)
-    shared = Shared(
+    shared = Session(
       stop=stop,
       console=console,
       allow_change=allow_change,
@@ -77,7 +77,7 @@ def execute(
 
 def _check(run: Experiment | Comparison) -> None:
   """What can be refused without a model and without data."""
-  plan.check(run)
+  shapes.check(run)
   for experiment in experiments_of(run):
     partitioning.make_mesh(experiment.mesh.data, experiment.mesh.model)
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():

@@ -16,7 +16,7 @@ from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.methods.base import Method
-from promot_jax.methods.probe import Probe
+from promot_jax.probing.probe import Probe
 from promot_jax.training.stages import LARGEST, Stage
 from tasks import catalog
 

@@ -3,17 +3,21 @@
 ProMoT's first stage is prompt tuning: in a comparison it is trained once.
 """
 
+import dataclasses
 import os
 import pathlib
 import shutil
 from typing import Any
 
 from promot_jax import hosts
+from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.training import choice
+from promot_jax.networks import trained_methods
+from promot_jax.training import choice, optimizers, schedules
+from promot_jax.training.stages import Stage
 
 
 def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
@@ -33,6 +37,32 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
   source = pathlib.Path(name) if os.sep in name else folder.parent / name
   content = hosts.first(lambda: _copy(experiment.name, stage, source, store.directory))
   store.write_json(choice.MARKER, content)
+
+
+def experiment_with(experiment: Experiment, file: MethodFile) -> Experiment:
+  """The experiment that has a file's method and one stage, which trained it.
+
+  Raises:
+    ConfigError: this version has no such method.
+  """
+  method = trained_methods.build(file.method)
+  name = "method"
+  stage = Stage(
+    name=name,
+    trainable=method.parameters,
+    steps=0,
+    batch_size=1,
+    optimizer=optimizers.sgd,
+    learning_rate=schedules.create_learning_rate_scheduler(),
+  )
+  return dataclasses.replace(
+    experiment,
+    method=method,
+    stages=(stage,),
+    imported_stages={},
+    stage_tasks={},
+    stage_feature_lengths={},
+  )
 
 
 def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:

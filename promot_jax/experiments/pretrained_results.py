@@ -15,10 +15,11 @@ from promot_jax import hosts, paths
 from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.evaluation.task import EvalTask
-from promot_jax.experiments import backbones, plan
+from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared_results import open_results
 from promot_jax.identity import Identity
+from promot_jax.networks import backbones
 
 PRETRAINED = "pretrained"
 """Name of the checkpoint before any stage."""
@@ -30,7 +31,7 @@ def backbone_is_untouched(experiment: Experiment, stages: int) -> bool:
     return False
   backbone = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
   own = set(paths.named_leaves(backbone))
-  names = paths.named_leaves(plan.abstract_model(experiment))
+  names = paths.named_leaves(shapes.abstract_model(experiment))
   return not any(
     own.intersection(paths.match(stage.trainable, names)) for stage in experiment.stages[:stages]
   )

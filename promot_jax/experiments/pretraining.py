@@ -26,7 +26,7 @@ from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.evaluation.whole_files import write_bytes, write_text
-from promot_jax.experiments import backbones, data, micro_model, progress
+from promot_jax.experiments import data, progress
 from promot_jax.experiments.experiment import check_seed
 from promot_jax.experiments.record import environment
 from promot_jax.identity import Identity
@@ -37,6 +37,7 @@ from promot_jax.micro.curriculum import CURRICULUM, Phase
 from promot_jax.micro.pretraining import Stream
 from promot_jax.micro.vocabulary import EOS, vocabulary
 from promot_jax.models.t5_config import T5Config
+from promot_jax.networks import backbones, micro_model
 from promot_jax.training import loop
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage

@@ -12,8 +12,9 @@ from flax import nnx
 from promot_jax import __version__, guarded_json, paths
 from promot_jax.evaluation import ways
 from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
-from promot_jax.experiments import backbones, plan
+from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.networks import backbones
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run_record(
     selected=selected,
     why=why,
     backbone=f"{experiment.initial_checkpoint}",
-    parameters=paths.count(plan.abstract_model(experiment)),
+    parameters=paths.count(shapes.abstract_model(experiment)),
     data=f"own: {', '.join(f'{task} {sets[task].name}' for task in own)}"
     if own
     else experiment.source,
@@ -81,7 +82,7 @@ def _stages(
   experiment: Experiment, step_seconds: Sequence[float | None]
 ) -> tuple[StageRecord, ...]:
   """What each stage trains, and at which pace."""
-  model = plan.abstract_model(experiment)
+  model = shapes.abstract_model(experiment)
   backbone = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
   seconds = [*step_seconds, *([None] * len(experiment.stages))]
   return tuple(

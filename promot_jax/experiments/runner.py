@@ -16,26 +16,26 @@ from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.experiments import (
-  adapters,
   data,
   epochs,
   imported_stages,
-  method_files,
   origin,
-  plan,
   pretrained_results,
-  probing,
   progress,
   record,
   reported,
+  shapes,
   validation,
   way_on,
   weights,
 )
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
-from promot_jax.experiments.shared import Shared
+from promot_jax.experiments.session import Session
 from promot_jax.experiments.shared_results import open_results
+from promot_jax.networks import peft_adapters, trained_methods
+from promot_jax.probing import scores
+from promot_jax.probing.features import FeatureStore
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice, loop
 from promot_jax.training.events import Events, JsonLines, Sink
@@ -56,7 +56,7 @@ class Outcome:
 class Runner:
   """One experiment in its model directory."""
 
-  def __init__(self, experiment: Experiment, shared: Shared, sinks: Sequence[Sink]):
+  def __init__(self, experiment: Experiment, shared: Session, sinks: Sequence[Sink]):
     self.experiment = experiment
     self.shared = shared
     self.folder = pathlib.Path(experiment.model_dir)
@@ -145,7 +145,7 @@ class Runner:
     model = self.model(position)
     data.check_prompts(model, batches.prompt_ids, held_out)
     if position == 0 and not hosts.several():
-      method_files.remember_backbone(store, self.shared.pretrained(experiment))
+      trained_methods.remember_backbone(store, self.shared.pretrained(experiment))
     result = loop.train_stage(
       stage,
       model,
@@ -196,8 +196,8 @@ class Runner:
       ConfigError: there is no such file, or this version has no such method.
       DamagedCheckpoint: it cannot be read.
     """
-    place, file = adapters.open_method(path, self.experiment.backbone)
-    self.experiment = method_files.experiment_with(self.experiment, file)
+    place, file = peft_adapters.open_method(path, self.experiment.backbone)
+    self.experiment = imported_stages.experiment_with(self.experiment, file)
     self._method_file = (place, file)
     self._models = {}
 
@@ -247,7 +247,7 @@ class Runner:
     if self._method_file is not None:
       place, file = self._method_file
       pretrained = self.shared.pretrained(self.experiment)
-      return method_files.attached(pretrained, file, where=str(place))[0]
+      return trained_methods.attached(pretrained, file, where=str(place))[0]
     return self._at_step(stages, step) if stages and step is not None else self.model(stages)
 
   def _at_step(self, stages: int, step: int) -> nnx.Module:
@@ -256,7 +256,7 @@ class Runner:
     graphdef, trainable, frozen = paths.split(self.model(stages - 1), stage.trainable)
     if stages == 1 and not hosts.several():
       pretrained = self.shared.pretrained(self.experiment)
-      method_files.require_backbone(self.store(stage), pretrained)
+      trained_methods.require_backbone(self.store(stage), pretrained)
     store = self.store(stage)
     try:
       restored = choice.restore_trainable(store, step, trainable)
@@ -308,7 +308,7 @@ class Runner:
     self, results: Sequence[TaskResult], name: str, step: int | None
   ) -> tuple[str, list[TaskResult]]:
     experiment, stages = self.experiment, len(self.experiment.stages)
-    features = probing.FeatureStore(
+    features = FeatureStore(
       folder=self.folder / "features",
       identity=f"{self.identity(stages, step)} {origin.of_start(experiment).part('start weights') or ''}",
       batch_size=experiment.evaluation.batch_size,
@@ -316,14 +316,16 @@ class Runner:
       fetch=partitioning.fetch,
       report=self.events.line,
     )
-    return probing.probed(
-      experiment,
+    assert experiment.probe is not None
+    return scores.probed(
+      experiment.probe,
       results,
+      tuned=data.probe_splits(experiment, self.shared.reader),
+      seed=experiment.seed,
       name=name,
       model=functools.partial(self.model_of, stages, step),
       features=features,
       kept=self.results,
-      reader=self.shared.reader,
     )
 
   def evaluate(
@@ -372,7 +374,7 @@ class Runner:
       self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
     method = experiment.method
     if method is not None and any(task.prompt == "attached" for task in tasks):
-      data.check_prompts(plan.abstract_model(experiment), None, tasks)
+      data.check_prompts(shapes.abstract_model(experiment), None, tasks)
 
     begun = False
 

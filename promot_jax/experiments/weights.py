@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from promot_jax import partitioning, paths
 from promot_jax.checkpoints import huggingface, locations, restore, sources
-from promot_jax.experiments import backbones, micro_model
 from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment
+from promot_jax.networks import backbones, micro_model
 
 
 def pretrained(

@@ -13,11 +13,11 @@ from promot_jax import partitioning, paths
 from promot_jax.checkpoints import huggingface, recognition, restore
 from promot_jax.checkpoints.huggingface import gpt2, safetensors_file, writer
 from promot_jax.errors import CannotWrite, ConfigError, DamagedCheckpoint
-from promot_jax.experiments import backbones
 from promot_jax.models import T5, T5Config, sizes
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.published_sizes import SIZES
+from promot_jax.networks import backbones
 
 CONFIG = T5Config(
   vocab_size=40,

@@ -12,11 +12,12 @@ from promot_jax.checkpoints import huggingface, restore
 from promot_jax.checkpoints.huggingface import families, safetensors_file
 from promot_jax.checkpoints.huggingface.refused_models import REFUSED
 from promot_jax.checkpoints.stored import as_stored
+from promot_jax.conversion import formats
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, conversion
 from promot_jax.models import T5Config
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.networks import backbones
 
 T5 = T5Config(
   vocab_size=40,
@@ -292,7 +293,7 @@ def test_a_folder_with_config_json_alone_is_a_configuration(tmp_path, kind):
     if file.name != "config.json":
       file.unlink()
   assert huggingface.config(str(folder)) == whole
-  assert conversion.model_config(str(folder)) == whole
+  assert formats.model_config(str(folder)) == whole
   with pytest.raises(ConfigError, match=r"has no model.safetensors"):
     huggingface.open_hf(folder)
 
@@ -304,9 +305,9 @@ def test_a_conversion_takes_its_configuration_from_config_json_alone(tmp_path):
   (folder / "model.safetensors").unlink()
   leaves = {name: as_stored(name, leaf) for name, leaf in leaves_of(T5).items()}
   npz.write_npz(tmp_path / "w.npz", leaves)
-  weights = conversion.open_weights(str(tmp_path / "w.npz"), model=str(folder))
-  conversion.check(weights)
-  out = conversion.write(weights, tmp_path / "out", conversion.Target(to="hf"))
+  weights = formats.open_weights(str(tmp_path / "w.npz"), model=str(folder))
+  formats.check(weights)
+  out = formats.write(weights, tmp_path / "out", formats.Target(to="hf"))
   assert huggingface.open_hf(out).keys() == leaves.keys()
 
 

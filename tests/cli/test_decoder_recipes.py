@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from promot_jax.cli import gin_config
-from promot_jax.experiments import plan
+from promot_jax.experiments import shapes
 from promot_jax.models import decoder_sizes
+from promot_jax.planning import plan
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent.parent / "gin"
 
@@ -31,7 +32,7 @@ def test_promot_plans_with_a_decoder_only_model(size):
   )
   assert (config.dropout_rate, config.dtype) == (0.1, "bfloat16")
   mesh = {"data": 1, "model": experiment.mesh.model}
-  prompt, model = plan.stage_plans(experiment, mesh)
+  prompt, model = shapes.stage_plans(experiment, mesh)
   assert prompt.trainable == experiment.method.length * config.width
   assert model.frozen == prompt.trainable
 

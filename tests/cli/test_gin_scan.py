@@ -45,6 +45,21 @@ def test_a_missing_import_is_named(tmp_path):
   assert "Did you mean 'stages'?" in found
 
 
+def test_modules_of_earlier_versions_are_found_where_they_are_now(tmp_path):
+  text = (
+    HEAD
+    + "from promot_jax.experiments import micro_model\nfrom promot_jax.experiments import texts\n"
+    + "from promot_jax.methods import probe\n"
+    + "micro_model.config.dropout_rate = 0.5\ntexts.token_ids.text = 'a'\nprobe.Probe.layer = 1\n"
+  )
+  found = gin_scan.scan([write(tmp_path, text)], folders=[])
+  assert {binding.selector for binding in found.bindings.values()} == {
+    "promot_jax.networks.micro_model.config",
+    "promot_jax.networks.texts.token_ids",
+    "promot_jax.probing.probe.Probe",
+  }
+
+
 def test_a_wrong_module_is_named_with_the_nearest_right_one(tmp_path):
   found = message(tmp_path, HEAD + "from promot_jax.training import stagse\n")
   assert "recipe.gin:2" in found

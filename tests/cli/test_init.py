@@ -7,8 +7,8 @@ import pytest
 
 from promot_jax.checkpoints import huggingface, t5x_writer
 from promot_jax.cli.main import main
-from promot_jax.experiments import micro_model
 from promot_jax.models import sizes
+from promot_jax.networks import micro_model
 
 TRAIN = ["train", "--gin_file=promot_rte_micro.gin"]
 

@@ -9,8 +9,9 @@ import pytest
 
 from promot_jax.cli import config_record, gin_config, gin_effect, gin_files, gin_scan
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import plan
+from promot_jax.experiments import shapes
 from promot_jax.experiments.comparison import experiments_of
+from promot_jax.planning import plan
 from tasks import catalog
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -45,17 +46,17 @@ def command_files(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
 def test_the_recipe_is_sound_as_its_command_starts_it(name):
-  plan.check(gin_config.build(read(*command_files(name))))
+  shapes.check(gin_config.build(read(*command_files(name))))
 
 
 @pytest.mark.parametrize("name", WITH_SMALL_FORM)
 def test_the_recipe_is_sound_and_small_with_the_overlay(name):
   run = build(small(name))
-  plan.check(run)
+  shapes.check(run)
   for experiment in experiments_of(run):
     assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
     assert (experiment.source, experiment.initial_checkpoint) == ("micro", "micro")
-    assert plan.mesh_sizes(experiment.mesh) == {"data": 1, "model": 1}
+    assert shapes.mesh_sizes(experiment.mesh) == {"data": 1, "model": 1}
     assert all((stage.steps, stage.batch_size) <= (600, 64) for stage in experiment.stages)
     assert all(stage.frozen_dtype is None for stage in experiment.stages)
     evaluation = experiment.evaluation
@@ -64,7 +65,7 @@ def test_the_recipe_is_sound_and_small_with_the_overlay(name):
 
 def test_a_recipe_without_a_small_form_says_why():
   with pytest.raises(ConfigError, match="infix stands between x and y"):
-    plan.check(build(small(NO_SMALL_FORM)))
+    shapes.check(build(small(NO_SMALL_FORM)))
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "promot_rte_micro.gin", "adapter_xsum_micro.gin"])
@@ -110,7 +111,7 @@ def test_meshes_are_set_by_files_of_hardware_alone():
   }
   assert places == {"hardware"}
   (mesh,) = {experiment.mesh for experiment in experiments_of(build("comparison_rte.gin"))}
-  assert plan.mesh_sizes(mesh) == {"data": len(jax.devices()), "model": 1}
+  assert shapes.mesh_sizes(mesh) == {"data": len(jax.devices()), "model": 1}
 
 
 def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
@@ -253,7 +254,7 @@ def test_promot_rte_has_the_settings_of_the_paper():
   assert experiment.evaluation.strategy.width == 4
   assert experiment.evaluation.shots == (1, 4)
   assert experiment.evaluation.unseen_prompt == ("off", "on")
-  assert plan.mesh_sizes(experiment.mesh) == {"data": 4, "model": 16}
+  assert shapes.mesh_sizes(experiment.mesh) == {"data": 4, "model": 16}
 
 
 def test_large_training_sets_are_bounded_and_nothing_is_seen_twice():
@@ -264,7 +265,7 @@ def test_large_training_sets_are_bounded_and_nothing_is_seen_twice():
 
 def test_the_second_stage_of_promot_trains_everything_but_the_prompt():
   experiment = build("promot_rte_micro.gin")
-  stages = plan.stage_plans(experiment, {"data": 1, "model": 1})
+  stages = shapes.stage_plans(experiment, {"data": 1, "model": 1})
   total = stages[0].trainable + stages[0].frozen
   assert stages[0].trainable == experiment.method.length * experiment.backbone.width
   assert stages[1].trainable == total - stages[0].trainable
@@ -272,7 +273,7 @@ def test_the_second_stage_of_promot_trains_everything_but_the_prompt():
 
 def test_the_prompt_of_the_random_prompt_recipe_is_not_trained():
   experiment = build("random_prompt_rte_micro.gin")
-  (only,) = plan.stage_plans(experiment, {"data": 1, "model": 1})
+  (only,) = shapes.stage_plans(experiment, {"data": 1, "model": 1})
   assert only.frozen == experiment.method.length * experiment.backbone.width
 
 

@@ -64,7 +64,7 @@ ATTACKS = {
     "examples.load_examples.modules = ('evil',)\n"
   ),
   "method files": (
-    "from promot_jax.experiments import method_files\nEXPERIMENT = @method_files.build()\n"
+    "from promot_jax.networks import trained_methods\nEXPERIMENT = @trained_methods.build()\n"
   ),
   "tasks": "from tasks import registration\nEXPERIMENT = @registration.register()\n",
   "optax's inside": ("import optax\nEXPERIMENT = @optax.schedules.importlib.import_module()\n"),
@@ -226,8 +226,8 @@ FACTORIES = {
   "promot_jax.data.mixtures.proportional",
   "promot_jax.data.mixtures.temperature",
   "promot_jax.data.mixtures.weighted",
-  "promot_jax.experiments.micro_model.config",
-  "promot_jax.experiments.texts.token_ids",
+  "promot_jax.networks.micro_model.config",
+  "promot_jax.networks.texts.token_ids",
   "promot_jax.training.adafactor.adafactor",
   "promot_jax.training.optimizers.adam",
   "promot_jax.training.optimizers.adamw",

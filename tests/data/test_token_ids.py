@@ -55,7 +55,7 @@ def test_training_and_evaluation_pad_alike():
 
 
 def test_ids_come_from_a_models_configuration():
-  from promot_jax.experiments import micro_model
+  from promot_jax.networks import micro_model
 
   assert TokenIds.of(micro_model.config()) == TokenIds(pad=0, eos=1, decoder_start=0)
 

@@ -127,7 +127,7 @@ def test_other_commands_refuse_a_damaged_record_in_one_sentence(tiny, finished, 
   runner_of = tiny.Runner
   for content in mutations((folder / name).read_bytes(), 13, 16):
     (copy / name).write_bytes(content)
-    shared = tiny.Shared(stop=tiny.Stop(), console=tiny.Events())
+    shared = tiny.Session(stop=tiny.Stop(), console=tiny.Events())
     runner = runner_of(two_stages(tiny, copy), shared, [])
     try:
       checkpoint = runner.checkpoint("chosen")

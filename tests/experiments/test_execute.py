@@ -11,11 +11,12 @@ from promot_jax.checkpoints.store import Store
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError, ModelDirInUse
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import data, execute, micro_model, pretrained_results
+from promot_jax.experiments import data, execute, pretrained_results
 from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
-from promot_jax.experiments.runner import Outcome, Runner, Shared
+from promot_jax.experiments.runner import Outcome, Runner, Session
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
+from promot_jax.networks import micro_model
 from promot_jax.signals import Stop
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.events import Events
@@ -163,7 +164,7 @@ def raw_outputs(store: ResultStore, checkpoint: str, results) -> list:
 def test_prompt_tuning_leaves_unseen_tasks_as_the_pretrained_model_has_them(finished, tmp_path):
   folder, (pretrained, tuned, _), _ = finished
   # Evaluated anew: this runner knows of no pretrained model whose results it could take over.
-  runner = Runner(tuned.experiment, Shared(stop=Stop(), console=Events()), [])
+  runner = Runner(tuned.experiment, Session(stop=Stop(), console=Events()), [])
   name, stages, step = runner.checkpoint("chosen")
   store = ResultStore(tmp_path)
   tasks = data.report_tasks(tuned.experiment, runner.shared.reader)[1:]
@@ -272,7 +273,7 @@ def test_a_stage_is_not_taken_over_from_an_experiment_that_runs_later(tmp_path):
 
 def test_the_pretrained_checkpoint_of_a_promot_run_has_no_prompt(finished):
   _, outcomes, _ = finished
-  shared = Shared(stop=Stop(), console=Events())
+  shared = Session(stop=Stop(), console=Events())
   runner = Runner(outcomes[2].experiment, shared, [])
   assert prompt_count(runner.model_of(0, None)) == 0
   assert prompt_count(runner.model_of(1, None)) == 1
@@ -280,7 +281,7 @@ def test_the_pretrained_checkpoint_of_a_promot_run_has_no_prompt(finished):
 
 def test_checkpoints_are_named_by_stage_and_step(finished):
   _, outcomes, _ = finished
-  shared = Shared(stop=Stop(), console=Events())
+  shared = Session(stop=Stop(), console=Events())
   runner = Runner(outcomes[2].experiment, shared, [])
   assert runner.checkpoint("pretrained") == ("pretrained", 0, None)
   assert runner.checkpoint("model:2") == ("model-2", 2, 2)

@@ -7,7 +7,7 @@ import pytest
 from promot_jax import errors
 from promot_jax.experiments import lengths
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment
-from promot_jax.experiments.plan import abstract_model
+from promot_jax.experiments.shapes import abstract_model
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.bart_config import BartConfig

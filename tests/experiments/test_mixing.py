@@ -7,8 +7,9 @@ import pytest
 
 from promot_jax.data import mixtures
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, micro_model
+from promot_jax.experiments import data
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.networks import micro_model
 
 SIZES = {"rte": 90, "wmt14_en_fr": 10}
 

@@ -131,7 +131,7 @@ def test_a_part_of_the_examples_lies_beside_the_reported_scores(tiny, finished, 
   _, outcome = finished
   made = one_stage(tiny, run)
   part = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, limit=2))
-  runner = tiny.Runner(part, tiny.Shared(stop=tiny.Stop(), console=tiny.Events()), [])
+  runner = tiny.Runner(part, tiny.Session(stop=tiny.Stop(), console=tiny.Events()), [])
   name, stages, step = runner.checkpoint("chosen")
   tasks = data.report_tasks(part, runner.shared.reader)
   found = runner.evaluate(tasks, name=name, stages=stages, step=step)
@@ -156,7 +156,7 @@ def test_another_way_of_measuring_leaves_the_reported_scores(tiny, finished, run
   _, outcome = finished
   made = one_stage(tiny, run)
   other = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, **change))
-  runner = tiny.Runner(other, tiny.Shared(stop=tiny.Stop(), console=tiny.Events()), [])
+  runner = tiny.Runner(other, tiny.Session(stop=tiny.Stop(), console=tiny.Events()), [])
   name, stages, step = runner.checkpoint("chosen")
   before = {path.name: path.read_bytes() for path in (run / "evaluation" / name).iterdir()}
   runner.evaluate(
@@ -196,7 +196,7 @@ def test_a_damaged_choice_is_replaced_by_the_next_best_step_and_evaluated(tiny, 
   for path in run.glob("evaluation/*/*.json*"):
     path.unlink()
   runner = tiny.Runner(
-    one_stage(tiny, run), tiny.Shared(stop=tiny.Stop(), console=tiny.Events()), []
+    one_stage(tiny, run), tiny.Session(stop=tiny.Stop(), console=tiny.Events()), []
   )
   with pytest.raises(DamagedCheckpoint, match=f"--checkpoint=prompt:{other}"):
     runner.model_of(1, step)

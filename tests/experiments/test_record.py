@@ -9,9 +9,11 @@ import pytest
 from promot_jax import partitioning
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import execute, micro_model, plan, record
+from promot_jax.experiments import execute, record, shapes
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.networks import micro_model
+from promot_jax.planning import plan
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
 
@@ -77,7 +79,9 @@ def test_the_record_tells_what_each_stage_trains_and_at_which_pace():
 
 def test_a_plan_counts_the_copy_of_frozen_weights():
   plans = [
-    plan.stage_plans(experiment(stage("prompt", 0.3, frozen_dtype=dtype)), {"data": 1, "model": 1})
+    shapes.stage_plans(
+      experiment(stage("prompt", 0.3, frozen_dtype=dtype)), {"data": 1, "model": 1}
+    )
     for dtype in (None, "bfloat16")
   ]
   (as_they_are,), (with_copy,) = plans

@@ -10,8 +10,10 @@ from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import TaskResult
-from promot_jax.experiments import backbones, data, epochs, execute, micro_model, plan, validation
+from promot_jax.experiments import data, epochs, execute, shapes, validation
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.networks import backbones, micro_model
+from promot_jax.planning import plan
 from promot_jax.training import choice, optimizers, schedules, selection
 from promot_jax.training.stages import Stage
 
@@ -165,17 +167,17 @@ def test_a_metric_that_validation_will_not_give_is_refused_before_anything_start
 ):
   made = experiment(dataclasses.replace(STAGE, metric=metric), task=task)
   with pytest.raises(ConfigError, match=said):
-    plan.check(made)
+    shapes.check(made)
 
 
 @pytest.mark.parametrize("metric", ["rouge1", "rougeL", "loss", "token_accuracy"])
 def test_every_metric_of_the_task_may_choose(metric):
-  plan.check(experiment(dataclasses.replace(STAGE, metric=metric), task="xsum"))
+  shapes.check(experiment(dataclasses.replace(STAGE, metric=metric), task="xsum"))
 
 
 def test_the_lowest_of_a_metric_of_the_task_is_not_the_best():
   with pytest.raises(ConfigError, match="mode='min' would take the worst 'accuracy'"):
-    plan.check(experiment(dataclasses.replace(STAGE, mode="min")))
+    shapes.check(experiment(dataclasses.replace(STAGE, mode="min")))
 
 
 def test_a_run_chooses_by_its_loss_and_stops_early(tmp_path, monkeypatch):

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, execute, micro_model
+from promot_jax.experiments import data, execute
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.models import sizes
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.networks import micro_model
 
 T5 = sizes.micro(vocab_size=600)
 DECODER = DecoderLMConfig(

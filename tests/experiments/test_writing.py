@@ -16,11 +16,12 @@ from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import data, inference, micro_model, writing
+from promot_jax.experiments import data, inference, writing
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.networks import micro_model
 from promot_jax.token_ids import TokenIds
 from promot_jax.training.stages import Stage
 

@@ -17,7 +17,6 @@ from flax import nnx
 
 from promot_jax import errors, partitioning, paths
 from promot_jax.checkpoints import method_files as files
-from promot_jax.experiments import method_files
 from promot_jax.methods.adapter import Adapter
 from promot_jax.methods.bias import BitFit
 from promot_jax.methods.combined import Combined
@@ -34,6 +33,7 @@ from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.networks import trained_methods
 
 VOCABULARY, SOURCE, TARGET, ROWS = 19, 5, 4, 2
 SIZES = {"vocab_size": VOCABULARY, "width": 8, "mlp_width": 11}
@@ -364,11 +364,11 @@ def test_it_stands_beside_a_prompt_in_any_order(name, kind, scanned):
 @each_backbone
 def test_its_parameters_alone_are_saved_and_come_back(name, kind, scanned, tmp_path):
   method, model = METHODS[name].method, moved_of(name, kind, scanned)
-  path = method_files.export(tmp_path / "method.npz", model, method)
+  path = trained_methods.export(tmp_path / "method.npz", model, method)
   file = files.read(path)
   expected = method.fold(model) if hasattr(method, "fold") else model
   for form in (scanned, not scanned):
-    found, built = method_files.attached(backbone(kind, form), file, where="file")
+    found, built = trained_methods.attached(backbone(kind, form), file, where="file")
     assert built.parameters == method.parameters
     if form == scanned:
       same_backbone(found, expected)
@@ -377,7 +377,7 @@ def test_its_parameters_alone_are_saved_and_come_back(name, kind, scanned, tmp_p
     {leaf: value + 1 for leaf, value in paths.named_leaves(backbone(kind, scanned)).items()},
   )
   with pytest.raises(errors.ConfigError, match="fingerprint"):
-    method_files.attached(other, file, where="file")
+    trained_methods.attached(other, file, where="file")
 
 
 @each_method

@@ -11,7 +11,6 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.experiments import method_files
 from promot_jax.methods import initializers, linears, lora
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
@@ -21,6 +20,7 @@ from promot_jax.models.layers import Linear
 from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.networks import trained_methods
 
 SIZES = {"vocab_size": 19, "width": 8, "mlp_width": 11, "heads": 3, "head_width": 5}
 
@@ -164,7 +164,7 @@ def test_dropout_is_for_training_only():
 def test_updates_start_from_a_method_file(tmp_path):
   method = LoRA(rank=2, alpha=3)
   model = moved(method.attach(backbone(), nnx.Rngs(1)), method)
-  path = method_files.export(tmp_path / "lora.npz", model, method)
+  path = trained_methods.export(tmp_path / "lora.npz", model, method)
   start = dataclasses.replace(method, initializer=lora.FromFile(path=path))
   for plain in (backbone(), stack_layers(backbone())):
     close(logits(start.attach(plain, nnx.Rngs(0))), logits(model))
@@ -178,7 +178,7 @@ def test_a_bank_starts_from_the_files_of_separate_runs(tmp_path):
   method = LoRA(rank=2)
   alone = [moved(method.attach(backbone(), nnx.Rngs(1)), method, seed) for seed in (3, 4)]
   files = [
-    method_files.export(tmp_path / f"{number}.npz", model, method)
+    trained_methods.export(tmp_path / f"{number}.npz", model, method)
     for number, model in enumerate(alone)
   ]
   starts = initializers.PerTask(initializers=[lora.FromFile(path=path) for path in files])
@@ -192,7 +192,7 @@ def test_a_bank_starts_from_the_files_of_separate_runs(tmp_path):
 def test_a_bank_starts_from_the_file_of_a_bank_with_as_many_tasks(tmp_path):
   method = LoRA(rank=2, tasks=2)
   bank = moved(method.attach(backbone(), nnx.Rngs(1)), method)
-  path = method_files.export(tmp_path / "bank.npz", bank, method)
+  path = trained_methods.export(tmp_path / "bank.npz", bank, method)
   start = dataclasses.replace(method, initializer=lora.FromFile(path=path))
   leaves, found = (
     paths.named_leaves(model) for model in (bank, start.attach(backbone(), nnx.Rngs(0)))

@@ -8,9 +8,9 @@ from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.infix import InfixTuning
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
-from promot_jax.methods.probe import Probe
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.methods.top_layers import TopLayers
+from promot_jax.probing.probe import Probe
 
 COUNTS = [
   (Adapter, "bottleneck"),

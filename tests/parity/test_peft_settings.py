@@ -9,7 +9,7 @@ import pytest
 from promot_jax import errors
 from promot_jax.checkpoints import known_settings
 from promot_jax.checkpoints.peft import known, reader
-from promot_jax.experiments import adapters, method_files
+from promot_jax.networks import peft_adapters, trained_methods
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 peft = pytest.importorskip("peft", reason="needs the [torch] extra")
@@ -26,8 +26,8 @@ CONFIGS = {
 
 
 def attached(ours, adapter):
-  place, file = adapters.open_method(adapter, ours.config)
-  return method_files.attached(ours, file, where=str(place))[0]
+  place, file = peft_adapters.open_method(adapter, ours.config)
+  return trained_methods.attached(ours, file, where=str(place))[0]
 
 
 def lora(pairs, peft_pairs, kind, **fields):

@@ -14,7 +14,7 @@ from promot_jax import errors, paths
 from promot_jax.checkpoints.huggingface import importer, reader, writer
 from promot_jax.decoding.generate import generate
 from promot_jax.decoding.strategies import Greedy, TransformersBeam
-from promot_jax.experiments import backbones
+from promot_jax.networks import backbones
 from promot_jax.token_ids import TokenIds
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")

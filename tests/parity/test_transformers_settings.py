@@ -9,8 +9,8 @@ from flax import nnx
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, known_settings
 from promot_jax.checkpoints.huggingface import known, t5
-from promot_jax.experiments import backbones
 from promot_jax.models import T5Config
+from promot_jax.networks import backbones
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 transformers = pytest.importorskip("transformers", reason="needs the [torch] extra")

@@ -22,10 +22,10 @@ from promot_jax.errors import PromotError
 def describe(directory: pathlib.Path, *, model: int, stages: int, steps: int):
   """The experiment; all its dimensions differ, and they can be divided over 1, 2 and 4 devices."""
   from promot_jax.decoding.strategies import Greedy
-  from promot_jax.experiments import micro_model
   from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
   from promot_jax.methods.initializers import SampledVocabulary
   from promot_jax.methods.prompt import SoftPrompt
+  from promot_jax.networks import micro_model
   from promot_jax.training import optimizers, schedules
   from promot_jax.training.stages import Stage
 

@@ -1,10 +1,9 @@
 """What a run is going to do, computed from shapes alone: nothing is allocated, trained or written.
 
 `describe` gives the lines that `promot train --dry_run` prints.  An XXL model's plan takes seconds
-on a laptop without network: parameters and optimizer state are abstract, and the mesh is arithmetic.
+on a laptop without network (`experiments.shapes`).
 """
 
-import dataclasses
 import math
 import os
 from collections.abc import Iterator
@@ -14,121 +13,14 @@ import jax
 from flax import nnx
 
 from promot_jax import partitioning, paths
-from promot_jax.checkpoints import disk
-from promot_jax.errors import ConfigError
-from promot_jax.experiments import backbones, epochs, lengths, micro_model, needs, validation
+from promot_jax.experiments import epochs
 from promot_jax.experiments.comparison import Comparison, experiments_of
-from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment, MeshShape
-from promot_jax.methods import probe
-from promot_jax.methods.prompt import prompt_count
-from promot_jax.training import choice, schedules, selection, stages
+from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment
+from promot_jax.experiments.shapes import abstract_model, mesh_sizes, stage_plans
+from promot_jax.networks import backbones, micro_model
+from promot_jax.planning import needs
+from promot_jax.training import choice, stages
 from promot_jax.training.stages import Stage
-from promot_jax.training.state import cast
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StagePlan:
-  """Parameters and bytes of one stage."""
-
-  stage: Stage
-  trainable: int
-  frozen: int
-  optimizer: int  # bytes of the whole optimizer state
-  bytes: partitioning.BytePlan
-  saved: int  # bytes of a checkpoint on the disk
-
-
-def abstract_model(experiment: Experiment) -> Any:
-  """The experiment's model with its method attached, as shapes."""
-
-  def build():
-    model = backbones.build(experiment.backbone, nnx.Rngs(0))
-    if experiment.method is not None:
-      model = experiment.method.attach(model, nnx.Rngs(1))
-    return model
-
-  return nnx.eval_shape(build)
-
-
-def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]:
-  """What each stage trains and what it costs on a chip of `mesh`.
-
-  Raises:
-    ConfigError: a pattern matches nothing, or a size cannot be divided over the mesh.
-  """
-  model = abstract_model(experiment)
-  plans = []
-  for stage in experiment.stages:
-    partitioning.check_batch_size(
-      stage.batch_size // stage.microbatches, mesh, what=f"stage '{stage.name}'"
-    )
-    _, trainable, frozen = paths.split(model, stage.trainable)
-    state = jax.eval_shape(stage.optimizer(stage.learning_rate).init, trainable)
-    plans.append(
-      StagePlan(
-        stage=stage,
-        trainable=paths.count(trainable),
-        frozen=paths.count(frozen),
-        optimizer=paths.nbytes(state),
-        bytes=_bytes(model, mesh, stage, frozen, state),
-        saved=disk.step_size(paths.nbytes(trainable) + paths.nbytes(state)),
-      )
-    )
-  return plans
-
-
-def _bytes(model, mesh: dict[str, int], stage: Stage, frozen, state) -> partitioning.BytePlan:
-  """Bytes a chip, those of frozen parameters in the stage's own type included."""
-  found = partitioning.byte_plan(model, mesh, trainable=stage.trainable, optimizer_state=state)
-  if stage.frozen_dtype is None:
-    return found
-  copy = jax.eval_shape(lambda tree: cast(tree, stage.frozen_dtype), frozen)
-  more = partitioning.byte_plan(copy, mesh).parameters
-  return dataclasses.replace(found, parameters=found.parameters + more)
-
-
-def check(run: Experiment | Comparison) -> None:
-  """Everything about a run that shapes alone can prove wrong.
-
-  Raises:
-    ConfigError: patterns, mesh, batch sizes, heads, lengths or prompts that do not fit.
-  """
-  for experiment in map(epochs.planned, experiments_of(run)):
-    model = abstract_model(experiment)
-    sizes = mesh_sizes(experiment.mesh)
-    stage_plans(experiment, sizes)
-    for stage in experiment.stages:
-      schedules.require_usable(
-        stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'"
-      )
-    partitioning.check_batch_size(
-      experiment.evaluation.batch_size, sizes, what="a batch of the evaluation (batch_size)"
-    )
-    for stage in experiment.stages:
-      _check_metric(experiment, stage)
-    if experiment.probe is not None:
-      probe.check_layer(model, experiment.probe.layer)
-    lengths.check(experiment, model)
-    prompts = prompt_count(model)
-    if prompts > 1 and len(experiment.tasks) != prompts:
-      raise ConfigError(
-        f"'{experiment.task}' has {len(experiment.tasks)} task(s) and the method a bank of {prompts}; "
-        "set its `tasks` (of prompts: set PROMPT_TASKS) to the number of tasks, or to 1 for what all "
-        "share."
-      )
-
-
-def _check_metric(experiment: Experiment, stage: Stage) -> None:
-  """Whether validation will give the metrics that choose the stage's checkpoint."""
-  decoded, known = validation.known(experiment, stage)
-  for name in stage.asks or ():
-    if known is not None and name not in known:
-      shown = [each for each in known if not each.endswith(selection.STANDARD_ERROR)]
-      raise ConfigError(
-        f"stage '{stage.name}' chooses its checkpoint by '{name}', but validation on "
-        f"{experiment.task_of(stage.name)} {selection.unknown(name, shown)} Set VALIDATION_METRIC."
-      )
-  selection.require_mode(f"stage '{stage.name}'", stage.metric, stage.mode, known=decoded)
 
 
 def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator[str]:
@@ -171,13 +63,6 @@ def describe_pretraining(run: Any) -> Iterator[str]:
     f"{_saving(stage)}, takes {choice.described(stage)}"
   )
   yield f"writes    {run.model_dir} ({needs.room_text(run.model_dir)})"
-
-
-def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
-  """Axis sizes, -1 filled up with the devices that this process has."""
-  if mesh.data == -1:
-    return {"data": max(1, len(jax.devices()) // mesh.model), "model": mesh.model}
-  return {"data": mesh.data, "model": mesh.model}
 
 
 def start_text(experiment: Experiment) -> str:

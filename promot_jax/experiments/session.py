@@ -14,7 +14,7 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.training.events import Events
 
 
-class Shared:
+class Session:
   """What the experiments of one process use in common."""
 
   def __init__(

@@ -7,13 +7,13 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.experiments import costs
 from promot_jax.methods.bias import BitFit
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.planning import training_costs
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
 
@@ -47,7 +47,7 @@ def stage(trainable, optimizer):
 
 def rows(model, method, of):
   attached = nnx.eval_shape(lambda: method.attach(model, nnx.Rngs(1)))
-  return {row.group: row for row in costs.costs(attached, method, of)}
+  return {row.group: row for row in training_costs.costs(attached, method, of)}
 
 
 def test_each_method_and_each_part_of_the_backbone_is_a_group(backbone):
@@ -86,23 +86,23 @@ def test_gradients_have_the_type_of_their_parameters(backbone):
     backbone,
   )
   for model, size in ((backbone, 4), (half, 2)):
-    found = costs.costs(model, None, whole)
+    found = training_costs.costs(model, None, whole)
     assert sum(row.gradients for row in found) == size * paths.count(backbone)
 
 
 def test_nothing_is_trained_without_a_stage_and_patterns_must_select(backbone):
-  found = costs.costs(backbone, None, None)
+  found = training_costs.costs(backbone, None, None)
   assert sum(row.parameters for row in found) == paths.count(backbone)
   assert not any(row.trained or row.gradients or row.optimizer for row in found)
   with pytest.raises(errors.ConfigError, match="'lorra'"):
-    costs.costs(backbone, None, stage("lorra", optimizers.adam))
+    training_costs.costs(backbone, None, stage("lorra", optimizers.adam))
 
 
 def test_the_table_shows_shares_and_sums():
-  text = costs.format_costs(
+  text = training_costs.format_costs(
     [
-      costs.Cost(group="LoRA", parameters=10, trained=10, gradients=40, optimizer=2**21),
-      costs.Cost(group="encoder", parameters=990),
+      training_costs.Cost(group="LoRA", parameters=10, trained=10, gradients=40, optimizer=2**21),
+      training_costs.Cost(group="encoder", parameters=990),
     ]
   )
   lines = text.splitlines()

@@ -11,7 +11,6 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.checkpoints import method_files as files
 from promot_jax.checkpoints.method_files import Backbone
-from promot_jax.experiments import method_files
 from promot_jax.methods import initializers
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.infix import InfixTuning
@@ -20,6 +19,7 @@ from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.networks import trained_methods
 
 BATCH = {
   "encoder_input_tokens": np.asarray([[4, 9, 6], [8, 3, 0]], np.int32),
@@ -57,7 +57,7 @@ def model(seed=0):
 def test_a_method_goes_through_its_file_and_gives_equal_outputs(tmp_path, name, scanned):
   method = METHODS[name]
   attached = method.attach(model(), nnx.Rngs(1))
-  path = method_files.export(
+  path = trained_methods.export(
     tmp_path / "a" / "method.npz",
     stack_layers(attached) if scanned else attached,
     method,
@@ -66,18 +66,18 @@ def test_a_method_goes_through_its_file_and_gives_equal_outputs(tmp_path, name, 
   file = files.read(path)
   assert file.notes == {"task": "rte"}
   assert path.stat().st_size < 40_000  # the backbone alone has 10,000
-  again, rebuilt = method_files.attached(
+  again, rebuilt = trained_methods.attached(
     model() if scanned else stack_layers(model()), file, where=str(path)
   )
   folded = method.folded() if hasattr(method, "folded") else method
-  assert method_files.describe(rebuilt) == method_files.describe(folded)
+  assert trained_methods.describe(rebuilt) == trained_methods.describe(folded)
   np.testing.assert_allclose(again.hidden(BATCH), attached.hidden(BATCH), atol=2e-6)
 
 
 def test_a_prefix_starts_from_a_method_file(tmp_path):
   method = PrefixTuning(length=3)
   attached = method.attach(model(), nnx.Rngs(1))
-  path = method_files.export(tmp_path / "method.npz", attached, method)
+  path = trained_methods.export(tmp_path / "method.npz", attached, method)
   again = PrefixTuning(length=3, initializer=FromFile(path=path)).attach(model(), nnx.Rngs(7))
   for name in paths.match(method.parameters, paths.named_leaves(again)):
     leaves = [paths.named_leaves(each)[name] for each in (again, attached)]
@@ -89,7 +89,7 @@ def test_a_bank_of_prompts_starts_from_the_method_files_of_separate_runs(tmp_pat
   for seed in (1, 2):
     method = SoftPrompt(length=2)
     attached = method.attach(model(), nnx.Rngs(seed))
-    path = method_files.export(tmp_path / f"{seed}.npz", attached, method)
+    path = trained_methods.export(tmp_path / f"{seed}.npz", attached, method)
     starts.append(initializers.FromFile(path=path))
     wanted.append(attached.encoder.prompt.prompt[...])
   bank = SoftPrompt(length=2, tasks=2, initializer=initializers.PerTask(initializers=starts))
@@ -98,20 +98,20 @@ def test_a_bank_of_prompts_starts_from_the_method_files_of_separate_runs(tmp_pat
 
 
 def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
-  path = method_files.export(
+  path = trained_methods.export(
     tmp_path / "method.npz", SoftPrompt(length=2).attach(model(), nnx.Rngs(1)), SoftPrompt(length=2)
   )
   file = files.read(path)
   with pytest.raises(errors.ConfigError, match="other weights of a T5 of"):
-    method_files.attached(model(1), file, where="method.npz")
+    trained_methods.attached(model(1), file, where="method.npz")
   wider = T5(dataclasses.replace(CONFIG, mlp_width=6), nnx.Rngs(0))
   with pytest.raises(
     errors.ConfigError, match=r"width 8, encoder_layers 2.*and this model is a T5"
   ):
-    method_files.attached(wider, file, where="method.npz")
+    trained_methods.attached(wider, file, where="method.npz")
   graphdef, state = nnx.split(model())
   copied = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf.astype("bfloat16"), state))
-  method_files.attached(copied, file, where="method.npz")
+  trained_methods.attached(copied, file, where="method.npz")
   assert Backbone.of(stack_layers(model())) == Backbone.of(model())
 
 
@@ -124,16 +124,16 @@ def test_files_that_are_none_and_methods_that_are_none_are_refused(tmp_path):
     with pytest.raises(errors.DamagedCheckpoint, match="cannot be read as a method file"):
       files.read(tmp_path / name)
   with pytest.raises(errors.ConfigError, match=r"'os\.system'"):
-    method_files.build({"class": "os.system", "fields": {"command": "ls"}})
+    trained_methods.build({"class": "os.system", "fields": {"command": "ls"}})
   with pytest.raises(errors.ConfigError, match="Missing"):
-    method_files.build({"class": "promot_jax.methods.prefix.Missing", "fields": {}})
+    trained_methods.build({"class": "promot_jax.methods.prefix.Missing", "fields": {}})
   for other in ("methods.prompt.check_prompt_ids", "methods.copies.Copies", "cli.main.main"):
     with pytest.raises(errors.ConfigError, match="does not have"):
-      method_files.build({"class": f"promot_jax.{other}", "fields": {}})
+      trained_methods.build({"class": f"promot_jax.{other}", "fields": {}})
   method = SoftPrompt(length=2)
-  method_files.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
+  trained_methods.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
   with pytest.raises(errors.ConfigError, match="exists"):
-    method_files.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
+    trained_methods.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
 
 
 def test_a_method_file_names_no_other_file_to_be_read(monkeypatch):
@@ -146,15 +146,15 @@ def test_a_method_file_names_no_other_file_to_be_read(monkeypatch):
   prompt = {"class": "promot_jax.methods.prompt.SoftPrompt", "fields": {"length": 2}}
   for module in ("initializers", "prompt", "lora", "prefix_initializers"):
     given = {"class": prompt["class"], "fields": {**prompt["fields"], "initializer": of(module)}}
-    assert method_files.build(given) == SoftPrompt(length=2)
+    assert trained_methods.build(given) == SoftPrompt(length=2)
     for wrong in (of(module), {**prompt, "fields": {"network": of(module)}}):
       with pytest.raises(errors.ConfigError, match="is no method"):
-        method_files.build(wrong)
+        trained_methods.build(wrong)
   with pytest.raises(errors.ConfigError, match="which method"):
-    method_files.build("promot_jax.methods.prompt.SoftPrompt")
+    trained_methods.build("promot_jax.methods.prompt.SoftPrompt")
 
 
 def test_every_setting_of_a_method_survives_its_description():
   for method in (*METHODS.values(), InfixTuning(length=4, depth="embedding")):
-    described = method_files.describe(method)
-    assert method_files.describe(method_files.build(described)) == described
+    described = trained_methods.describe(method)
+    assert trained_methods.describe(trained_methods.build(described)) == described

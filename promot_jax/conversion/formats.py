@@ -32,12 +32,12 @@ from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.checkpoints.store import Store
 from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import adapters, backbones, method_files, micro_model
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.published_sizes import SIZES
+from promot_jax.networks import backbones, micro_model, peft_adapters, trained_methods
 
 PROMPT = r"(encoder|decoder)/prompt/.*"
 
@@ -293,7 +293,7 @@ def _to_peft(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pa
   if weights.adapted is not None and isinstance(method, PrefixTuning):
     return _prefix_to_peft(*weights.adapted, path, weights.config, target.base_model)
   if weights.adapted is not None and isinstance(method, LoRA | IA3):
-    return adapters.write_adapter(
+    return peft_adapters.write_adapter(
       path, *weights.adapted, weights.config, base_model=target.base_model
     )
   through_network = isinstance(method, SoftPrompt) and method.network is not None
@@ -327,7 +327,7 @@ def _to_method(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.
       f"--to=method writes what a run trained beside its backbone, and '{weights.where}' is no model"
       " directory of a run with a method; name one that promot train wrote."
     )
-  return method_files.export(path, *weights.adapted, notes={"run": weights.where})
+  return trained_methods.export(path, *weights.adapted, notes={"run": weights.where})
 
 
 def _prompt(weights: Weights, target: Target) -> Any:

@@ -7,14 +7,14 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors
-from promot_jax.methods import probe as probe_lib
-from promot_jax.methods.probe import Probe
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.probing import probe as probe_lib
+from promot_jax.probing.probe import Probe
 
 SIZES = {"vocab_size": 13, "width": 8, "heads": 2, "head_width": 3, "mlp_width": 5}
 TOKENS = np.asarray([[4, 9, 6, 0], [8, 3, 0, 0]], np.int32)

@@ -9,10 +9,10 @@ from flax import nnx
 from promot_jax import errors
 from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.evaluation.results import TaskResult
-from promot_jax.experiments import probing
-from promot_jax.methods.probe import Probe
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.probing import scores
+from promot_jax.probing.probe import Probe
 
 YES, NO = 5, 9  # tokens that decide the answer
 
@@ -36,7 +36,7 @@ def examples(split, count, *, answers=("True", "False"), seed=0):
 
 
 def store(folder, lines):
-  return probing.FeatureStore(
+  return scores.FeatureStore(
     folder=folder,
     identity="seed 0",
     batch_size=8,
@@ -73,7 +73,7 @@ def model():
 
 @pytest.fixture
 def splits():
-  return probing.Splits(
+  return scores.Splits(
     train=examples("train", 60, seed=1),
     select=examples("validation", 16, seed=2),
     report=examples("test", 24, seed=3),
@@ -82,7 +82,7 @@ def splits():
 
 def test_the_probe_reads_the_answer_off_the_features_and_keeps_generations_score(tmp_path, splits):
   lines = []
-  result, predictions = probing.measure(
+  result, predictions = scores.measure(
     Probe(steps=300, learning_rate=0.05),
     model,
     splits,
@@ -123,7 +123,7 @@ def test_features_are_computed_once_and_another_pooling_needs_no_model(tmp_path,
 def test_a_task_of_too_many_answers_is_no_classification(tmp_path, splits):
   many = examples("train", 400, answers=[str(number) for number in range(150)])
   with pytest.raises(errors.ConfigError, match="different answers in 400 training examples"):
-    probing.measure(
+    scores.measure(
       Probe(),
       model,
       dataclasses.replace(splits, train=many),

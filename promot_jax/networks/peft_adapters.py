@@ -15,11 +15,11 @@ from promot_jax.checkpoints import locations
 from promot_jax.checkpoints import method_files as checkpoint_methods
 from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.peft import ia3, lora, prefix_tuning, prompt_tuning, reader
-from promot_jax.experiments import method_files
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.networks import trained_methods
 
 
 def open_method(path: str | os.PathLike, config: Any) -> tuple[pathlib.Path, MethodFile]:
@@ -106,7 +106,7 @@ def _of_adapter(folder: pathlib.Path, config: Any) -> MethodFile:
     base_model = adapter.base_model
   return MethodFile(
     leaves=leaves,
-    method=method_files.describe(method),
+    method=trained_methods.describe(method),
     backbone=None,
     notes={"base_model": base_model},
   )

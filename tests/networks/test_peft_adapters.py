@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
-from promot_jax.experiments import adapters, conversion, method_files
+from promot_jax.conversion import formats
 from promot_jax.methods.adapter import Adapter
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.ia3 import IA3
@@ -20,6 +20,7 @@ from promot_jax.methods.prompt import FromArray, PromptNetwork, SoftPrompt
 from promot_jax.models.scanning import stack_layers
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.networks import peft_adapters, trained_methods
 
 BATCH = {
   "encoder_input_tokens": np.asarray([[4, 9, 6], [8, 3, 0]], np.int32),
@@ -61,7 +62,7 @@ def _with(method, folder):
   leaves = paths.named_leaves(attached)
   own = {name: leaves[name] + 0.3 for name in paths.match(method.parameters, leaves)}
   attached = paths.replace_leaves(attached, {**leaves, **own})
-  adapters.write_adapter(folder, attached, method, CONFIG, base_model="base")
+  peft_adapters.write_adapter(folder, attached, method, CONFIG, base_model="base")
   return attached
 
 
@@ -77,18 +78,18 @@ def with_ia3(folder):
 @pytest.mark.parametrize("write", [with_prompt, with_prefix, with_lora, with_ia3])
 def test_an_adapter_is_attached_as_the_method_it_came_from(tmp_path, write, scanned):
   expected = write(tmp_path / "adapter")
-  place, file = adapters.open_method(tmp_path / "adapter", CONFIG)
+  place, file = peft_adapters.open_method(tmp_path / "adapter", CONFIG)
   assert place == tmp_path / "adapter" / "adapter_model.safetensors"
   assert file.notes == {"base_model": "base"}
   backbone = stack_layers(model()) if scanned else model()
-  found, _ = method_files.attached(backbone, file, where=str(place))
+  found, _ = trained_methods.attached(backbone, file, where=str(place))
   np.testing.assert_allclose(found.hidden(BATCH), expected.hidden(BATCH), atol=2e-6)
 
 
 def test_method_files_are_opened_as_they_are(tmp_path):
   method = SoftPrompt(length=4)
-  path = method_files.export(tmp_path / "a.npz", method.attach(model(), nnx.Rngs(1)), method)
-  place, file = adapters.open_method(path, CONFIG)
+  path = trained_methods.export(tmp_path / "a.npz", method.attach(model(), nnx.Rngs(1)), method)
+  place, file = peft_adapters.open_method(path, CONFIG)
   assert place == path and file.backbone is not None
 
 
@@ -97,33 +98,33 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, write):
   write(tmp_path / "adapter")
   other = dataclasses.replace(CONFIG, width=10, heads=4)
   with pytest.raises(errors.ConfigError) as refused:
-    place, file = adapters.open_method(tmp_path / "adapter", other)
-    method_files.attached(T5(other, nnx.Rngs(0)), file, where=str(place))
+    place, file = peft_adapters.open_method(tmp_path / "adapter", other)
+    trained_methods.attached(T5(other, nnx.Rngs(0)), file, where=str(place))
   assert str(tmp_path / "adapter") in str(refused.value)
   with pytest.raises(errors.ConfigError, match="no method file"):
-    adapters.open_method(tmp_path / "absent", CONFIG)
+    peft_adapters.open_method(tmp_path / "absent", CONFIG)
 
 
 def test_a_folder_that_is_neither_says_what_either_would_have(tmp_path):
   with pytest.raises(errors.ConfigError, match=r"neither a method file nor a PEFT adapter"):
-    adapters.open_method(tmp_path, CONFIG)
+    peft_adapters.open_method(tmp_path, CONFIG)
 
 
 def converted(path, method, to):
   """The model with a method, and its method written as `promot convert` writes it."""
   attached = method.attach(model(), nnx.Rngs(1))
-  weights = conversion.Weights(
+  weights = formats.Weights(
     leaves=paths.named_leaves(attached), config=CONFIG, where="run", adapted=(attached, method)
   )
-  return attached, conversion.write(weights, path, conversion.Target(to=to, base_model="base"))
+  return attached, formats.write(weights, path, formats.Target(to=to, base_model="base"))
 
 
 def test_the_prompt_that_a_network_computes_is_written(tmp_path):
   method = SoftPrompt(length=4, network=PromptNetwork(hidden=5, hidden_layers=2))
   attached, path = converted(tmp_path / "adapter", method, "peft")
   assert reader.open_adapter(path).config["peft_type"] == "P_TUNING"
-  place, file = adapters.open_method(path, CONFIG)
-  found, _ = method_files.attached(model(), file, where=str(place))
+  place, file = peft_adapters.open_method(path, CONFIG)
+  found, _ = trained_methods.attached(model(), file, where=str(place))
   np.testing.assert_allclose(found.hidden(BATCH), attached.hidden(BATCH), atol=2e-6)
   _, path = converted(tmp_path / "prompt.npy", method, "prompt")
   np.testing.assert_array_equal(np.load(path), found.encoder.prompt.prompt[...])
@@ -148,7 +149,7 @@ def test_an_adapter_with_nan_is_refused(tmp_path, write):
   arrays[last] = np.full_like(arrays[last], np.nan)
   save_file(arrays, file)
   with pytest.raises(errors.DamagedCheckpoint, match="NaN or infinite; use another copy"):
-    adapters.open_method(tmp_path / "adapter", CONFIG)
+    peft_adapters.open_method(tmp_path / "adapter", CONFIG)
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
@@ -159,4 +160,4 @@ def test_factors_that_are_no_vector_are_refused(tmp_path, shape):
   arrays[max(arrays)] = np.ones(shape, np.float32)
   save_file(arrays, file)
   with pytest.raises(errors.DamagedCheckpoint, match="no vector of factors"):
-    adapters.open_method(tmp_path / "adapter", CONFIG)
+    peft_adapters.open_method(tmp_path / "adapter", CONFIG)

@@ -1,4 +1,4 @@
-"""Methods to and from method files: settings as plain values, parameters by name.
+"""Methods with their trained values, to and from method files: settings as plain values, parameters by name.
 
 `checkpoints.method_files` knows the file; here is what knows the methods.
 """
@@ -20,9 +20,6 @@ from promot_jax.checkpoints import method_files
 from promot_jax.checkpoints.method_files import Backbone, MethodFile
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.errors import ConfigError, DamagedRecord
-from promot_jax.experiments.experiment import Experiment
-from promot_jax.training import optimizers, schedules
-from promot_jax.training.stages import Stage
 
 _BACKBONE = "backbone.json"
 _BACKBONE_SHAPE = {"architecture": str, "shapes": str, "fingerprint": str, "parameters": int}
@@ -129,32 +126,6 @@ def attached(model: nnx.Module, file: MethodFile, *, where: str) -> tuple[nnx.Mo
     for name, leaf in wanted.items()
   }
   return paths.replace_leaves(model, {**leaves, **values}), method
-
-
-def experiment_with(experiment: Experiment, file: MethodFile) -> Experiment:
-  """The experiment that has a file's method and one stage, which trained it.
-
-  Raises:
-    ConfigError: this version has no such method.
-  """
-  method = build(file.method)
-  name = "method"
-  stage = Stage(
-    name=name,
-    trainable=method.parameters,
-    steps=0,
-    batch_size=1,
-    optimizer=optimizers.sgd,
-    learning_rate=schedules.create_learning_rate_scheduler(),
-  )
-  return dataclasses.replace(
-    experiment,
-    method=method,
-    stages=(stage,),
-    imported_stages={},
-    stage_tasks={},
-    stage_feature_lengths={},
-  )
 
 
 def remember_backbone(store: AnyStore, model: nnx.Module) -> None:

@@ -1,0 +1,1 @@
+"""Checkpoints and methods in the formats of others, in and out."""

@@ -1,0 +1,1 @@
+"""How a model comes to be: architecture, first values, vocabulary, and methods with trained values."""

@@ -1,0 +1,74 @@
+"""Whether a backbone can be given the tokens of a vocabulary and of examples."""
+
+from typing import Any
+
+from promot_jax.data.examples import Examples
+from promot_jax.data.token_families import is_decoder_only
+from promot_jax.data.vocabularies import Vocabulary
+from promot_jax.errors import ConfigError
+from promot_jax.token_ids import TokenIds
+
+
+def check(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
+  """Whether a backbone can be given the tokens of a vocabulary.
+
+  Args:
+    name: the vocabulary's, for messages.
+    backbone: a configuration with `vocab_size`, `pad`, `eos` and `decoder_start`.
+
+  Raises:
+    ConfigError: it cannot.
+  """
+  if vocabulary.size > backbone.vocab_size:
+    raise ConfigError(
+      f"vocabulary {name} has tokens up to {vocabulary.size - 1}, and the model's embedding has "
+      f"{backbone.vocab_size} rows: the model was made with another one. Set VOCABULARY to the "
+      f"model's, or take a model with at least {vocabulary.size} rows."
+    )
+  alone = backbone.decoder_start is None
+  if is_decoder_only(vocabulary.family) != alone:
+    kind = "decoder-only" if alone else "an encoder-decoder"
+    wanted = "gpt2' or '?family=llama" if alone else "t5' or '?family=bart"
+    raise ConfigError(
+      f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
+      f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
+    )
+  special = TokenIds.of(backbone)
+  names = ["pad", "eos"]
+  if vocabulary.input_frame.prefix and getattr(backbone, "bos", None) is not None:
+    names.append("bos")
+  ours, models = (
+    {each: getattr(owner, each) for each in names} for owner in (vocabulary, backbone)
+  )
+  # The tokenizer of a model that talks often ends texts by another of its ends.
+  if vocabulary.eos in special.ends:
+    models["eos"] = vocabulary.eos
+  if ours != models:
+    if len(special.ends) > 1:
+      models["eos"] = " or ".join(map(str, special.ends))
+    said = (", ".join(f"{each}={ids[each]}" for each in names) for ids in (ours, models))
+    raise ConfigError(
+      "vocabulary {} has {}, and the model's configuration {}. Set VOCABULARY to the model's, or"
+      " these values of MODEL to the vocabulary's.".format(name, *said)
+    )
+
+
+def check_examples(examples: Examples, rows: int) -> None:
+  """Whether a backbone has an embedding for every token.
+
+  Args:
+    rows: of its embedding table.
+
+  Raises:
+    ConfigError: it has not.
+  """
+  largest = max(
+    (int(tokens.max()) for part in (examples.inputs, examples.targets) for tokens in part),
+    default=0,
+  )
+  if largest >= rows:
+    likely = "an mT5 vocabulary (250112 rows)" if largest >= 32128 else "another vocabulary"
+    raise ConfigError(
+      f"{examples.name} has token {largest}, but the model's embedding has {rows} rows: the task "
+      f"was made with {likely}. Set VOCABULARY to the model's."
+    )

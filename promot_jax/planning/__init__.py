@@ -1,0 +1,1 @@
+"""What a run will do and what it needs, in lines for people; nothing is run."""

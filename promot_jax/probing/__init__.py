@@ -1,0 +1,1 @@
+"""Classifiers on the features of a network, and their scores."""
