@@ -54,8 +54,7 @@ class LearnedVectors(nnx.Module):
   def __init__(self, vectors):
     self.prompt = nnx.Param(vectors)
 
-  def __call__(self, embeddings, mask, prompt_ids):
-    del prompt_ids
+  def __call__(self, embeddings, mask):
     rows = jnp.broadcast_to(self.prompt[...], (len(mask), *self.prompt.shape))
     seen = jnp.ones(rows.shape[:2], bool)
     return jnp.concatenate([rows, embeddings], 1), jnp.concatenate([seen, mask], 1)

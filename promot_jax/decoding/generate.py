@@ -91,7 +91,7 @@ def generate(
 
 def _decode(state, batch, key, *, graphdef, strategy, max_length, ids):
   # Before the loop, so that what methods compute is computed once.
-  model = prepare(nnx.merge(graphdef, state), batch.get("prompt_ids"))
+  model = prepare(nnx.merge(graphdef, state), batch)
   beams = isinstance(strategy, Beam | TransformersBeam)
   search = beam_search.decode if beams else sampling.decode
   return search(model, batch, strategy=strategy, max_length=max_length, key=key, ids=ids)

@@ -56,8 +56,9 @@ class Copies(preparation.Generator):
         branch = _child(branch, place)
       setattr(branch, last, nnx.Param(leaf))
 
-  def fill(self, model: nnx.Module) -> None:
+  def fill(self, model: nnx.Module, call: preparation.Call) -> None:
     """Puts the copies where the originals are."""
+    del call
     top = dict(self.top)
     for name, child in vars(self).items():
       if not isinstance(child, Branch):
@@ -146,7 +147,7 @@ def merge(model: base.Model, attribute: str) -> base.Model:
   model = paths.copy(model)
   copies: Copies = getattr(model, attribute)
   delattr(model, attribute)
-  copies.fill(model)
+  copies.fill(model, preparation.Call())
   for name in _STACKS:
     part = getattr(model, name, None)
     if part is not None and isinstance(part.layers, stack.SplitLayers):

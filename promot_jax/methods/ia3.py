@@ -114,10 +114,10 @@ class Factors(linears.Part):
     """Each example's own factors, [B in|out]."""
     if self.tasks == 1:
       return self
-    assert call.prompt_ids is not None  # `prepare` refuses a batch without them
+    ids = call.feature(preparation.TASK_ROWS)
     of_inputs = hasattr(self, "inputs")
     bank = self.inputs if of_inputs else self.outputs
-    factors = preparation.rows(bank[...], call.prompt_ids, axis=-2)
+    factors = preparation.rows(bank[...], ids, axis=-2)
     return Factors(factors, of_inputs=of_inputs)
 
   def before(self, x: Array) -> Array:

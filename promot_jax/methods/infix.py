@@ -20,7 +20,7 @@ from promot_jax.methods import base, settings
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.initializers import Initializer, SampledVocabulary
 from promot_jax.models import preparation
-from promot_jax.types import Array
+from promot_jax.types import Array, Bool, Float
 
 RECIPE_VALUES = ("InfixTuning",)
 
@@ -79,7 +79,8 @@ class InfixTuning:
         for task, key in enumerate(keys[2:])
       ]
     )
-    model.decoder.prompt = InfixVectors(vectors if self.tasks > 1 else vectors[0])
+    vectors = vectors if self.tasks > 1 else vectors[0]
+    model.decoder.prompt = InfixVectors(vectors, tasks=self.tasks)
     if self.depth == "all":
       layers, *rest = found.shape(self.length)
       shape = (layers, *([self.tasks] if self.tasks > 1 else []), *rest)
@@ -105,21 +106,24 @@ class InfixTuning:
     return model
 
 
-class InfixVectors(nnx.Module):
-  """Input vectors [P D] or [tasks P D], in the prompt slot."""
+class InfixVectors(preparation.Unready):
+  """Input vectors [P D] or a bank [tasks P D] of them, in the prompt slot."""
 
-  def __init__(self, vectors: Array):
+  def __init__(self, vectors: Float[Array, "*tasks P D"], *, tasks: int = 1):
     self.infix_vectors = nnx.Param(vectors)
+    self.tasks = tasks
 
-  @property
-  def tasks(self) -> int:
-    """Number of infixes."""
-    return self.infix_vectors.shape[0] if len(self.infix_vectors.shape) == 3 else 1
+  def ready(self, call: preparation.Call) -> nnx.Module:
+    """Each example's own vectors, [B P D]."""
+    if self.tasks == 1:
+      return self
+    ids = call.feature(preparation.TASK_ROWS)
+    return InfixVectors(preparation.rows(self.infix_vectors[...], ids, axis=-3))
 
   def __call__(
-    self, embeddings: Array, mask: Array, prompt_ids: Array | None = None
-  ) -> tuple[Array, Array]:
-    """[B S D] and bool [B S] -> [B S+P+1 D] and its mask: x, the infix, and x's last vector again.
+    self, embeddings: Float[Array, "B S D"], mask: Bool[Array, "B S"]
+  ) -> tuple[Float[Array, "B S+P+1 D"], Bool[Array, "B S+P+1"]]:
+    """x, the infix, and x's last vector again.
 
     The last real position of x is hidden where it was, so that it is there once.
 
@@ -127,16 +131,9 @@ class InfixVectors(nnx.Module):
       1 1 0 0 | 1 1 | 1      mask
     """
     batch, length, _ = embeddings.shape
+    assert self.tasks == 1  # `prepare` has made a bank ready
     vectors = self.infix_vectors[...].astype(embeddings.dtype)
-    if vectors.ndim == 3:
-      if prompt_ids is None:
-        raise errors.ConfigError(
-          f"The model holds infixes of {vectors.shape[0]} tasks, but the batch has no 'prompt_ids'"
-          " that say which example uses which."
-        )
-      vectors = preparation.rows(vectors, prompt_ids, axis=-3)
-    else:
-      vectors = jnp.broadcast_to(vectors, (batch, *vectors.shape))
+    vectors = jnp.broadcast_to(vectors, (batch, *vectors.shape[-2:]))
     last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)  # [B]
     is_last = jnp.arange(length)[None, :] == last[:, None]
     end = jnp.take_along_axis(embeddings, last[:, None, None], axis=1)  # [B 1 D]
@@ -163,8 +160,7 @@ class InfixAttention(preparation.Unready):
   def ready(self, call: preparation.Call) -> nnx.Module:
     added = [self.infix_keys[...], self.infix_values[...]]
     if self.tasks > 1:
-      ids = call.prompt_ids
-      assert ids is not None  # `prepare` refuses a batch without them
+      ids = call.feature(preparation.TASK_ROWS)
       added = [preparation.rows(bank, ids, axis=-4) for bank in added]
     start = call.source_length if self.start is None else self.start
     return InfixAttention(*added, start=start)

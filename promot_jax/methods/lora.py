@@ -133,8 +133,7 @@ class LowRank(linears.Part):
     """Each example's own update, [B in R] and [B R out]."""
     if self.tasks == 1:
       return self
-    ids = call.prompt_ids
-    assert ids is not None  # `prepare` refuses a batch without them
+    ids = call.feature(preparation.TASK_ROWS)
     down, up = (preparation.rows(bank[...], ids, axis=-3) for bank in (self.down, self.up))
     return LowRank(down, up, scale=self.scale, input_dropout=self.input_dropout)
 

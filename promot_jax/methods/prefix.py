@@ -41,6 +41,7 @@ from promot_jax.methods.prefix_module import Prefix
 from promot_jax.methods.prefix_network import PrefixNetwork, Reparameterization, SiteNetwork
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
+from promot_jax.models.preparation import Call
 
 __all__ = [
   "FromArrays",
@@ -173,7 +174,7 @@ class PrefixTuning:
       return model
     model = paths.copy(model)
     network: PrefixNetwork = model.prefix_network
-    network.fill(model)
+    network.fill(model, Call())
     delattr(model, NETWORK)
     return model
 

@@ -38,8 +38,7 @@ class Prefix(preparation.Unready):
     """Each example's own prefix, with entries dropped while training."""
     keys, values = self.keys[...], self.values[...]
     if self.tasks > 1:
-      ids = call.prompt_ids
-      assert ids is not None  # `prepare` refuses a batch without them
+      ids = call.feature(preparation.TASK_ROWS)
       keys, values = (preparation.rows(bank, ids, axis=-4) for bank in (keys, values))
     if call.key is not None and self.drop_rate > 0:
       keys_key, values_key = jax.random.split(call.key)

@@ -20,7 +20,7 @@ from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.prefix_module import Prefix
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
-from promot_jax.models.preparation import Generator
+from promot_jax.models.preparation import Call, Generator
 from promot_jax.types import Array, Key
 
 RECIPE_VALUES = ("Reparameterization",)
@@ -125,15 +125,12 @@ class PrefixNetwork(Generator):
     for name, network in networks.items():
       setattr(self, name, network)
     self.settings = tuple((name, *settings[name]) for name in networks)
+    self.tasks = next(iter(networks.values())).tasks
     self.drop_rate = drop_rate
 
-  @property
-  def tasks(self) -> int:
-    """Number of prefixes."""
-    return getattr(self, self.settings[0][0]).tasks
-
-  def fill(self, model: nnx.Module) -> None:
+  def fill(self, model: nnx.Module, call: Call) -> None:
     """Computes the prefixes of all sites and puts them into their slots."""
+    del call
     for name, positions, displacement in self.settings:
       network = getattr(self, name)
       settings = {

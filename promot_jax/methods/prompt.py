@@ -30,6 +30,8 @@ from promot_jax.methods.initializers import (
   SampledVocabulary,
 )
 from promot_jax.methods.prompt_network import PromptGenerator, PromptNetwork
+from promot_jax.models import preparation
+from promot_jax.types import Array, Bool, Float
 
 __all__ = [
   "ClassLabels",
@@ -109,7 +111,7 @@ class SoftPrompt:
     ]
     values = prompts[0] if self.tasks == 1 else jnp.stack(prompts)
     if self.network is None:
-      reader.prompt = Prompt(values)
+      reader.prompt = Prompt(values, tasks=self.tasks)
     else:
       model.prompt_network = PromptGenerator(self.network, values, make=Prompt, rngs=rngs)
     return model
@@ -137,7 +139,7 @@ class SoftPrompt:
     if not hasattr(model, NETWORK):
       return model
     model = paths.copy(model)
-    model.prompt_network.fill(model)
+    model.prompt_network.fill(model, preparation.Call())
     delattr(model, NETWORK)
     return model
 
@@ -150,46 +152,27 @@ NETWORK = "prompt_network"
 """Attribute of the model that holds the network."""
 
 
-class Prompt(nnx.Module):
-  """The prompt's parameter, [P, D] or a bank [tasks, P, D], and how it joins the input."""
+class Prompt(preparation.Unready):
+  """The prompt's parameter, [P D] or a bank [tasks P D], and how it joins the input."""
 
-  def __init__(self, values: jax.Array):
+  def __init__(self, values: Float[Array, "*tasks P D"], *, tasks: int = 1):
     self.prompt = nnx.Param(values)
+    self.tasks = tasks
 
-  @property
-  def tasks(self) -> int:
-    """Number of prompts."""
-    return self.prompt.shape[0] if len(self.prompt.shape) == 3 else 1
+  def ready(self, call: preparation.Call) -> nnx.Module:
+    """Each example's own prompt, [B P D]."""
+    if self.tasks == 1:
+      return self
+    ids = call.feature(preparation.TASK_ROWS)
+    return Prompt(preparation.rows(self.prompt[...], ids, axis=-3))
 
   def __call__(
-    self, embeddings: jax.Array, mask: jax.Array, prompt_ids: jax.Array | None = None
-  ) -> tuple[jax.Array, jax.Array]:
-    """Puts the prompt before the embedded input.
-
-    Args:
-      embeddings: [B, S, D].
-      mask: [B, S] bool, True = a real token.
-      prompt_ids: [B] int32, row of the bank for each example; not used by a single prompt.
-
-    Returns:
-      embeddings [B, P+S, D] in their dtype, and mask [B, P+S].
-
-    Raises:
-      ConfigError: a bank was given no prompt_ids.
-    """
-    batch = embeddings.shape[0]
-    prompt = self.prompt.get_value().astype(embeddings.dtype)
-    if prompt.ndim == 3:
-      if prompt_ids is None:
-        raise errors.ConfigError(
-          f"The model holds prompts of {prompt.shape[0]} tasks, but the batch has no 'prompt_ids'"
-          " that say which example uses which."
-        )
-      # Ids are checked on the host (check_prompt_ids).  One that slips through becomes NaN, which
-      # the training step reports, instead of some other task's prompt.
-      prompt = jnp.take(prompt, prompt_ids, axis=0, mode="fill", fill_value=jnp.nan)
-    else:
-      prompt = jnp.broadcast_to(prompt, (batch, *prompt.shape))
+    self, embeddings: Float[Array, "B S D"], mask: Bool[Array, "B S"]
+  ) -> tuple[Float[Array, "B P+S D"], Bool[Array, "B P+S"]]:
+    """Puts the prompt before the embedded input, in the dtype of that; True = a real token."""
+    assert self.tasks == 1  # `prepare` has made a bank ready
+    prompt = self.prompt[...].astype(embeddings.dtype)
+    prompt = jnp.broadcast_to(prompt, (len(embeddings), *prompt.shape[-2:]))
     seen = jnp.ones(prompt.shape[:2], mask.dtype)
     return jnp.concatenate([prompt, embeddings], axis=1), jnp.concatenate([seen, mask], axis=1)
 

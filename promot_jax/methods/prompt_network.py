@@ -10,7 +10,7 @@ from flax import nnx
 from promot_jax import errors
 from promot_jax.methods import settings
 from promot_jax.models.layers import ACTIVATIONS, Linear
-from promot_jax.models.preparation import Generator
+from promot_jax.models.preparation import Call, Generator
 from promot_jax.types import Array
 
 RECIPE_VALUES = ("PromptNetwork",)
@@ -50,10 +50,10 @@ class PromptGenerator(Generator):
     network: PromptNetwork,
     table: Array,
     *,
-    make: Callable[[Array], nnx.Module],
+    make: Callable[..., nnx.Module],
     rngs: nnx.Rngs,
   ):
-    """`make` gives the module for the prompt slot."""
+    """`make` gives the module for the prompt slot, of the vectors and `tasks=`."""
     width = table.shape[-1]
     sizes = [width, *[network.hidden] * network.hidden_layers, width]
     self.table = nnx.Param(table)
@@ -80,11 +80,12 @@ class PromptGenerator(Generator):
     self.activation = network.activation
     self.make = make
 
-  def fill(self, model: nnx.Module) -> None:
+  def fill(self, model: nnx.Module, call: Call) -> None:
     """Puts the prompt into the slot of the stack that reads the input."""
+    del call
     compute = self._compute if self.tasks == 1 else jax.vmap(self._compute)
     reader = getattr(model, "encoder", None) or model.decoder
-    reader.prompt = self.make(compute(self.table[...], self.layers))
+    reader.prompt = self.make(compute(self.table[...], self.layers), tasks=self.tasks)
 
   def _compute(self, x: Array, layers: nnx.List) -> Array:
     """[P D] -> [P D]."""

@@ -17,7 +17,7 @@ from promot_jax.models.bart_stacks import Decoder, Encoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
 from promot_jax.models.padding import input_mask
-from promot_jax.models.preparation import prepare
+from promot_jax.models.preparation import features_read, prepare
 from promot_jax.types import Array, Batch, Key
 
 
@@ -53,11 +53,12 @@ class Bart(nnx.Module):
     """Hidden states [B T D] of all target positions (teacher forcing).
 
     Args:
-      batch: encoder_input_tokens [B S], decoder_input_tokens [B T], maybe prompt_ids [B].
+      batch: encoder_input_tokens [B S], decoder_input_tokens [B T], and what methods
+        read.
       input_embeddings: [B S D] in place of the embedded encoder tokens, before positions are added.
       key: for dropout; None: no dropout.
     """
-    model = prepare(self, batch.get("prompt_ids"), key=key)
+    model = prepare(self, batch, key)
     encoder_key, decoder_key = split_key(key, 2)
     memory, mask = model.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
     targets = model._embed(batch["decoder_input_tokens"])
@@ -71,13 +72,13 @@ class Bart(nnx.Module):
     `encoder_input_mask` [B S] says which positions are text; without it see `padding.input_mask`.
     With `input_embeddings`, `encoder_input_tokens` may be left out.
     """
-    model = prepare(self, batch.get("prompt_ids"), key=key)
+    model = prepare(self, batch, key)
     if input_embeddings is None:
       embeddings = model._embed(batch["encoder_input_tokens"])
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
     mask = input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
-    return model.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+    return model.encoder(embeddings, mask, key=key)
 
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
@@ -98,19 +99,19 @@ class Bart(nnx.Module):
     """Reads the source: logits [B V] of the first generated token, and the cache to go on with.
 
     Args:
-      batch: encoder_input_tokens [B S], maybe prompt_ids [B].
+      batch: encoder_input_tokens [B S], and what methods read.
       max_length: the largest number of tokens that will be generated.
     """
-    model = prepare(self, batch.get("prompt_ids"))
+    model = prepare(self, batch)
     memory, mask = model.encode(batch)
     cache = model.decoder.start(memory, mask, max_length=max_length)
-    cache = dataclasses.replace(cache, prompt_ids=batch.get("prompt_ids"))
+    cache = dataclasses.replace(cache, features=features_read(self, batch))
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
     return model.decode_step(first, cache)
 
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
-    model = prepare(self, cache.prompt_ids)
+    model = prepare(self, cache.features)
     hidden, cache = model.decoder.step(model._embed(tokens), cache)
     return model.logits(hidden), cache
 

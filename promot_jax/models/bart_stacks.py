@@ -25,10 +25,9 @@ class Encoder(nnx.Module):
 
   A method fills the slot with a module that is called as
 
-      embeddings, mask = prompt(embeddings, mask, prompt_ids)
+      embeddings, mask = prompt(embeddings, mask)
 
-  with embeddings [B S D], mask bool [B S] and prompt_ids int32 [B] or None, and returns both with
-  its own P positions in front.  They take the first P of the learned positions.
+  with embeddings [B S D] and mask bool [B S], and returns both with its own P positions in front.  They take the first P of the learned positions.
   """
 
   def __init__(self, config: BartConfig, *, rngs: nnx.Rngs):
@@ -49,7 +48,6 @@ class Encoder(nnx.Module):
     embeddings: Array,
     mask: Array,
     *,
-    prompt_ids: Array | None = None,
     key: Key | None = None,
   ) -> tuple[Array, Array]:
     """[B S D] and bool [B S] -> memory [B P+S D] and its mask [B P+S].
@@ -58,7 +56,7 @@ class Encoder(nnx.Module):
       ConfigError: P + S is more than the positions that were learned.
     """
     if self.prompt is not None:
-      embeddings, mask = self.prompt(embeddings, mask, prompt_ids)
+      embeddings, mask = self.prompt(embeddings, mask)
     in_key, layers_key = split_key(key, 2)
     offset = cached_decoding.prefix_positions(self.layers, "attention")
     x = _with_positions(self.position_embedder, embeddings, offset, what="encoder input")

@@ -20,7 +20,7 @@ from promot_jax.models.decoder_stack import Decoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product
 from promot_jax.models.padding import input_mask
-from promot_jax.models.preparation import prepare
+from promot_jax.models.preparation import features_read, prepare
 from promot_jax.types import Array, Batch, Key
 
 
@@ -50,7 +50,7 @@ class DecoderLM(nnx.Module):
     """Hidden states [B T D] that predict the T targets, after the final norm (teacher forcing).
 
     Args:
-      batch: encoder_input_tokens [B S], decoder_target_tokens [B T], maybe prompt_ids [B] and
+      batch: encoder_input_tokens [B S], decoder_target_tokens [B T], what methods read, and maybe
         encoder_input_mask [B S] (without it see `padding.input_mask`).
       input_embeddings: [B S D] in place of the embedded x.  Then `encoder_input_tokens` may be left
         out.
@@ -60,10 +60,10 @@ class DecoderLM(nnx.Module):
       ConfigError: the sequence is longer than the positions that were learned.
     """
     given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
-    model = prepare(self, batch.get("prompt_ids"), key=key, source_length=given.shape[1])
+    model = prepare(self, batch, key, source_length=given.shape[1])
     source, mask = model._source(batch, input_embeddings)
     targets = model._embed(batch["decoder_target_tokens"][:, :-1])
-    return model.decoder(source, mask, targets, prompt_ids=batch.get("prompt_ids"), key=key)
+    return model.decoder(source, mask, targets, key=key)
 
   def encode(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
@@ -73,9 +73,9 @@ class DecoderLM(nnx.Module):
     Arguments as those of `hidden`; targets are not needed.
     """
     given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
-    model = prepare(self, batch.get("prompt_ids"), key=key, source_length=given.shape[1])
+    model = prepare(self, batch, key, source_length=given.shape[1])
     source, mask = model._source(batch, input_embeddings)
-    return model.decoder.read(source, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+    return model.decoder.read(source, mask, key=key)
 
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
@@ -96,21 +96,20 @@ class DecoderLM(nnx.Module):
     """Reads x: logits [B V] of the first generated token, and the cache to go on with.
 
     Args:
-      batch: encoder_input_tokens [B S], maybe prompt_ids [B]; rows may have unequal lengths.
+      batch: encoder_input_tokens [B S], and what methods read; rows may have unequal lengths.
       max_length: the largest number of tokens that will be generated.
 
     Raises:
       ConfigError: the sequence could become longer than the positions that were learned.
     """
-    prompt_ids = batch.get("prompt_ids")
-    model = prepare(self, prompt_ids, source_length=batch["encoder_input_tokens"].shape[1])
+    model = prepare(self, batch, source_length=batch["encoder_input_tokens"].shape[1])
     source, mask = model._source(batch, None)
-    hidden, cache = model.decoder.start(source, mask, max_length=max_length, prompt_ids=prompt_ids)
-    return model.logits(hidden), dataclasses.replace(cache, prompt_ids=prompt_ids)
+    hidden, cache = model.decoder.start(source, mask, max_length=max_length)
+    return model.logits(hidden), dataclasses.replace(cache, features=features_read(self, batch))
 
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
-    model = prepare(self, cache.prompt_ids)
+    model = prepare(self, cache.features)
     embeddings = model._embed(tokens)
     hidden, cache = model.decoder.step(embeddings, cache)
     return model.logits(hidden), cache

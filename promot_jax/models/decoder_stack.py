@@ -31,10 +31,9 @@ class Decoder(nnx.Module):
   `prompt` is an empty slot for learned input vectors.  A method fills it with a module that is
   called as
 
-      embeddings, mask = prompt(embeddings, mask, prompt_ids)
+      embeddings, mask = prompt(embeddings, mask)
 
-  with embeddings of x [B S D], mask bool [B S] and prompt_ids int32 [B] or None, and returns both
-  with its own P positions in front.  They take the first P positions, and the positions that a
+  with embeddings of x [B S D] and mask bool [B S], and returns both with its own P positions in front.  They take the first P positions, and the positions that a
   learned prefix asks for (`Attention.prefix`) come before them: both count like tokens.
   """
 
@@ -73,7 +72,6 @@ class Decoder(nnx.Module):
     source_mask: Array,
     targets: Array,
     *,
-    prompt_ids: Array | None = None,
     key: Key | None = None,
   ) -> Array:
     """Hidden states that predict y_1 ... y_T, all at once (teacher forcing).
@@ -83,7 +81,6 @@ class Decoder(nnx.Module):
       source_mask: bool [B S], at least one True in each row unless there is a prompt.
       targets: embedded y_1 ... y_T-1, [B T-1 D].  Their padding is at the end, where nothing sees
         it but padding.
-      prompt_ids: int32 [B] or None.
       key: for dropout; None: no dropout.
 
     Returns:
@@ -92,7 +89,7 @@ class Decoder(nnx.Module):
     Raises:
       ConfigError: P + S + T - 1 is more than the positions that were learned.
     """
-    source, source_mask = self._with_prompt(source, source_mask, prompt_ids)
+    source, source_mask = self._with_prompt(source, source_mask)
     x = jnp.concatenate([source, targets], axis=1)
     seen = jnp.ones(targets.shape[:2], bool)
     x, _ = self._run(x, jnp.concatenate([source_mask, seen], axis=1), source.shape[1], key=key)
@@ -104,11 +101,10 @@ class Decoder(nnx.Module):
     source: Array,
     source_mask: Array,
     *,
-    prompt_ids: Array | None = None,
     key: Key | None = None,
   ) -> tuple[Array, Array]:
     """Prompt and x alone, arguments as above: hidden [B P+S D] after the final norm, and bool [B P+S]."""
-    source, source_mask = self._with_prompt(source, source_mask, prompt_ids)
+    source, source_mask = self._with_prompt(source, source_mask)
     x, _ = self._run(source, source_mask, source.shape[1], key=key)
     return self.decoder_norm(x), source_mask
 
@@ -118,7 +114,6 @@ class Decoder(nnx.Module):
     source_mask: Array,
     *,
     max_length: int,
-    prompt_ids: Array | None = None,
   ) -> tuple[Array, DecodeCache]:
     """Reads prompt and x; arguments as above.
 
@@ -128,7 +123,7 @@ class Decoder(nnx.Module):
     Raises:
       ConfigError: P + S + `max_length` - 1 is more than the positions that were learned.
     """
-    source, source_mask = self._with_prompt(source, source_mask, prompt_ids)
+    source, source_mask = self._with_prompt(source, source_mask)
     self._check_length(source.shape[1] + max_length - 1)
     x, shared = self._run(source, source_mask, source.shape[1], key=None, keep=True)
 
@@ -199,10 +194,8 @@ class Decoder(nnx.Module):
     """How many positions a learned prefix takes before the first token."""
     return prefix_positions(self.layers, "self_attention")
 
-  def _with_prompt(
-    self, source: Array, mask: Array, prompt_ids: Array | None
-  ) -> tuple[Array, Array]:
-    return (source, mask) if self.prompt is None else self.prompt(source, mask, prompt_ids)
+  def _with_prompt(self, source: Array, mask: Array) -> tuple[Array, Array]:
+    return (source, mask) if self.prompt is None else self.prompt(source, mask)
 
   def _with_positions(self, x: Array, positions: Array) -> Array:
     if not hasattr(self, "position_embedder"):

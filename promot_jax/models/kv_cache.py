@@ -5,6 +5,7 @@ beams and the decode loop do not know about methods.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -50,8 +51,8 @@ class DecodeCache:
   """What each layer adds to it, in the form of the caches; nothing where layers share their bias."""
   position: Array
   """int32 []: how many positions are written."""
-  prompt_ids: Array | None = None
-  """int32 [B]: each example's row of the banks that methods added."""
+  features: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+  """[B ...]: what methods read of the batch, by name; empty for a model that was prepared before."""
 
   def repeat(self, count: int) -> "DecodeCache":
     """Each row `count` times, side by side: rows of one example stay together."""

@@ -13,7 +13,7 @@ from flax import nnx
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, product, split_key
 from promot_jax.models.padding import input_mask
-from promot_jax.models.preparation import prepare
+from promot_jax.models.preparation import features_read, prepare
 from promot_jax.models.scanning import stack_layers, unstack_layers
 from promot_jax.models.t5_config import T5Config
 from promot_jax.models.t5_stacks import Decoder, Encoder
@@ -49,11 +49,12 @@ class T5(nnx.Module):
     """Hidden states [B T D] of all target positions, after the final norm (teacher forcing).
 
     Args:
-      batch: encoder_input_tokens [B S], decoder_input_tokens [B T], maybe prompt_ids [B].
+      batch: encoder_input_tokens [B S], decoder_input_tokens [B T], and what methods
+        read.
       input_embeddings: [B S D] in place of the embedded encoder tokens.
       key: for dropout; None: no dropout.
     """
-    model = prepare(self, batch.get("prompt_ids"), key=key)
+    model = prepare(self, batch, key)
     encoder_key, decoder_key = split_key(key, 2)
     memory, mask = model.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
     targets = model.token_embedder(batch["decoder_input_tokens"], dtype=self.config.dtype)
@@ -67,13 +68,13 @@ class T5(nnx.Module):
     `encoder_input_mask` [B S] says which positions are text; without it see `padding.input_mask`.
     With `input_embeddings`, `encoder_input_tokens` may be left out.
     """
-    model = prepare(self, batch.get("prompt_ids"), key=key)
+    model = prepare(self, batch, key)
     if input_embeddings is None:
       embeddings = model.token_embedder(batch["encoder_input_tokens"], dtype=self.config.dtype)
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
     mask = input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
-    return model.encoder(embeddings, mask, prompt_ids=batch.get("prompt_ids"), key=key)
+    return model.encoder(embeddings, mask, key=key)
 
   def logits(self, hidden: Array) -> Array:
     """[... D] -> [... V] float32."""
@@ -94,19 +95,19 @@ class T5(nnx.Module):
     """Reads the source: logits [B V] of the first generated token, and the cache to go on with.
 
     Args:
-      batch: encoder_input_tokens [B S], maybe prompt_ids [B].
+      batch: encoder_input_tokens [B S], and what methods read.
       max_length: the largest number of tokens that will be generated.
     """
-    model = prepare(self, batch.get("prompt_ids"))
+    model = prepare(self, batch)
     memory, mask = model.encode(batch)
     cache = model.decoder.start(memory, mask, max_length=max_length)
-    cache = dataclasses.replace(cache, prompt_ids=batch.get("prompt_ids"))
+    cache = dataclasses.replace(cache, features=features_read(self, batch))
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
     return model.decode_step(first, cache)
 
   def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
     """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
-    model = prepare(self, cache.prompt_ids)
+    model = prepare(self, cache.features)
     embeddings = model.token_embedder(tokens, dtype=self.config.dtype)
     hidden, cache = model.decoder.step(embeddings, cache)
     return model.logits(hidden), cache

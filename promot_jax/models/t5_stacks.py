@@ -26,10 +26,9 @@ class Encoder(nnx.Module):
 
   A method fills the slot with a module that is called as
 
-      embeddings, mask = prompt(embeddings, mask, prompt_ids)
+      embeddings, mask = prompt(embeddings, mask)
 
-  with embeddings [B S D], mask bool [B S] and prompt_ids int32 [B] or None, and returns both with
-  its own P positions in front.  Relative positions count them like any other.
+  with embeddings [B S D] and mask bool [B S], and returns both with its own P positions in front.  Relative positions count them like any other.
   """
 
   def __init__(self, config: T5Config, *, rngs: nnx.Rngs):
@@ -50,12 +49,11 @@ class Encoder(nnx.Module):
     embeddings: Array,
     mask: Array,
     *,
-    prompt_ids: Array | None = None,
     key: Key | None = None,
   ) -> tuple[Array, Array]:
     """[B S D] and bool [B S] -> memory [B P+S D] and its mask [B P+S]."""
     if self.prompt is not None:
-      embeddings, mask = self.prompt(embeddings, mask, prompt_ids)
+      embeddings, mask = self.prompt(embeddings, mask)
     in_key, layers_key, out_key = split_key(key, 3)
     x = dropout(embeddings, self.dropout_rate, in_key, broadcast=LENGTH)
     length, offset = x.shape[1], cached_decoding.prefix_positions(self.layers, "attention")

@@ -8,6 +8,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.methods import initializers, prompt
+from promot_jax.models import preparation
 
 VOCABULARY, WIDTH, LENGTH, TASKS = 11, 5, 4, 3
 
@@ -31,11 +32,13 @@ class Backbone(nnx.Module):
     self.encoder = Encoder()
 
   def __call__(self, tokens, prompt_ids=None):
+    given = {} if prompt_ids is None else {"prompt_ids": prompt_ids}
+    encoder = preparation.prepare(self, given).encoder
     embeddings = self.token_embedder.embedding[...][tokens]
     mask = tokens > 0
-    if self.encoder.prompt is not None:
-      embeddings, mask = self.encoder.prompt(embeddings, mask, prompt_ids)
-    return embeddings * self.encoder.scale[...], mask
+    if encoder.prompt is not None:
+      embeddings, mask = encoder.prompt(embeddings, mask)
+    return embeddings * encoder.scale[...], mask
 
 
 @pytest.fixture

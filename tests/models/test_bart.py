@@ -189,7 +189,7 @@ class _Prompt(nnx.Module):
   def __init__(self, vectors):
     self.prompt = nnx.Param(vectors)
 
-  def __call__(self, embeddings, mask, prompt_ids):
+  def __call__(self, embeddings, mask):
     shape = (embeddings.shape[0], *self.prompt.shape)
     rows = jnp.broadcast_to(self.prompt[...], shape).astype(embeddings.dtype)
     return jnp.concatenate([rows, embeddings], 1), jnp.pad(

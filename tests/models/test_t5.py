@@ -243,13 +243,13 @@ def test_input_embeddings_replace_the_embedded_tokens():
 
 
 class _Repeat(nnx.Module):
-  """A prompt that looks up fixed tokens, so that prompting equals longer inputs."""
+  """A prompt of the vectors of tokens [B P D], so that prompting equals longer inputs."""
 
   def __init__(self, vectors):
     self.prompt = nnx.Param(vectors)
 
-  def __call__(self, embeddings, mask, prompt_ids):
-    rows = self.prompt[...][prompt_ids]
+  def __call__(self, embeddings, mask):
+    rows = self.prompt[...]
     seen = jnp.ones(rows.shape[:2], bool)
     return jnp.concatenate([rows, embeddings], 1), jnp.concatenate([seen, mask], 1)
 
@@ -259,10 +259,9 @@ def test_a_prompt_of_token_vectors_equals_those_tokens_in_the_input():
   tokens = np.array([[5, 6, 7], [8, 9, 10]], np.int32)
   prompted = paths.copy(plain)
   prompted.encoder.prompt = _Repeat(plain.token_embedder(tokens))
-  ids = np.array([1, 0], np.int32)
-  longer = np.concatenate([tokens[ids], batch["encoder_input_tokens"]], 1)
+  longer = np.concatenate([tokens, batch["encoder_input_tokens"]], 1)
   expected = _logits(plain, dict(batch, encoder_input_tokens=longer))
-  actual = _logits(prompted, dict(batch, prompt_ids=ids))
+  actual = _logits(prompted, batch)
   np.testing.assert_allclose(actual, expected, atol=2e-5)
 
 
