@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 from promot_jax import __version__
-from promot_jax.cli import gin_config, gin_effect, gin_files, gin_scan, gin_values
+from promot_jax.cli import gin_config, gin_effect, gin_files, gin_scan, gin_values, recipe_values
 from promot_jax.cli.gin_effect import EXPERIMENT
 from promot_jax.errors import CannotWrite, ConfigError
 
@@ -28,13 +28,17 @@ _VERSION = 2
 _HEADER = "# promot_jax configuration, version "
 _MODULES = "# modules: "
 # Bindings that may not change between two starts in one model directory: the checkpoints there would
-# not fit, or the result would be of two runs mixed.
+# not fit, or the result would be of two runs mixed.  Nor may those of methods.  A stage's `trainable`
+# is no text to compare: a checkpoint says itself which parameters it has, and fits no others.
 _FIXED = re.compile(
-  r"Config\.|(SoftPrompt|PromptNetwork|PrefixTuning|InfixTuning|Reparameterization|Combined)\.|"
-  r"Experiment\.\w*feature_lengths$|Stage\.(batch_size|trainable)$|"
+  r"Config\.|Experiment\.\w*feature_lengths$|Stage\.batch_size$|"
   r"Experiment\.(seed|task|stage_tasks|vocabulary|source|targets|selection|train_limit|method|"
   r"backbone|initial_checkpoint)$"
 )
+
+
+_METHODS = "promot_jax.methods."
+_NOT_FIXED = re.compile(r"\w*initializers")  # where values begin
 
 
 def is_kept(folder: pathlib.Path) -> bool:
@@ -121,7 +125,7 @@ def difference(old: dict[str, str], new: dict[str, str], *, allow_change: bool =
     for name in sorted({*old, *new})
     if old.get(name) != new.get(name) and not name.endswith("model_dir")
   ]
-  fixed = [line for line in changed if _FIXED.search(line.partition(": ")[0])]
+  fixed = [line for line in changed if _is_fixed(line.partition(": ")[0])]
   if fixed and not allow_change:
     raise ConfigError(
       "this model directory was started with another configuration: "
@@ -129,6 +133,13 @@ def difference(old: dict[str, str], new: dict[str, str], *, allow_change: bool =
       + ". Use another --model_dir, or --allow_config_change if the mixture is intended."
     )
   return changed
+
+
+def _is_fixed(name: str) -> bool:
+  """Whether a started run cannot go on with another value of 'scope/module.Name.parameter'."""
+  module = name.rpartition("/")[2].partition(".")[0]
+  of_method = recipe_values.modules().get(module, "").startswith(_METHODS)
+  return _FIXED.search(name) is not None or (of_method and not _NOT_FIXED.fullmatch(module))
 
 
 def _compared(

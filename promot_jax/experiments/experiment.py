@@ -159,7 +159,8 @@ class Experiment:
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 
   def __post_init__(self):
-    object.__setattr__(self, "stages", tuple(self.stages))
+    stages = tuple(stage.of_method(self.method) for stage in self.stages)
+    object.__setattr__(self, "stages", stages)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
       raise ConfigError(
         f"Experiment.name={self.name!r} becomes a folder: use letters, digits, '_', '-' and '.'."

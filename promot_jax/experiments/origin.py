@@ -7,13 +7,14 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from promot_jax import hosts, identity
-from promot_jax.checkpoints import manifest, sources
+from promot_jax import hosts, identity, paths
+from promot_jax.checkpoints import manifest, sources, step_files
 from promot_jax.checkpoints.shared import AnyStore
+from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.data.examples import Examples
-from promot_jax.errors import DamagedCheckpoint, DataError
+from promot_jax.errors import ConfigError, DamagedCheckpoint, DataError
 from promot_jax.evaluation.task import EvalTask
-from promot_jax.experiments import data
+from promot_jax.experiments import data, shapes
 from promot_jax.experiments.data import Reader
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.identity import Identity, Part
@@ -86,8 +87,10 @@ def changes_since(
     allow_change: whatever changed may.
 
   Raises:
-    ConfigError: it was trained or validated on other data.
+    ConfigError: it was trained or validated on other data, or trained other parameters.
   """
+  if not allow_change:
+    _require_same_parameters(experiment, stage, store, done["step"])
   if stage.name in experiment.imported_stages:  # another experiment's, and compared there
     return []
   try:
@@ -131,6 +134,33 @@ def of_step(path: pathlib.Path) -> str:
       ) from None
 
   return hosts.first(look)
+
+
+def _require_same_parameters(
+  experiment: Experiment, stage: Stage, store: AnyStore, step: int
+) -> None:
+  """Raises ConfigError where a complete stage trained other parameters than it would today.
+
+  By their names in the checkpoint: a pattern may be spelt in many ways.
+  """
+
+  def look() -> list[str]:
+    try:
+      table = step_files.describe(store.path(step))[1]
+    except DamagedCheckpoint:  # whoever restores it says so
+      return []
+    return [name.removeprefix(PARAMETERS) for name in table if name.startswith(PARAMETERS)]
+
+  found = set(hosts.first(look))
+  names = paths.parameter_names(shapes.abstract_model(experiment))
+  wanted = set(paths.match(stage.trainable, names))
+  if found and (other := min(found ^ wanted, default=None)):
+    has, asks = ("has", "does not train") if other in found else ("lacks", "trains")
+    raise ConfigError(
+      f"Stage '{stage.name}' in {store.directory} is complete: its checkpoint {has} '{other}', which"
+      f" trainable={stage.trainable!r} {asks}. Use another model directory to train it so, or pass"
+      " --allow_config_change to keep what was trained."
+    )
 
 
 def _of_first(look: Callable[[], Identity]) -> Identity:

@@ -12,6 +12,7 @@ from typing import Any
 import optax
 
 from promot_jax import errors, paths
+from promot_jax.methods.base import Method
 from promot_jax.training import limits
 from promot_jax.training.adafactor import adafactor
 from promot_jax.training.schedules import Schedule, UntilTheEnd
@@ -30,16 +31,19 @@ class Group:
   """Parameters that have an optimizer of their own.
 
   Attributes:
-    parameters: patterns (see `promot_jax.paths`), matched among the trained parameters.
+    parameters: patterns (see `promot_jax.paths`), matched among the trained parameters; or a method,
+      whose own they are.
     optimizer: learning rate -> gradient transformation, such as `adamw`.
     learning_rate: schedule of the update count, or a constant; None: the stage's.
   """
 
-  parameters: paths.Patterns
+  parameters: paths.Patterns | type[Method] | Method
   optimizer: Callable[..., optax.GradientTransformation]
   learning_rate: Schedule | float | None = None
 
   def __post_init__(self):
+    if not isinstance(self.parameters, str | Sequence):
+      object.__setattr__(self, "parameters", self.parameters.parameters)
     if not callable(self.optimizer):
       raise errors.ConfigError(
         f"Group.optimizer is {self.optimizer!r}, which is no function; in a gin file write"

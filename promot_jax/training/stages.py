@@ -11,6 +11,7 @@ import optax
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.store import Keep
+from promot_jax.methods.base import Method, own_patterns
 from promot_jax.training import selection
 from promot_jax.training.objectives import Objective, Supervised
 from promot_jax.training.schedules import Schedule, UntilTheEnd
@@ -30,6 +31,7 @@ class Stage:
   Attributes:
     name: used in messages and for directories.
     trainable: patterns of the trained parameters (see `promot_jax.paths`); all others are frozen.
+      'method' among them stands for what the experiment's method adds, '!method' for all but that.
     steps: updates; or None, and `epochs` says how long.
     epochs: passes over the training examples (of several tasks, over all of them together): the
       stage has ceil(epochs * examples / batch_size) steps, once the examples are counted.
@@ -163,6 +165,15 @@ class Stage:
         f"Stage '{self.name}' has {field}={getattr(self, field)} and {epochs}={given}: give one, and"
         " None for the other."
       )
+
+  def of_method(self, method: Method | None) -> "Stage":
+    """The stage with the method's own pattern in the place of the word 'method'.
+
+    Raises:
+      ConfigError: it has the word, and there is no method.
+    """
+    patterns = own_patterns(self.trainable, method, owner=f"Stage '{self.name}'")
+    return dataclasses.replace(self, trainable=patterns) if patterns != self.trainable else self
 
   @property
   def has_epochs(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.cli import config_record, gin_config
 from promot_jax.cli.main import main
-from promot_jax.errors import CannotWrite
+from promot_jax.errors import CannotWrite, ConfigError
 
 FILES = (config_record.GIN, config_record.OPERATIVE, config_record.FLAT)
 SMALL = {
@@ -101,6 +101,55 @@ def test_settings_that_a_run_does_not_use_are_no_change(tmp_path):
   assert config_record.changes(after, folder, allow_change=False) == [
     "model_stage/stages.Stage.steps: 300 -> 7"
   ]
+
+
+EARLIER = {
+  "PROMPT_REGEX": "'.*/prompt/.*'",
+  "BACKBONE_REGEX": "'!.*/prompt/.*'",
+  "light_stage/lora/stages.Stage.trainable": "'.*/lora/(down|up)'",
+}
+
+
+@pytest.mark.parametrize("recipe", ["promot_rte_micro.gin", "promot_lora_rte_micro.gin"])
+def test_a_directory_whose_stages_spell_their_methods_pattern_goes_on(tmp_path, recipe):
+  (tmp_path / "stages/model/1").mkdir(parents=True)
+  scanned = gin_config.read([recipe], [])
+  wanted = {
+    name: value for name, value in EARLIER.items() if ("lora" in name) == ("lora" in recipe)
+  }
+  before = gin_config.read([recipe], [f"{name} = {value}" for name, value in wanted.items()])
+  (tmp_path / config_record.FLAT).write_text(config_record.record_text(before))
+  lines = config_record.changes(scanned, tmp_path, allow_change=False)
+  assert lines and all("trainable" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+  ("recipe", "binding"),
+  [
+    ("lora_rte_micro.gin", "LORA_RANK = 3"),
+    ("adapter_rte_micro.gin", "ADAPTER_BOTTLENECK = 3"),
+    ("promot_rte_micro.gin", "PROMPT_LENGTH = 3"),
+  ],
+)
+def test_settings_of_any_method_are_fixed_in_a_started_directory(tmp_path, recipe, binding):
+  (tmp_path / "stages/model/1").mkdir(parents=True)
+  before = gin_config.read([recipe], [])
+  (tmp_path / config_record.FLAT).write_text(config_record.record_text(before))
+  after = gin_config.read([recipe], [binding])
+  with pytest.raises(ConfigError, match="started with another configuration"):
+    config_record.changes(after, tmp_path, allow_change=False)
+
+
+def test_a_stage_that_trains_other_parameters_than_its_checkpoints_have_is_refused(
+  tmp_path, capsys
+):
+  folder = tmp_path / "run"
+  assert main(train(folder)) == 0
+  capsys.readouterr()
+  for regex, named in (("'.*'", "lacks 'encoder/prompt"), ("'!.*/(mlp|prompt)/.*'", "/mlp/")):
+    assert main(train(folder, BACKBONE_REGEX=regex)) == 2
+    assert named in capsys.readouterr().err
+  assert main([*train(folder, BACKBONE_REGEX="'.*'"), "--allow_config_change"]) == 0
 
 
 def test_a_first_start_that_is_refused_leaves_no_configuration(tmp_path):

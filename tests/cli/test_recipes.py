@@ -1,5 +1,7 @@
 """Every gin file is read, built and checked with abstract shapes; nothing is allocated."""
 
+import dataclasses
+import math
 import pathlib
 import re
 import runpy
@@ -7,10 +9,14 @@ import runpy
 import jax
 import pytest
 
+from promot_jax import paths
 from promot_jax.cli import config_record, gin_config, gin_effect, gin_files, gin_scan
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import shapes
 from promot_jax.experiments.comparison import experiments_of
+from promot_jax.methods import discovery
+from promot_jax.methods.prefix import PrefixTuning, Reparameterization
+from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.planning import plan
 from tasks import catalog
 
@@ -128,6 +134,63 @@ def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
     for number, line in enumerate((FOLDER / "micro/methods.gin").read_text().splitlines(), 1)
     if line.startswith("VECTORS_LEARNING_RATE")
   }
+
+
+def own_names(kind: type) -> set[str]:
+  """Names of the parameters that a method adds to a backbone of either family."""
+  found: set[str] = set()
+  for recipe in ("fine_tune_rte_micro.gin", "infix_tune_rte.gin"):
+    backbone = dataclasses.replace(build(recipe), method=None, stages=())
+    methods = [kind()]
+    if kind is SoftPrompt:
+      methods.append(SoftPrompt(network=PromptNetwork()))
+    if kind is PrefixTuning:
+      methods.append(PrefixTuning(reparameterization=Reparameterization()))
+    for method in methods:
+      try:
+        model = shapes.abstract_model(dataclasses.replace(backbone, method=method))
+      except ConfigError:  # infixes need a decoder-only model
+        continue
+      found |= set(paths.match(method.parameters, paths.named_leaves(model)))
+  return found
+
+
+def test_no_recipe_repeats_the_pattern_of_a_method():
+  """A pattern in a recipe selects everything, or parameters of the backbone alone."""
+  kinds = {name: kind for name, kind in discovery.kinds().items() if name != "Combined"}
+  names = set().union(*map(own_names, kinds.values()))
+  assert len(kinds) >= 8
+  repeated, words = [], 0
+  for path in sorted(FOLDER.rglob("*.gin")):
+    scanned = gin_scan.scan([str(path)], folders=[str(FOLDER)], check=False)
+    for binding in (*scanned.bindings.values(), *scanned.macros.values()):
+      for text in strings(binding.value):
+        words += text in ("method", "!method")
+        body = text.removeprefix("!")
+        try:
+          hits = {name for name in names if re.fullmatch(body, name)}
+        except re.error:
+          continue
+        if hits and hits != names:
+          repeated.append(f"{binding.place}: {binding.name} = {text!r} selects {min(hits)}")
+  assert words and not repeated, "\n".join(repeated)
+
+
+def strings(value) -> list[str]:
+  if isinstance(value, dict):
+    value = [*value, *value.values()]
+  if isinstance(value, list | tuple):
+    return [text for item in value for text in strings(item)]
+  return [value] if isinstance(value, str) else []
+
+
+def test_a_stage_of_a_recipe_trains_what_its_method_adds_networks_included():
+  for name in ("prompt_and_prefix_rte_micro.gin", "embedding_only_rte_micro.gin"):
+    experiment = build(name)
+    (stage,) = shapes.stage_plans(experiment, {"data": 1, "model": 1})
+    model = paths.named_leaves(shapes.abstract_model(experiment))
+    own = paths.match(experiment.method.parameters, model)
+    assert stage.trainable == sum(math.prod(model[each].shape) for each in own)
 
 
 def _largest_rate(stage) -> float:

@@ -16,6 +16,13 @@ class Block(nnx.Module):
     self.scale = nnx.Param(jnp.array([4.0, -5.0]))
 
 
+def test_a_group_may_name_the_method_whose_parameters_it_has():
+  class Low:
+    parameters = ".*/low"
+
+  assert optimizers.Group(parameters=Low, optimizer=optimizers.sgd).parameters == ".*/low"
+
+
 def state_of(values=None):
   _, state = nnx.split(Block())
   return state if values is None else paths.replace_leaves(state, values)
