@@ -42,8 +42,6 @@ class Group:
   learning_rate: Schedule | float | None = None
 
   def __post_init__(self):
-    if not isinstance(self.parameters, str | Sequence):
-      object.__setattr__(self, "parameters", self.parameters.parameters)
     if not callable(self.optimizer):
       raise errors.ConfigError(
         f"Group.optimizer is {self.optimizer!r}, which is no function; in a gin file write"
@@ -56,6 +54,13 @@ class Group:
       )
     if self.learning_rate is not None:
       _require_rate("Group", self.learning_rate)
+
+  @property
+  def patterns(self) -> paths.Patterns:
+    """Those of its parameters."""
+    if isinstance(self.parameters, str | Sequence):
+      return self.parameters
+    return self.parameters.parameters
 
 
 def grouped(
@@ -219,10 +224,10 @@ def _group_of(groups: Sequence[Group], names: Sequence[str]) -> dict[str, str]:
   """Name of a parameter -> label of its group."""
   labels: dict[str, str] = {}
   for number, group in enumerate(groups):
-    chosen = [name for name in paths.match(group.parameters, names) if name not in labels]
+    chosen = [name for name in paths.match(group.patterns, names) if name not in labels]
     if not chosen:
       raise errors.ConfigError(
-        f"Group {number + 1} of the optimizer ({group.parameters!r}) selects only parameters of"
+        f"Group {number + 1} of the optimizer ({group.patterns!r}) selects only parameters of"
         " earlier groups; put it before them."
       )
     labels |= dict.fromkeys(chosen, f"group_{number}")

@@ -20,7 +20,7 @@ def test_a_group_may_name_the_method_whose_parameters_it_has():
   class Low:
     parameters = ".*/low"
 
-  assert optimizers.Group(parameters=Low, optimizer=optimizers.sgd).parameters == ".*/low"
+  assert optimizers.Group(parameters=Low, optimizer=optimizers.sgd).patterns == ".*/low"
 
 
 def state_of(values=None):
