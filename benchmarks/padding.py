@@ -19,6 +19,7 @@ from promot_jax.data.batches import EvalBatches, TrainBatches
 from promot_jax.data.buckets import Buckets
 from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.data.sentencepiece_vocabulary import SentencePiece
+from promot_jax.token_ids import T5
 
 FIXED = 512  # the input length of T5X's fine-tuning recipes
 
@@ -70,15 +71,15 @@ def main() -> None:
       "sorted windows, any length": {"buckets": every},
     }
     for way, arguments in ways.items():
-      batches = TrainBatches(examples, batch_size=batch_size, **arguments)
+      batches = TrainBatches(examples, batch_size=batch_size, special=T5, **arguments)
       steps = 4 * len(examples) // batch_size
       shapes = {batches.shape(step) for step in range(steps)}
       ratio = batches.padding_ratio(steps)
       print(f"{batch_size:5}  {way:42} {ratio:6.3f}  {len(shapes):6}")
-    evaluation = EvalBatches(examples, batch_size=batch_size)
+    evaluation = EvalBatches(examples, batch_size=batch_size, special=T5)
     shapes = {batch["encoder_input_tokens"].shape for batch, _ in evaluation}
     print(f"{batch_size:5}  {'evaluation':42} {evaluation.padding_ratio():6.3f}  {len(shapes):6}")
-  batches = TrainBatches(examples, batch_size=64)
+  batches = TrainBatches(examples, batch_size=64, special=T5)
   started = time.perf_counter()
   for step in range(400):
     batches(step)

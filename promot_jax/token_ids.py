@@ -5,7 +5,7 @@ Everyone may import it: it needs nothing of models or of data.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from promot_jax.errors import ConfigError
 
@@ -15,7 +15,7 @@ Ids = int | tuple[int, ...] | None
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenIds:
-  """Hashable, so that it can be a static argument of a compiled program; the defaults are T5's.
+  """Hashable, so that it can be a static argument of a compiled program.
 
   pad: fills rows up to a common length, and follows the end of an output; -1 where no token does.
   eos: ends every target.
@@ -28,10 +28,10 @@ class TokenIds:
     None: the same.
   """
 
-  pad: int = 0
-  eos: int = 1
+  pad: int
+  eos: int
   output_ends: tuple[int, ...] | None = None
-  decoder_start: int | None = 0
+  decoder_start: int | None
   forced_first: Ids = None
   forced_last: Ids = None
 
@@ -56,16 +56,27 @@ class TokenIds:
 
   @classmethod
   def of(cls, model: Any) -> "TokenIds":
-    """Those of a backbone or of its configuration, and T5's where it has none (an ensemble, a toy)."""
-    config = getattr(model, "config", model)
-    return cls(
-      pad=getattr(config, "pad", cls.pad),
-      eos=getattr(config, "eos", cls.eos),
-      output_ends=getattr(config, "output_ends", None),
-      decoder_start=getattr(config, "decoder_start", cls.decoder_start),
-      forced_first=getattr(config, "forced_bos", None),
-      forced_last=getattr(config, "forced_eos", None),
-    )
+    """Those of a backbone or of its configuration.
+
+    Raises:
+      ConfigError: it says nothing of its tokens.
+    """
+    if not isinstance(model, HasTokenIds):
+      raise ConfigError(
+        f"{type(model).__name__} does not say which tokens pad, begin and end its sequences; give it a"
+        " `token_ids`, a TokenIds with its own pad, eos and decoder_start."
+      )
+    return model.token_ids
+
+
+@runtime_checkable
+class HasTokenIds(Protocol):
+  """A backbone, or the configuration of one."""
+
+  @property
+  def token_ids(self) -> TokenIds:
+    """What pads, begins and ends its sequences."""
+    ...
 
 
 def as_tuple(ids: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -115,4 +126,5 @@ def settle(config: Any) -> None:
     )
 
 
-T5 = TokenIds()
+T5 = TokenIds(pad=0, eos=1, decoder_start=0)
+"""What T5s have, and what results were written with before others had been thought of."""

@@ -11,7 +11,7 @@ numpy only; neither TensorFlow nor JAX is imported.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from promot_jax import errors
 from promot_jax.data import buckets as bucketing
 from promot_jax.data import examples as example_lists
 from promot_jax.data import mixtures
-from promot_jax.token_ids import T5, TokenIds
+from promot_jax.token_ids import TokenIds
 
 Batch = dict[str, np.ndarray]
 
@@ -57,7 +57,7 @@ class TrainBatches:
     bucket_counts: tuple[int, int] = (6, 2),
     rates: mixtures.Rates = mixtures.equal,
     batches_per_window: int = 32,
-    special: TokenIds = T5,
+    special: TokenIds,
   ):
     several = not isinstance(examples, example_lists.Examples)
     self._tasks = [examples] if isinstance(examples, example_lists.Examples) else list(examples)
@@ -165,7 +165,7 @@ class EvalBatches:
     batch_size: int,
     buckets: bucketing.Buckets | None = None,
     bucket_counts: tuple[int, int] = (6, 2),
-    special: TokenIds = T5,
+    special: TokenIds,
   ):
     if not isinstance(examples, example_lists.Examples):
       examples = example_lists.concatenate(examples)
@@ -277,7 +277,7 @@ def collate(
   examples: "example_lists.Examples",
   indices: np.ndarray | Sequence[int],
   shape: tuple[int, int],
-  special: TokenIds = T5,
+  special: TokenIds,
 ) -> Batch:
   """The arrays of a batch, padded to `shape` = (S, T).
 
@@ -315,9 +315,3 @@ def collate(
     "decoder_loss_weights": weights,
     "prompt_ids": np.asarray(examples.prompt_ids[np.asarray(indices)], dtype=np.int32),
   }
-
-
-def token_counts(batch: Mapping[str, np.ndarray]) -> tuple[int, int]:
-  """(needed, computed) tokens of a batch, source and target together."""
-  source, target = batch["encoder_input_mask"], batch["decoder_loss_weights"]
-  return int(source.sum() + (target > 0).sum()), source.size + target.size

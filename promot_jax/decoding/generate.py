@@ -51,8 +51,8 @@ def generate(
   """Decodes until every row has ended or has `max_length` tokens.
 
   Args:
-    model: follows `protocol.Decodable`.  Its configuration says which tokens end and pad an output
-      and which ones are forced (`TokenIds.of`).
+    model: a `Decodable`.  Its `token_ids` say which tokens end and pad an output and which ones are
+      forced.
     batch: arrays [B, ...] that the model's `prefill` reads; targets are ignored.
     strategy: Greedy(), Beam(...), TransformersBeam(...) or Sample(...).
     max_length: T, the largest number of generated tokens, EOS included.

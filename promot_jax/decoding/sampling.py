@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax.decoding.forced_tokens import is_end, with_forced_tokens
-from promot_jax.decoding.protocol import Decodable
 from promot_jax.decoding.strategies import Greedy, Sample
+from promot_jax.models.backbone import Decodable
 from promot_jax.token_ids import TokenIds
 
 

@@ -28,7 +28,7 @@ from promot_jax.evaluation.results import ResultStore, TaskResult
 from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.identity import Identity
-from promot_jax.token_ids import T5, TokenIds
+from promot_jax.token_ids import TokenIds
 
 __all__ = ["EvalTask", "Progress", "evaluate", "unfinished"]
 
@@ -59,7 +59,7 @@ def evaluate(
   tasks: Sequence[EvalTask],
   *,
   decode: Callable[[Sequence[int]], str],
-  special: TokenIds = T5,
+  special: TokenIds,
   strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
   batch_size: int = 64,
   max_target_length: int = 64,
@@ -175,7 +175,7 @@ def unfinished(
   *,
   store: ResultStore,
   checkpoint: str,
-  special: TokenIds = T5,
+  special: TokenIds,
   strategy: Any = strategies.Greedy(),  # noqa: B008 (a frozen value)
   max_target_length: int = 64,
   format_metric: Any = None,

@@ -14,7 +14,7 @@ from promot_jax.evaluation.results import Prediction, TaskResult
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.metrics import confidence, postprocess
 from promot_jax.metrics import metric as metric_lib
-from promot_jax.token_ids import T5, TokenIds
+from promot_jax.token_ids import TokenIds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def score(
   outputs: Mapping[tuple[int, int], Output],
   decode: Callable[[Sequence[int]], str],
   format_metric: Any = None,
-  special: TokenIds = T5,
+  special: TokenIds,
 ) -> tuple[TaskResult, list[Prediction]]:
   """The finished result and its predictions, from the raw outputs of one task.
 

@@ -97,7 +97,7 @@ def plan(
   max_target_length: int,
   format_metric: Any,
   identity: str,
-  special: TokenIds = T5,
+  special: TokenIds,
   seed: int | None = None,
   made_from: Identity | None = None,
 ) -> TaskResult:

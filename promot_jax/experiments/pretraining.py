@@ -161,6 +161,7 @@ def validate(
     model,
     tasks,
     decode=vocabulary().decode,
+    special=run.backbone.token_ids,
     strategy=strategies.Greedy(),
     batch_size=run.limit,
     max_target_length=24,

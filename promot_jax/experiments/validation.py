@@ -128,7 +128,7 @@ def forced(
   rows = stage.batch_size // stage.microbatches
   counts = (experiment.input_buckets, experiment.target_buckets)
   # One set of lengths for all tasks, so that each compiles once.
-  buckets = EvalBatches(examples, batch_size=rows, bucket_counts=counts).buckets
+  buckets = EvalBatches(examples, batch_size=rows, bucket_counts=counts, special=special).buckets
   total = sum(len(each) for each in examples)
   done = 0
 

@@ -13,7 +13,6 @@ These errors cover the choice of test examples only: neither training seeds nor 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -54,27 +53,13 @@ def wilson(score: float, count: int, *, deviations: float = NORMAL_95) -> tuple[
   return max(0.0, 100 * (center - reach)), min(100.0, 100 * (center + reach))
 
 
-def bootstrap(
-  metric: metric_lib.Metric,
-  targets: Sequence[Any],
-  predictions: Sequence[Any],
-  *,
-  resamples: int = 1000,
-  seed: int = 0,
-) -> dict[str, Estimate]:
-  """Scores of `metric` with their uncertainty over examples; the same seed gives the same result.
-
-  Raises:
-    DataError: the lists differ in length or are empty.
-  """
-  metric_lib.check_lengths(targets, predictions)
-  return estimate(metric, metric.statistics(targets, predictions), resamples=resamples, seed=seed)
-
-
 def estimate(
   metric: metric_lib.Metric, statistics: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Estimate]:
-  """As `bootstrap`, from statistics [examples, statistics] already computed."""
+  """Scores with their uncertainty over examples, from the metric's statistics [examples, statistics].
+
+  The same seed gives the same result.
+  """
   values = metric.summarize(statistics.sum(axis=0))
   drawn: dict[str, list[float]] = {name: [] for name in values}
   for totals in _resampled_totals(statistics, resamples, seed):

@@ -1,7 +1,7 @@
 """Backbones: pretrained networks as NNX modules inside a functional shell.
 
-Every backbone has `hidden`, `logits`, `logits_kernel`, `prefill` and `decode_step`; what is learned
-on top of one is the business of `promot_jax.methods`.
+`backbone` says what all of them have; what is learned on top of one is the business of
+`promot_jax.methods`.
 """
 
 from promot_jax.models.kv_cache import DecodeCache, KVCache

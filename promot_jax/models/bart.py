@@ -15,10 +15,12 @@ from flax import nnx
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.bart_stacks import Decoder, Encoder
 from promot_jax.models.kv_cache import DecodeCache
-from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.layers import Embedding, split_key
 from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import features_read, prepare
-from promot_jax.types import Array, Batch, Key
+from promot_jax.models.readout import Readout
+from promot_jax.token_ids import TokenIds
+from promot_jax.types import Array, Batch, Float, Key
 
 
 class Buffer(nnx.Variable):
@@ -80,30 +82,38 @@ class Bart(nnx.Module):
     mask = input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
     return model.encoder(embeddings, mask, key=key)
 
-  def logits(self, hidden: Array) -> Array:
-    """[... D] -> [... V] float32."""
-    kernel, _ = self.logits_kernel()
-    # Both factors in float32: rounding logits to bfloat16 would merge close candidates.
-    scores = product(hidden.astype(jnp.float32), kernel.astype(jnp.float32))
-    return scores + self.logits_bias()
+  def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """Float32 logits of hidden states."""
+    return self.readout.logits(hidden)
 
-  def logits_kernel(self) -> tuple[Array, float]:
-    """The output kernel [D V] in its own dtype, and the factor of the logits, which is 1."""
-    return self.token_embedder.embedding[...].T, 1.0
+  @property
+  def readout(self) -> Readout:
+    """The embedding table as the output kernel, and a bias that has no gradient."""
+    bias = jax.lax.stop_gradient(self.final_logits_bias[...].astype(jnp.float32))
+    return Readout(kernel=self.token_embedder.embedding[...].T, bias=bias)
 
-  def logits_bias(self) -> Array:
-    """What is added to logits, [V] float32; it has no gradient."""
-    return jax.lax.stop_gradient(self.final_logits_bias[...].astype(jnp.float32))
+  @property
+  def reader(self) -> Encoder:
+    """The stack that reads the input and has the slot for a prompt."""
+    return self.encoder
 
-  def prefill(self, batch: Batch, *, max_length: int) -> tuple[Array, DecodeCache]:
+  @property
+  def token_ids(self) -> TokenIds:
+    """What pads, begins and ends its sequences."""
+    return self.config.token_ids
+
+  def prefill(
+    self, batch: Batch, *, max_length: int, input_embeddings: Array | None = None
+  ) -> tuple[Array, DecodeCache]:
     """Reads the source: logits [B V] of the first generated token, and the cache to go on with.
 
     Args:
       batch: encoder_input_tokens [B S], and what methods read.
       max_length: the largest number of tokens that will be generated.
+      input_embeddings: as in `hidden`.
     """
     model = prepare(self, batch)
-    memory, mask = model.encode(batch)
+    memory, mask = model.encode(batch, input_embeddings=input_embeddings)
     cache = model.decoder.start(memory, mask, max_length=max_length)
     cache = dataclasses.replace(cache, features=features_read(self, batch))
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)

@@ -90,3 +90,15 @@ class BartConfig:
   def head_width(self) -> int:
     """Features of each head."""
     return self.width // self.heads
+
+  @property
+  def token_ids(self) -> token_ids.TokenIds:
+    """What pads, begins and ends sequences."""
+    return token_ids.TokenIds(
+      pad=self.pad,
+      eos=self.eos,
+      output_ends=self.output_ends,
+      decoder_start=self.decoder_start,
+      forced_first=self.forced_bos,
+      forced_last=self.forced_eos,
+    )

@@ -158,3 +158,14 @@ class DecoderLMConfig:
   def logits_scale(self) -> float:
     """The factor of the logits."""
     return self.width**-0.5 if self.scale_logits else 1.0
+
+  @property
+  def token_ids(self) -> token_ids.TokenIds:
+    """What pads, begins and ends sequences."""
+    return token_ids.TokenIds(
+      pad=self.pad,
+      eos=self.eos,
+      output_ends=self.output_ends,
+      decoder_start=self.decoder_start,
+      forced_last=self.forced_eos,
+    )

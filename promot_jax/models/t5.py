@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax.models.kv_cache import DecodeCache
-from promot_jax.models.layers import Embedding, product, split_key
+from promot_jax.models.layers import Embedding, split_key
 from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import features_read, prepare
+from promot_jax.models.readout import Readout
 from promot_jax.models.scanning import stack_layers, unstack_layers
 from promot_jax.models.t5_config import T5Config
 from promot_jax.models.t5_stacks import Decoder, Encoder
-from promot_jax.types import Array, Batch, Key
+from promot_jax.token_ids import TokenIds
+from promot_jax.types import Array, Batch, Float, Key
 
 __all__ = ["T5", "stack_layers", "unstack_layers"]
 
@@ -76,30 +78,39 @@ class T5(nnx.Module):
     mask = input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
     return model.encoder(embeddings, mask, key=key)
 
-  def logits(self, hidden: Array) -> Array:
-    """[... D] -> [... V] float32."""
-    kernel, scale = self.logits_kernel()
-    # Both factors in float32: rounding logits to bfloat16 would merge close candidates.
-    hidden = hidden.astype(jnp.float32)
-    if scale != 1.0:
-      hidden = hidden * scale
-    return product(hidden, kernel.astype(jnp.float32))
+  def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """Float32 logits of hidden states."""
+    return self.readout.logits(hidden)
 
-  def logits_kernel(self) -> tuple[Array, float]:
-    """The output kernel [D V] in its own dtype, and the factor of the logits."""
-    if self.config.tied_logits:
-      return self.token_embedder.embedding[...].T, self.config.logits_scale
-    return self.decoder.logits_dense.kernel[...], self.config.logits_scale
+  @property
+  def readout(self) -> Readout:
+    """The output kernel, which may be the embedding table, and the factor of the logits."""
+    tied = self.config.tied_logits
+    kernel = self.token_embedder.embedding[...].T if tied else self.decoder.logits_dense.kernel[...]
+    return Readout(kernel=kernel, scale=self.config.logits_scale)
 
-  def prefill(self, batch: Batch, *, max_length: int) -> tuple[Array, DecodeCache]:
+  @property
+  def reader(self) -> Encoder:
+    """The stack that reads the input and has the slot for a prompt."""
+    return self.encoder
+
+  @property
+  def token_ids(self) -> TokenIds:
+    """What pads, begins and ends its sequences."""
+    return self.config.token_ids
+
+  def prefill(
+    self, batch: Batch, *, max_length: int, input_embeddings: Array | None = None
+  ) -> tuple[Array, DecodeCache]:
     """Reads the source: logits [B V] of the first generated token, and the cache to go on with.
 
     Args:
       batch: encoder_input_tokens [B S], and what methods read.
       max_length: the largest number of tokens that will be generated.
+      input_embeddings: as in `hidden`.
     """
     model = prepare(self, batch)
-    memory, mask = model.encode(batch)
+    memory, mask = model.encode(batch, input_embeddings=input_embeddings)
     cache = model.decoder.start(memory, mask, max_length=max_length)
     cache = dataclasses.replace(cache, features=features_read(self, batch))
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)

@@ -90,3 +90,15 @@ class T5Config:
     """The factor of the logits."""
     scaled = self.tied_logits if self.scale_logits is None else self.scale_logits
     return self.width**-0.5 if scaled else 1.0
+
+  @property
+  def token_ids(self) -> token_ids.TokenIds:
+    """What pads, begins and ends sequences."""
+    return token_ids.TokenIds(
+      pad=self.pad,
+      eos=self.eos,
+      output_ends=self.output_ends,
+      decoder_start=self.decoder_start,
+      forced_first=self.forced_bos,
+      forced_last=self.forced_eos,
+    )

@@ -1,10 +1,12 @@
 """From a backbone's configuration to the network: the one place that knows which type makes which."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
 
 from promot_jax.errors import ConfigError
+from promot_jax.models.backbone import Backbone
 from promot_jax.models.bart import Bart
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm import DecoderLM
@@ -12,7 +14,11 @@ from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
-_NETWORKS = {BartConfig: Bart, DecoderLMConfig: DecoderLM, T5Config: T5}
+_NETWORKS: dict[type, Callable[[Any, nnx.Rngs], Backbone]] = {
+  BartConfig: Bart,
+  DecoderLMConfig: DecoderLM,
+  T5Config: T5,
+}
 
 
 def build(config: Any, rngs: nnx.Rngs) -> Any:

@@ -27,7 +27,6 @@ from promot_jax import errors, hosts, partitioning, paths, signals
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Checkpoint
 from promot_jax.identity import Identity
-from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice, guard, meter, prefetch, schedules, selection, stage_dropout
 from promot_jax.training import events as events_lib
 from promot_jax.training import state as state_lib
@@ -120,7 +119,6 @@ def train_stage(
       store=store,
       seed=seed,
       mesh=mesh,
-      pad=TokenIds.of(model).pad,
       events=events,
       teacher=teacher,
       identity=identity,
@@ -150,7 +148,6 @@ class _Run:
   store: AnyStore
   seed: int
   mesh: Mesh | None
-  pad: int  # the model's id of padding
   events: events_lib.Events
   teacher: Any
   identity: dict[str, Any]  # of this run, stored with every checkpoint
@@ -240,9 +237,7 @@ class _Run:
   def train(self) -> None:
     """Steps until the end of the stage; saves and validates where they are due."""
     place = functools.partial(partitioning.global_batch, mesh=self.mesh)
-    ahead = prefetch.Prefetcher(
-      self.batches, first=self.step, last=self.stage.steps, place=place, pad=self.pad
-    )
+    ahead = prefetch.Prefetcher(self.batches, first=self.step, last=self.stage.steps, place=place)
     with ahead:
       try:
         self._save_and_validate()

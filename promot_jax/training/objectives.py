@@ -80,21 +80,15 @@ class Supervised:
   ) -> tuple[jax.Array, Metrics]:
     targets, weights = batch["decoder_target_tokens"], self._weights(batch)
     hidden = model.hidden(batch, key=key)
-    options = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
-    if self.vocabulary_chunk is None:
-      terms = losses.cross_entropy_of_logits(model.logits(hidden), targets, weights, **options)
-    else:
-      kernel, scale = model.logits_kernel()
-      terms = losses.cross_entropy(
-        hidden,
-        kernel,
-        targets,
-        weights,
-        scale=scale,
-        bias=model.logits_bias() if hasattr(model, "logits_bias") else None,
-        chunk=self.vocabulary_chunk,
-        **options,
-      )
+    terms = losses.cross_entropy(
+      model.readout,
+      hidden,
+      targets,
+      weights,
+      label_smoothing=self.label_smoothing,
+      z_loss=self.z_loss,
+      chunk=self.vocabulary_chunk,
+    )
     loss = terms.cross_entropy + terms.z_loss
     return loss, _token_metrics(terms, batch, TokenIds.of(model).pad)
 
@@ -134,15 +128,6 @@ def target_weights(batch: Batch) -> jax.Array:
       " and 0.0 for padding."
     )
   return weights.astype(jnp.float32)
-
-
-def add_metrics(metrics: Metrics | None, more: Metrics) -> Metrics:
-  """Sums and weights of both; `None` is the empty start.  A key may be in one of them only."""
-  total = dict(metrics or {})
-  for name, (value, weight) in more.items():
-    old_value, old_weight = total.get(name, (0.0, 0.0))
-    total[name] = (old_value + value, old_weight + weight)
-  return total
 
 
 def mean_metrics(metrics: Metrics) -> dict[str, float]:

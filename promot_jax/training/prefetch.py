@@ -33,7 +33,6 @@ class Prefetcher:
     last: int,
     place: Callable[[HostBatch], dict[str, Any]],
     depth: int = 2,
-    pad: int = 0,
   ) -> None:
     """Starts the thread.
 
@@ -43,10 +42,8 @@ class Prefetcher:
       last: step after the last batch.
       place: puts a batch on the devices.
       depth: batches ready at most.
-      pad: id of padding, for the number of real tokens of batches without `encoder_input_mask`.
     """
     self._queue: queue.Queue[Prepared | Exception | None] = queue.Queue(depth)
-    self._pad = pad
     self._closed = threading.Event()
     self._thread = threading.Thread(
       target=self._run, args=(batches, first, last, place), name="prefetch", daemon=True
@@ -85,7 +82,7 @@ class Prefetcher:
     try:
       for step in range(first, last):
         batch = batches(step)
-        if not self._offer(Prepared(step, place(batch), count_tokens(batch, pad=self._pad))):
+        if not self._offer(Prepared(step, place(batch), count_tokens(batch))):
           return
       self._offer(None)
     except Exception as error:
@@ -102,13 +99,13 @@ class Prefetcher:
     return False
 
 
-def count_tokens(batch: HostBatch, *, pad: int = 0) -> int:
-  """Real tokens of a batch: inputs that are not padding, and targets with weight."""
+def count_tokens(batch: HostBatch) -> int:
+  """Real tokens of a batch: inputs that its mask shows (all, where it has none), targets with weight."""
   total = 0
   if "encoder_input_mask" in batch:
     total += int(np.count_nonzero(batch["encoder_input_mask"]))
   elif "encoder_input_tokens" in batch:
-    total += int(np.count_nonzero(batch["encoder_input_tokens"] != pad))
+    total += batch["encoder_input_tokens"].size
   if "decoder_loss_weights" in batch:
     total += int(np.count_nonzero(batch["decoder_loss_weights"]))
   return total

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from promot_jax import errors
-from promot_jax.data.batches import EvalBatches, TrainBatches, collate, token_counts
+from promot_jax.data.batches import EvalBatches, TrainBatches, collate
 from promot_jax.data.examples import Examples
 from promot_jax.data.length_report import LengthReport
 from promot_jax.token_ids import TokenIds
@@ -42,7 +42,6 @@ def test_a_decoder_only_batch_has_no_decoder_inputs_and_any_token_is_real():
   assert batch["encoder_input_tokens"].tolist() == [[0, 1, 13, -1], [5, 13, -1, -1]]
   assert batch["decoder_target_tokens"].tolist() == [[1, 0, 9], [9, -1, -1]]
   assert batch["decoder_loss_weights"].tolist() == [[1, 1, 1], [1, 0, 0]]
-  assert token_counts(batch) == (3 + 2 + 3 + 1, 2 * (4 + 3))
 
 
 def test_training_and_evaluation_pad_alike():
@@ -64,3 +63,8 @@ def test_a_decoder_only_model_needs_an_input_token_to_begin_after():
   made = examples([[5, 13], []], [[7, 9], [8, 9]])
   with pytest.raises(errors.DataError, match="Example 1 has no input token"):
     collate(made, [0, 1], (4, 4), GPT2)
+
+
+def test_a_model_that_says_nothing_of_its_tokens_is_refused():
+  with pytest.raises(errors.ConfigError, match="object does not say which tokens pad"):
+    TokenIds.of(object())

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from promot_jax.token_ids import T5
+
 STATES = 997
 STEPS = []
 """Grows by one at each decode step of a counting toy that really runs."""
@@ -30,6 +32,8 @@ class History:
 
 class Toy(nnx.Module):
   """Logits are a row of a random table; the row is a hash of input and earlier tokens."""
+
+  token_ids = T5
 
   def __init__(self, vocabulary, *, seed=0, eos_bonus=0.0, scale=2.0, counting=False):
     table = np.random.default_rng(seed).normal(size=(STATES, vocabulary), scale=scale)

@@ -13,6 +13,7 @@ from promot_jax.decoding import sampling
 from promot_jax.decoding.strategies import Beam, Greedy, Sample, TransformersBeam
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from promot_jax.token_ids import TokenIds
 
 EOS, PAD = 1, 0
 INPUTS = np.array([[5], [2], [9]], np.int32)
@@ -174,20 +175,13 @@ def test_a_top_k_of_one_is_greedy(toy):
   np.testing.assert_allclose(sampled[1], greedy[1])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ids:
-  """The part of a configuration that decoding reads; hashable, as configurations are."""
-
-  pad: int = 10
-  eos: int = 7
-  forced_bos: int | None = None
-  forced_eos: int | None = None
+OTHERS = TokenIds(pad=10, eos=7, decoder_start=0)
 
 
-def test_end_and_padding_are_those_of_the_models_configuration(toy):
+def test_end_and_padding_are_those_of_the_model(toy):
   model = toy(11, seed=0)
   expected = generate(model, strategy=Greedy(), max_length=30, eos=7, pad=10)
-  model.config = _Ids()
+  model.token_ids = OTHERS
   for actual, wanted in zip(generate(model, strategy=Greedy(), max_length=30), expected):
     np.testing.assert_array_equal(actual, wanted)
 
@@ -197,7 +191,7 @@ def test_end_and_padding_are_those_of_the_models_configuration(toy):
 )
 def test_forced_tokens_begin_every_output_and_end_the_longest(toy, strategy):
   model = toy(11, seed=0)
-  model.config = _Ids(forced_bos=4, forced_eos=7)
+  model.token_ids = dataclasses.replace(OTHERS, forced_first=4, forced_last=7)
   tokens, scores = generate(model, strategy=strategy, max_length=5, key=jax.random.key(0))
   assert (tokens[:, :, 0] == 4).all()
   longest = (tokens != 10).all(axis=-1)
@@ -208,7 +202,7 @@ def test_forced_tokens_begin_every_output_and_end_the_longest(toy, strategy):
 
 def test_forced_tokens_count_nothing(toy, toy_log_p):
   model = toy(11, seed=0)
-  model.config = _Ids(forced_bos=4, forced_eos=7)
+  model.token_ids = dataclasses.replace(OTHERS, forced_first=4, forced_last=7)
   tokens, scores = generate(model, strategy=Greedy(), max_length=3)
   for number, row, score in zip(BATCH["encoder_input_tokens"][:, 0], tokens[:, 0], scores[:, 0]):
     np.testing.assert_allclose(score, toy_log_p(model, number, row[:1])[row[1]], rtol=1e-5)

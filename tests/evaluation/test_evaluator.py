@@ -16,7 +16,7 @@ from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.evaluator import EvalTask
 from promot_jax.metrics import accuracy, exact_match, format_share
 from promot_jax.models import t5
-from promot_jax.token_ids import TokenIds
+from promot_jax.token_ids import T5
 
 VOCABULARY = 40
 
@@ -37,6 +37,8 @@ class Nothing:
 
 class Echo(nnx.Module):
   """Writes the input's first token plus `offset` plus its prompt id, then ends."""
+
+  token_ids = T5
 
   def __init__(self, offset):
     self.offset = nnx.Param(jnp.asarray(offset, jnp.int32))
@@ -77,7 +79,13 @@ def echo_task(label, firsts, *, offset=0, shots=1, lengths=(3, 9, 17, 5), **opti
 
 
 def run(model, tasks, **options):
-  defaults = {"decode": decode, "batch_size": 4, "max_target_length": 3, "buckets": (8, 24)}
+  defaults = {
+    "decode": decode,
+    "special": T5,
+    "batch_size": 4,
+    "max_target_length": 3,
+    "buckets": (8, 24),
+  }
   return evaluator.evaluate(model, tasks, **{**defaults, **options})
 
 
@@ -166,8 +174,9 @@ def test_a_finished_evaluation_is_found_and_not_repeated(tmp_path):
   first = run(Echo(0), tasks, store=store, checkpoint="best")
   again = run(no_model, tasks, store=store, checkpoint="best")
   assert [r.scores for r in again] == [r.scores for r in first]
-  assert evaluator.unfinished(tasks, store=store, checkpoint="best", max_target_length=3) == []
-  assert evaluator.unfinished(tasks, store=store, checkpoint="other", max_target_length=3) == tasks
+  settings = {"store": store, "max_target_length": 3, "special": T5}
+  assert evaluator.unfinished(tasks, checkpoint="best", **settings) == []
+  assert evaluator.unfinished(tasks, checkpoint="other", **settings) == tasks
 
 
 @pytest.mark.parametrize(
@@ -176,9 +185,9 @@ def test_a_finished_evaluation_is_found_and_not_repeated(tmp_path):
     {"strategy": strategies.Beam(width=2)},
     {"max_target_length": 5},
     {"identity": "other weights"},
-    {"special": TokenIds(output_ends=(1, 99))},
-    {"special": TokenIds(forced_last=1)},
-    {"special": TokenIds(pad=0, decoder_start=2)},
+    {"special": dataclasses.replace(T5, output_ends=(1, 99))},
+    {"special": dataclasses.replace(T5, forced_last=1)},
+    {"special": dataclasses.replace(T5, decoder_start=2)},
   ],
 )
 def test_other_settings_are_evaluated_again(tmp_path, change):
@@ -196,7 +205,7 @@ def test_draws_of_another_seed_are_another_result():
   (task,) = [echo_task("a", [5, 6])]
 
   def fingerprint(strategy, seed):
-    given = {"max_target_length": 5, "format_metric": None, "identity": ""}
+    given = {"special": T5, "max_target_length": 5, "format_metric": None, "identity": ""}
     return task_lib.plan(task, strategy=strategy, seed=seed, **given).fingerprint
 
   assert fingerprint(strategies.Sample(), 0) != fingerprint(strategies.Sample(), 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from promot_jax import paths
+from promot_jax import paths, token_ids
 from promot_jax.decoding.strategies import Beam, Greedy
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.evaluator import EvalTask
@@ -94,6 +94,7 @@ def evaluate(model, strategy):
     model,
     TASKS,
     decode=str,
+    special=token_ids.T5,
     strategy=strategy,
     batch_size=4,
     max_target_length=3,

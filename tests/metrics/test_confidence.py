@@ -6,10 +6,14 @@ import pytest
 from promot_jax.metrics import accuracy, bleu, confidence
 
 
+def estimate(metric, targets, predictions, **options):
+  return confidence.estimate(metric, metric.statistics(targets, predictions), **options)
+
+
 def test_the_error_of_a_mean_is_the_binomial_one():
   targets = ["True"] * 277
   predictions = ["True"] * 200 + ["False"] * 77
-  result = confidence.bootstrap(accuracy.accuracy, targets, predictions, resamples=4000)["accuracy"]
+  result = estimate(accuracy.accuracy, targets, predictions, resamples=4000)["accuracy"]
   share = 200 / 277
   assert result.value == pytest.approx(100 * share)
   expected = 100 * np.sqrt(share * (1 - share) / 277)
@@ -31,14 +35,14 @@ def test_resampled_bleu_is_the_bleu_of_the_resampled_corpus():
 def test_the_same_seed_gives_the_same_errors():
   targets, predictions = ["a", "b", "c", "d"], ["a", "x", "c", "y"]
   first, second, other = (
-    confidence.bootstrap(accuracy.accuracy, targets, predictions, seed=seed) for seed in (3, 3, 4)
+    estimate(accuracy.accuracy, targets, predictions, seed=seed) for seed in (3, 3, 4)
   )
   assert first == second
   assert first["accuracy"].standard_error != other["accuracy"].standard_error
 
 
 def test_certain_scores_have_no_error():
-  result = confidence.bootstrap(accuracy.accuracy, ["a"] * 5, ["a"] * 5)["accuracy"]
+  result = estimate(accuracy.accuracy, ["a"] * 5, ["a"] * 5)["accuracy"]
   assert (result.value, result.standard_error) == (100, 0)  # of the resamples, not of the model
   assert result.interval == pytest.approx((56.55, 100.0), abs=0.01)
 
@@ -48,13 +52,13 @@ def test_shares_have_the_interval_of_wilson(hits, count):
   stats = pytest.importorskip("scipy.stats")
   expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
   right = ["a"] * hits + ["b"] * (count - hits)
-  found = confidence.bootstrap(accuracy.accuracy, ["a"] * count, right, resamples=5)["accuracy"]
+  found = estimate(accuracy.accuracy, ["a"] * count, right, resamples=5)["accuracy"]
   assert found.interval == pytest.approx((100 * expected.low, 100 * expected.high))
 
 
 def test_a_corpus_score_that_no_resample_moves_has_no_interval():
   texts = ["a b c d e"] * 4
-  found = confidence.bootstrap(bleu.bleu, texts, texts, resamples=20)["bleu"]
+  found = estimate(bleu.bleu, texts, texts, resamples=20)["bleu"]
   assert (found.value, found.interval) == (pytest.approx(100.0), None)
 
 

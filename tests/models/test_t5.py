@@ -191,8 +191,10 @@ def test_tied_logits_use_the_scaled_embedding_table():
   hidden = np.random.default_rng(3).normal(size=(2, 14)).astype(np.float32)
   table = np.asarray(model.token_embedder.embedding[...])
   np.testing.assert_allclose(model.logits(hidden), hidden @ table.T / 14**0.5, atol=1e-5)
-  kernel, scale = model.logits_kernel()
-  np.testing.assert_allclose(hidden @ kernel * scale, model.logits(hidden), atol=1e-5)
+  readout = model.readout
+  np.testing.assert_allclose(
+    hidden @ readout.kernel * readout.scale, model.logits(hidden), atol=1e-5
+  )
   assert _config(tied_logits=True, scale_logits=False).logits_scale == 1.0
   assert _config().logits_scale == 1.0
 

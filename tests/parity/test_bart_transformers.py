@@ -120,14 +120,11 @@ def _our_run(model, batch):
   def loss(trained):
     model = nnx.merge(graphdef, trained, buffers)
     hidden = model.hidden(batch)
-    kernel, scale = model.logits_kernel()
     terms = losses.cross_entropy(
+      model.readout,
       hidden,
-      kernel,
       batch["decoder_target_tokens"],
       batch["decoder_loss_weights"],
-      scale=scale,
-      bias=model.logits_bias(),
       chunk=10,
     )
     return terms.cross_entropy, model.logits(hidden)

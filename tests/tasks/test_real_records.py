@@ -7,6 +7,7 @@ import pytest
 
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import load_examples
+from promot_jax.token_ids import T5
 
 pytest.importorskip("seqio")
 import tasks.all  # noqa: F401
@@ -44,7 +45,7 @@ def test_rte_pads_less_than_a_third_with_six_lengths(rte, fakes, t5):
     examples = load_examples("rte.tfds.t5", "train", LENGTHS)
   assert len(examples) == 2490
   assert "nothing cut" in str(examples.lengths)
-  batches = TrainBatches(examples, batch_size=64)
+  batches = TrainBatches(examples, batch_size=64, special=T5)
   assert batches.padding_ratio() < 1.3
   assert len({batches.shape(step) for step in range(39)}) <= 6
 

@@ -55,13 +55,13 @@ def test_only_a_few_batches_are_prepared_ahead():
 
 def test_tokens_are_inputs_that_are_no_padding_and_targets_with_weight():
   batch = {
-    "encoder_input_tokens": np.array([[5, 6, 1, 0], [7, 1, 0, 0]]),
+    "encoder_input_tokens": np.array([[5, 0, 1, 0], [7, 1, 0, 0]]),
+    "encoder_input_mask": np.array([[1, 1, 1, 0], [1, 1, 0, 0]], bool),
     "decoder_loss_weights": np.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
   }
   assert count_tokens(batch) == 8
   assert count_tokens({"x": np.ones(3)}) == 0
 
 
-def test_a_real_token_is_no_padding_of_another_family():
-  batch = {"encoder_input_tokens": np.array([[0, 1, 13], [5, 13, -1]])}
-  assert count_tokens(batch, pad=-1) == 5
+def test_without_a_mask_all_of_the_input_is_text():
+  assert count_tokens({"encoder_input_tokens": np.array([[0, 1, 13], [5, 13, -1]])}) == 6

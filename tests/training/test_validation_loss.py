@@ -7,6 +7,8 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from promot_jax.models.readout import Readout
+from promot_jax.token_ids import T5
 from promot_jax.training import validation_loss
 from promot_jax.training.objectives import Supervised
 
@@ -16,6 +18,8 @@ ROWS, LENGTH, WIDTH, VOCABULARY = 7, 5, 6, 11
 class Tiny(nnx.Module):
   """Logits of a table row for each input token, with dropout where there is a key."""
 
+  token_ids = T5
+
   def __init__(self):
     self.table = nnx.Param(jax.random.normal(jax.random.key(0), (VOCABULARY, WIDTH)))
     self.kernel = nnx.Param(jax.random.normal(jax.random.key(1), (WIDTH, VOCABULARY)))
@@ -24,8 +28,9 @@ class Tiny(nnx.Module):
     found = self.table[...][batch["decoder_input_tokens"]]
     return found if key is None else found * 0
 
-  def logits(self, hidden):
-    return hidden @ self.kernel[...]
+  @property
+  def readout(self):
+    return Readout(kernel=self.kernel[...])
 
 
 def examples():

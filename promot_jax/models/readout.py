@@ -1,0 +1,238 @@
+"""From hidden states to logits: the one value that owns an output kernel, its bias and its scale.
+
+    logits = scale * hidden @ kernel + bias        [... D] -> [... V], float32
+
+What a loss, a score or a teacher needs to know of logits is nearly always a handful of numbers a token
+that can be gathered from parts of the vocabulary.  `Readout.fold` does that: `measure` looks at the logits
+of some tokens of the vocabulary, `merge` puts two measurements together, and whole logits [tokens, V] need
+never exist.  With several readouts side by side the same fold compares models: a student with its teacher,
+a policy with its reference, the members of an ensemble.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from promot_jax.errors import ConfigError
+from promot_jax.models.layers import product
+from promot_jax.types import Array, Bool, Float, Int
+
+LOWEST = float(jnp.finfo(jnp.float32).min)
+"""The logit of a column that is no token.  Finite, because -inf - (-inf) would be NaN."""
+
+Statistics = TypeVar("Statistics")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+  """The tokens of the vocabulary that a measurement looks at.
+
+  ids: which ones; those that only fill the part up are beyond the vocabulary.
+  real: False for those that fill it up, whose logits are LOWEST; None: there are none.
+  """
+
+  ids: Int[Array, "C"]
+  real: Bool[Array, "C"] | None = None
+
+  def of_tokens(self, logits: Float[Array, "... C"]) -> Float[Array, "... C"]:
+    """The logits with 0 in place of what is no token, for sums that do not exponentiate."""
+    return logits if self.real is None else jnp.where(self.real, logits, 0.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Readout:
+  """Weights of the last linear map; a head with classes in place of tokens is one, too.
+
+  kernel: in its own dtype.
+  bias: None: there is none.
+  scale: factor of the logits before the bias (tied embeddings of T5).
+  """
+
+  kernel: Float[Array, "D V"]
+  bias: Float[Array, "V"] | None = None
+  scale: float = dataclasses.field(default=1.0, metadata={"static": True})
+
+  @property
+  def size(self) -> int:
+    """V."""
+    return self.kernel.shape[-1]
+
+  def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """All logits, float32."""
+    # Both factors in float32: rounding logits to bfloat16 would merge close candidates.
+    hidden = hidden.astype(jnp.float32)
+    if self.scale != 1.0:  # of the two arrays, hidden states are the smaller
+      hidden = hidden * self.scale
+    logits = product(hidden, self.kernel.astype(jnp.float32))
+    return logits if self.bias is None else logits + self.bias.astype(jnp.float32)
+
+  def fold(
+    self,
+    hidden: Float[Array, "... D"],
+    measure: Callable[..., Statistics],
+    merge: Callable[[Statistics, Statistics], Statistics],
+    start: Statistics,
+    *,
+    chunk: int | None = None,
+    beside: Sequence[tuple["Readout", Float[Array, "... E"]]] = (),
+  ) -> Statistics:
+    """What `measure` finds in the logits of all tokens, gathered from parts of the vocabulary.
+
+    The backward pass computes the logits of each part anew, so that neither they nor their gradients
+    exist for two parts at once.
+
+    Args:
+      hidden: of any float type.
+      measure: called as `measure(part, logits, *logits_beside)` with a `Part` of C tokens and float32
+        logits [... C]; gives a pytree of arrays.  It may close over arrays of the tokens, such as targets.
+      merge: the measurement of two parts, from that of each; must not depend on their order.
+      start: the measurement of no token at all: `merge(start, x)` is x.
+      chunk: largest number of logits a token that exist at once, over all devices; None: all of them.
+        Under a mesh of n parts of the vocabulary, at least n times what one device should hold.
+      beside: other readouts of the same vocabulary, each with its own hidden states.
+
+    Raises:
+      ConfigError: `chunk` is not positive, or the vocabularies differ in size.
+    """
+    readings = [(self, hidden), *beside]
+    if odd := [readout.size for readout, _ in beside if readout.size != self.size]:
+      raise ConfigError(
+        f"Logits of {self.size} and of {odd[0]} tokens cannot be compared token by token; take models of"
+        " one vocabulary, whose embeddings have the same number of rows."
+      )
+    if chunk is not None and chunk < 1:
+      raise ConfigError(f"chunk={chunk}: the vocabulary chunk must hold at least one token.")
+    if chunk is None or chunk >= self.size:
+      part = Part(ids=jnp.arange(self.size, dtype=jnp.int32))
+      return measure(part, *(readout.logits(states) for readout, states in readings))
+    return _folded(readings, measure, merge, start, chunk=chunk)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogSum:
+  """log(sum(exp(logits))) of some tokens, in two numbers that can be merged without overflow.
+
+  largest: the largest logit; no gradient.
+  total: sum(exp(logits - largest)).
+  """
+
+  largest: Float[Array, "..."]
+  total: Float[Array, "..."]
+
+  @classmethod
+  def of(cls, logits: Float[Array, "... C"]) -> "LogSum":
+    """Of float32 logits."""
+    largest = jax.lax.stop_gradient(logits.max(axis=-1))
+    return cls(largest=largest, total=jnp.exp(logits - largest[..., None]).sum(axis=-1))
+
+  @classmethod
+  def of_nothing(cls, shape: Sequence[int]) -> "LogSum":
+    """Of no token, for so many sums."""
+    return cls(largest=jnp.full(shape, LOWEST), total=jnp.zeros(shape))
+
+  def merge(self, other: "LogSum") -> "LogSum":
+    """Of the tokens of both."""
+    largest = jnp.maximum(self.largest, other.largest)
+    return LogSum(
+      largest=largest,
+      total=self.total * jnp.exp(self.largest - largest)
+      + other.total * jnp.exp(other.largest - largest),
+    )
+
+  @property
+  def value(self) -> Float[Array, "..."]:
+    """The logarithm itself."""
+    return jnp.log(self.total) + self.largest
+
+
+# Parts of the vocabulary.
+
+
+def _folded(
+  readings: Sequence[tuple[Readout, Array]],
+  measure: Callable[..., Statistics],
+  merge: Callable[[Statistics, Statistics], Statistics],
+  start: Statistics,
+  *,
+  chunk: int,
+) -> Statistics:
+  size = readings[0][0].size
+  groups, chunks, run = chunk_plan(size, chunk)
+  filled = groups * chunks * run > size
+  # Chunk c holds `run` neighbours out of each of the `groups` parts of the vocabulary, so that a
+  # kernel sharded over the vocabulary gives every device an equal share of every chunk.
+  cut = [_cut(readout, groups, chunks, run) for readout, _ in readings]
+  first = jnp.arange(groups, dtype=jnp.int32)[:, None] * (chunks * run)
+  neighbours = jnp.arange(run, dtype=jnp.int32)[None, :]
+
+  def one_chunk(statistics, index_and_weights):
+    index, weights = index_and_weights
+    ids = (first + index * run + neighbours).reshape(-1)  # [G R] -> [(G R)]
+    real = ids < size if filled else None
+    logits = []
+    for (readout, hidden), (kernel, bias) in zip(readings, weights):
+      own = _scores(hidden, kernel.reshape(kernel.shape[0], -1), readout.scale, bias)
+      logits.append(own if real is None else jnp.where(real, own, LOWEST))
+    return merge(statistics, measure(Part(ids=ids, real=real), *logits)), None
+
+  inputs = (jnp.arange(chunks, dtype=jnp.int32), cut)
+  # Nothing of one turn of a scan can be merged with another, so checkpoint needs no barrier.
+  end, _ = jax.lax.scan(jax.checkpoint(one_chunk, prevent_cse=False), start, inputs)
+  return end
+
+
+def _cut(
+  readout: Readout, groups: int, chunks: int, run: int
+) -> tuple[Float[Array, "C D G R"], Float[Array, "C GR"] | None]:
+  """Kernel and bias by chunk, filled up with zeros."""
+  kernel, bias = readout.kernel, readout.bias
+  width, size = kernel.shape
+  if padding := groups * chunks * run - size:
+    kernel = jnp.pad(kernel, ((0, 0), (0, padding)))
+    bias = None if bias is None else jnp.pad(bias, (0, padding))
+  kernels = jnp.moveaxis(
+    kernel.reshape(width, groups, chunks, run), 2, 0
+  )  # [D (G C R)] -> [C D G R]
+  if bias is not None:
+    bias = jnp.moveaxis(bias.reshape(groups, chunks, run), 1, 0).reshape(chunks, -1)  # -> [C (G R)]
+  return kernels, bias
+
+
+def chunk_plan(size: int, chunk: int) -> tuple[int, int, int]:
+  """(groups, chunks, run) with groups * run <= chunk and the product at least the vocabulary.
+
+  The number of chunks is raised a little (at most doubled) where that makes it divide the
+  vocabulary, because padding copies the kernel.  Groups are a power of two: mesh axes are too.
+  """
+  fewest = math.ceil(size / chunk)
+  chunks = next((count for count in range(fewest, 2 * fewest + 1) if size % count == 0), fewest)
+  width = math.ceil(size / chunks)
+  groups = math.gcd(width, 64)
+  return groups, chunks, width // groups
+
+
+def _scores(
+  hidden: Float[Array, "... D"],
+  kernel: Float[Array, "D C"],
+  scale: float,
+  bias: Float[Array, "C"] | None,
+) -> Float[Array, "... C"]:
+  """scale * hidden @ kernel + bias in float32.
+
+  Unlike `Readout.logits`, equal types are multiplied as they are, for a float32 copy of the kernel is
+  what chunks are there to avoid; products of bfloat16 are exact in the float32 sums.
+  """
+  if hidden.dtype != kernel.dtype:
+    hidden, kernel = hidden.astype(jnp.float32), kernel.astype(jnp.float32)
+  # One axis of tokens: see `layers.product`.
+  tokens = hidden.reshape(-1, hidden.shape[-1])
+  logits = jnp.matmul(tokens, kernel, preferred_element_type=jnp.float32)
+  logits = logits.reshape(*hidden.shape[:-1], -1)
+  logits = logits if scale == 1.0 else logits * scale
+  return logits if bias is None else logits + bias.astype(jnp.float32)
