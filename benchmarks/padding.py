@@ -14,12 +14,12 @@ import time
 
 import numpy as np
 
-from promot_jax.data import templates
 from promot_jax.data.batches import EvalBatches, TrainBatches
 from promot_jax.data.buckets import Buckets
 from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.data.sentencepiece_vocabulary import SentencePiece
 from promot_jax.token_ids import T5
+from tasks import rte
 
 FIXED = 512  # the input length of T5X's fine-tuning recipes
 
@@ -32,7 +32,7 @@ def read(folder: pathlib.Path, vocabulary: SentencePiece) -> Examples:
     {"premise": row["sentence1"], "hypothesis": row["sentence2"], "label": row["label"]}
     for row in rows
   ]
-  texts = [templates.render("rte", record) for record in records]
+  texts = [rte.TASK.render(record) for record in records]
   return Examples(
     name="rte",
     split="train",

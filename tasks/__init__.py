@@ -1,34 +1,31 @@
-"""The text-to-text tasks: their names here, their seqio registrations in one module for each.
+"""The text-to-text tasks: each a file that holds one value (`promot_jax.data.task`), found by its name.
 
-Importing this package is cheap.  Importing a module, for example `tasks.rte`, imports seqio and
-registers that task with 0, 1 and 4 demonstrations, for every source and vocabulary; `tasks.all`
-imports every module.  No registration reads a file.
+Importing this package, or a task, is cheap: no seqio.  `register` puts names into seqio's registry: every
+task with 0, 1 and 4 demonstrations, for every source and vocabulary, or one name.  No registration reads
+a file.
 """
 
 from tasks.catalog import (
-  MIXTURES,
   SHOTS,
-  TASKS,
-  Splits,
-  TaskInfo,
-  information,
+  find,
   members,
+  mixture_names,
   names,
   resolve,
   splits,
+  task_names,
 )
-from tasks.on_demand import register
+from tasks.reading import load_examples, register
 
 __all__ = [
-  "MIXTURES",
   "SHOTS",
-  "TASKS",
-  "Splits",
-  "TaskInfo",
-  "information",
+  "find",
+  "load_examples",
   "members",
+  "mixture_names",
   "names",
   "register",
   "resolve",
   "splits",
+  "task_names",
 ]

@@ -8,26 +8,24 @@ import tensorflow as tf
 
 from promot_jax import errors
 from promot_jax.data import frames, joining, templates
+from promot_jax.data.task import Task
 from tasks import records
 
 
-def drop_unusable(dataset: tf.data.Dataset, *, task: str) -> tf.data.Dataset:
-  """Leaves out what `templates.is_usable` leaves out: SNLI's items without a majority label."""
-  if task != "snli":
-    return dataset
-  return dataset.filter(lambda record: record["label"] != -1)
+def drop_unusable(dataset: tf.data.Dataset, *, task: Task) -> tf.data.Dataset:
+  """Leaves out what takes no part: SNLI's items without a majority label."""
+  return dataset if task.usable is None else dataset.filter(task.usable)
 
 
 def render(
   dataset: tf.data.Dataset,
   *,
-  task: str,
+  task: Task,
   separator: str = templates.SEPARATOR,
   before_answer: str = templates.BLANK,
   target_form: templates.TargetForm = "raw",
-  trivia_target: templates.TriviaTarget = "value",
 ) -> tf.data.Dataset:
-  """Text of every record by `templates.render`, the demonstrations of the source before it.
+  """Text of every record by its template, the demonstrations of the source before it.
 
   The result has `inputs` and `targets` (text), `answers` (all accepted texts, raw) and `problem`:
   empty, or why the record could not be rendered.
@@ -35,7 +33,7 @@ def render(
 
   def text(record, demonstrations=()):
     try:
-      one = templates.render(task, record(), trivia_target=trivia_target)
+      one = task.render(record())
     except errors.DataError as problem:
       return "", "", [], str(problem)
     shown = [(first.decode(), second.decode()) for first, second in demonstrations]
@@ -120,12 +118,11 @@ def frame_after_trim(
 
 
 def pipeline(
-  task: str,
+  task: Task,
   *,
   target_form: templates.TargetForm = "raw",
   separator: str = templates.SEPARATOR,
   before_answer: str = templates.BLANK,
-  trivia_target: templates.TriviaTarget = "value",
 ) -> list:
   """The preprocessors of one registration, from record to tokens in their family's frame."""
   return [
@@ -136,7 +133,6 @@ def pipeline(
       separator=separator,
       before_answer=before_answer,
       target_form=target_form,
-      trivia_target=trivia_target,
     ),
     refuse_problems,
     tokenize,
@@ -144,10 +140,8 @@ def pipeline(
   ]
 
 
-def postprocess(output: str, example=None, is_target: bool = False, *, task: str):
+def postprocess(output: str, example=None, is_target: bool = False, *, task: Task):
   """seqio's postprocess_fn: the answers of a target, the scored part of a model's output."""
-  from promot_jax.metrics import postprocess as outputs
-
   if is_target:
     return [answer.decode() for answer in np.asarray(example["answers"]).tolist()]
-  return outputs.postprocess(task, output)
+  return task.postprocess(output)

@@ -7,21 +7,8 @@ reported split: one of the user's own may have been prepared under a published n
 import dataclasses
 
 from promot_jax import errors
+from promot_jax.data import tfds
 from tasks import catalog, sources
-
-# Examples of the reported splits, as TensorFlow Datasets lists them; sets that are not here were
-# published in several sizes, and are told by their names alone.
-_PUBLISHED_SIZES = {
-  "rte": 277,
-  "cb": 56,
-  "wic": 638,
-  "snli": 10_000,
-  "openbookqa": 500,
-  "web_questions": 2032,
-  "wmt14_en_fr": 3003,
-  "wmt16_en_de": 2999,
-  "wmt16_en_ro": 1999,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,22 +25,23 @@ class DataSet:
     return self.name + size
 
 
-def data_set(task: str) -> DataSet:
+def data_set(name: str) -> DataSet:
   """The data set of a task, without its number of demonstrations."""
-  information = catalog.TASKS[task]
-  name = catalog.tfds_name(task)
+  task = catalog.find(name)
+  source = task.source("tfds")
+  origin = source.origin
+  assert isinstance(origin, tfds.DataSet)
   try:
-    examples = sources.task_source(task, "tfds", 0).num_input_examples(information.report)
+    examples = sources.task_source(task, "tfds", 0).num_input_examples(source.report)
   except (errors.PromotError, OSError, ValueError, KeyError, AttributeError):
     examples = None  # nothing was read from here
-  unversioned = {
-    known.partition(":")[0] for known in (information.tfds, information.available or "")
-  }
-  expected = _PUBLISHED_SIZES.get(task)
+  unversioned = {known.partition(":")[0] for known in (origin.published, origin.available or "")}
+  # Sets of which no size is known were published in several, and are told by their names alone.
+  expected = source.sizes.get(source.report)
   return DataSet(
-    name=name,
-    split=information.report,
+    name=origin.name,
+    split=source.report,
     examples=examples,
-    published=name.partition(":")[0] in unversioned
+    published=origin.name.partition(":")[0] in unversioned
     and (examples is None or expected in (None, examples)),
   )

@@ -8,50 +8,24 @@ import numpy as np
 import tensorflow as tf
 
 from promot_jax import errors
-
-Path = tuple[str, ...]
-
-# The fields each template reads, so that TriviaQA's web pages, for example, are never converted.
-_PAIR = (("premise",), ("hypothesis",), ("label",))
-_CHOICES = tuple(("question", f"choice_{letter}") for letter in "ABCD")
-FIELDS: dict[str, tuple[Path, ...]] = {
-  "rte": _PAIR,
-  "cb": _PAIR,
-  "snli": _PAIR,
-  "wic": (("sentence1",), ("sentence2",), ("word",), ("label",)),
-  "openbookqa": (("question", "stem"), *_CHOICES, ("answerKey",)),
-  "trivia_qa": (
-    ("question",),
-    ("answer", "value"),
-    ("answer", "normalized_value"),
-    ("answer", "aliases"),
-  ),
-  "web_questions": (("question",), ("answers",)),
-  "wmt14_en_fr": (("en",), ("fr",)),
-  "wmt16_en_de": (("en",), ("de",)),
-  "wmt16_en_ro": (("en",), ("ro",)),
-  "xsum": (("document",), ("summary",)),
-  "wiki_lingua": (("source",), ("target",), ("references",)),
-}
-# Fields that a source may lack.
-_OPTIONAL = {("references",), ("answer", "normalized_value")}
+from promot_jax.data.task import Path, Task
 
 
-def paths(task: str, structure: Mapping[str, Any]) -> list[Path]:
+def paths(task: Task, structure: Mapping[str, Any]) -> list[Path]:
   """Fields of `task` that are in `structure`, an element (or its spec) of the source.
 
   Raises:
     DataError: a field that the template needs is not there.
   """
   found = []
-  for path in FIELDS[task]:
+  for path in task.fields:
     try:
       leaf(structure, path)
     except (KeyError, TypeError):
-      if path in _OPTIONAL:
+      if path in task.optional:
         continue
       raise errors.DataError(
-        f"{task}: the source has no field {'/'.join(path)!r}; it has: {', '.join(structure)}."
+        f"{task.name}: the source has no field {'/'.join(path)!r}; it has: {', '.join(structure)}."
       ) from None
     found.append(path)
   return found
@@ -64,7 +38,7 @@ def leaf(structure: Mapping[str, Any], path: Path) -> Any:
   return structure
 
 
-def from_values(task: str, fields: Sequence[Path], values: Sequence[Any]) -> dict[str, Any]:
+def from_values(task: Task, fields: Sequence[Path], values: Sequence[Any]) -> dict[str, Any]:
   """The record of one element: `values` of the `fields`, as text, integers and lists.
 
   Raises:
@@ -78,13 +52,13 @@ def from_values(task: str, fields: Sequence[Path], values: Sequence[Any]) -> dic
     try:
       inner[path[-1]] = _plain(value)
     except UnicodeDecodeError as cause:
-      raise errors.DataError(f"{task}: field {'/'.join(path)!r} is not UTF-8: {cause}.") from cause
-  if task == "trivia_qa" and "normalized_value" not in record["answer"]:
-    record["answer"]["normalized_value"] = record["answer"]["value"].lower()
+      raise errors.DataError(
+        f"{task.name}: field {'/'.join(path)!r} is not UTF-8: {cause}."
+      ) from cause
   return record
 
 
-def mapped(task: str, dataset: tf.data.Dataset, function, outputs: Mapping[str, tf.TypeSpec]):
+def mapped(task: Task, dataset: tf.data.Dataset, function, outputs: Mapping[str, tf.TypeSpec]):
   """Adds to every element the outputs of a Python function of its record.
 
   Args:
@@ -116,7 +90,7 @@ def mapped(task: str, dataset: tf.data.Dataset, function, outputs: Mapping[str, 
   return dataset.map(graph, num_parallel_calls=1)  # Python holds its lock: more would only wait
 
 
-def plain(task: str, dataset: tf.data.Dataset) -> Iterator[Callable[[], dict[str, Any]]]:
+def plain(task: Task, dataset: tf.data.Dataset) -> Iterator[Callable[[], dict[str, Any]]]:
   """The records of a data set, each as a callable that returns it or raises DataError."""
   fields = paths(task, dataset.element_spec)
   chosen = dataset.map(lambda element: [leaf(element, path) for path in fields])

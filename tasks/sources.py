@@ -2,21 +2,18 @@
 
 import functools
 import logging
-import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
 from promot_jax import errors
-from promot_jax.data import few_shot, templates
-from tasks import catalog, records
-
-# Derived from 'train' by `few_shot.is_held_out`; see `catalog.splits`.
-DERIVED = ("train_strict", "selection")
+from promot_jax.data import few_shot
+from promot_jax.data.task import DERIVED, Origin, Task
+from tasks import records
 
 
 class TaskSource(seqio.DataSource):
@@ -28,25 +25,22 @@ class TaskSource(seqio.DataSource):
   splits).  They depend on the example and on the seed, not on the order of reading.
 
   Args:
-    task: name of the template.
-    build: makes the underlying source; called on first use, so that a registration reads nothing.
-    description: what is read, for error messages.
+    task: its template makes the demonstrations.
+    origin: gives the underlying source; asked on first use, so that a registration reads nothing.
     shots: number of demonstrations.
     pool_size: how many training records may become demonstrations.
   """
 
   def __init__(
     self,
-    task: str,
-    build: Callable[[], seqio.DataSource],
+    task: Task,
+    origin: Origin,
     *,
-    description: str,
     shots: int = 0,
     pool_size: int = few_shot.POOL_SIZE,
   ):
     self.task = task
-    self.description = description
-    self._build = build
+    self.origin = origin
     self._shots = shots
     self._pool_size = pool_size
     self._pairs: list[tuple[str, str]] | None = None
@@ -55,7 +49,7 @@ class TaskSource(seqio.DataSource):
 
   @functools.cached_property
   def _source(self) -> seqio.DataSource:
-    return self._build()
+    return self.origin.data_source()
 
   @property
   def splits(self) -> Sequence[str]:
@@ -105,7 +99,7 @@ class TaskSource(seqio.DataSource):
   def _part(self, dataset: tf.data.Dataset, *, held_out: bool) -> tf.data.Dataset:
     def belongs(record):
       try:
-        text = templates.render(self.task, record()).input
+        text = self.task.render(record()).input
       except errors.DataError:
         return [not held_out]  # stays in train_strict, where it is counted and reported
       return [few_shot.is_held_out(text) == held_out]
@@ -122,7 +116,7 @@ class TaskSource(seqio.DataSource):
 
     def demonstrations(record):
       try:
-        query = templates.render(self.task, record()).input
+        query = self.task.render(record()).input
       except errors.DataError:
         return [np.full((shots, 2), "", dtype=object)]  # rendering will report the record
       return [np.array(pool.choose(query, shots=shots, seed=seed), dtype=object)]
@@ -145,8 +139,8 @@ class TaskSource(seqio.DataSource):
     pairs = []
     for record in records.plain(self.task, dataset):
       try:
-        if templates.is_usable(self.task, record()):
-          text = templates.render(self.task, record())
+        if self.task.is_usable(record()):
+          text = self.task.render(record())
           pairs.append((text.input, text.target))
       except errors.DataError:
         continue  # reported when the training split itself is read
@@ -154,24 +148,9 @@ class TaskSource(seqio.DataSource):
 
 
 @functools.cache
-def task_source(task: str, place: str, shots: int) -> TaskSource:
+def task_source(task: Task, place: str, shots: int) -> TaskSource:
   """The source of a task from 'tfds' or 'micro'; shared by its vocabularies and target forms."""
-  if place == "micro":
-    description = "the micro world"
-
-    def build() -> seqio.DataSource:
-      from promot_jax.micro import sources
-
-      return sources.source(task)
-  else:
-    description = f"TensorFlow Datasets, {catalog.TASKS[task].tfds}"
-
-    def build() -> seqio.DataSource:
-      # Read here because TFDS looks at the variable only when it is imported.
-      folder = os.environ.get("TFDS_DATA_DIR")
-      return seqio.TfdsDataSource(tfds_name=catalog.tfds_name(task), tfds_data_dir=folder)
-
-  return TaskSource(task, build, description=description, shots=shots)
+  return TaskSource(task, task.source(place).origin, shots=shots)
 
 
 def _stored(split: str) -> str:
@@ -199,24 +178,10 @@ class _explained:
     if error is None or isinstance(error, errors.PromotError) or not isinstance(error, Exception):
       return
     source = self._source
-    if "TensorFlow Datasets" not in source.description:
+    found = source.origin.explained(source.task.name, error)
+    if found is None:
       return
-    logging.getLogger(__name__).debug("reading %s failed", source.description, exc_info=error)
-    raise errors.ConfigError(_advice(source.task, error)) from error
-
-
-def _advice(task: str, error: Exception) -> str:
-  name = catalog.tfds_name(task)
-  cause = (str(error).strip().splitlines() or [""])[-1][:200]
-  message = f"data set {name} of task {task!r} cannot be read: {type(error).__name__}: {cause}"
-  available = catalog.TASKS[task].available
-  if available and available != name and "cannot be loaded at version" in str(error):
-    return (
-      f"{message}. The paper's version is no longer offered; to use {available} instead, set"
-      f" {catalog.tfds_variable(task)}={available} (other data: say so beside the figures)."
+    logging.getLogger(__name__).debug(
+      "reading %s failed", source.origin.description, exc_info=error
     )
-  return (
-    f"{message}. Prepare it where there is a network with `tfds build {name.partition(':')[0]}`,"
-    " copy its folder here and name the parent folder with --tfds_data_dir or TFDS_DATA_DIR; or"
-    " use the built-in data with DATA_SOURCE='micro'."
-  )
+    raise found from error

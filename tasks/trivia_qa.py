@@ -1,5 +1,57 @@
 """TriviaQA without context: closed-book questions; exact match over all aliases."""
 
-from tasks import registration
+import dataclasses
+import functools
+from typing import Literal
 
-registration.add("trivia_qa")
+from promot_jax import errors
+from promot_jax.data import templates, tfds
+from promot_jax.data.task import Record, Source, Task
+from promot_jax.metrics import exact_match
+from promot_jax.micro import questions, world
+
+Target = Literal["value", "normalized_value"]
+
+
+def _template(record: Record, *, target: Target = "value") -> templates.Rendered:
+  answer = record["answer"]
+  accepted = {"normalized_value": answer["value"].lower(), **answer}
+  return templates.question(
+    record["question"], [accepted[target], answer["value"], *answer["aliases"]]
+  )
+
+
+def with_target(target: Target) -> Task:
+  """The task with the normalized form of an answer as its target; every alias is accepted too.
+
+  Raises:
+    ConfigError: no such field.
+  """
+  if target not in ("value", "normalized_value"):
+    raise errors.ConfigError(
+      f"TriviaQA target {target!r} is not known; use 'value' or 'normalized_value'."
+    )
+  return dataclasses.replace(TASK, template=functools.partial(_template, target=target))
+
+
+TASK = Task(
+  name="trivia_qa",
+  fields=(
+    ("question",),
+    ("answer", "value"),
+    ("answer", "normalized_value"),
+    ("answer", "aliases"),
+  ),
+  optional=(("answer", "normalized_value"),),
+  template=_template,
+  metric="exact_match",
+  metric_fns=(exact_match.trivia_qa,),  # by the rule of its own scorer
+  sources={
+    "tfds": Source(
+      origin=tfds.DataSet(task="trivia_qa", published="trivia_qa/rc.nocontext:1.1.0"),
+      report="validation",  # TFDS has no answers of the test split
+      sizes={"train": 138_384},
+    ),
+    "micro": world.source("trivia_qa", listed=questions.trivia_qa),
+  },
+)

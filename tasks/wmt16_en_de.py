@@ -1,5 +1,30 @@
 """WMT16 English to German: an unseen generation task."""
 
-from tasks import registration
+import functools
 
-registration.add("wmt16_en_de")
+from promot_jax.data import templates, tfds
+from promot_jax.data.task import Source, Task
+from promot_jax.metrics import bleu
+from promot_jax.micro import translations, world
+
+TASK = Task(
+  name="wmt16_en_de",
+  fields=(("en",), ("de",)),
+  template=templates.translation("en", "de"),
+  metric="bleu",
+  metric_fns=(bleu.bleu,),
+  sources={
+    "tfds": Source(
+      origin=tfds.DataSet(
+        task="wmt16_en_de",
+        published="wmt16_translate/de-en:0.0.3",
+        available="wmt16_translate/de-en:1.0.0",
+      ),
+      sizes={"train": 4_548_885, "test": 2999},
+    ),
+    "micro": world.source(
+      "wmt16_en_de",
+      functools.partial(translations.translation, language="de"),
+    ),
+  },
+)

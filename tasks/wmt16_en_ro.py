@@ -1,5 +1,30 @@
 """WMT16 English to Romanian: an unseen generation task."""
 
-from tasks import registration
+import functools
 
-registration.add("wmt16_en_ro")
+from promot_jax.data import templates, tfds
+from promot_jax.data.task import Source, Task
+from promot_jax.metrics import bleu
+from promot_jax.micro import translations, world
+
+TASK = Task(
+  name="wmt16_en_ro",
+  fields=(("en",), ("ro",)),
+  template=templates.translation("en", "ro"),
+  metric="bleu",
+  metric_fns=(bleu.bleu,),
+  sources={
+    "tfds": Source(
+      origin=tfds.DataSet(
+        task="wmt16_en_ro",
+        published="wmt16_translate/ro-en:0.0.3",
+        available="wmt16_translate/ro-en:1.0.0",
+      ),
+      sizes={"train": 610_320, "test": 1999},
+    ),
+    "micro": world.source(
+      "wmt16_en_ro",
+      functools.partial(translations.translation, language="ro"),
+    ),
+  },
+)

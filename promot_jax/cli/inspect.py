@@ -31,23 +31,20 @@ def _data(flags: Flags) -> None:
     show("tasks: " + ", ".join(catalog.names()))
     return
 
-  from promot_jax.data import cache, vocabularies
-  from promot_jax.data.examples import load_examples
-  from promot_jax.experiments import data
-  from tasks import catalog, on_demand, prepared
+  from promot_jax.data import cache
+  from promot_jax.data.quiet import quiet
+  from tasks import catalog, reading
 
   task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
   split = values.split
-  with data.quiet():
-    examples = load_examples(
+  with quiet():
+    examples = reading.load_examples(
       task,
       split,
       {"inputs": None, "targets": None},
       limit=values.n,
       **_policies(flags),
-      vocabulary=values.vocabulary if vocabularies.reference(values.vocabulary) else None,
-      register=lambda: on_demand.register(task, values.vocabulary),
-      source=lambda: prepared.digest(task),
+      vocabulary=values.vocabulary,
       cache_dir=cache.default_dir(),
     )
   if values.json:

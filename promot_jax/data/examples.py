@@ -94,7 +94,7 @@ def load_examples(
   cut: Literal["auto", "end", "start"] = "auto",
   malformed: Literal["refuse", "skip"] = "refuse",
   empty_targets: Literal["refuse", "skip", "keep"] = "refuse",
-  modules: Sequence[str] = ("tasks.all",),
+  modules: Sequence[str] = (),
   vocabulary: str | None = None,
   register: Callable[[], None] | None = None,
   source: Callable[[], str] | None = None,
@@ -166,6 +166,32 @@ def load_examples(
     prompt_ids=np.zeros(len(stored["input_lengths"]), dtype=np.int32),
     lengths=LengthReport(**stored["report"]),
     fingerprint=fingerprint,
+  )
+
+
+def in_memory(
+  name: str,
+  inputs: Sequence[np.ndarray],
+  targets: Sequence[np.ndarray],
+  records: Sequence[dict[str, Any]],
+  *,
+  prompt_id: int = 0,
+) -> Examples:
+  """Examples that come from no seqio task."""
+  return Examples(
+    name=name,
+    split="all",
+    inputs=inputs,
+    targets=targets,
+    records=records,
+    prompt_ids=np.full(len(inputs), prompt_id, np.int32),
+    lengths=LengthReport(
+      examples=len(inputs),
+      inputs_limit=None,
+      targets_limit=None,
+      longest_input=max(map(len, inputs)),
+      longest_target=max(map(len, targets)),
+    ),
   )
 
 

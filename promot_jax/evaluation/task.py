@@ -167,6 +167,8 @@ def _made_from(task: EvalTask, made_from: Identity | None) -> Mapping[str, Any]:
 
 def _describe(metric: Any) -> str:
   """A metric's settings without memory addresses, so that fingerprints survive the process."""
+  if described := getattr(metric, "described", ""):
+    return described
   if hasattr(metric, "signature"):
     return f"{type(metric).__name__}({metric.signature})"
   if dataclasses.is_dataclass(metric):

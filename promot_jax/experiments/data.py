@@ -1,111 +1,21 @@
 """Which examples an experiment trains, selects and reports on, and how each task is scored."""
 
-import contextlib
 import functools
-import os
-import pathlib
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from promot_jax import hosts
-from promot_jax.data import cache
 from promot_jax.data.batches import TrainBatches
-from promot_jax.data.examples import Examples, LengthReport, load_examples
-from promot_jax.data.templates import LABELS
-from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
-from promot_jax.errors import ConfigError
+from promot_jax.data.examples import Examples
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import writing
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
-from promot_jax.metrics import format_share, postprocess
-from promot_jax.metrics.headline import metric_of
-from promot_jax.micro import lexicon
-from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
-from promot_jax.networks import vocabulary_fit
 from promot_jax.probing.scores import Splits
 from promot_jax.token_ids import TokenIds
-from tasks import catalog, on_demand, prepared
-
-# Words that only the French of the micro world has.
-_FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
-  word for english, words in lexicon.TRANSLATIONS.items() for word in (english, *words[1:])
-)
-
-
-class Reader:
-  """Reads each split once in a process; later processes find it in the user's cache."""
-
-  def __init__(self, report: Callable[[str], None], cache_dir: pathlib.Path | None = None):
-    self._report = report
-    self._cache_dir = cache_dir or cache.default_dir()
-    self._read: dict[tuple, Examples] = {}
-
-  def examples(
-    self,
-    experiment: Experiment,
-    task: str,
-    split: str,
-    lengths: Mapping[str, int],
-    limit: int | None,
-  ) -> Examples:
-    """One split of one task; the first reading says what was cut."""
-    name = experiment.seqio_name(task)
-    malformed, empty_targets = experiment.malformed, experiment.empty_targets
-    key = (name, split, lengths["inputs"], lengths["targets"], limit, malformed, empty_targets)
-    if key not in self._read:
-      text_vocabulary(experiment)  # refuses one that does not fit before any data is read
-      own = experiment.vocabulary if reference(experiment.vocabulary) else None
-      with quiet():
-        read = functools.partial(
-          load_examples,
-          name,
-          split,
-          lengths,
-          limit=limit,
-          malformed=malformed,
-          empty_targets=empty_targets,
-          modules=(f"tasks.{catalog.split_shots(task)[0]}",),
-          vocabulary=own,
-          register=functools.partial(on_demand.register, name, experiment.vocabulary),
-          source=functools.partial(prepared.digest, name),
-          cache_dir=self._cache_dir,
-        )
-        found = hosts.in_turn(read)  # what the first process prepares, the others find
-      vocabulary_fit.check_examples(found, experiment.backbone.vocab_size)
-      self._report(f"data      {name} {split}: {found.lengths}")
-      self._read[key] = found
-    return self._read[key]
-
-
-# Information and warnings of absl's and TensorFlow's loggers; errors (E, F) are shown.
-_NOTE = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} [\d:. ]+\d+ [\w.]+:\d+\]")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-  """Keeps the C++ notes that TensorFlow writes when it is imported off the screen.
-
-  They go to file descriptor 2 and obey no setting.  If reading fails, what was written is shown.
-  """
-  sys.stderr.flush()
-  shown = os.dup(2)
-  with tempfile.TemporaryFile() as hidden:
-    os.dup2(hidden.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      hidden.seek(0)
-      os.write(shown, b"".join(line for line in hidden if not _NOTE.match(line)))
-      raise
-    finally:
-      os.dup2(shown, 2)
-      os.close(shown)
+from tasks import catalog
 
 
 def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
@@ -238,16 +148,16 @@ def eval_task(
   base, shots = catalog.split_shots(task)
   experiment = writing.written(experiment, tuned=tuned)
   words = text_vocabulary(experiment)
-  metric = catalog.information(base).metric
+  found = catalog.find(base)
   examples = reader.examples(experiment, task, split, lengths, limit)
   return EvalTask(
     label=base,
     shots=shots,
     examples=examples,
     limit=limit if limit is not None and len(examples) >= limit else None,
-    metric_fns=(metric_of(base, metric),),
-    metric=metric,
-    postprocess=functools.partial(postprocess.postprocess, base),
+    metric_fns=tuple(found.metric_fns),
+    metric=found.metric,
+    postprocess=found.postprocess,
     prompt=prompt,
     prompt_id=prompt_id,
     max_target_length=lengths["targets"],
@@ -301,64 +211,7 @@ def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask
       check_prompt_ids(np.asarray(rows), prompts)
 
 
-def in_memory(
-  name: str,
-  inputs: Sequence[np.ndarray],
-  targets: Sequence[np.ndarray],
-  records: Sequence[dict[str, Any]],
-  *,
-  prompt_id: int = 0,
-) -> Examples:
-  """Examples that come from no seqio task."""
-  return Examples(
-    name=name,
-    split="all",
-    inputs=inputs,
-    targets=targets,
-    records=records,
-    prompt_ids=np.full(len(inputs), prompt_id, np.int32),
-    lengths=LengthReport(
-      examples=len(inputs),
-      inputs_limit=None,
-      targets_limit=None,
-      longest_input=max(map(len, inputs)),
-      longest_target=max(map(len, targets)),
-    ),
-  )
-
-
 def format_metric(experiment: Experiment) -> Any:
   """Share of outputs in the tuned task's format; None where the task has none that can be told."""
-  for task in experiment.tasks:
-    base = catalog.split_shots(task)[0]
-    if base in LABELS:
-      return format_share.FormatShare(labels=LABELS[base])
-    if base == "wmt14_en_fr" and experiment.source == "micro":
-      return format_share.LanguageShare(is_word=_FRENCH.__contains__, language="micro French")
-  return None
-
-
-def decoder(experiment: Experiment) -> Callable[[Sequence[int]], str]:
-  """Token ids -> text."""
-  return text_vocabulary(experiment).decode
-
-
-def text_vocabulary(experiment: Experiment) -> Vocabulary:
-  """The vocabulary of the experiment's data, which fits its backbone.
-
-  Raises:
-    ConfigError: it cannot be opened, or the backbone has too few embedding rows for it, other
-      special tokens or another kind of input; or there are no sentinels and targets need them.
-  """
-  if experiment.source == "micro" and reference(experiment.vocabulary) is None:
-    found: Vocabulary = micro_vocabulary()
-    name = "of the micro world"
-  else:
-    found, name = open_vocabulary(experiment.vocabulary), f"'{experiment.vocabulary}'"
-  vocabulary_fit.check(found, name, experiment.backbone)
-  if experiment.targets == "sentinel" and None in (found.sentinel(0), found.sentinel(1)):
-    raise ConfigError(
-      f"TARGETS='sentinel' puts answers between <extra_id_0> and <extra_id_1>, and vocabulary {name} "
-      "has no such tokens; use TARGETS='raw'."
-    )
-  return found
+  every = (catalog.find(task).format_metric(experiment.source) for task in experiment.tasks)
+  return next((metric for metric in every if metric is not None), None)

@@ -16,9 +16,10 @@ from promot_jax import hosts, partitioning, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, record, shapes, weights
+from promot_jax.experiments import record, shapes, weights
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.experiments.runner import Outcome, Runner, Session
 from promot_jax.training.events import Events, Sink
 
@@ -81,7 +82,7 @@ def _check(run: Experiment | Comparison) -> None:
   for experiment in experiments_of(run):
     partitioning.make_mesh(experiment.mesh.data, experiment.mesh.model)
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
-      data.text_vocabulary(experiment)
+      text_vocabulary(experiment)
       weights.check(experiment)
 
 

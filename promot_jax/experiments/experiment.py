@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from promot_jax.checkpoints import sources
 from promot_jax.data import mixtures
+from promot_jax.data.task import Splits
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
@@ -82,8 +83,8 @@ class EvaluationPlan:
     _check_choice("EvaluationPlan.unseen_prompt", self.unseen_prompt, ("off", "on"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
-    _check_choice("EvaluationPlan.unseen", self.unseen, tuple(catalog.TASKS))
-    _check_choice("EvaluationPlan.task_lengths", self.task_lengths, tuple(catalog.TASKS))
+    _check_choice("EvaluationPlan.unseen", self.unseen, tuple(catalog.task_names()))
+    _check_choice("EvaluationPlan.task_lengths", self.task_lengths, tuple(catalog.task_names()))
     for name in ("batch_size", "buckets"):
       _check_count(f"EvaluationPlan.{name}", getattr(self, name))
     _check_count("EvaluationPlan.limit", self.limit, none="all examples")
@@ -211,7 +212,7 @@ class Experiment:
       task, source=self.source, vocabulary=self.vocabulary, target=self.targets
     )
 
-  def splits_of(self, task: str) -> catalog.Splits:
+  def splits_of(self, task: str) -> Splits:
     """Which splits of one of its tasks train, select and report."""
     return catalog.splits(task, selection=self.selection, source=self.source)
 

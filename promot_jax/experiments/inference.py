@@ -7,11 +7,13 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning
+from promot_jax.data import examples as example_lists
 from promot_jax.data import joining, vocabularies
 from promot_jax.data.batches import READ, EvalBatches
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.decoding import generate as generate_lib
-from promot_jax.experiments import data, writing
+from promot_jax.experiments import writing
+from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
 from promot_jax.token_ids import TokenIds
@@ -24,7 +26,7 @@ def made_with(runner: Runner, *, tuned: bool) -> dict[str, str]:
   """
   experiment = runner.experiment
   plain = writing.written(experiment, tuned=tuned)
-  words = data.text_vocabulary(plain)
+  words = text_vocabulary(plain)
   found = {
     "vocabulary": plain.vocabulary,
     "writing": json.dumps(writing.described(words)),
@@ -80,7 +82,7 @@ def answer(
   longest = plan.feature_lengths["targets"]
   words = _words(runner, tuned)
   stop = writing.stop(words, tuned=tuned)
-  examples = data.in_memory(
+  examples = example_lists.in_memory(
     "infer",
     inputs,
     [words.target_frame.around([])] * len(inputs),
@@ -103,4 +105,4 @@ def answer(
 
 
 def _words(runner: Runner, tuned: bool) -> Vocabulary:
-  return data.text_vocabulary(writing.written(runner.experiment, tuned=tuned))
+  return text_vocabulary(writing.written(runner.experiment, tuned=tuned))

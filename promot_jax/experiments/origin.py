@@ -15,8 +15,8 @@ from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError, DamagedCheckpoint, DataError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import data, shapes
-from promot_jax.experiments.data import Reader
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.reader import Reader
 from promot_jax.identity import Identity, Part
 from promot_jax.training import choice
 from promot_jax.training.stages import Stage

@@ -20,20 +20,20 @@ from flax import nnx
 from promot_jax import hosts, identity, paths, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
+from promot_jax.data import examples as example_lists
+from promot_jax.data.task import Task
 from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.evaluation.whole_files import write_bytes, write_text
-from promot_jax.experiments import data, progress
+from promot_jax.experiments import progress
 from promot_jax.experiments.experiment import check_seed
 from promot_jax.experiments.record import environment
 from promot_jax.identity import Identity
-from promot_jax.metrics import postprocess
-from promot_jax.metrics.headline import metric_of
 from promot_jax.micro import evaluation_sets, world
-from promot_jax.micro.curriculum import CURRICULUM, Phase
+from promot_jax.micro.curriculum import CURRICULUM, INFERENCE, TEXT, Phase
 from promot_jax.micro.pretraining import Stream
 from promot_jax.micro.vocabulary import EOS, vocabulary
 from promot_jax.models.t5_config import T5Config
@@ -90,7 +90,7 @@ def pretrain(
       )
     )
   folder = pathlib.Path(run.model_dir)
-  stream = Stream(run.curriculum, seed=run.seed)
+  stream = Stream(run.curriculum, tasks=_tasks(run.curriculum), seed=run.seed)
   with Lease(folder), signals.catch(report=Events(sinks).line):
     files: list[Sink] = [
       JsonLines(folder / "train" / "metrics.jsonl", report=Events(sinks).line),
@@ -133,6 +133,12 @@ def pretrain(
   return weights
 
 
+def _tasks(curriculum: Sequence[Phase]) -> list[Task]:
+  """The tasks of which the phases show records."""
+  named = dict.fromkeys(name for phase in curriculum for name in phase.mixture)
+  return [catalog.find(name) for name in named if name not in (TEXT, INFERENCE)]
+
+
 def _made_from(run: Pretraining) -> Identity:
   """The stream is made of code: what it is told apart by is the micro world's source."""
   source = identity.of_files(pathlib.Path(world.__file__).parent, read=("*.py", "*.txt"))
@@ -151,11 +157,14 @@ def validate(
 ) -> Mapping[str, float]:
   """Few-shot scores on the validation splits: 'norm_avg', and each task's own."""
   tasks = [
-    _eval_task(each, shots)
-    for shots in run.shots
-    for each in evaluation_sets.eval_sets(
-      "validation", shots=shots, limit=run.limit, tasks=tuple(UNSEEN_TASKS)
+    _eval_task(
+      evaluation_sets.evaluation_set(
+        catalog.find(name), "validation", shots=shots, limit=run.limit
+      ),
+      shots,
     )
+    for shots in run.shots
+    for name in UNSEEN_TASKS
   ]
   results = evaluator.evaluate(
     model,
@@ -183,13 +192,12 @@ def _eval_task(each: evaluation_sets.EvaluationSet, shots: int) -> evaluator.Eva
     {"inputs": text, "targets": found[0], "answers": list(found)}
     for text, found in zip(each.inputs, each.targets)
   ]
-  metric = catalog.information(each.task).metric
   return evaluator.EvalTask(
-    label=each.task,
+    label=each.task.name,
     shots=shots,
-    examples=data.in_memory(each.task, inputs, targets, records),
-    metric_fns=(metric_of(each.task, metric),),
-    metric=metric,
-    postprocess=functools.partial(postprocess.postprocess, each.task),
+    examples=example_lists.in_memory(each.task.name, inputs, targets, records),
+    metric_fns=tuple(each.task.metric_fns),
+    metric=each.task.metric,
+    postprocess=each.task.postprocess,
     split="validation",
   )

@@ -31,6 +31,7 @@ from promot_jax.experiments import (
 )
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
+from promot_jax.experiments.reader import decoder
 from promot_jax.experiments.session import Session
 from promot_jax.experiments.shared_results import open_results
 from promot_jax.networks import peft_adapters, trained_methods
@@ -393,7 +394,7 @@ class Runner:
     results = evaluator.evaluate(
       model,
       tasks,
-      decode=data.decoder(experiment),
+      decode=decoder(experiment),
       batch_size=plan_.batch_size,
       buckets=plan_.buckets,
       detach=method.detach if method is not None else None,

@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from promot_jax import hosts, partitioning, signals
 from promot_jax.errors import Preempted
-from promot_jax.experiments import data, weights
+from promot_jax.experiments import weights
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.reader import Reader
 from promot_jax.training.events import Events
 
 
@@ -34,7 +35,7 @@ class Session:
     self.allow_change = allow_change
     self._started: Callable[[], None] | None = started
     self.console = console
-    self.reader = data.Reader(console.line)
+    self.reader = Reader(console.line)
     self._pretrained: tuple[tuple, nnx.Module] | None = None
     stop.nothing_to_save = True
 

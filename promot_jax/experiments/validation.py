@@ -15,11 +15,11 @@ from flax import nnx
 from promot_jax import partitioning
 from promot_jax.data import examples as example_lists
 from promot_jax.data.batches import EvalBatches
+from promot_jax.data.task import Task
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import TaskResult
-from promot_jax.experiments import data
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.metrics.headline import metric_of
+from promot_jax.experiments.reader import decoder
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import selection, validation_loss
 from promot_jax.training.selection import LOSS, STANDARD_ERROR, TOKEN_ACCURACY
@@ -51,7 +51,7 @@ def measure(
     results = evaluator.evaluate(
       model,
       tasks,
-      decode=data.decoder(experiment),
+      decode=decoder(experiment),
       special=TokenIds.of(experiment.backbone),
       strategy=plan.strategy,
       batch_size=plan.batch_size,
@@ -75,8 +75,7 @@ def known(experiment: Experiment, stage: Stage) -> tuple[list[str], list[str] | 
   All are None where a task's metric does not tell its names: then the first validation shows them.
   """
   bases = [catalog.split_shots(task)[0] for task in catalog.members(experiment.task_of(stage.name))]
-  own = [metric_of(base, catalog.information(base).metric) for base in bases]
-  names = [getattr(metric, "names", None) for metric in own]
+  names = [_score_names(catalog.find(base)) for base in bases]
   if len(bases) == 1:
     metrics, ahead = list(names[0] or ()), [""]
   else:
@@ -86,6 +85,12 @@ def known(experiment: Experiment, stage: Stage) -> tuple[list[str], list[str] | 
     return metrics, None
   by_force = [f"{each}{name}" for each in ahead for name in (LOSS, TOKEN_ACCURACY)]
   return metrics, [*metrics, *by_force, *(name + STANDARD_ERROR for name in metrics)]
+
+
+def _score_names(task: Task) -> list[str] | None:
+  """Names of a task's scores; None where a metric does not tell them."""
+  names = [getattr(metric, "names", None) for metric in task.metric_fns]
+  return None if None in names else [name for each in names for name in each or ()]
 
 
 def decoded(results: Sequence[TaskResult]) -> dict[str, float]:

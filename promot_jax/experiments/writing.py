@@ -18,11 +18,11 @@ import dataclasses
 from typing import Any
 
 from promot_jax.data import joining, vocabularies
-from promot_jax.data.templates import LABELS
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments.experiment import Experiment
+from tasks import catalog
 
 
 def written(experiment: Experiment, *, tuned: bool) -> Experiment:
@@ -62,16 +62,15 @@ def ranked(task: EvalTask, vocabulary: Vocabulary) -> EvalTask:
   Raises:
     ConfigError: the task's answers are not a few labels.
   """
-  if task.label not in LABELS:
+  labels = catalog.find(task.label).labels
+  if not labels:
+    having = [name for name in catalog.task_names() if catalog.find(name).labels]
     raise ConfigError(
       f"answers of '{task.label}' cannot be ranked: it has no labels. Tasks that have:"
-      f" {', '.join(LABELS)}."
+      f" {', '.join(having)}."
     )
   options = [
-    {
-      label: joining.option_tokens(vocabulary, record["inputs"], label).tolist()
-      for label in LABELS[task.label]
-    }
+    {label: joining.option_tokens(vocabulary, record["inputs"], label).tolist() for label in labels}
     for record in task.examples.records
   ]
   return dataclasses.replace(task, options=options)

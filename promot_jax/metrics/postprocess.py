@@ -7,25 +7,35 @@ prefix at which it is cut is the first one found after the output's first charac
 paper uses for training only, is treated like CB.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
-
-FIRST_TOKEN_TASKS = ("rte", "cb", "wic", "snli")
 
 _OPENING, _CLOSING = "<extra_id_0>", "<extra_id_1>"
 _PREFIX = re.compile(r"(?<!\w)(?:Q:|Translate\b|Article:)")
 _WORD = re.compile(r"\w+")
 
 
-def postprocess(task: str, output: str) -> str:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
   """The part of a decoded output that is compared with the answers.
 
-  Args:
-    task: name of the task the output answers, without its number of shots: 'rte', 'xsum'.
-    output: decoded text, with sentinels written '<extra_id_0>' if the model emitted them.
+  task: name of the task the output answers, without its number of shots: 'rte', 'xsum'.
+  first_token: whether only the first word counts, as for the labels of a classification.
   """
-  text = cut_at_prefix(between_sentinels(output))
-  return first_word(text) if task in FIRST_TOKEN_TASKS else text
+
+  task: str
+  first_token: bool = False
+
+  def __call__(self, output: str) -> str:
+    """Of a decoded text, with sentinels written '<extra_id_0>' if the model emitted them."""
+    text = cut_at_prefix(between_sentinels(output))
+    return first_word(text) if self.first_token else text
+
+  @property
+  def described(self) -> str:
+    """As results have recorded it from the start: their fingerprints contain this text."""
+    return f"postprocess{(self.task,)!r}[]"
 
 
 def between_sentinels(output: str) -> str:
@@ -51,8 +61,3 @@ def first_word(text: str) -> str:
   """The leading word without what follows it, as one output token would be: 'True.' -> 'True'."""
   found = _WORD.match(text.strip())
   return found.group() if found else ""
-
-
-def postprocess_all(task: str, outputs: Sequence[str]) -> list[str]:
-  """`postprocess` of every output, in order."""
-  return [postprocess(task, output) for output in outputs]

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 
-from promot_jax.data import few_shot, templates
+from promot_jax.data import few_shot
+from promot_jax.data.task import Task
 from promot_jax.micro import world
 
 
@@ -12,24 +13,24 @@ class EvaluationSet:
   """Prompts of one task.
 
   Attributes:
-    task: name of the task without its shots.
+    task: whose they are.
     inputs: the texts, demonstrations before the query.
     targets: for each input, every answer that counts as right, without sentinels.
   """
 
-  task: str
+  task: Task
   inputs: tuple[str, ...]
   targets: tuple[tuple[str, ...], ...]
 
 
 def evaluation_set(
-  task: str, split: str = "test", *, shots: int = 1, limit: int | None = None, seed: int = 0
+  task: Task, split: str = "test", *, shots: int = 1, limit: int | None = None, seed: int = 0
 ) -> EvaluationSet:
   """The first `limit` records of a split, each after `shots` solved records of train.
 
   The demonstrations are those that the seqio tasks choose for the same query and seed.
   """
-  queries = [templates.render(task, record) for record in world.records(task, split)[:limit]]
+  queries = [task.render(record) for record in world.records(world.twin_of(task), split)[:limit]]
   prompts = [query.input for query in queries]
   if shots:
     pool = _demonstrations(task)
@@ -37,18 +38,7 @@ def evaluation_set(
   return EvaluationSet(task, tuple(prompts), tuple(query.answers for query in queries))
 
 
-def eval_sets(
-  split: str = "test",
-  shots: int = 1,
-  limit: int | None = 96,
-  seed: int = 0,
-  tasks: tuple[str, ...] = world.TASKS,
-) -> list[EvaluationSet]:
-  """The evaluation sets of several tasks; all twelve by default."""
-  return [evaluation_set(task, split, shots=shots, limit=limit, seed=seed) for task in tasks]
-
-
 @functools.cache
-def _demonstrations(task: str) -> few_shot.Demonstrations:
-  rendered = (templates.render(task, record) for record in world.records(task, "train"))
+def _demonstrations(task: Task) -> few_shot.Demonstrations:
+  rendered = (task.render(record) for record in world.records(world.twin_of(task), "train"))
   return few_shot.Demonstrations((each.input, each.target) for each in rendered)

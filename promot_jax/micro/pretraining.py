@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax.data import templates
+from promot_jax.data.task import Task
 from promot_jax.micro import prose, world
 from promot_jax.micro.curriculum import CURRICULUM, INFERENCE, TEXT, Phase
 from promot_jax.micro.dice import Dice
@@ -79,6 +79,7 @@ class Stream:
 
   Args:
     curriculum: the phases, one after the other; after the last one it goes on.
+    tasks: those that the mixtures of the phases name, at least.
     seed: of the order and the choice of demonstrations.
     world_seed: of the records and texts.
 
@@ -91,13 +92,14 @@ class Stream:
     self,
     curriculum: Sequence[Phase] = CURRICULUM,
     *,
+    tasks: Sequence[Task],
     seed: int = 0,
     world_seed: int = world.SEED,
   ):
     self.curriculum = tuple(curriculum)
     self.seed = seed
     self.steps = sum(phase.steps for phase in self.curriculum)
-    self._segments, self._pools = _material(world_seed)
+    self._segments, self._pools = _material(world_seed, tuple(tasks))
     shots = sorted({number for phase in self.curriculum for number in phase.shots})
     self.widths = {number: self._widths(number) for number in shots}
 
@@ -194,7 +196,7 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
 
 
 @functools.cache
-def _material(seed: int) -> tuple[Segments, dict[str, Pool]]:
+def _material(seed: int, tasks: tuple[Task, ...]) -> tuple[Segments, dict[str, Pool]]:
   """All encoded queries, demonstrations and targets."""
   words = vocabulary()
   pieces: list[Sequence[int]] = []
@@ -213,14 +215,13 @@ def _material(seed: int) -> tuple[Segments, dict[str, Pool]]:
   dice = Dice("inference texts", seed)
   pairs = [_inference_pair(dice, words) for _ in range(INFERENCE_TEXTS)]
   add(INFERENCE, [pair[0] for pair in pairs], [], [pair[1] for pair in pairs])
-  for task in world.TASKS:
-    if task in world.NEVER_PRETRAINED:
-      continue
-    rendered = [templates.render(task, each) for each in world.records(task, "pretraining", seed)]
+  for task in tasks:
+    found = world.records(world.twin_of(task), "pretraining", seed)
+    rendered = [task.render(each) for each in found]
     queries = [words.encode(each.input) for each in rendered]
     answers = [words.encode(each.target) for each in rendered]
     add(
-      task,
+      task.name,
       [[*query, EOS] for query in queries],
       [[*query, *answer] for query, answer in zip(queries, answers)],
       [[words.sentinel(0), *answer, words.sentinel(1), EOS] for answer in answers],

@@ -14,22 +14,18 @@ from promot_jax.micro import vocabulary, world
 
 
 @functools.cache
-def source(task: str, seed: int = world.SEED) -> seqio.FunctionDataSource:
-  """The records of a task, in the splits train, validation and test.
-
-  Raises:
-    ConfigError: the micro world has no such task.
-  """
-  splits = tuple(name for name in world.splits(task) if name != "pretraining")
+def source(twin: world.Twin, seed: int = world.SEED) -> seqio.FunctionDataSource:
+  """The records of a task, in the splits train, validation and test."""
+  splits = tuple(name for name in world.splits(twin) if name != "pretraining")
 
   def dataset(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
     del shuffle_files, seed  # there are no files: the order is the world's
-    columns = _columns(world.records(task, split, world_seed))
+    columns = _columns(world.records(twin, split, world_seed))
     # The identity makes plain tensors of the rows of ragged columns.
     return tf.data.Dataset.from_tensor_slices(columns).map(lambda record: record)
 
   world_seed = seed
-  sizes = {split: len(world.records(task, split, seed)) for split in splits}
+  sizes = {split: len(world.records(twin, split, seed)) for split in splits}
   return seqio.FunctionDataSource(dataset, splits=splits, num_input_examples=sizes)
 
 

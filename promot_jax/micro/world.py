@@ -1,4 +1,4 @@
-"""Records of all twelve tasks: which there are, how many, and in which split.
+"""Records of the world's tasks: how many, and in which split.
 
 A record has the field names of TensorFlow Datasets.  The splits of a task share no record.  Besides
 train, validation and test there is a split `pretraining`, from which the model's pretraining text
@@ -6,12 +6,15 @@ takes its episodes; RTE and SNLI have none, because the model must not have met 
 words are the same everywhere: knowing them is what pretraining is for.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from promot_jax import errors
-from promot_jax.micro import inference, questions, senses, summaries, translations
+from promot_jax.data.task import Source, Task
+from promot_jax.metrics.metric import Metric
 from promot_jax.micro.dice import Dice
 
 SEED = 0  # of the world that the shipped model knows
@@ -22,58 +25,97 @@ _SHORT_SIZES = {"validation": 512, "test": 512, "train": 1200}  # the rest is fo
 Draw = Callable[[Dice], dict]
 
 
-def _cb(*, implicative: float) -> Draw:
-  return functools.partial(inference.cb, implicative=implicative)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Twin:
+  """A task in the micro world: an origin of records (`data.task.Origin`).
+
+  name: of the task; it seeds the choices.
+  draw: one record of the evaluated splits.
+  listed: all records there are for a seed, already in random order; in place of `draw`.
+  pretrained: whether the shipped model's pretraining has met the task.
+  draw_for_pretraining: one record where pretraining sees an easier kind; None: as `draw`.
+  """
+
+  name: str
+  draw: Draw | None = None
+  listed: Callable[[int], Iterator[dict]] | None = None
+  pretrained: bool = True
+  draw_for_pretraining: Draw | None = None
+
+  def __post_init__(self) -> None:
+    if (self.draw is None) == (self.listed is None):
+      raise errors.ConfigError(
+        f"the micro world's '{self.name}' needs either records to draw or a list of them."
+      )
+
+  @property
+  def description(self) -> str:
+    return "the micro world"
+
+  @property
+  def sizes(self) -> Mapping[str, int]:
+    """Records in each split; one that takes its records from a list may have fewer."""
+    return SPLIT_SIZES if self.listed is None else _SHORT_SIZES
+
+  def data_source(self) -> Any:
+    """See `data.task.Origin`."""
+    from promot_jax.micro import sources
+
+    return sources.source(self)
+
+  def digest(self) -> str:
+    """Its records are code, which is looked at anyway."""
+    return ""
+
+  def state(self) -> str:
+    return "the micro world, part of the package"
+
+  def explained(self, task: str, error: Exception) -> None:
+    """Nothing can be missing."""
+    del task, error
 
 
-def _translation(language: str) -> Draw:
-  return functools.partial(translations.translation, language=language)
+def source(
+  name: str, draw: Draw | None = None, *, format_metric: Metric | None = None, **twin: Any
+) -> Source:
+  """The micro world as a source of a task; every split has labels, so `validation` chooses.
+
+  Args:
+    name, draw, twin: see `Twin`.
+    format_metric: see `data.task.Source`.
+  """
+  origin = Twin(name=name, draw=draw, **twin)
+  return Source(origin=origin, sizes=origin.sizes, format_metric=format_metric)
 
 
-# Task -> how to draw one record for the evaluated splits.
-_DRAWN: dict[str, Draw] = {
-  "rte": inference.rte,
-  "cb": _cb(implicative=0.4),
-  "wic": senses.wic,
-  "snli": inference.snli,
-  "openbookqa": questions.openbookqa,
-  "wmt14_en_fr": _translation("fr"),
-  "wmt16_en_de": _translation("de"),
-  "wmt16_en_ro": _translation("ro"),
-  "xsum": summaries.xsum,
-  "wiki_lingua": summaries.wiki_lingua,
-}
-# Where pretraining sees an easier kind.  CB has no implicative verbs there: what they say is known
-# from running text only, and that "True" and "False" can be said of it is new.
-_DRAWN_FOR_PRETRAINING: dict[str, Draw] = {"cb": _cb(implicative=0.0)}
-# Task -> all records there are, already in random order.
-_LISTED: dict[str, Callable[[int], Iterator[dict]]] = {
-  "trivia_qa": questions.trivia_qa,
-  "web_questions": questions.web_questions,
-}
+def twin_of(task: Task) -> Twin:
+  """A task in the micro world.
 
-TASKS = (*_DRAWN, *_LISTED)
-NEVER_PRETRAINED = ("rte", "snli")
+  Raises:
+    ConfigError: it has none there.
+  """
+  found = task.source("micro").origin
+  assert isinstance(found, Twin)
+  return found
 
 
-def splits(task: str) -> tuple[str, ...]:
+def splits(twin: Twin) -> tuple[str, ...]:
   """Names of the task's splits."""
-  _check(task)
   names = ("train", "validation", "test")
-  return names if task in NEVER_PRETRAINED else (*names, "pretraining")
+  return (*names, "pretraining") if twin.pretrained else names
 
 
-def records(task: str, split: str, seed: int = SEED) -> tuple[dict, ...]:
+def records(twin: Twin, split: str, seed: int = SEED) -> tuple[dict, ...]:
   """All records of one split, always the same for the same seed.  Do not change them.
 
   Raises:
-    ConfigError: there is no such task or split.
+    ConfigError: there is no such split.
   """
-  if split not in splits(task):
+  if split not in splits(twin):
     raise errors.ConfigError(
-      f"{task} has no split {split!r} in the micro world; there are: {', '.join(splits(task))}."
+      f"{twin.name} has no split {split!r} in the micro world; there are: {', '.join(splits(twin))}."
     )
-  return _evaluated(task, seed)[split] if split != "pretraining" else _pretraining(task, seed)
+  return _evaluated(twin, seed)[split] if split != "pretraining" else _pretraining(twin, seed)
 
 
 def key(record: dict) -> tuple[str, ...]:
@@ -86,32 +128,28 @@ def key(record: dict) -> tuple[str, ...]:
   )
 
 
-def sizes(task: str) -> Mapping[str, int]:
-  """How many records each split of a task has; those that take their records from a list have fewer."""
-  return _SHORT_SIZES if task in _LISTED else SPLIT_SIZES
+@functools.cache
+def _evaluated(twin: Twin, seed: int) -> dict[str, tuple[dict, ...]]:
+  wanted = {name: size for name, size in twin.sizes.items() if name != "pretraining"}
+  stream = twin.listed(seed) if twin.listed else _unique(_drawn(twin.draw, twin.name, seed), set())
+  return {name: tuple(itertools.islice(stream, size)) for name, size in wanted.items()}
 
 
 @functools.cache
-def _evaluated(task: str, seed: int) -> dict[str, tuple[dict, ...]]:
-  if task in _LISTED:
-    stream = _LISTED[task](seed)
-    sizes = _SHORT_SIZES
-  else:
-    dice = Dice(task, seed)
-    stream = _unique((_DRAWN[task](dice) for _ in itertools.repeat(None)), set())
-    sizes = {name: size for name, size in SPLIT_SIZES.items() if name != "pretraining"}
-  return {name: tuple(itertools.islice(stream, size)) for name, size in sizes.items()}
-
-
-@functools.cache
-def _pretraining(task: str, seed: int) -> tuple[dict, ...]:
-  if task in _LISTED:
-    return tuple(itertools.islice(_LISTED[task](seed), sum(_SHORT_SIZES.values()), None))
-  draw = _DRAWN_FOR_PRETRAINING.get(task, _DRAWN[task])
-  dice = Dice(task, "pretraining", seed)
-  known = {key(record) for split in _evaluated(task, seed).values() for record in split}
-  stream = _unique((draw(dice) for _ in itertools.repeat(None)), known)
+def _pretraining(twin: Twin, seed: int) -> tuple[dict, ...]:
+  if twin.listed:
+    return tuple(itertools.islice(twin.listed(seed), sum(_SHORT_SIZES.values()), None))
+  known = {key(record) for split in _evaluated(twin, seed).values() for record in split}
+  draw = twin.draw_for_pretraining or twin.draw
+  stream = _unique(_drawn(draw, twin.name, "pretraining", seed), known)
   return tuple(itertools.islice(stream, SPLIT_SIZES["pretraining"]))
+
+
+def _drawn(draw: Draw | None, *seeds: str | int) -> Iterator[dict]:
+  """Records without end, from dice of these seed words."""
+  assert draw is not None
+  dice = Dice(*seeds)
+  return (draw(dice) for _ in itertools.repeat(None))
 
 
 def _unique(drawn: Iterator[dict], known: set[tuple[str, ...]]) -> Iterator[dict]:
@@ -121,8 +159,3 @@ def _unique(drawn: Iterator[dict], known: set[tuple[str, ...]]) -> Iterator[dict
     if name not in known:
       known.add(name)
       yield record
-
-
-def _check(task: str) -> None:
-  if task not in TASKS:
-    raise errors.ConfigError(f"the micro world has no task {task!r}; it has: {', '.join(TASKS)}.")

@@ -38,12 +38,8 @@ def vocabulary_text(experiment: Experiment) -> str:
 
 
 def data_text(task: str) -> str:
-  """Whether TFDS has a task's data prepared."""
-  name = catalog.tfds_name(catalog.split_shots(task)[0])
-  folder = os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
-  path = os.path.join(folder, *name.replace(":", "/").split("/"))
-  state = "prepared" if os.path.isdir(path) else "not prepared yet: TFDS will download it"
-  return f"tfds {name} in {folder}: {state}"
+  """Where a task's data are, and whether TFDS has prepared them."""
+  return catalog.find(task).source("tfds").origin.state()
 
 
 def unseen_data_text(experiment: Experiment) -> str:

@@ -129,7 +129,7 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       f"{_count(plan.frozen):>12} {plan.optimizer / 2**20:>13,.2f}"
     )
     if stage.has_epochs:
-      yield f"          {stage.name}: {_in_epochs(stage)}"
+      yield f"          {stage.name}: {_in_epochs(experiment, stage)}"
     if stage.name in source:
       yield f"          {stage.name}: taken over from {source[stage.name]}, not trained again"
     lengths = experiment.lengths_of(stage.name)
@@ -164,14 +164,16 @@ def _shared(experiment: Experiment) -> tuple:
   return (experiment.backbone, experiment.initial_checkpoint, experiment.task)
 
 
-def _in_epochs(stage: Stage) -> str:
+def _in_epochs(experiment: Experiment, stage: Stage) -> str:
   """'epochs=3 of 2490 examples are steps=234, eval_epochs=1 eval_period=78; the data may differ'."""
   given = [
     f"{name}={getattr(stage, name):g} means {steps}={getattr(stage, steps)}"
     for steps, name in stages.IN_EPOCHS.items()
     if getattr(stage, name) is not None
   ]
-  return f"{', '.join(given)} with {stage.examples} examples, counted again when they are read"
+  known = epochs.examples(experiment, stage) is not None
+  counted = "counted again" if known else "an assumed number: they are counted"
+  return f"{', '.join(given)} with {stage.examples} examples, {counted} when they are read"
 
 
 def _saving(stage: Stage) -> str:

@@ -2,8 +2,10 @@
 
 import pytest
 
+import tasks
 from promot_jax import errors
 from promot_jax.data import templates
+from tasks import trivia_qa
 
 INFERENCE = {"premise": "A dog ran.", "hypothesis": "A dog moved."}
 EXPECTED = {
@@ -88,13 +90,13 @@ EXPECTED = {
 
 
 def test_every_task_has_an_expected_string():
-  assert set(EXPECTED) == set(templates.TEMPLATES)
+  assert set(EXPECTED) == set(tasks.task_names())
 
 
 @pytest.mark.parametrize("task", EXPECTED)
 def test_a_record_is_rendered_as_in_the_paper(task):
   record, text, answers = EXPECTED[task]
-  rendered = templates.render(task, record)
+  rendered = tasks.find(task).render(record)
   assert (rendered.input, rendered.target, rendered.answers) == (text, answers[0], answers)
 
 
@@ -112,28 +114,28 @@ def test_a_record_is_rendered_as_in_the_paper(task):
   ],
 )
 def test_labels_follow_the_class_order_of_each_data_set(task, label, word):
-  assert templates.render(task, {**INFERENCE, "label": label}).target == word
+  assert tasks.find(task).render({**INFERENCE, "label": label}).target == word
 
 
 def test_booleans_are_labels_of_word_in_context():
   record, _, _ = EXPECTED["wic"]
-  assert templates.render("wic", {**record, "label": True}).target == "True"
+  assert tasks.find("wic").render({**record, "label": True}).target == "True"
 
 
 def test_a_label_that_is_not_public_gives_no_target():
-  rendered = templates.render("rte", {**INFERENCE, "label": -1})
+  rendered = tasks.find("rte").render({**INFERENCE, "label": -1})
   assert (rendered.target, rendered.answers) == ("", ())
 
 
 def test_only_snli_drops_items_without_a_majority_label():
-  assert not templates.is_usable("snli", {**INFERENCE, "label": -1})
-  assert templates.is_usable("snli", {**INFERENCE, "label": 0})
-  assert templates.is_usable("rte", {**INFERENCE, "label": -1})
+  assert not tasks.find("snli").is_usable({**INFERENCE, "label": -1})
+  assert tasks.find("snli").is_usable({**INFERENCE, "label": 0})
+  assert tasks.find("rte").is_usable({**INFERENCE, "label": -1})
 
 
 def test_the_normalized_trivia_answer_can_be_the_target():
   record, _, _ = EXPECTED["trivia_qa"]
-  rendered = templates.render("trivia_qa", record, trivia_target="normalized_value")
+  rendered = trivia_qa.with_target("normalized_value").render(record)
   assert rendered.target == "jane austen"
   assert rendered.answers == ("jane austen", "Jane Austen", "Austen")
 
@@ -154,8 +156,8 @@ def test_a_target_can_stand_between_sentinels():
 
 def test_a_missing_field_and_a_wrong_label_are_named():
   with pytest.raises(errors.DataError, match=r"rte: a record lacks .*hypothesis.*premise"):
-    templates.render("rte", {"premise": "A.", "label": 0})
+    tasks.find("rte").render({"premise": "A.", "label": 0})
   with pytest.raises(errors.DataError, match="label 7"):
-    templates.render("rte", {**INFERENCE, "label": 7})
-  with pytest.raises(errors.ConfigError, match="no template for task 'boolq'"):
-    templates.render("boolq", {})
+    tasks.find("rte").render({**INFERENCE, "label": 7})
+  with pytest.raises(errors.ConfigError, match="'boolq' is not known"):
+    tasks.find("boolq").render({})

@@ -14,6 +14,7 @@ from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import data, execute, pretrained_results
 from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.reader import Reader
 from promot_jax.experiments.runner import Outcome, Runner, Session
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
 from promot_jax.networks import micro_model
@@ -204,7 +205,7 @@ def test_unseen_tasks_with_one_of_several_prompts_are_left_out_and_named():
     stages=[dataclasses.replace(PROMPT, metric="mean")],
     evaluation=EvaluationPlan(unseen=("cb",), unseen_prompt=("off", "on"), limit=2),
   )
-  reader = data.Reader(lambda text: None)
+  reader = Reader(lambda text: None)
   assert "one for each of rte, wmt14_en_fr" in data.left_out(bank)
   assert [task.prompt for task in data.report_tasks(bank, reader)[2:]] == ["detached"]
   named = data.report_tasks(bank, reader, prompt_id=1)[2:]

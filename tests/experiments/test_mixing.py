@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pytest
 
+from promot_jax.data import examples as example_lists
 from promot_jax.data import mixtures
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import data
@@ -19,7 +20,7 @@ class Reader:
 
   def examples(self, experiment, task, split, lengths, limit):
     tokens = [np.asarray([4, 1], np.int32)] * SIZES[task]
-    return data.in_memory(task, tokens, tokens, [{}] * SIZES[task])
+    return example_lists.in_memory(task, tokens, tokens, [{}] * SIZES[task])
 
 
 def experiment(**changes):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from promot_jax.experiments import data
+from promot_jax.data.quiet import quiet
 
 NOTES = (
   b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
@@ -14,7 +14,7 @@ ERROR = b"E0000 00:00:1795866306.250370    4864 reader.cc:31] A record is corrup
 
 
 def test_a_failure_shows_errors_of_libraries_and_none_of_their_notes(capfd):
-  with pytest.raises(ValueError), data.quiet():
+  with pytest.raises(ValueError), quiet():
     os.write(2, NOTES + ERROR + b"Some other words\n")
     raise ValueError
   assert capfd.readouterr().err == ERROR.decode() + "Some other words\n"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from promot_jax.data import examples as example_lists
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
@@ -58,7 +59,7 @@ class Reader:
     inputs = [random.integers(4, 60, size).astype(np.int32) for size in range(3, 3 + count)]
     targets = [np.append(each[:2], 1).astype(np.int32) for each in inputs]
     records = [{"inputs": "x", "targets": "y", "answers": ["y"]}] * count
-    return data.in_memory(task, inputs, targets, records)
+    return example_lists.in_memory(task, inputs, targets, records)
 
 
 def measured(made: Experiment, stage: Stage) -> dict[str, float]:

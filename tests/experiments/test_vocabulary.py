@@ -4,12 +4,15 @@ import dataclasses
 
 import pytest
 
+from promot_jax.data.vocabularies import open_vocabulary
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, execute
+from promot_jax.experiments import execute
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.models import sizes
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.networks import micro_model
+from tasks import reading
 
 T5 = sizes.micro(vocab_size=600)
 DECODER = DecoderLMConfig(
@@ -33,21 +36,21 @@ def experiment(backbone, **changes) -> Experiment:
 
 def test_fitting_pairs_are_accepted(tokenizer_folder):
   t5 = experiment(T5, vocabulary=f"hf:{tokenizer_folder('t5')}", targets="sentinel")
-  assert data.text_vocabulary(t5).family == "t5"
+  assert text_vocabulary(t5).family == "t5"
   gpt2 = experiment(DECODER, vocabulary=f"hf:{tokenizer_folder('gpt2')}")
-  assert data.text_vocabulary(gpt2).family == "gpt2"
-  assert data.text_vocabulary(experiment(micro_model.config())).size < 1000
+  assert text_vocabulary(gpt2).family == "gpt2"
+  assert text_vocabulary(experiment(micro_model.config())).size < 1000
 
 
 def refusal(backbone, **changes) -> str:
   with pytest.raises(ConfigError) as raised:
-    data.text_vocabulary(experiment(backbone, **changes))
+    text_vocabulary(experiment(backbone, **changes))
   return str(raised.value)
 
 
 def test_an_embedding_without_a_row_for_each_token_is_refused(tokenizer_folder):
   folder = tokenizer_folder("gpt2")
-  size = data.open_vocabulary(f"hf:{folder}").size
+  size = open_vocabulary(f"hf:{folder}").size
   small = dataclasses.replace(DECODER, vocab_size=size - 1)
   assert refusal(small, vocabulary=f"hf:{folder}") == (
     f"vocabulary 'hf:{folder}' has tokens up to {size - 1}, and the model's embedding has {size - 1}"
@@ -55,7 +58,7 @@ def test_an_embedding_without_a_row_for_each_token_is_refused(tokenizer_folder):
     f" at least {size} rows."
   )
   exact = dataclasses.replace(DECODER, vocab_size=size)
-  assert data.text_vocabulary(experiment(exact, vocabulary=f"hf:{folder}")).size == size
+  assert text_vocabulary(experiment(exact, vocabulary=f"hf:{folder}")).size == size
 
 
 def test_another_kind_of_model_is_refused_with_the_families_it_takes(tokenizer_folder):
@@ -85,7 +88,7 @@ def test_sentinel_targets_need_sentinels(tokenizer_folder):
 def test_a_run_stops_before_data_are_read_and_before_its_folder_is_made(
   tokenizer_folder, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(data, "load_examples", lambda *a, **k: pytest.fail("data were read"))
+  monkeypatch.setattr(reading, "load_examples", lambda *a, **k: pytest.fail("data were read"))
   wrong = experiment(
     dataclasses.replace(DECODER, eos=5, max_positions=1024),
     vocabulary=f"hf:{tokenizer_folder('gpt2')}",
@@ -95,4 +98,4 @@ def test_a_run_stops_before_data_are_read_and_before_its_folder_is_made(
     execute.execute(wrong)
   assert not (tmp_path / "run").exists()
   with pytest.raises(ConfigError, match="configuration pad=-1, eos=5"):
-    data.Reader(print).examples(wrong, "rte", "train", {"inputs": 64, "targets": 8}, 2)
+    Reader(print).examples(wrong, "rte", "train", {"inputs": 64, "targets": 8}, 2)

@@ -13,11 +13,13 @@ from flax import nnx
 
 from promot_jax.data import joining
 from promot_jax.data.examples import Examples, LengthReport
+from promot_jax.data.vocabularies import open_vocabulary
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import data, inference, writing
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
@@ -39,7 +41,7 @@ class Reader:
 
 
 def experiment(folder, **changes) -> Experiment:
-  vocabulary = data.open_vocabulary(f"hf:{folder}")
+  vocabulary = open_vocabulary(f"hf:{folder}")
   values = {
     "name": "own",
     "model_dir": "unused",
@@ -118,7 +120,7 @@ def test_an_encoder_decoder_has_one_form(tokenizer_folder):
     tokenizer_folder("gpt2"), backbone=micro_model.config(), vocabulary="t5", task="rte"
   )
   assert writing.written(micro, tuned=False) == micro
-  words = data.text_vocabulary(micro)
+  words = text_vocabulary(micro)
   assert writing.stop(words, tuned=False) == ()
   described = writing.described(words)
   assert (described["input"], described["target"]) == ("x eos", "y eos")
@@ -129,7 +131,7 @@ def test_an_encoder_decoder_has_one_form(tokenizer_folder):
 def evaluated(tokenizer_folder):
   """(experiment, model, vocabulary, a CB-like task as plain text)."""
   own = experiment(tokenizer_folder("gpt2"))
-  words = data.open_vocabulary(writing.written(own, tuned=False).vocabulary)
+  words = open_vocabulary(writing.written(own, tuned=False).vocabulary)
   texts = ["the lamp is old question: is it? answer:", "a lamp answer:", "who sells it? answer:"]
   pairs = [joining.texts_to_tokens(words, text, "True") for text in texts]
   examples = Examples(
@@ -218,7 +220,7 @@ def test_an_output_is_cut_at_its_line_before_it_is_scored(evaluated, monkeypatch
 def test_texts_of_no_task_are_read_as_the_model_was_taught(tokenizer_folder):
   own = experiment(tokenizer_folder("gpt2"))
   runner = types.SimpleNamespace(experiment=own)
-  words = data.text_vocabulary(own)
+  words = text_vocabulary(own)
   text = "Q: who sells the lamp? A:"
   (plain,), _ = inference.encode(runner, [text + " "], tuned=False)
   (tuned,), _ = inference.encode(runner, [text], tuned=True)

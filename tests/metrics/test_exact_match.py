@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from promot_jax.metrics import exact_match, headline
+import tasks
+from promot_jax.metrics import exact_match
 
 
 @pytest.mark.parametrize(
@@ -75,4 +76,4 @@ def test_aliases_of_trivia_qa_are_normalized_as_its_authors_did(shared_data):
   ("task", "normalization"), [("trivia_qa", "trivia_qa"), ("web_questions", "squad")]
 )
 def test_each_data_set_is_scored_by_its_own_rule(task, normalization):
-  assert headline.metric_of(task, "exact_match").normalization == normalization
+  assert tasks.find(task).metric_fns[0].normalization == normalization

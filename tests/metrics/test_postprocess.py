@@ -24,16 +24,17 @@ from promot_jax.metrics import postprocess
   ],
 )
 def test_generated_text_is_cut_as_in_the_paper(output, scored):
-  assert postprocess.postprocess("trivia_qa", output) == scored
+  assert postprocess.Scored(task="trivia_qa")(output) == scored
 
 
 @pytest.mark.parametrize("task", ["rte", "cb", "wic", "snli"])
 def test_classification_looks_at_the_first_token_only(task):
-  assert postprocess.postprocess(task, "True") == "True"
-  assert postprocess.postprocess(task, "<extra_id_0> False, because it rains") == "False"
-  assert postprocess.postprocess(task, "Neither.") == "Neither"
-  assert postprocess.postprocess(task, "It is True") == "It"
-  assert postprocess.postprocess(task, "?") == ""
+  scored = postprocess.Scored(task=task, first_token=True)
+  assert scored("True") == "True"
+  assert scored("<extra_id_0> False, because it rains") == "False"
+  assert scored("Neither.") == "Neither"
+  assert scored("It is True") == "It"
+  assert scored("?") == ""
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,9 @@ def test_an_output_ends_at_the_first_stop(output, ended):
 
 
 def test_an_answer_letter_is_not_cut_from_a_sentence():
-  assert postprocess.postprocess("openbookqa", "A cat") == "A cat"
+  assert postprocess.Scored(task="openbookqa")("A cat") == "A cat"
 
 
-def test_several_outputs_keep_their_order():
-  assert postprocess.postprocess_all("rte", ["True x", "False"]) == ["True", "False"]
+def test_results_describe_it_as_they_always_did():
+  # What functools.partial(postprocess, "rte") was written as in the fingerprints of older results.
+  assert postprocess.Scored(task="rte", first_token=True).described == "postprocess('rte',)[]"

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
-from promot_jax.data import templates
+import tasks
 from promot_jax.micro import evaluation_sets, pretraining, vocabulary, world
-from promot_jax.micro.curriculum import INFERENCE, TEXT, Phase
+from promot_jax.micro.curriculum import INFERENCE, MIXTURE, TEXT, Phase
 from promot_jax.micro.dice import Dice
 
 WORDS = vocabulary.vocabulary()
+PRETRAINED = [tasks.find(name) for name in MIXTURE if name not in (TEXT, INFERENCE)]
 BATCH_SIZES = {0: 24, 1: 12, 2: 6, 4: 5}
 
 
@@ -28,8 +29,13 @@ def stream() -> pretraining.Stream:
       Phase(steps=3, shots={0: 1.0}, batch_size=BATCH_SIZES),
       Phase(steps=40, shots={0: 1, 1: 2, 2: 1, 4: 1}, batch_size=BATCH_SIZES),
     ),
+    tasks=PRETRAINED,
     seed=7,
   )
+
+
+def records(task: str, split: str) -> tuple[dict, ...]:
+  return world.records(world.twin_of(tasks.find(task)), split)
 
 
 def texts(batch: dict, name: str) -> list[str]:
@@ -38,8 +44,8 @@ def texts(batch: dict, name: str) -> list[str]:
 
 def test_a_step_has_the_same_batch_whatever_was_read_before(stream):
   late = stream.batch(29)
-  again = pretraining.Stream(stream.curriculum, seed=7).batch(29)
-  other = pretraining.Stream(stream.curriculum, seed=8).batch(29)
+  again = pretraining.Stream(stream.curriculum, tasks=PRETRAINED, seed=7).batch(29)
+  other = pretraining.Stream(stream.curriculum, tasks=PRETRAINED, seed=8).batch(29)
   assert all(np.array_equal(late[name], again[name]) for name in late)
   assert late["encoder_input_tokens"].shape != other["encoder_input_tokens"].shape or not (
     np.array_equal(late["encoder_input_tokens"], other["encoder_input_tokens"])
@@ -91,15 +97,15 @@ def test_after_the_last_phase_the_stream_goes_on(stream):
 
 
 def test_no_evaluated_prompt_and_no_demonstration_pool_occurs_in_pretraining():
-  segments, pools = pretraining._material(world.SEED)
+  segments, pools = pretraining._material(world.SEED, tuple(PRETRAINED))
   for task in set(pools) - {TEXT, INFERENCE}:
     pool = pools[task]
     rows = segments.rows(pool.queries + np.arange(pool.size)[:, None], 48)
     trained = {row.tobytes() for row in rows}
     assert len(trained) == pool.size
     for split in ("train", "validation", "test"):
-      for record in world.records(task, split):
-        ids = [*WORDS.encode(templates.render(task, record).input), vocabulary.EOS]
+      for record in records(task, split):
+        ids = [*WORDS.encode(tasks.find(task).render(record).input), vocabulary.EOS]
         assert np.pad(np.array(ids, np.int32), (0, 48 - len(ids))).tobytes() not in trained
 
 
@@ -160,16 +166,10 @@ def test_sources_are_drawn_by_their_weights():
 
 def test_evaluation_prompts_show_training_records_before_the_query():
   for task in ("rte", "wmt16_en_de"):
-    plain = evaluation_sets.evaluation_set(task, "test", shots=0, limit=9)
-    shown = evaluation_sets.evaluation_set(task, "test", shots=4, limit=9)
-    train = {templates.render(task, record).input for record in world.records(task, "train")}
+    plain = evaluation_sets.evaluation_set(tasks.find(task), "test", shots=0, limit=9)
+    shown = evaluation_sets.evaluation_set(tasks.find(task), "test", shots=4, limit=9)
+    train = {tasks.find(task).render(record).input for record in records(task, "train")}
     for query, prompt in zip(plain.inputs, shown.inputs, strict=True):
       assert prompt.endswith(" " + query)
       assert sum(text in prompt for text in train) >= 4
     assert plain.targets == shown.targets
-
-
-def test_evaluation_sets_hold_all_twelve_tasks():
-  sets = evaluation_sets.eval_sets("validation", 1, 5)
-  assert [each.task for each in sets] == list(world.TASKS)
-  assert all(len(each.inputs) == len(each.targets) == 5 for each in sets)

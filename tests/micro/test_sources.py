@@ -5,17 +5,27 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from promot_jax.data import templates
+import tasks
 from promot_jax.micro import sources, vocabulary, world
 
+TASKS = tasks.task_names()
 
-@pytest.mark.parametrize("task", world.TASKS)
+
+def records(task: str, split: str) -> tuple[dict, ...]:
+  return world.records(twin(task), split)
+
+
+def twin(task: str) -> world.Twin:
+  return world.twin_of(tasks.find(task))
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_a_source_gives_the_records_of_the_world_in_order(task):
-  dataset = sources.source(task).get_dataset("validation", shuffle=False)
+  dataset = sources.source(twin(task)).get_dataset("validation", shuffle=False)
   found = list(dataset.take(5).as_numpy_iterator())
-  for got, expected in zip(found, world.records(task, "validation"), strict=False):
+  for got, expected in zip(found, records(task, "validation"), strict=False):
     assert plain(got) == expected
-  assert sources.source(task).num_input_examples("train") == len(world.records(task, "train"))
+  assert sources.source(twin(task)).num_input_examples("train") == len(records(task, "train"))
 
 
 def plain(value):
@@ -28,7 +38,7 @@ def plain(value):
 
 
 def test_a_source_can_be_read_in_shards():
-  source = sources.source("cb")
+  source = sources.source(twin("cb"))
   shards = [
     source.get_dataset("test", shuffle=False, shard_info=seqio.ShardInfo(index=n, num_shards=1))
     for n in range(1)
@@ -39,9 +49,7 @@ def test_a_source_can_be_read_in_shards():
 def test_ids_in_a_tf_data_graph_are_those_of_plain_python():
   words = sources.seqio_vocabulary()
   texts = [
-    templates.render(task, record).input
-    for task in world.TASKS
-    for record in world.records(task, "test")[:40]
+    tasks.find(task).render(record).input for task in TASKS for record in records(task, "test")[:40]
   ]
   texts += ["", " two  blanks.and,marks ", "<extra_id_0>True<extra_id_1>", "unknown Zeppelin?"]
   dataset = tf.data.Dataset.from_tensor_slices(texts).map(words.encode_tf)

@@ -3,16 +3,26 @@ import itertools
 import numpy as np
 import pytest
 
-from promot_jax.data import templates
+import tasks
 from promot_jax.micro import evaluation_sets, prose, vocabulary, world
 from promot_jax.micro.dice import Dice
 
 WORDS = vocabulary.vocabulary()
 
+TASKS = tasks.task_names()
+
+
+def records(task: str, split: str) -> tuple[dict, ...]:
+  return world.records(twin(task), split)
+
+
+def twin(task: str) -> world.Twin:
+  return world.twin_of(tasks.find(task))
+
 
 def texts(task: str, split: str):
-  for record in world.records(task, split):
-    rendered = templates.render(task, record)
+  for record in records(task, split):
+    rendered = tasks.find(task).render(record)
     yield rendered.input
     yield from rendered.answers
 
@@ -26,13 +36,13 @@ def test_no_word_is_listed_twice():
   assert len(set(WORDS.words)) == WORDS.size
 
 
-@pytest.mark.parametrize("task", world.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_no_word_of_any_record_is_unknown(task):
-  for split in world.splits(task):
+  for split in world.splits(twin(task)):
     assert set(vocabulary.cut(" ".join(texts(task, split)))) <= set(WORDS.words)
 
 
-@pytest.mark.parametrize("task", world.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_prompts_and_answers_come_back_as_they_were(task):
   for text in texts(task, "test"):
     assert WORDS.decode(WORDS.encode(text)) == text
@@ -84,15 +94,20 @@ def test_vocabularies_are_equal_by_their_words():
   assert vocabulary.Vocabulary(WORDS.words[:-1]) != WORDS
 
 
+def evaluation_sets_of(split: str, shots: int) -> list[evaluation_sets.EvaluationSet]:
+  every = map(tasks.find, TASKS)
+  return [evaluation_sets.evaluation_set(task, split, shots=shots) for task in every]
+
+
 def test_prompts_fit_their_lengths():
   # 72 and 176 are the lengths that the model's recipes use for 1 and 4 demonstrations.
   for shots, length in ((0, 40), (1, 72), (4, 176)):
-    for each in evaluation_sets.eval_sets("test", shots, None):
+    for each in evaluation_sets_of("test", shots):
       assert max(len(WORDS.encode(text)) for text in each.inputs) < length
 
 
 def test_every_answer_fits_in_eleven_tokens():
   answers = itertools.chain.from_iterable(
-    each.targets for each in evaluation_sets.eval_sets("validation", 0, None)
+    each.targets for each in evaluation_sets_of("validation", 0)
   )
   assert max(len(WORDS.encode(text)) for text in itertools.chain(*answers)) <= 11

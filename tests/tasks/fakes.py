@@ -12,6 +12,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+import tasks
+from promot_jax.data.task import Task
 from tasks import sources
 
 TEXT = tf.TensorSpec([], tf.string)
@@ -104,14 +106,14 @@ def fake_source(spec: Any, splits: Mapping[str, Sequence[Any]]) -> seqio.Functio
 
 
 @contextlib.contextmanager
-def in_place_of_tfds(task: str, splits: Mapping[str, Sequence[Any]], spec: Any = None):
+def in_place_of_tfds(task: str | Task, splits: Mapping[str, Sequence[Any]], spec: Any = None):
   """Lets the tfds registrations of `task` read `splits` instead."""
+  task = tasks.find(task) if isinstance(task, str) else task
   replaced = [sources.task_source(task, "tfds", shots) for shots in (0, 1, 4)]
   before = [source.__dict__.copy() for source in replaced]
-  source = fake_source(spec or SPECS[task], splits)
+  source = fake_source(spec or SPECS[task.name], splits)
   for one in replaced:
-    one.__dict__.pop("_source", None)
-    one.__dict__.update(_build=lambda: source, _pairs=None, _pools={})
+    one.__dict__.update(_source=source, _pairs=None, _pools={})
   try:
     yield
   finally:

@@ -9,7 +9,6 @@ import pytest
 import tasks
 from promot_jax import errors
 from promot_jax.data import vocabularies
-from promot_jax.data.examples import load_examples
 
 seqio = pytest.importorskip("seqio")
 tf = pytest.importorskip("tensorflow")
@@ -22,16 +21,7 @@ TEXTS = ["Q: who sells the lamp? A:", "", "à côté 🙂"]
 def load(task: str, folder, *, lengths=None, limit=3, split="validation", target="raw", **options):
   name = f"hf:{folder}"
   full = tasks.resolve(task, source="micro", vocabulary=name, target=target)
-  return load_examples(
-    full,
-    split,
-    lengths or {},
-    limit=limit,
-    modules=(f"tasks.{task.partition('_')[0]}",),
-    vocabulary=name,
-    register=lambda: tasks.register(full, name),
-    **options,
-  )
+  return tasks.load_examples(full, split, lengths or {}, limit=limit, vocabulary=name, **options)
 
 
 def whole(folder, text: str) -> list[int]:

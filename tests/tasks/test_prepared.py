@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tasks import prepared
+from tasks import reading
 
 
 @pytest.fixture
@@ -23,29 +23,29 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_change_of_the_prepared_files_is_seen(folder):
-  seen = [prepared.digest("rte_1shot.tfds.t5")]
+  seen = [reading.digest("rte_1shot.tfds.t5")]
   description = folder / "dataset_info.json"
   description.write_text(description.read_text().replace("250", "251"))  # as long as before
-  seen.append(prepared.digest("rte.tfds.t5"))
+  seen.append(reading.digest("rte.tfds.t5"))
   records = folder / "super_glue-train.tfrecord-00000-of-00001"
   records.write_bytes(b"recordt")
   os.utime(records, ns=(5, 5))
-  seen.append(prepared.digest("rte.tfds.mt5"))
+  seen.append(reading.digest("rte.tfds.mt5"))
   (folder / "super_glue-test.tfrecord-00000-of-00001").write_bytes(b"")
-  seen.append(prepared.digest("rte.tfds.hf:gpt2_0123abcd"))
+  seen.append(reading.digest("rte.tfds.hf:gpt2_0123abcd"))
   assert len(set(seen)) == 4 and "" not in seen
 
 
 def test_what_is_not_prepared_here_has_no_digest(folder, monkeypatch):
-  assert prepared.digest("rte.micro") == ""
-  assert prepared.digest("cb.tfds.t5") == ""
+  assert reading.digest("rte.micro") == ""
+  assert reading.digest("cb.tfds.t5") == ""
   monkeypatch.setenv("PROMOT_TFDS_RTE", "super_glue/rte:9.9.9")
-  assert prepared.digest("rte.tfds.t5") == ""
+  assert reading.digest("rte.tfds.t5") == ""
   monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/tfds")
-  assert prepared.digest("cb.tfds.t5") == ""
+  assert reading.digest("cb.tfds.t5") == ""
 
 
 def test_looking_imports_no_tensorflow():
-  code = "import sys; from tasks import prepared; prepared.digest('rte.tfds.t5'); "
+  code = "import sys; from tasks import reading; reading.digest('rte.tfds.t5'); "
   code += "sys.exit(str({'tensorflow', 'seqio'} & set(sys.modules) or 0) != '0')"
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

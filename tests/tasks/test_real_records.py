@@ -6,11 +6,10 @@ import json
 import pytest
 
 from promot_jax.data.batches import TrainBatches
-from promot_jax.data.examples import load_examples
 from promot_jax.token_ids import T5
 
 pytest.importorskip("seqio")
-import tasks.all  # noqa: F401
+from tasks import load_examples
 
 LENGTHS = {"inputs": 512, "targets": 64}
 

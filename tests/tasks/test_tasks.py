@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from promot_jax import errors
-from promot_jax.data import few_shot, templates
-from promot_jax.data.examples import load_examples
+from promot_jax.data import few_shot, tfds
 
 seqio = pytest.importorskip("seqio")
-import tasks.all  # noqa: E402, F401
+import tasks  # noqa: E402
+from tasks import load_examples, sources  # noqa: E402
+
+tasks.register()
 
 INFERENCE = [
   {"premise": f"P {n}.", "hypothesis": f"H {n}.", "label": n % 2, "idx": n} for n in range(40)
@@ -55,8 +57,8 @@ def texts(name, split, **options):
 
 @pytest.mark.parametrize("task", RECORDS)
 def test_a_task_renders_as_the_plain_templates_do(task, fakes, t5):
-  usable = [record for record in RECORDS[task] if templates.is_usable(task, record)]
-  expected = [templates.render(task, record) for record in usable]
+  usable = [record for record in RECORDS[task] if tasks.find(task).is_usable(record)]
+  expected = [tasks.find(task).render(record) for record in usable]
   with fakes.in_place_of_tfds(task, {"train": RECORDS[task]}):
     examples = load_examples(f"{task}.tfds.t5", "train", {})
   assert len(examples) == len(expected)
@@ -71,8 +73,8 @@ def test_a_task_renders_as_the_plain_templates_do(task, fakes, t5):
 @pytest.mark.parametrize("task", ["rte", "snli", "trivia_qa", "wmt16_en_ro"])
 @pytest.mark.parametrize("shots", [1, 4])
 def test_few_shot_prompts_are_those_of_the_plain_functions(task, shots, fakes, t5):
-  usable = [record for record in RECORDS[task] if templates.is_usable(task, record)]
-  rendered = [templates.render(task, record) for record in usable]
+  usable = [record for record in RECORDS[task] if tasks.find(task).is_usable(record)]
+  rendered = [tasks.find(task).render(record) for record in usable]
   pool = few_shot.Demonstrations((one.input, one.target) for one in rendered)
   with fakes.in_place_of_tfds(task, {"train": RECORDS[task], "validation": RECORDS[task][:5]}):
     found = texts(f"{task}_{shots}shot.tfds.t5", "train", seed=3)
@@ -163,13 +165,12 @@ def test_answers_are_compared_as_the_data_sets_own_scorer_does(name, score):
 
 
 def test_a_version_with_other_choices_can_be_registered(fakes, t5):
-  from tasks import registration
+  from tasks import registration, trivia_qa
 
   name = "trivia_qa_normalized.tfds.t5"
-  registration.add_version(
-    "trivia_qa", name, place="tfds.t5", shots=1, separator="\n", trivia_target="normalized_value"
-  )
-  with fakes.in_place_of_tfds("trivia_qa", {"train": RECORDS["trivia_qa"]}):
+  task = trivia_qa.with_target("normalized_value")
+  registration.add_version(task, name, place="tfds.t5", shots=1, separator="\n")
+  with fakes.in_place_of_tfds(task, {"train": RECORDS["trivia_qa"]}):
     found = texts(name, "train")
   assert found[0][1] == "v0"
   assert "\nQ: q0? A:" in found[0][0]
@@ -183,13 +184,13 @@ def test_the_mixture_of_the_paper_is_registered(fakes):
   ]
 
 
-def test_an_absent_data_set_says_how_to_get_it(monkeypatch, tmp_path):
-  from tasks import sources
-
-  def refuse():
+def test_an_absent_data_set_says_how_to_get_it(monkeypatch):
+  def refuse(self):
     raise OSError("Name or service not known")
 
-  source = sources.TaskSource("cb", refuse, description="TensorFlow Datasets, super_glue/cb:1.0.2")
+  monkeypatch.setattr(tfds.DataSet, "data_source", refuse)
+  cb = tasks.find("cb")
+  source = sources.TaskSource(cb, cb.source("tfds").origin)
   with pytest.raises(errors.ConfigError, match=r"super_glue/cb:1.0.2 .*tfds build super_glue/cb"):
     _ = source.splits
   with pytest.raises(errors.ConfigError, match="DATA_SOURCE='micro'"):

@@ -1,0 +1,55 @@
+"""Examples of our tasks by their registered names; seqio is imported when one has to be read.
+
+A split that is in the cache is read without seqio, and thus without TensorFlow.
+"""
+
+import functools
+from typing import Any
+
+from promot_jax.data import examples, vocabularies
+from promot_jax.data.examples import Examples
+from tasks import catalog
+
+
+def load_examples(
+  name: str, split: str, feature_lengths: Any, *, vocabulary: str = "t5", **options: Any
+) -> Examples:
+  """One split of a task as arrays in memory.
+
+  Args:
+    name: what `catalog.resolve` gave: 'rte_1shot.micro'.
+    vocabulary: the one that it was given.
+    feature_lengths, options: see `promot_jax.data.examples.load_examples`.
+  """
+  base, _ = catalog.split_shots(name.partition(".")[0])
+  return examples.load_examples(
+    name,
+    split,
+    feature_lengths,
+    modules=("tasks", f"tasks.{base}"),
+    vocabulary=vocabulary if vocabularies.reference(vocabulary) else None,
+    register=functools.partial(register, name, vocabulary),
+    source=functools.partial(digest, name),
+    **options,
+  )
+
+
+def digest(name: str) -> str:
+  """Of the data that a registered name reads; empty where they cannot change."""
+  source = name.split(".")[1]
+  return catalog.find(name).source(source).origin.digest()
+
+
+def register(name: str | None = None, vocabulary: str = "t5") -> None:
+  """Puts names into seqio's registry, where they are not there.
+
+  Args:
+    name: what `catalog.resolve` gave; None: every task and mixture of ours, with our own vocabularies.
+    vocabulary: the one that the name was made for, which may be a user's own.
+  """
+  from tasks import registration  # imports seqio, and with it TensorFlow
+
+  if name is None:
+    registration.add_all()
+  else:
+    registration.add(name, vocabulary)
