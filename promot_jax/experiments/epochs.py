@@ -14,7 +14,6 @@ from promot_jax.training import choice
 from promot_jax.training.stages import Stage
 from tasks import catalog
 
-
 ASSUMED = 10_000
 """Training examples in the plan of a stage in epochs whose data set's size nobody knows unread."""
 
