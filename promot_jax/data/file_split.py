@@ -1,0 +1,36 @@
+"""Which rows of one file validate and which train: by a share, the same in every process.
+
+Inputs that are the same text (`duplicates.folded`) stay on one side.  Of each label the same share is
+taken, so that a rare one is on both sides where it can be.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from promot_jax.data import duplicates
+
+
+def validation(
+  inputs: Sequence[str], labels: Sequence[str], *, share: float, seed: int
+) -> list[int]:
+  """Places of the rows that validate, ascending.
+
+  Args:
+    labels: of each row; all alike where there are none.
+    share: of the different inputs of each label, rounded; but one at least of two or more.
+    seed: which; a row that is added changes the place of few others.
+  """
+  groups: dict[str, list[int]] = {}
+  for place, text in enumerate(inputs):
+    groups.setdefault(duplicates.folded(text), []).append(place)
+  by_label: dict[str, list[str]] = {}
+  for text, places in groups.items():
+    by_label.setdefault(labels[places[0]], []).append(text)
+  chosen = []
+  for texts in by_label.values():
+    texts.sort(key=lambda text: hashlib.blake2b(f"{seed}:{text}".encode()).digest())
+    count = round(share * len(texts))
+    if len(texts) > 1:
+      count = min(max(count, 1), len(texts) - 1)
+    chosen += [place for text in texts[:count] for place in groups[text]]
+  return sorted(chosen)
