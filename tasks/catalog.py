@@ -33,12 +33,29 @@ SOURCES = ("tfds", "micro")
 # Place of a registered name: the source, and the vocabulary where the source has none of its own.
 PLACES = ("tfds.t5", "tfds.mt5", "micro")
 
+_added: dict[str, Task] = {}
 _VALUE = re.compile(r"^(TASK|MIXTURE)\s*(?::[^=\n]+)?=", re.MULTILINE)
 
 
+def add(task: Task) -> None:
+  """Makes a task findable in this process that is no file here, in place of an earlier one of its name.
+
+  Raises:
+    ConfigError: a task or mixture of ours has the name.
+  """
+  if is_ours(task.name) or task.name in mixture_names():
+    raise errors.ConfigError(f"the name '{task.name}' is that of a task of ours; give yours another.")
+  _added[task.name] = task
+
+
+def is_ours(name: str) -> bool:
+  """Whether a task without its number of demonstrations is a file of this package."""
+  return name in _declared()["TASK"]
+
+
 def task_names() -> list[str]:
-  """Every task without its number of demonstrations."""
-  return _declared()["TASK"]
+  """Every task without its number of demonstrations, added ones last."""
+  return [*_declared()["TASK"], *_added]
 
 
 def mixture_names() -> list[str]:
@@ -49,7 +66,7 @@ def mixture_names() -> list[str]:
 def names() -> list[str]:
   """Every task and mixture with each number of demonstrations, as `resolve` takes them."""
   found = _declared()
-  every = [*found["TASK"], *found["MIXTURE"]]
+  every = [*found["TASK"], *found["MIXTURE"], *_added]
   return [with_shots(name, shots) for name in every for shots in SHOTS]
 
 
@@ -63,6 +80,8 @@ def find(name: str) -> Task:
   known = task_names()
   if base not in known:
     _check("task", base, known)
+  if base in _added:
+    return _added[base]
   found = importlib.import_module(f"{tasks.__name__}.{base}").TASK
   if not isinstance(found, Task) or found.name != base:
     raise errors.ConfigError(f"tasks/{base}.py must hold a Task of the name '{base}' as TASK.")

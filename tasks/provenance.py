@@ -1,4 +1,4 @@
-"""Which data set a task of the source 'tfds' really reads, and whether it is the published one.
+"""Which data set a task really reads, and whether it is the published one.
 
 A data set is taken for the published one by its name in TensorFlow Datasets and by the size of its
 reported split: one of the user's own may have been prepared under a published name.
@@ -30,7 +30,13 @@ def data_set(name: str) -> DataSet:
   task = catalog.find(name)
   source = task.source("tfds")
   origin = source.origin
-  assert isinstance(origin, tfds.DataSet)
+  if not isinstance(origin, tfds.DataSet):
+    return DataSet(
+      name=origin.description,
+      split=source.report,
+      examples=source.size(source.report),
+      published=False,
+    )
   try:
     examples = sources.task_source(task, "tfds", 0).num_input_examples(source.report)
   except (errors.PromotError, OSError, ValueError, KeyError, AttributeError):

@@ -26,7 +26,7 @@ def load_examples(
     name,
     split,
     feature_lengths,
-    modules=("tasks", f"tasks.{base}"),
+    modules=("tasks", f"tasks.{base}") if catalog.is_ours(base) else ("tasks",),
     vocabulary=vocabulary if vocabularies.reference(vocabulary) else None,
     register=functools.partial(register, name, vocabulary),
     source=functools.partial(digest, name),

@@ -69,7 +69,9 @@ def add_version(
     separator: text between demonstrations and before the query; None: as the vocabulary has it.
   """
   if name in seqio.TaskRegistry.names():
-    return
+    if task is getattr(seqio.TaskRegistry.get(name).source, "task", task):
+      return
+    seqio.TaskRegistry.remove(name)  # a task that was added in place of another one of its name
   source, _, named = place.partition(".")
   found = seqio_vocabularies.seqio_vocabulary(vocabulary or named or source)
   answers = found

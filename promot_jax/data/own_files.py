@@ -41,7 +41,7 @@ class FileRow:
   problem: str = ""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class OwnFiles:
   """Tables and how their rows become inputs and targets.
 
@@ -54,7 +54,7 @@ class OwnFiles:
   validation_share: of the training file, of each label alike, where there is no `validation_file`.
   test_file: a table that is reported; None: validation is.
   split_seed: chooses the share; not that of training, so that runs of several seeds share their data.
-  quotes: whether cells may stand in double quotes.
+  quotes: whether cells of TSV and CSV may stand in double quotes.
   metric: what is reported, a name of `file_task.METRICS`.
   name: of the task.
 

@@ -32,6 +32,7 @@ class Comparison:
       raise ConfigError(
         f"a comparison needs experiments of different names, not: {', '.join(names) or 'none'}."
       )
+    _check_files(experiments)
     for position, experiment in enumerate(experiments):
       for stage, source in experiment.imported_stages.items():
         if os.sep not in source and source not in names[:position]:
@@ -39,6 +40,18 @@ class Comparison:
             f"'{experiment.name}' takes stage '{stage}' over from '{source}', which does not run "
             f"before it. Earlier ones: {', '.join(names[:position]) or 'none'}."
           )
+
+
+def _check_files(experiments: Sequence[Experiment]) -> None:
+  """Tables are found by the names of their tasks, which must mean one thing."""
+  settings: dict[str, dict] = {}
+  for files in (each for experiment in experiments for each in experiment.files):
+    own = dataclasses.asdict(files)
+    if settings.setdefault(files.name, own) != own:
+      raise ConfigError(
+        f"two experiments have different tables under the name '{files.name}'; give each its own"
+        " OwnFiles.name."
+      )
 
 
 def experiments_of(run: Experiment | Comparison) -> tuple[Experiment, ...]:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from promot_jax.checkpoints import sources
-from promot_jax.data import mixtures
+from promot_jax.data import file_task, mixtures
+from promot_jax.data.own_files import OwnFiles
 from promot_jax.data.task import Splits
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
@@ -110,6 +111,7 @@ class Experiment:
     examples of a mixture's i-th task carry `prompt_ids` i.
   targets: 'raw' answers, or 'sentinel': between <extra_id_0> and <extra_id_1>.
   selection: 'paper' or 'strict': which splits choose checkpoints (`tasks.catalog.splits`).
+  files: tables of the user's own, each a task of its name that `task` and the plan may then name.
   mixing: how often the tasks of a mixture are drawn in training: a function of their sizes
     (`data.mixtures`), equally often by default.
   stage_tasks: for stages that train on something else than `task`: stage name -> task.
@@ -141,6 +143,7 @@ class Experiment:
   feature_lengths: Mapping[str, int] = dataclasses.field(
     default_factory=lambda: {"inputs": 512, "targets": 128}
   )
+  files: Sequence[OwnFiles] = ()
   mixing: mixtures.Rates = mixtures.equal
   stage_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
   stage_feature_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
@@ -168,6 +171,9 @@ class Experiment:
       )
     if not self.model_dir:
       raise ConfigError("Experiment.model_dir is empty; pass --model_dir=DIR.")
+    object.__setattr__(self, "files", tuple(self.files))
+    for files in self.files:
+      catalog.add(file_task.task_of(files))
     self.seqio_name(self.task)
     names = [stage.name for stage in self.stages]
     if len(set(names)) != len(names):

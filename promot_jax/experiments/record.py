@@ -97,14 +97,15 @@ def _stages(
 
 
 def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
-  """What every measured or tuned task was read from; the micro world has but one of each."""
-  if experiment.source != "tfds":
+  """What every measured or tuned task was read from; of the micro world there is but one of each."""
+  names = [*experiment.tasks, *experiment.evaluation.unseen]
+  bases = dict.fromkeys(catalog.split_shots(name)[0] for name in names)
+  read = [base for base in bases if experiment.source == "tfds" or not catalog.is_ours(base)]
+  if not read:
     return {}
   from tasks import provenance
 
-  names = [*experiment.tasks, *experiment.evaluation.unseen]
-  bases = dict.fromkeys(catalog.split_shots(name)[0] for name in names)
-  return {base: provenance.data_set(base) for base in bases}
+  return {base: provenance.data_set(base) for base in read}
 
 
 def _variant(experiment: Experiment) -> str:

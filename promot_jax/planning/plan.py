@@ -21,6 +21,7 @@ from promot_jax.networks import backbones, micro_model
 from promot_jax.planning import needs
 from promot_jax.training import choice, stages
 from promot_jax.training.stages import Stage
+from tasks import catalog
 
 
 def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator[str]:
@@ -96,7 +97,7 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
   for task, split in splits.items():
     name = experiment.seqio_name(task)
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
-    if experiment.source == "tfds":
+    if experiment.source == "tfds" or not catalog.is_ours(catalog.split_shots(task)[0]):
       yield f"          {needs.data_text(task)}"
   if experiment.source == "tfds" and experiment.evaluation.unseen:
     yield f"          {needs.unseen_data_text(experiment)}"

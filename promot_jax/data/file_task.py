@@ -1,0 +1,133 @@
+"""A user's own files as a task: the value that everything else asks, and the origin of its records."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from promot_jax.data.own_files import OwnFiles
+from promot_jax.data.task import Record, Source, Task
+from promot_jax.data.templates import Rendered
+from promot_jax.errors import ConfigError, DataError
+from promot_jax.metrics import accuracy, bleu, exact_match, f1, postprocess, rouge
+from promot_jax.metrics.metric import Metric
+
+METRICS: Mapping[str, Metric] = {
+  "accuracy": accuracy.accuracy,
+  "exact_match": exact_match.exact_match,
+  "f1": f1.WordF1(),  # of labels: `f1.LabelF1`
+  "bleu": bleu.bleu,
+  "rouge1": rouge.rouge,
+  "rouge2": rouge.rouge,
+  "rougeL": rouge.rouge,
+}
+"""By the names of scores that METRIC takes."""
+
+
+@functools.cache
+def task_of(files: OwnFiles) -> Task:
+  """The task; of files whose labels are those of the training file, this reads it.
+
+  Raises:
+    ConfigError: METRIC is none of `METRICS`.
+    ConfigError, DataError: as `OwnFiles.words`.
+  """
+  if files.metric not in METRICS:
+    raise ConfigError(f"METRIC={files.metric!r} is not known; there are: {', '.join(METRICS)}.")
+  labels = files.words
+  metric = METRICS[files.metric]
+  if labels and files.metric == "f1":
+    metric = f1.LabelF1(labels=labels)
+  source = Source(
+    origin=Tables(files=files),
+    report="test" if "test" in files.splits else "validation",
+    sizes=_Sizes(files),
+  )
+  return Task(
+    name=files.name,
+    # The experiment's source chooses the words a model reads; the rows are the same.
+    sources={"tfds": source, "micro": source},
+    fields=(("input",), ("answers",), ("problem",)),
+    template=_text,
+    labels=labels,
+    first_token=bool(labels) and all(postprocess.first_word(word) == word for word in labels),
+    metric=files.metric,
+    metric_fns=(metric,),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tables:
+  """The files as the origin of records (`task.Origin`)."""
+
+  files: OwnFiles
+
+  @property
+  def description(self) -> str:
+    return f"the table {self.files.train_file}"
+
+  def data_source(self) -> Any:
+    """See `task.Origin`."""
+    import seqio
+    import tensorflow as tf
+
+    def dataset(split: str, shuffle_files: bool = False, seed: int | None = None):
+      del shuffle_files, seed  # the rows keep their order
+      rows = self.files.rows(split)
+      columns = {
+        "input": tf.constant([row.text.input for row in rows], tf.string),
+        "answers": tf.ragged.constant(
+          [list(row.text.answers) for row in rows], dtype=tf.string, ragged_rank=1
+        ),
+        "problem": tf.constant([_problem(row) for row in rows], tf.string),
+      }
+      # The identity makes plain tensors of the rows of ragged columns.
+      return tf.data.Dataset.from_tensor_slices(columns).map(lambda record: record)
+
+    sizes = {split: len(self.files.rows(split)) for split in self.files.splits}
+    return seqio.FunctionDataSource(dataset, splits=self.files.splits, num_input_examples=sizes)
+
+  def digest(self) -> str:
+    """Of settings and content."""
+    return self.files.digest()
+
+  def state(self) -> str:
+    """For a plan, which reads the rows: what is wrong with a file is known before anything runs."""
+    sizes = ", ".join(f"{name} {len(self.files.rows(name))}" for name in self.files.splits)
+    return f"rows of {self.files.train_file}: {sizes}"
+
+  def explained(self, task: str, error: Exception) -> None:
+    """Its own errors say what to do."""
+    del task, error
+
+
+class _Sizes(Mapping[str, int]):
+  """Rows by split, counted when they are asked for: a model's answers need no training file."""
+
+  def __init__(self, files: OwnFiles):
+    self._files = files
+
+  def __getitem__(self, split: str) -> int:
+    if split not in self._files.splits:
+      raise KeyError(split)
+    return len(self._files.rows(split))
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._files.splits)
+
+  def __len__(self) -> int:
+    return len(self._files.splits)
+
+
+def _problem(row: Any) -> str:
+  """Why a row cannot be trained or scored on; an empty target is named by its line, too."""
+  if row.problem or row.text.answers:
+    return row.problem
+  return f"{row.where}: the target is empty. To answer rows without one, use promot infer."
+
+
+def _text(record: Record) -> Rendered:
+  if record["problem"]:
+    raise DataError(record["problem"])
+  answers = tuple(record["answers"])
+  return Rendered(input=record["input"], target=answers[0], answers=answers)
