@@ -341,7 +341,20 @@ def _infer_flags(parser: argparse.ArgumentParser) -> None:
     help="JSON lines, or by its name's end TSV, CSV or Parquet; - is JSON lines of standard input",
   )
   asked.add_argument("--text", help="one question, in place of a file of them")
-  parser.add_argument("--field", default="inputs", help="the field with the text (default inputs)")
+  asked.add_argument(
+    "--cell",
+    action="append",
+    metavar="COLUMN=TEXT",
+    help="one question to a model tuned on a table of your own, by its columns; repeatable",
+  )
+  parser.add_argument(
+    "--field",
+    help="the field with the text (default inputs; for a model tuned on a table of your own, the columns"
+    " of its template)",
+  )
+  parser.add_argument(
+    "--probabilities", action="store_true", help="add the probability of each label of the task"
+  )
   parser.add_argument(
     "--prediction_field", default="prediction", metavar="NAME", help="the answer's field"
   )

@@ -18,7 +18,7 @@ from typing import Any
 from promot_jax.cli import answers, cluster, directory, questions
 from promot_jax.cli.eval import prompt_row, prompt_state
 from promot_jax.cli.flags import Flags
-from promot_jax.cli.questions import Records
+from promot_jax.cli.questions import Questions
 from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError, DataError
 
@@ -40,28 +40,31 @@ def run(flags: Flags) -> int:
 
   from promot_jax import hosts
 
-  records = hosts.first(lambda: questions.read(values))
   runners = directory.runners(flags)
   if len(runners) > 1:
     raise ConfigError(
       f"{values.model_dir} has several experiments; name one: "
       + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
     )
+  experiment = runners[0].experiment
+  files = experiment.files_of(values.prompt_task or experiment.tasks[0])
+  asked = hosts.first(lambda: questions.read(values, files))
   with hosts.held_by_first(lambda: answers.hold(output)):
-    summary = _continued(values, runners[0], records, output)
+    summary = _continued(values, runners[0], asked, output)
   if hosts.is_first():
     screen = sys.stderr if answers.is_standard_output(output) else sys.stdout
-    show(json.dumps(summary) if values.json else f"{output}: {len(records)} lines", file=screen)
+    show(json.dumps(summary) if values.json else f"{output}: {len(asked)} lines", file=screen)
   return 0
 
 
-def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[str, Any]:
+def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[str, Any]:
   """Answers what is not answered; gives what was made, and with what."""
   from promot_jax import hosts
   from promot_jax.experiments import inference, origin
 
-  name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner))
+  name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner, asked))
   plan, tuned = runner.experiment.evaluation, _is_tuned(stages, prompt)
+  words = inference.labels(runner, values.prompt_task) if values.probabilities else ()
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
@@ -70,49 +73,49 @@ def _continued(values, runner, records: Records, output: pathlib.Path) -> dict[s
     "strategy": repr(plan.strategy),
     "longest answer": str(plan.feature_lengths["targets"]),
     **cluster.together(lambda: inference.made_with(runner, tuned=tuned)),
-    "field": values.field,
+    "field": asked.made_by,
     "added fields": f"{values.prediction_field}, {values.score_field}",
     "too long": values.too_long,
+    "probabilities": ", ".join(words) or "none",
   }
   # By the content of the files: another model may have come to lie under the same name.
   if start := origin.of_start(runner.experiment).part("start weights"):
     made_with["start weights"] = str(start)
-  inputs = cluster.together(lambda: _inputs(values, runner, records, tuned))
+  inputs = cluster.together(lambda: _inputs(values, runner, asked, tuned))
   made = answers.made_with(made_with)
   whole = values.limit is None
-  content = [record for _, record in records]
+  content = [question.record for question in asked.lines]
   done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
     form = ", plain text: an answer ends with its line"
     form = form if inference.ends_with_line(runner, tuned=tuned) else ""
     show(
-      f"{questions.name(values)} {len(records)} lines · done before {done} · {max(0, len(records) - done)} to go "
+      f"{questions.name(values)} {len(asked)} lines · done before {done} · {max(0, len(asked) - done)} to go "
       f"· {name}, prompt {prompt}{form}",
       file=sys.stderr,
     )
-  if done < len(records):
-    _answer(runner, (stages, step, prompt, row), content, inputs, done, output, values)
+  if done < len(asked):
+    _answer(runner, (stages, step, prompt, row), asked, inputs, words, done, output, values)
   return {
     "input": questions.name(values),
     "output": str(output),
-    "lines": len(records),
+    "lines": len(asked),
     **made_with,
   }
 
 
-def _inputs(values, runner, records: Records, tuned: bool) -> list[Any]:
+def _inputs(values, runner, asked: Questions, tuned: bool) -> list[Any]:
   """Tokens of each text, at most as many as the plan allows; None for a line that is skipped."""
   from promot_jax.experiments import inference
 
-  texts = [record[values.field] for _, record in records]
-  tokens, limit = inference.encode(runner, texts, tuned=tuned)
+  tokens, limit = inference.encode(runner, [each.text for each in asked.lines], tuned=tuned)
   long = [place for place, ids in enumerate(tokens) if len(ids) > limit]
   if long and values.too_long == "refuse":
-    numbers = ", ".join(str(records[place][0]) for place in long[:_NAMED])
+    numbers = ", ".join(str(asked.lines[place].number) for place in long[:_NAMED])
     more = f" and {len(long) - _NAMED} more" if len(long) > _NAMED else ""
     first = long[0]
     raise DataError(
-      f"{questions.name(values)}:{records[first][0]} has {len(tokens[first])} tokens, and the longest input of"
+      f"{questions.name(values)}:{asked.lines[first].number} has {len(tokens[first])} tokens, and the longest input of"
       f" this model's evaluation plan is {limit}. Too long: line {numbers}{more}. Shorten them, pass"
       " --too_long=cut or --too_long=skip, or raise EvaluationPlan.feature_lengths."
     )
@@ -122,18 +125,18 @@ def _inputs(values, runner, records: Records, tuned: bool) -> list[Any]:
     inputs[place] = None if skipped else inference.cut(runner, tokens[place], limit, tuned=tuned)
   if long and not values.quiet and cluster.number() == 0:
     show(
-      f"{len(long)} of {len(records)} lines have more than {limit} tokens: {values.too_long}",
+      f"{len(long)} of {len(asked)} lines have more than {limit} tokens: {values.too_long}",
       file=sys.stderr,
     )
   return inputs
 
 
-def _wanted(values, runner):
+def _wanted(values, runner, asked: Questions):
   """(name, stages, step, prompt state, prompt row) that the flags ask for."""
   if values.method:
     runner.use_method(values.method)
   name, stages, step = runner.checkpoint(values.checkpoint)
-  prompt = prompt_state(values.prompt, runner, tuned=False, stages=stages)
+  prompt = prompt_state(values.prompt, runner, tuned=asked.of_template, stages=stages)
   return name, stages, step, prompt, prompt_row(values.prompt_task, runner, prompt)
 
 
@@ -142,7 +145,9 @@ def _is_tuned(stages: int, prompt: str) -> bool:
   return stages > 0 and prompt != "detached"
 
 
-def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path, values) -> None:
+def _answer(
+  runner, checkpoint, asked: Questions, inputs, words, done: int, output: pathlib.Path, values
+) -> None:
   from promot_jax import hosts
   from promot_jax.experiments import inference
 
@@ -150,36 +155,45 @@ def _answer(runner, checkpoint, records, inputs, done: int, output: pathlib.Path
   model = runner.model_of(stages, step)
   if prompt == "detached":
     model = runner.experiment.method.detach(model)
-  answer = functools.partial(inference.answer, runner, tuned=_is_tuned(stages, prompt))
+  options = {"tuned": _is_tuned(stages, prompt), "prompt_id": row}
   size = _BATCHES * runner.experiment.evaluation.batch_size
   start = time.monotonic()
-  for first in range(done, len(records), size):
-    chunk, tokens = records[first : first + size], inputs[first : first + size]
+  for first in range(done, len(asked), size):
+    chunk, tokens = asked.lines[first : first + size], inputs[first : first + size]
+    texts = [each.text for each, ids in zip(chunk, tokens) if ids is not None]
     wanted = [ids for ids in tokens if ids is not None]
-    found = iter(answer(model, wanted, prompt_id=row) if wanted else [])
+    found = iter(inference.answer(runner, model, wanted, **options) if wanted else [])
     answered = [(None, None) if ids is None else next(found) for ids in tokens]
-    lines = _lines(chunk, answered, (values.prediction_field, values.score_field))
+    added = [_added(each, values) for each in answered]
+    if words:
+      shares = iter(
+        inference.probabilities(runner, model, texts, wanted, words, **options) if wanted else []
+      )
+      for fields, ids in zip(added, tokens):
+        fields[questions.PROBABILITIES] = None if ids is None else next(shares)
+    lines = _lines(chunk, added)
     hosts.only_first(functools.partial(answers.append, output, lines))
     runner.shared.stop.nothing_to_save = False  # from now on, what is begun is finished
-    if first + size < len(records):
+    if first + size < len(asked):
       runner.shared.stop_if_asked()
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / max(time.monotonic() - start, 1e-3)
-      show(f"{first + len(chunk)}/{len(records)}  {rate:.3g} lines/s", file=sys.stderr)
+      show(f"{first + len(chunk)}/{len(asked)}  {rate:.3g} lines/s", file=sys.stderr)
 
 
-def _lines(
-  records: Sequence[Mapping[str, Any]],
-  answered: Sequence[tuple[str | None, float | None]],
-  names: tuple[str, str],
-) -> str:
-  """The records with (answer, score) under these names; a score that is no number is null."""
-  lines = []
-  for record, (text, score) in zip(records, answered):
-    finite = score if score is not None and math.isfinite(score) else None
-    added = dict(zip(names, (text, finite)))
-    lines.append(json.dumps({**record, **added}, ensure_ascii=False, allow_nan=False) + "\n")
-  return "".join(lines)
+def _added(answered: tuple[str | None, float | None], values) -> dict[str, Any]:
+  """(answer, score) under their names; a score that is no number is null."""
+  text, score = answered
+  finite = score if score is not None and math.isfinite(score) else None
+  return {values.prediction_field: text, values.score_field: finite}
+
+
+def _lines(asked: Sequence[questions.Question], added: Sequence[Mapping[str, Any]]) -> str:
+  """The records with what is added to each."""
+  return "".join(
+    json.dumps({**each.record, **fields}, ensure_ascii=False, allow_nan=False) + "\n"
+    for each, fields in zip(asked, added)
+  )
 
 
 if __name__ == "__main__":

@@ -204,6 +204,11 @@ class Experiment:
     """Names of the tuned tasks: one, or those of the mixture in the order of their prompts."""
     return catalog.members(self.task)
 
+  def files_of(self, task: str) -> OwnFiles | None:
+    """The user's tables that a task is in; None of any other task."""
+    base, _ = catalog.split_shots(task)
+    return next((files for files in self.files if files.name == base), None)
+
   def task_of(self, stage: str) -> str:
     """Name of the task or mixture that a stage trains on."""
     return self.stage_tasks.get(stage, self.task)

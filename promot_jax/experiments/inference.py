@@ -12,11 +12,14 @@ from promot_jax.data import joining, vocabularies
 from promot_jax.data.batches import READ, EvalBatches
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.decoding import generate as generate_lib
+from promot_jax.decoding import scoring
+from promot_jax.errors import ConfigError
 from promot_jax.experiments import writing
 from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
 from promot_jax.token_ids import TokenIds
+from tasks import catalog
 
 
 def made_with(runner: Runner, *, tuned: bool) -> dict[str, str]:
@@ -102,6 +105,63 @@ def answer(
         text = postprocess.until(words.decode(special.before_end(best[place])), stop)
         answers[row] = (postprocess.between_sentinels(text), float(scores[place]))
   return answers
+
+
+def labels(runner: Runner, task: str | None = None) -> tuple[str, ...]:
+  """The words that the tuned task answers with.
+
+  Args:
+    task: of several tuned tasks the one that is meant; None: the first.
+
+  Raises:
+    ConfigError: its answers are free text.
+  """
+  experiment = runner.experiment
+  name = task or catalog.split_shots(experiment.tasks[0])[0]
+  found = catalog.find(name).labels
+  if not found or experiment.targets != "raw":
+    why = "its answers are free text" if not found else f"TARGETS='{experiment.targets}'"
+    raise ConfigError(f"--probabilities: task '{name}' has no labels to compare ({why}).")
+  return found
+
+
+def probabilities(
+  runner: Runner,
+  model: nnx.Module,
+  texts: Sequence[str],
+  inputs: Sequence[np.ndarray],
+  words: Sequence[str],
+  *,
+  tuned: bool,
+  prompt_id: int = 0,
+) -> list[dict[str, float]]:
+  """p(label | input) among a few labels: softmax over the sums of their tokens' log-probabilities.
+
+  Args:
+    texts: what `inputs`, their tokens, were made of.
+    words: the labels.
+    model, tuned, prompt_id: as for `answer`.
+  """
+  vocabulary = _words(runner, tuned)
+  targets = [joining.option_tokens(vocabulary, text, word) for text in texts for word in words]
+  count = len(targets)
+  examples = data.in_memory(
+    "labels",
+    [tokens for tokens in inputs for _ in words],
+    targets,
+    [{"inputs": "", "targets": "", "answers": []}] * count,
+    prompt_id=prompt_id,
+  )
+  scores = np.zeros(count)
+  special = TokenIds.of(runner.experiment.backbone)
+  size = runner.experiment.evaluation.batch_size
+  for batch, rows in EvalBatches(examples, batch_size=size, special=special):
+    found = partitioning.fetch(scoring.score(model, runner.place(batch)))
+    scores[rows[rows >= 0]] = found[rows >= 0]
+  table = scores.reshape(len(texts), len(words))
+  table = np.exp(table - table.max(axis=1, keepdims=True))
+  table /= table.sum(axis=1, keepdims=True)
+  return [dict(zip(words, map(float, row))) for row in table]
 
 
 def _words(runner: Runner, tuned: bool) -> Vocabulary:

@@ -99,7 +99,7 @@ def test_a_missing_column_is_named(files, settings, words):
 
 
 def test_too_few_rows_for_a_share(files):
-  with pytest.raises(errors.DataError, match="1 usable rows .* VALIDATION_FILE"):
+  with pytest.raises(errors.DataError, match=r"1 usable rows .* VALIDATION_FILE"):
     files("a\tb\tlabel\nx\ty\t1\n").rows("train")
 
 
