@@ -44,7 +44,9 @@ def add(task: Task) -> None:
     ConfigError: a task or mixture of ours has the name.
   """
   if is_ours(task.name) or task.name in mixture_names():
-    raise errors.ConfigError(f"the name '{task.name}' is that of a task of ours; give yours another.")
+    raise errors.ConfigError(
+      f"the name '{task.name}' is that of a task of ours; give yours another."
+    )
   _added[task.name] = task
 
 

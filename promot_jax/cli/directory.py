@@ -21,7 +21,30 @@ def runners(flags: Flags):
   values = flags.values
   if not values.model_dir:
     raise ConfigError("no --model_dir given: the directory that promot train wrote.")
-  folder = pathlib.Path(values.model_dir)
+  cluster.connect(values)
+  every, chosen = cluster.together(lambda: _experiments(flags))
+
+  import sys
+
+  from promot_jax import signals
+  from promot_jax.experiments.runner import Runner, Session
+  from promot_jax.training.events import Console, Events
+
+  sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
+  stop = signals.current()
+  stop.work = "the batch"
+  shared = Session(stop=stop, console=Events(sinks), experiments=every)
+  return [Runner(experiment, shared, sinks) for experiment in chosen]
+
+
+def experiments(flags: Flags):
+  """The experiments that the command line means, for a command that runs no model; as `runners`."""
+  return _experiments(flags)[1]
+
+
+def _experiments(flags: Flags):
+  """(all that belong together, those that are meant)."""
+  values = flags.values
   if flags.gin_files:
     scanned = gin_config.read(
       flags.gin_files,
@@ -29,7 +52,8 @@ def runners(flags: Flags):
       search_paths=values.gin_search_paths,
       allow_imports=values.gin_allow_imports,
     )
-    return _build(flags, scanned, None, None)
+    return _build(scanned, None, None)
+  folder = pathlib.Path(values.model_dir)
   root = root_of(folder)
   if root is None:
     raise ConfigError(
@@ -38,7 +62,7 @@ def runners(flags: Flags):
     )
   bindings = [*flags.bindings, f"MODEL_DIR = {str(root)!r}"]
   scanned = config_record.read(root, bindings, allow_imports=values.gin_allow_imports)
-  return _build(flags, scanned, root, folder.name if root != folder else None)
+  return _build(scanned, root, folder.name if root != folder else None)
 
 
 def root_of(folder: pathlib.Path) -> pathlib.Path | None:
@@ -52,28 +76,17 @@ def is_model_dir(folder: pathlib.Path) -> bool:
   return root_of(folder) == folder or (one_of_several and root_of(folder) is not None)
 
 
-def _build(flags: Flags, scanned: gin_scan.Scan, root: pathlib.Path | None, only: str | None):
-  values = flags.values
-  cluster.connect(values)
-  run = cluster.together(lambda: gin_config.build(scanned))
+def _build(scanned: gin_scan.Scan, root: pathlib.Path | None, only: str | None):
+  run = gin_config.build(scanned)
 
-  import sys
-
-  from promot_jax import signals
   from promot_jax.experiments.comparison import experiments_of
-  from promot_jax.experiments.runner import Runner, Session
-  from promot_jax.training.events import Console, Events
 
   experiments_of(run)  # refuses what is none
   if root is not None and run.model_dir != str(root):
     run = dataclasses.replace(run, model_dir=str(root))  # never to where somebody else's file says
   every = experiments_of(run)
-  experiments = [e for e in every if only in (None, e.name)]
-  if not experiments:
+  chosen = [e for e in every if only in (None, e.name)]
+  if not chosen:
     names = ", ".join(e.name for e in every)
     raise ConfigError(f"{scanned.roots[0]} describes no experiment '{only}'. It has: {names}.")
-  sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
-  stop = signals.current()
-  stop.work = "the batch"
-  shared = Session(stop=stop, console=Events(sinks), experiments=every)
-  return [Runner(experiment, shared, sinks) for experiment in experiments]
+  return every, chosen

@@ -373,7 +373,9 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("name", nargs="?", help="task name, checkpoint folder or gin file")
   _gin_flags(parser)
   parser.add_argument("--n", type=whole_number, default=3, help="how many examples (default 3)")
-  parser.add_argument("--split", default="validation")
+  parser.add_argument(
+    "--split", help="of a task (default validation), or a recipe's (default train)"
+  )
   parser.add_argument("--source", choices=["tfds", "micro"], default="micro")
   parser.add_argument(
     "--vocabulary", default="t5", help="t5, mt5, hf:FOLDER or sentencepiece:FILE (default t5)"

@@ -6,7 +6,7 @@ import re
 import sys
 
 from promot_jax import guarded_json
-from promot_jax.cli import config_record, gin_config
+from promot_jax.cli import config_record, gin_config, recipe_data
 from promot_jax.cli.flags import Flags
 from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError, DamagedCheckpoint
@@ -25,18 +25,20 @@ def run(flags: Flags) -> int:
 
 def _data(flags: Flags) -> None:
   values = flags.values
+  if flags.gin_files or values.model_dir:
+    return recipe_data.run(flags)
   if not values.name:
     from tasks import catalog
 
     show("tasks: " + ", ".join(catalog.names()))
-    return
+    return None
 
   from promot_jax.data import cache
   from promot_jax.data.quiet import quiet
   from tasks import catalog, reading
 
   task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
-  split = values.split
+  split = values.split or "validation"
   with quiet():
     examples = reading.load_examples(
       task,
@@ -49,13 +51,9 @@ def _data(flags: Flags) -> None:
     )
   if values.json:
     show(json.dumps([dict(record) for record in examples.records]))
-    return
-  show(f"{task}, split {split}, first {len(examples)} examples")
-  for number, record in enumerate(examples.records):
-    end = examples.lengths.input_end
-    show(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
-    show(f"    {record['inputs']}")
-    show(f"    targets: {record['targets']}   answers: {record['answers']}")
+    return None
+  recipe_data.show_first(examples)
+  return None
 
 
 def _policies(flags: Flags) -> dict:

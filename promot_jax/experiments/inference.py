@@ -145,7 +145,7 @@ def probabilities(
   vocabulary = _words(runner, tuned)
   targets = [joining.option_tokens(vocabulary, text, word) for text in texts for word in words]
   count = len(targets)
-  examples = data.in_memory(
+  examples = example_lists.in_memory(
     "labels",
     [tokens for tokens in inputs for _ in words],
     targets,

@@ -1,0 +1,148 @@
+"""`promot inspect data` of a recipe: its tuned tasks' splits as the model will read them.
+
+Labels, lengths, words that the vocabulary lacks, copies inside of a split and between two; then the first
+examples as they are rendered.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from promot_jax.cli import directory
+from promot_jax.cli.flags import Flags
+from promot_jax.cli.screen import show
+from promot_jax.errors import ConfigError
+
+_WHOLE = {"inputs": None, "targets": None}  # lengths: nothing is cut
+_WORDS = 2000  # different words that are looked up in the vocabulary
+_SHOWN = 6
+
+
+def run(flags: Flags) -> None:
+  """Shows the data of the experiment that the flags name by recipe or model directory.
+
+  Raises:
+    PromotError: see `promot_jax.errors`.
+  """
+  values = flags.values
+  experiment = directory.experiments(flags)[0]
+
+  from promot_jax.experiments.reader import Reader
+
+  if values.name and _base(values.name) not in map(_base, experiment.tasks):
+    raise ConfigError(f"the recipe does not tune on '{values.name}' but on '{experiment.task}'.")
+  reader = Reader(lambda line: None)
+  read = functools.partial(reader.examples, experiment, lengths=_WHOLE)
+  if values.json:
+    show(json.dumps({base: _as_json(experiment, base, read) for base in _bases(experiment)}))
+    return
+  for base in _bases(experiment):
+    for line in _lines(experiment, base, read):
+      show(line)
+  for task in experiment.tasks:
+    show("")
+    show_first(read(task, values.split or experiment.splits_of(task).train, limit=values.n))
+
+
+def show_first(examples) -> None:
+  """Examples as a model reads them."""
+  show(f"{examples.name}, split {examples.split}, first {len(examples)} examples")
+  for number, record in enumerate(examples.records):
+    end = examples.lengths.input_end
+    show(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
+    show(f"    {record['inputs']}")
+    show(f"    targets: {record['targets']}   answers: {record['answers']}")
+
+
+def _as_json(experiment, base: str, read) -> dict[str, Any]:
+  from promot_jax.data import split_view
+
+  earlier: dict[str, split_view.Texts] = {}
+  found = {}
+  for split in _splits(experiment, base):
+    texts = _texts(experiment, base, split, read(base, split, limit=None))
+    found[split] = split_view.as_json(texts, earlier)
+    earlier[split] = texts
+  return found
+
+
+def _lines(experiment, base: str, read) -> Iterator[str]:
+  from promot_jax.data import split_view
+  from promot_jax.experiments.reader import text_vocabulary
+
+  words, limits = text_vocabulary(experiment), experiment.feature_lengths
+  earlier: dict[str, split_view.Texts] = {}
+  for split, uses in _splits(experiment, base).items():
+    examples = read(base, split, limit=None)
+    texts = _texts(experiment, base, split, examples)
+    yield f"{base}, split {split}: {len(examples)} examples; {' and '.join(uses)}"
+    found = {
+      "targets": split_view.targets_line(texts),
+      "read": split_view.lengths_line([len(ids) for ids in examples.inputs], limits["inputs"]),
+      "answered": split_view.lengths_line(
+        [len(ids) for ids in examples.targets], limits["targets"]
+      ),
+      "unknown": _unknown(words, texts),
+      "copies": split_view.copies_line(texts),
+      **{f"in {name} too": split_view.shared_line(texts, each) for name, each in earlier.items()},
+    }
+    for why, count in examples.lengths.skipped.items():
+      found["left out"] = f"{count} ({why})"
+    yield from (f"  {name:<18} {line}" for name, line in found.items())
+    earlier[split] = texts
+
+
+def _splits(experiment, base: str) -> dict[str, list[str]]:
+  """The splits that a run uses, each with what for."""
+  splits = experiment.splits_of(base)
+  found: dict[str, list[str]] = {}
+  for split, use in (
+    (splits.train, "trains"),
+    (splits.select, "chooses the checkpoint"),
+    (splits.report, "is reported"),
+  ):
+    found.setdefault(split, []).append(use)
+  return found
+
+
+def _base(task: str) -> str:
+  from tasks import catalog
+
+  return catalog.split_shots(task)[0]
+
+
+def _bases(experiment) -> list[str]:
+  return [_base(task) for task in experiment.tasks]
+
+
+def _texts(experiment, base: str, split: str, examples):
+  """The texts with their places: lines of the user's files, else numbers in the split."""
+  from promot_jax.data import split_view
+
+  where = [f"{split} {number}" for number in range(len(examples))]
+  files = experiment.files_of(base)
+  if files is not None and split in files.splits:
+    places = [row.where for row in files.rows(split) if not row.problem and row.text.answers]
+    where = places if len(places) == len(examples) else where
+  return split_view.Texts(
+    where=where,
+    inputs=[record["inputs"] for record in examples.records],
+    targets=[record["targets"] for record in examples.records],
+  )
+
+
+def _unknown(words, texts) -> str:
+  """Words that become the vocabulary's token for what it does not know."""
+  counts: dict[str, int] = {}
+  for text in (*texts.inputs, *texts.targets):
+    for word in text.split():
+      counts[word] = counts.get(word, 0) + 1
+  looked_at = list(counts)[:_WORDS]
+  missing = [word for word in looked_at if words.unknown in words.encode(word)]
+  if not missing:
+    return "no word"
+  missing.sort(key=lambda word: -counts[word])
+  shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+  share = 100 * sum(counts[word] for word in missing) / sum(counts[word] for word in looked_at)
+  return f"{len(missing)} of {len(looked_at)} different words, {share:.1f} % of the text: {shown}"
