@@ -22,6 +22,7 @@ METRICS: Mapping[str, Metric] = {
   "rougeL": rouge.rouge,
 }
 """By the names of scores that METRIC takes."""
+_SHOWN = 3  # rows in a message
 
 
 @functools.cache
@@ -54,6 +55,21 @@ def task_of(files: OwnFiles) -> Task:
     metric=files.metric,
     metric_fns=(metric,),
   )
+
+
+def refuse_problems(files: OwnFiles) -> None:
+  """Reads every split, so that a run that would stop at a row does not start.
+
+  Raises:
+    ConfigError, DataError: as `OwnFiles.rows`; or a row cannot be used, with the first ones' lines.
+  """
+  for split in files.splits:
+    rows = files.rows(split)
+    if found := [problem for row in rows if (problem := _problem(row))]:
+      raise DataError(
+        f"{len(found)} of {len(rows)} rows for {split} cannot be used: {' | '.join(found[:_SHOWN])}"
+        " Correct them, or leave them out and have them counted: --gin.MALFORMED=\"'skip'\"."
+      )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from flax import nnx
 
 from promot_jax import partitioning, paths
 from promot_jax.checkpoints import disk
+from promot_jax.data import file_task
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import epochs, lengths, validation
 from promot_jax.experiments.comparison import Comparison, experiments_of
@@ -86,12 +87,15 @@ def _bytes(model, mesh: dict[str, int], stage: Stage, frozen, state) -> partitio
 
 
 def check(run: Experiment | Comparison) -> None:
-  """Everything about a run that shapes alone can prove wrong.
+  """Everything about a run that shapes alone can prove wrong, and tables of the user's own.
 
   Raises:
     ConfigError: patterns, mesh, batch sizes, heads, lengths or prompts that do not fit.
+    DataError: a table has rows that cannot be used.
   """
   for experiment in map(epochs.planned, experiments_of(run)):
+    for files in experiment.files if experiment.malformed == "refuse" else ():
+      file_task.refuse_problems(files)
     model = abstract_model(experiment)
     sizes = mesh_sizes(experiment.mesh)
     stage_plans(experiment, sizes)
