@@ -213,6 +213,7 @@ def test_the_command_line_imports_nothing_heavy_before_the_flags_are_read():
   light = (
     "main",
     "flags",
+    "flag_examples",
     "gin_config",
     "gin_files",
     "gin_scan",

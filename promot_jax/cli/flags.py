@@ -13,13 +13,14 @@ from typing import NoReturn
 
 from promot_jax import __version__
 from promot_jax.cli import gin_values
+from promot_jax.cli.flag_examples import EXAMPLES
 from promot_jax.cli.flag_numbers import number_from_0, whole_number
 from promot_jax.errors import ConfigError
 
 COMMANDS = {
   "train": "run an experiment or a comparison from a gin file (repeat the command to go on)",
   "eval": "score a model directory's checkpoints on tasks",
-  "infer": "answer the lines of a JSON-lines file",
+  "infer": "answer the questions of a file, or one",
   "inspect": "show data, a checkpoint, a configuration or a model",
   "report": "make the tables and plots of finished runs",
   "convert": "translate a checkpoint between Hugging Face, T5X and our own formats",
@@ -29,46 +30,6 @@ exit codes: 0 done; 2 wrong flag, configuration or task; 65 unusable data; 71 to
 open files; 73 cannot write; 74 damaged checkpoint; 75 stopped and saved (train, eval, infer) or
 another process lost, repeat the command; 76 loss diverged; 77 model directory in use; 130 and 143
 stopped by SIGINT or SIGTERM at once."""
-EXAMPLES = {
-  "train": """\
-examples:
-  promot train --gin_file=promot_rte_micro.gin
-  promot train --gin_file=promot_rte.gin --gin_file=hardware/tpu_64.gin --dry_run
-  promot train --gin_file=promot_rte_micro.gin --gin.RANDOM_SEED=2 --gin.BATCH_SIZE=32
-""",
-  "eval": """\
-examples:
-  promot eval --model_dir=runs/promot_rte_micro --tasks=cb,wic --shots=0,1,4
-  promot eval --model_dir=runs/promot_rte_micro --tasks=rte --prompt=on --limit=100
-""",
-  "infer": """\
-example:
-  echo '{"inputs": "Q: what is the sport of Hugo? A:"}' > questions.jsonl  # the micro world's Hugo
-  promot infer --model_dir=runs/promot_rte_micro --input=questions.jsonl --output=answers.jsonl
-""",
-  "inspect": """\
-examples:
-  promot inspect data rte_1shot --source=micro --n=3
-  promot inspect checkpoint runs/promot_rte_micro --verify
-  promot inspect config promot_rte.gin
-  promot inspect model --gin_file=promot_rte.gin
-""",
-  "report": """\
-example:
-  promot report runs/quickstart --output=report
-""",
-  "convert": """\
-examples:
-  promot convert hf:google/t5-v1_1-small t5x_small --to=t5x --step=1000000
-  promot convert gs://t5-data/pretrained_models/t5x/t5_1_1_small/checkpoint_1000000 small --to=hf
-  promot convert runs/promot_rte tuned_model --to=hf --dtype=bfloat16
-  promot convert runs/prompt_tune_rte prompt.npy --to=prompt
-SOURCE is anything that --init takes (docs/checkpoints.md), or a model directory.  What is written is
-complete or absent; OUTPUT must not exist.
-""",
-}
-
-
 _PATHS = (
   "model_dir",
   "init",

@@ -6,7 +6,7 @@ examples as they are rendered.
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from promot_jax.cli import directory
@@ -14,7 +14,7 @@ from promot_jax.cli.flags import Flags
 from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError
 
-_WHOLE = {"inputs": None, "targets": None}  # lengths: nothing is cut
+_WHOLE: Mapping[str, Any] = {"inputs": None, "targets": None}  # lengths: nothing is cut
 _WORDS = 2000  # different words that are looked up in the vocabulary
 _SHOWN = 6
 

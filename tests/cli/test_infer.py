@@ -151,7 +151,11 @@ def test_bytes_that_are_no_text_end_with_code_65(infer, tmp_path, capsys):
   "change",
   [
     lambda patch: patch.setattr(sources, "content", lambda text: "b" * 16),
-    lambda patch: patch.setattr(TokenIds, "of", lambda model: TokenIds(output_ends=(1, 7))),
+    lambda patch: patch.setattr(
+      TokenIds,
+      "of",
+      lambda model: TokenIds(pad=0, eos=1, decoder_start=0, output_ends=(1, 7)),
+    ),
     lambda patch: patch.setattr(writing, "stop", lambda words, tuned: ("\n",)),
   ],
 )

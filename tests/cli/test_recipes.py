@@ -29,6 +29,15 @@ NO_SMALL_FORM = "infix_tune_rte.gin"  # its method needs a decoder-only model
 WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n != NO_SMALL_FORM]
 
 
+@pytest.fixture(autouse=True)
+def table(tmp_path_factory, monkeypatch):
+  """The table that recipes for a user's own files read where nothing else is said."""
+  folder = tmp_path_factory.mktemp("here")
+  rows = "".join(f"question {number}\tanswer\n" for number in range(9))
+  (folder / "train.tsv").write_text("input\ttarget\n" + rows)
+  monkeypatch.chdir(folder)
+
+
 def read(*names: str, bindings=()):
   return gin_config.read([str(FOLDER / name) for name in names], bindings)
 

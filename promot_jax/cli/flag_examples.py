@@ -1,0 +1,42 @@
+"""What `promot COMMAND --help` shows below the flags."""
+
+EXAMPLES = {
+  "train": """\
+examples:
+  promot train --gin_file=promot_rte_micro.gin
+  promot train --gin_file=promot_rte.gin --gin_file=hardware/tpu_64.gin --dry_run
+  promot train --gin_file=promot_rte_micro.gin --gin.RANDOM_SEED=2 --gin.BATCH_SIZE=32
+""",
+  "eval": """\
+examples:
+  promot eval --model_dir=runs/promot_rte_micro --tasks=cb,wic --shots=0,1,4
+  promot eval --model_dir=runs/promot_rte_micro --tasks=rte --prompt=on --limit=100
+""",
+  "infer": """\
+examples:
+  echo '{"inputs": "Q: what is the sport of Hugo? A:"}' > questions.jsonl  # the micro world's Hugo
+  promot infer --model_dir=runs/promot_rte_micro --input=questions.jsonl --output=answers.jsonl
+  promot infer --model_dir=runs/promot_rte_micro --text "Q: what is the sport of Hugo? A:"
+""",
+  "inspect": """\
+examples:
+  promot inspect data rte_1shot --source=micro --n=3
+  promot inspect data --gin_file=promot_rte_micro.gin  # labels, lengths, copies, overlap of splits
+  promot inspect checkpoint runs/promot_rte_micro --verify
+  promot inspect config promot_rte.gin
+  promot inspect model --gin_file=promot_rte.gin
+""",
+  "report": """\
+example:
+  promot report runs/quickstart --output=report
+""",
+  "convert": """\
+examples:
+  promot convert hf:google/t5-v1_1-small t5x_small --to=t5x --step=1000000
+  promot convert gs://t5-data/pretrained_models/t5x/t5_1_1_small/checkpoint_1000000 small --to=hf
+  promot convert runs/promot_rte tuned_model --to=hf --dtype=bfloat16
+  promot convert runs/prompt_tune_rte prompt.npy --to=prompt
+SOURCE is anything that --init takes (docs/checkpoints.md), or a model directory.  What is written is
+complete or absent; OUTPUT must not exist.
+""",
+}
