@@ -19,10 +19,11 @@ import numpy as np
 
 from promot_jax import paths
 from promot_jax.cli import allocator, gin_config
-from promot_jax.experiments import data, weights
+from promot_jax.experiments import data
 from promot_jax.experiments.comparison import experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.session import Session
+from promot_jax.networks import network
 from promot_jax.signals import Stop
 from promot_jax.training import stage_dropout, state, step
 from promot_jax.training.events import Events
@@ -64,7 +65,9 @@ class StageStep:
   """step(index) -> (CPU seconds, wall seconds) of the update with the stage's batch of that index."""
 
   def __init__(self, experiment: Experiment, stage: Stage, shared: Session):
-    model = weights.attach(experiment, shared.pretrained(experiment), None)
+    model = network.attach(
+      shared.pretrained(experiment), experiment.method, None, seed=experiment.seed
+    )
     optimizer = stage.optimizer(stage.learning_rate)
     _, trainable, self.frozen = paths.split(model, stage.trainable)
     self.trained = paths.count(trainable)

@@ -155,5 +155,5 @@ def _require_finite(name: str, array: np.ndarray) -> None:
   if not np.isfinite(extremes).all():
     raise errors.DamagedCheckpoint(
       f"Parameter '{name}' has NaN or infinite values in the checkpoint; use another copy of it, or"
-      " allow them with Experiment.allow_nan=True (promot convert: --allow_nan)."
+      " allow them with Network.allow_nan=True (promot convert: --allow_nan)."
     )

@@ -33,7 +33,7 @@ _MODULES = "# modules: "
 _FIXED = re.compile(
   r"Config\.|Experiment\.\w*feature_lengths$|Stage\.batch_size$|"
   r"Experiment\.(seed|task|stage_tasks|vocabulary|source|targets|selection|train_limit|method|"
-  r"backbone|initial_checkpoint)$"
+  r"network)$|Network\.(backbone|checkpoint|vocabulary)$"
 )
 
 

@@ -22,7 +22,6 @@ def run(flags: Flags) -> int:
 
   from promot_jax import hosts
   from promot_jax.checkpoints.lease import Lease
-  from promot_jax.experiments import weights
 
   if values.output and len(runners) > 1:
     raise ConfigError(
@@ -33,7 +32,7 @@ def run(flags: Flags) -> int:
     if values.method:
       cluster.together(functools.partial(runner.use_method, values.method))
     if values.checkpoint == "pretrained" and not runner.folder.exists():
-      cluster.together(functools.partial(weights.check, runner.experiment))
+      cluster.together(runner.experiment.start.check)
   rows, folders = [], []
   for runner in runners:
     # Scores of a part of the data must not replace those that the report shows.

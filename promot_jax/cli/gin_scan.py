@@ -214,6 +214,9 @@ class Reader:
       selector = _MACRO
     else:
       selector = self._resolve(selector, imports, place)
+      if moved := recipe_values.moved(selector, parameter):
+        self._refer(scope, selector, moved, place)
+        selector, parameter, _ = moved
       _check_parameter(selector, parameter, place)
     if len(scope) > 200:
       raise ConfigError(f"{place}: the scope '{scope[:40]}...' is too long.")
@@ -233,6 +236,19 @@ class Reader:
     binding = Binding(scope=scope, selector=selector, parameter=parameter, value=value, place=place)
     self.bindings.pop((scope, selector, parameter), None)
     self.bindings[(scope, selector, parameter)] = binding
+
+  def _refer(self, scope: str, selector: str, moved: tuple[str, str, str], place: str) -> None:
+    """Lets the former owner of a moved parameter name the new one, where nothing else is said."""
+    target, _, parameter = moved
+    scopes = {s for s, owner, p in self.bindings if (owner, p) == (selector, parameter)}
+    if scope not in scopes and "" not in scopes:
+      self.bindings[(scope, selector, parameter)] = Binding(
+        scope=scope,
+        selector=selector,
+        parameter=parameter,
+        value=Reference(target, True),
+        place=place,
+      )
 
   def _macro(self, name: str, place: str) -> Macro:
     if not name or ("." in name and name != REQUIRED):

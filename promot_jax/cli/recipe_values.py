@@ -70,6 +70,16 @@ _MOVED = {
 }
 """Modules that recipes of earlier versions import, by where they are now."""
 
+_NETWORK = "promot_jax.networks.network.Network"
+EXPERIMENT = "promot_jax.experiments.experiment.Experiment"
+_MOVED_PARAMETERS = {
+  (EXPERIMENT, "backbone"): (_NETWORK, "backbone"),
+  (EXPERIMENT, "initial_checkpoint"): (_NETWORK, "checkpoint"),
+  (EXPERIMENT, "vocabulary"): (_NETWORK, "vocabulary"),
+  (EXPERIMENT, "allow_nan"): (_NETWORK, "allow_nan"),
+}
+"""Parameters that recipes and model directories of earlier versions bind, by where they are now."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Name:
@@ -120,6 +130,12 @@ def resolve(module: str, name: str, *, place: str) -> Name:
         if (alias.asname or alias.name) == name:
           return resolve(node.module, alias.name, place=place)
   raise ConfigError(f"{place}: {module} lists '{name}' and does not define it.")
+
+
+def moved(selector: str, parameter: str) -> tuple[str, str, str] | None:
+  """(selector, parameter, of the former object the one that names the new object) of a moved parameter."""
+  found = _MOVED_PARAMETERS.get((selector, parameter))
+  return (*found, "network") if found else None
 
 
 def offered(module: str, *, place: str = "") -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from promot_jax import hosts, partitioning, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import record, shapes, weights
+from promot_jax.experiments import record, shapes
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import text_vocabulary
@@ -83,7 +83,7 @@ def _check(run: Experiment | Comparison) -> None:
     partitioning.make_mesh(experiment.mesh.data, experiment.mesh.model)
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
       text_vocabulary(experiment)
-      weights.check(experiment)
+      experiment.start.check()
 
 
 def _lease(

@@ -1,6 +1,6 @@
 """What one experiment is: data only, so that a gin file, a test and a notebook describe it alike.
 
-An experiment adapts one backbone to one task (or mixture) by one method in one or more stages, and
+An experiment adapts one network to one task (or mixture) by one method in one or more stages, and
 then measures the tuned task and the tasks that should have been kept.  The rows of a paper's table
 are experiments that differ in `method` and `stages`.
 """
@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from promot_jax.checkpoints import sources
 from promot_jax.data import file_task, mixtures
 from promot_jax.data.own_files import OwnFiles
 from promot_jax.data.task import Splits
@@ -18,6 +17,8 @@ from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.methods.base import Method
+from promot_jax.networks import network
+from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing.probe import Probe
 from promot_jax.training.stages import LARGEST, Stage
 from tasks import catalog
@@ -26,10 +27,6 @@ RECIPE_VALUES = ("Experiment", "EvaluationPlan", "MeshShape")
 
 UNSEEN = tuple(UNSEEN_TASKS)
 """The eight unseen tasks of Wang et al., 2024, Table 3, in its order."""
-SHIPPED_MICRO = sources.MICRO
-"""`initial_checkpoint` of the weights that come with the package."""
-RANDOM = sources.RANDOM
-"""`initial_checkpoint` of a backbone that keeps its random initialization."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,16 +93,11 @@ class EvaluationPlan:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """One row of a table: a backbone, a task, a method, stages, and what is measured.
+  """One row of a table: a network, a task, a method, stages, and what is measured.
 
   name: the row's label and, in a comparison, its folder.
   model_dir: where everything is written.
-  backbone: configuration of the pretrained network (its type decides the architecture).
-  initial_checkpoint: 'micro' (shipped weights), 'random', or a checkpoint: a path, 'hf:NAME' or a
-    gs:// URL (`checkpoints.sources`).
-  allow_nan: take NaN and infinite values of the initial checkpoint as they are instead of refusing.
-  vocabulary: 't5' or 'mt5', where the micro source brings its own words; or a tokenizer of the
-    model's, 'hf:FOLDER' or 'sentencepiece:FILE' (`data.vocabularies`), for both sources.
+  network: the pretrained model that the first stage begins with (`networks.network`).
   source: 'tfds' or 'micro'.
   task: the tuned task or mixture, with its shots ('rte', 'rte_1shot', 'rte_and_wmt14_en_fr'); the
     examples of a mixture's i-th task carry `prompt_ids` i.
@@ -133,10 +125,8 @@ class Experiment:
 
   name: str
   model_dir: str
-  backbone: Any
-  initial_checkpoint: str
+  network: AnyNetwork
   task: str
-  vocabulary: str = "t5"
   source: Literal["tfds", "micro"] = "tfds"
   targets: Literal["raw", "sentinel"] = "raw"
   selection: Literal["paper", "strict"] = "paper"
@@ -158,11 +148,11 @@ class Experiment:
   validation_limit: int | None = None
   input_buckets: int = 4
   target_buckets: int = 2
-  allow_nan: bool = False
   seed: int = 0
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 
   def __post_init__(self):
+    network.require(self.network, what="Experiment.network")
     stages = tuple(stage.of_method(self.method) for stage in self.stages)
     object.__setattr__(self, "stages", stages)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
@@ -198,6 +188,21 @@ class Experiment:
         " MIXING = @mixtures.proportional, or another one of promot_jax.data.mixtures."
       )
     check_seed("Experiment.seed", self.seed)
+
+  @property
+  def start(self) -> AnyNetwork:
+    """The network with what it draws at random drawn by the experiment's seed."""
+    return self.network.seeded(self.seed)
+
+  @property
+  def backbone(self) -> Any:
+    """The configuration of the network's architecture."""
+    return self.network.backbone
+
+  @property
+  def vocabulary(self) -> str:
+    """What the network's texts are made of."""
+    return self.network.vocabulary
 
   @property
   def tasks(self) -> list[str]:

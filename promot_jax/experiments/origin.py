@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from promot_jax import hosts, identity, paths
-from promot_jax.checkpoints import manifest, sources, step_files
+from promot_jax.checkpoints import manifest, step_files
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.data.examples import Examples
@@ -28,8 +28,8 @@ def of_start(experiment: Experiment) -> Identity:
 
   def look() -> Identity:
     parts = {"code": identity.of_code()}
-    if content := sources.content(experiment.initial_checkpoint):
-      parts["start weights"] = Part(digest=content, about=experiment.initial_checkpoint)
+    if content := experiment.start.content():
+      parts["start weights"] = content
     return Identity(parts=parts)
 
   return _of_first(look)
@@ -54,12 +54,14 @@ def of_stage(
   settings = {**choice.trained_with(stage), "batch size": stage.batch_size, "seed": experiment.seed}
 
   def look() -> Identity:
-    content = sources.content(experiment.initial_checkpoint)
+    content = experiment.start.content()
     return Identity(
       parts={
         "training data": _joined(training),
         "validation data": _joined([task.examples for task in validation]),
-        "start weights": identity.part([start, content], about=experiment.initial_checkpoint),
+        "start weights": identity.part(
+          [start, content.digest if content else ""], about=experiment.start.about
+        ),
         "settings": identity.part(settings),
         "code": identity.of_code(),
         "values": identity.of_values(),

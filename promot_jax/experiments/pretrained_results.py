@@ -9,8 +9,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flax import nnx
-
 from promot_jax import hosts, paths
 from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.results import ResultStore
@@ -19,7 +17,6 @@ from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared_results import open_results
 from promot_jax.identity import Identity
-from promot_jax.networks import backbones
 
 PRETRAINED = "pretrained"
 """Name of the checkpoint before any stage."""
@@ -29,7 +26,7 @@ def backbone_is_untouched(experiment: Experiment, stages: int) -> bool:
   """Whether the first `stages` stages train nothing that the backbone had before."""
   if experiment.method is None or not stages:
     return False
-  backbone = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
+  backbone = experiment.start.abstract()
   own = set(paths.named_leaves(backbone))
   names = paths.named_leaves(shapes.abstract_model(experiment))
   return not any(

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-from flax import nnx
 
 from promot_jax import __version__, guarded_json, paths
 from promot_jax.evaluation import ways
 from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
 from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.networks import backbones
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ def run_record(
     seed=experiment.seed,
     selected=selected,
     why=why,
-    backbone=f"{experiment.initial_checkpoint}",
+    backbone=experiment.start.about,
     parameters=paths.count(shapes.abstract_model(experiment)),
     data=f"own: {', '.join(f'{task} {sets[task].name}' for task in own)}"
     if own
@@ -83,7 +81,7 @@ def _stages(
 ) -> tuple[StageRecord, ...]:
   """What each stage trains, and at which pace."""
   model = shapes.abstract_model(experiment)
-  backbone = nnx.eval_shape(lambda: backbones.build(experiment.backbone, nnx.Rngs(0)))
+  backbone = experiment.start.abstract()
   seconds = [*step_seconds, *([None] * len(experiment.stages))]
   return tuple(
     StageRecord(

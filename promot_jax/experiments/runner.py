@@ -27,14 +27,13 @@ from promot_jax.experiments import (
   shapes,
   validation,
   way_on,
-  weights,
 )
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
 from promot_jax.experiments.reader import decoder
 from promot_jax.experiments.session import Session
 from promot_jax.experiments.shared_results import open_results
-from promot_jax.networks import peft_adapters, trained_methods
+from promot_jax.networks import network, peft_adapters, trained_methods
 from promot_jax.probing import scores
 from promot_jax.probing.features import FeatureStore
 from promot_jax.token_ids import TokenIds
@@ -156,7 +155,7 @@ class Runner:
       validate=functools.partial(self._validate, stage, held_out),
       mesh=self.shared.mesh(experiment.mesh),
       events=self.events,
-      metadata={"experiment": experiment.name, "start": weights.identity(experiment)},
+      metadata={"experiment": experiment.name, "start": experiment.start.identity()},
       made_from=origin.of_stage(
         experiment,
         stage,
@@ -180,7 +179,8 @@ class Runner:
       if stages == 0:
         experiment = self.experiment
         model = self.shared.pretrained(experiment)
-        self._models[0] = weights.attach(experiment, model, self.shared.mesh(experiment.mesh))
+        mesh = self.shared.mesh(experiment.mesh)
+        self._models[0] = network.attach(model, experiment.method, mesh, seed=experiment.seed)
       else:
         stage = self.experiment.stages[stages - 1]
         step = choice.chosen_step(self.store(stage))
@@ -408,7 +408,7 @@ class Runner:
 
   def identity(self, stages: int, step: int | None) -> str:
     """The start and the checksums of every stage's chosen checkpoint."""
-    parts = [weights.identity(self.experiment)]
+    parts = [self.experiment.start.identity()]
     if self._method_file is not None:
       digest = identity.of_file(self._method_file[0])
       return "/".join([*parts, *([f"method {digest}"] if stages else [])])

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from promot_jax import hosts, partitioning, signals
 from promot_jax.errors import Preempted
-from promot_jax.experiments import weights
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader
+from promot_jax.networks.loaded import Loaded
 from promot_jax.training.events import Events
 
 
@@ -36,7 +36,7 @@ class Session:
     self._started: Callable[[], None] | None = started
     self.console = console
     self.reader = Reader(console.line)
-    self._pretrained: tuple[tuple, nnx.Module] | None = None
+    self._loaded: Loaded | None = None
     stop.nothing_to_save = True
 
   @functools.lru_cache(maxsize=4)  # noqa: B019  (lives as long as the process's run)
@@ -46,14 +46,17 @@ class Session:
     return mesh if mesh.size > 1 else None
 
   def pretrained(self, experiment: Experiment) -> nnx.Module:
-    """The backbone's initial values; kept while experiments ask for the same."""
-    key = (experiment.backbone, weights.identity(experiment), experiment.mesh)
-    if self._pretrained is None or self._pretrained[0] != key:
-      self._pretrained = None  # free the former one first
-      mesh = self.mesh(experiment.mesh)
-      read = functools.partial(weights.pretrained, experiment, mesh, self.console.line)
-      self._pretrained = (key, hosts.together(read))
-    return self._pretrained[1]
+    """The model that the experiment starts from; kept while experiments ask for the same."""
+    loaded = self.loaded(experiment)
+    loaded.keep_only(experiment.start)  # frees former ones first
+    return loaded.model(experiment.start)
+
+  def loaded(self, experiment: Experiment) -> Loaded:
+    """The networks on the experiment's mesh."""
+    mesh = self.mesh(experiment.mesh)
+    if self._loaded is None or self._loaded.mesh != mesh:
+      self._loaded = Loaded(mesh, self.console.line)
+    return self._loaded
 
   def accept(self) -> None:
     """Says, the first time only, that this run was checked as far as can be before its first step."""

@@ -18,7 +18,6 @@ from promot_jax.experiments import epochs, lengths, validation
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
-from promot_jax.networks import backbones
 from promot_jax.probing import probe
 from promot_jax.training import schedules, selection
 from promot_jax.training.stages import Stage
@@ -39,14 +38,10 @@ class StagePlan:
 
 def abstract_model(experiment: Experiment) -> Any:
   """The experiment's model with its method attached, as shapes."""
-
-  def build():
-    model = backbones.build(experiment.backbone, nnx.Rngs(0))
-    if experiment.method is not None:
-      model = experiment.method.attach(model, nnx.Rngs(1))
+  model, method = experiment.start.abstract(), experiment.method
+  if method is None:
     return model
-
-  return nnx.eval_shape(build)
+  return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), model)
 
 
 def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]:

@@ -30,7 +30,7 @@ def written(experiment: Experiment, *, tuned: bool) -> Experiment:
   if tuned:
     return experiment
   plain = vocabularies.as_one_text(experiment.vocabulary)
-  return dataclasses.replace(experiment, vocabulary=plain)
+  return dataclasses.replace(experiment, network=experiment.network.spelled(plain))
 
 
 def stop(vocabulary: Vocabulary, *, tuned: bool) -> tuple[str, ...]:

@@ -15,9 +15,10 @@ from flax import nnx
 from promot_jax import partitioning, paths
 from promot_jax.experiments import epochs
 from promot_jax.experiments.comparison import Comparison, experiments_of
-from promot_jax.experiments.experiment import RANDOM, SHIPPED_MICRO, Experiment
+from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shapes import abstract_model, mesh_sizes, stage_plans
 from promot_jax.networks import backbones, micro_model
+from promot_jax.networks.network import MICRO, RANDOM, Network
 from promot_jax.planning import needs
 from promot_jax.training import choice, stages
 from promot_jax.training.stages import Stage
@@ -68,13 +69,15 @@ def describe_pretraining(run: Any) -> Iterator[str]:
 
 def start_text(experiment: Experiment) -> str:
   """The initial checkpoint, and whether it can be read from here."""
-  path = experiment.initial_checkpoint
-  if path == SHIPPED_MICRO:
+  path = experiment.start.about
+  if path == MICRO:
     found = f"shipped weights, sha256 {micro_model.digest()}" if micro_model.available() else ""
     return f"micro: {found or 'not in this installation (make them with pretrain_micro.gin)'}"
   if path == RANDOM:
     return "random initialization: nothing pretrained is restored"
   local = path.removeprefix("hf:").removeprefix("local:")
+  if not isinstance(experiment.start, Network):
+    return path
   if os.path.exists(local):
     return f"{path} ({'readable' if os.access(local, os.R_OK) else 'NOT readable from here'})"
   if "://" in path or path.startswith("hf:"):
@@ -162,7 +165,7 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
 
 
 def _shared(experiment: Experiment) -> tuple:
-  return (experiment.backbone, experiment.initial_checkpoint, experiment.task)
+  return (experiment.network, experiment.task)
 
 
 def _in_epochs(experiment: Experiment, stage: Stage) -> str:

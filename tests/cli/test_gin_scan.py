@@ -60,6 +60,34 @@ def test_modules_of_earlier_versions_are_found_where_they_are_now(tmp_path):
   }
 
 
+def test_parameters_of_earlier_versions_are_found_where_they_are_now(tmp_path):
+  text = (
+    HEAD
+    + "from promot_jax.experiments import experiment\n"
+    + "a/experiment.Experiment.initial_checkpoint = 'random'\n"
+    + "experiment.Experiment.vocabulary = 'mt5'\n"
+  )
+  assert gin_scan.scan([write(tmp_path, text)], folders=[]).flat() == {
+    "a/experiment.Experiment.network": "@network.Network()",
+    "a/network.Network.checkpoint": "'random'",
+    "experiment.Experiment.network": "@network.Network()",
+    "network.Network.vocabulary": "'mt5'",
+  }
+
+
+def test_a_former_parameter_leaves_the_network_that_a_recipe_names(tmp_path):
+  text = (
+    HEAD
+    + "from promot_jax.experiments import experiment\nfrom promot_jax.networks import network\n"
+    + "experiment.Experiment.network = @own/network.Network()\n"
+  )
+  found = gin_scan.scan(
+    [write(tmp_path, text)], ["experiment.Experiment.allow_nan = True"], folders=[]
+  ).flat()
+  assert found["experiment.Experiment.network"] == "@own/network.Network()"
+  assert found["network.Network.allow_nan"] == "True"
+
+
 def test_a_wrong_module_is_named_with_the_nearest_right_one(tmp_path):
   found = message(tmp_path, HEAD + "from promot_jax.training import stagse\n")
   assert "recipe.gin:2" in found

@@ -70,7 +70,7 @@ def test_the_recipe_is_sound_and_small_with_the_overlay(name):
   shapes.check(run)
   for experiment in experiments_of(run):
     assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
-    assert (experiment.source, experiment.initial_checkpoint) == ("micro", "micro")
+    assert (experiment.source, experiment.network.checkpoint) == ("micro", "micro")
     assert shapes.mesh_sizes(experiment.mesh) == {"data": 1, "model": 1}
     assert all((stage.steps, stage.batch_size) <= (600, 64) for stage in experiment.stages)
     assert all(stage.frozen_dtype is None for stage in experiment.stages)

@@ -18,6 +18,7 @@ from promot_jax.experiments.reader import Reader
 from promot_jax.experiments.runner import Outcome, Runner, Session
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
 from promot_jax.networks import micro_model
+from promot_jax.networks.network import Network
 from promot_jax.signals import Stop
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.events import Events
@@ -72,8 +73,7 @@ def experiment(label: str, **changes) -> Experiment:
   values = {
     "name": label,
     "model_dir": "unused",
-    "backbone": BACKBONE,
-    "initial_checkpoint": "random",
+    "network": Network(backbone=BACKBONE, checkpoint="random"),
     "source": "micro",
     "task": "rte",
     "feature_lengths": {"inputs": 64, "targets": 8},

@@ -13,6 +13,7 @@ from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5_config import T5Config
+from promot_jax.networks.network import Network
 
 SMALL = {"vocab_size": 13, "width": 8, "heads": 2, "mlp_width": 5}
 GPT2 = DecoderLMConfig(**SMALL, layers=1, head_width=4, max_positions=24, eos=1)
@@ -25,8 +26,7 @@ def check(backbone, *, inputs, targets, method=None, **plan):
   experiment = Experiment(
     name="row",
     model_dir="unused",
-    backbone=backbone,
-    initial_checkpoint="random",
+    network=Network(backbone=backbone, checkpoint="random"),
     task="rte",
     feature_lengths={"inputs": inputs, "targets": targets},
     method=method,

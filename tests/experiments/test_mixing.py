@@ -11,6 +11,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.experiments import data
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.networks import micro_model
+from promot_jax.networks.network import Network
 
 SIZES = {"rte": 90, "wmt14_en_fr": 10}
 
@@ -27,8 +28,7 @@ def experiment(**changes):
   return Experiment(
     name="multitask",
     model_dir="unused",
-    backbone=micro_model.config(),
-    initial_checkpoint="random",
+    network=Network(backbone=micro_model.config(), checkpoint="random"),
     source="micro",
     task="rte_and_wmt14_en_fr",
     **changes,

@@ -13,6 +13,7 @@ from promot_jax.experiments import execute, record, shapes
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.networks import micro_model
+from promot_jax.networks.network import Network
 from promot_jax.planning import plan
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
@@ -34,8 +35,7 @@ def experiment(*stages: Stage, **changes) -> Experiment:
   values = {
     "name": "promot",
     "model_dir": "unused",
-    "backbone": micro_model.config(),
-    "initial_checkpoint": "random",
+    "network": Network(backbone=micro_model.config(), checkpoint="random"),
     "source": "micro",
     "task": "rte",
     "method": SoftPrompt(length=5),
@@ -99,7 +99,10 @@ def test_a_plan_counts_the_copy_of_frozen_weights():
       {"stages": [stage("model", 0.1)], "task": "rte_and_wmt14_en_fr"},
       "gives no 'accuracy' but mean, rte/accuracy, wmt14_en_fr/bleu",
     ),
-    ({"initial_checkpoint": "/no/such/folder"}, "is not a folder on this machine"),
+    (
+      {"network": Network(backbone=micro_model.config(), checkpoint="/no/such/folder")},
+      "is not a folder on this machine",
+    ),
     ({"method": SoftPrompt(length=5, tasks=2), "stages": []}, "set PROMPT_TASKS"),
     (
       {

@@ -14,6 +14,7 @@ from promot_jax.evaluation.results import TaskResult
 from promot_jax.experiments import data, epochs, execute, shapes, validation
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.networks import backbones, micro_model
+from promot_jax.networks.network import Network
 from promot_jax.planning import plan
 from promot_jax.training import choice, optimizers, schedules, selection
 from promot_jax.training.stages import Stage
@@ -34,10 +35,12 @@ def experiment(stage=STAGE, **changes) -> Experiment:
   values = {
     "name": "tuned",
     "model_dir": "unused",
-    "backbone": micro_model.config(
-      width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
+    "network": Network(
+      backbone=micro_model.config(
+        width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
+      ),
+      checkpoint="random",
     ),
-    "initial_checkpoint": "random",
     "source": "micro",
     "task": "rte",
     "feature_lengths": {"inputs": 64, "targets": 8},
@@ -243,7 +246,7 @@ def test_nothing_is_read_for_a_complete_stage_in_epochs(monkeypatch):
 
 
 def test_the_plan_counts_every_task_of_a_mixture_as_far_as_it_is_used():
-  made = experiment(task="rte_and_wmt14_en_fr", source="tfds", vocabulary="t5", train_limit=3000)
+  made = experiment(task="rte_and_wmt14_en_fr", source="tfds", train_limit=3000)
   assert epochs.examples(made, STAGE) == 2490 + 3000
   strict = dataclasses.replace(made, task="rte", selection="strict", train_limit=None)
   assert epochs.examples(strict, STAGE) == 2241

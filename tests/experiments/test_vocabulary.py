@@ -12,6 +12,7 @@ from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.models import sizes
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.networks import micro_model
+from promot_jax.networks.network import Network
 from tasks import reading
 
 T5 = sizes.micro(vocab_size=600)
@@ -20,12 +21,11 @@ DECODER = DecoderLMConfig(
 )
 
 
-def experiment(backbone, **changes) -> Experiment:
+def experiment(backbone, vocabulary="t5", **changes) -> Experiment:
   values = {
     "name": "own",
     "model_dir": "unused",
-    "backbone": backbone,
-    "initial_checkpoint": "random",
+    "network": Network(backbone=backbone, checkpoint="random", vocabulary=vocabulary),
     "source": "micro",
     "task": "rte",
     "evaluation": EvaluationPlan(unseen=(), limit=2),

@@ -24,6 +24,7 @@ from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.networks import micro_model
+from promot_jax.networks.network import Network
 from promot_jax.token_ids import TokenIds
 from promot_jax.training.stages import Stage
 
@@ -40,23 +41,23 @@ class Reader:
     return types.SimpleNamespace(vocabulary=experiment.vocabulary, task=task)
 
 
-def experiment(folder, **changes) -> Experiment:
+def experiment(folder, network=None, **changes) -> Experiment:
   vocabulary = open_vocabulary(f"hf:{folder}")
+  backbone = DecoderLMConfig(
+    vocab_size=vocabulary.size,
+    width=8,
+    layers=1,
+    heads=2,
+    head_width=4,
+    mlp_width=12,
+    max_positions=200,
+    eos=vocabulary.eos,
+  )
   values = {
     "name": "own",
     "model_dir": "unused",
-    "backbone": DecoderLMConfig(
-      vocab_size=vocabulary.size,
-      width=8,
-      layers=1,
-      heads=2,
-      head_width=4,
-      mlp_width=12,
-      max_positions=200,
-      eos=vocabulary.eos,
-    ),
-    "initial_checkpoint": "random",
-    "vocabulary": f"hf:{folder}",
+    "network": network
+    or Network(backbone=backbone, checkpoint="random", vocabulary=f"hf:{folder}"),
     "source": "micro",
     "task": "rte",
     "evaluation": EvaluationPlan(unseen=("cb", "web_questions"), unseen_prompt=("off", "on")),
@@ -117,7 +118,7 @@ def test_only_plain_text_ends_with_its_line_and_the_result_can_say_so(tokenizer_
 
 def test_an_encoder_decoder_has_one_form(tokenizer_folder):
   micro = experiment(
-    tokenizer_folder("gpt2"), backbone=micro_model.config(), vocabulary="t5", task="rte"
+    tokenizer_folder("gpt2"), network=Network(backbone=micro_model.config(), checkpoint="random")
   )
   assert writing.written(micro, tuned=False) == micro
   words = text_vocabulary(micro)

@@ -26,6 +26,7 @@ def describe(directory: pathlib.Path, *, model: int, stages: int, steps: int):
   from promot_jax.methods.initializers import SampledVocabulary
   from promot_jax.methods.prompt import SoftPrompt
   from promot_jax.networks import micro_model
+  from promot_jax.networks.network import Network
   from promot_jax.training import optimizers, schedules
   from promot_jax.training.stages import Stage
 
@@ -46,16 +47,18 @@ def describe(directory: pathlib.Path, *, model: int, stages: int, steps: int):
   return Experiment(
     name="promot",
     model_dir=str(directory),
-    backbone=micro_model.config(
-      width=16,
-      heads=4,
-      head_width=6,
-      mlp_width=20,
-      encoder_layers=1,
-      decoder_layers=1,
-      dropout_rate=0.1,
+    network=Network(
+      backbone=micro_model.config(
+        width=16,
+        heads=4,
+        head_width=6,
+        mlp_width=20,
+        encoder_layers=1,
+        decoder_layers=1,
+        dropout_rate=0.1,
+      ),
+      checkpoint="random",
     ),
-    initial_checkpoint="random",
     source="micro",
     task="rte",
     feature_lengths={"inputs": 64, "targets": 8},
