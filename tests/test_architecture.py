@@ -43,7 +43,14 @@ ALLOWED = {
   },
   "data": {"metrics"},
   "decoding": {"models"},
-  "training": {"models", "methods.base", "partitioning", "checkpoints", "hosts"},
+  "training": {
+    "models",
+    "methods.base",
+    "partitioning",
+    "checkpoints",
+    "hosts",
+    "metrics.registry",
+  },
   "metrics": set(),
   "micro": {
     "data.task",

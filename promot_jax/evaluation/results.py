@@ -29,6 +29,7 @@ from promot_jax import errors, guarded_json
 from promot_jax.evaluation import field_types, prediction_file, ways, whole_files
 from promot_jax.evaluation.journal import Journal
 from promot_jax.identity import Identity
+from promot_jax.metrics.registry import scale_of
 
 FORMAT = 1
 ORIGIN = ("data", "start weights")
@@ -406,9 +407,9 @@ def _load(path: pathlib.Path, kind: type) -> Any:
 def _sound(result: TaskResult) -> TaskResult:
   """The result without scores that were no number; raises ValueError if the headline one is none."""
   scores = {name: value for name, value in result.scores.items() if value is not None}
-  headline = scores.get(result.metric)
-  if headline is None or not -1e-6 <= headline <= 100 + 1e-6 or result.count < 1:
+  headline, scale = scores.get(result.metric), scale_of(result.metric)
+  if headline is None or not scale.holds(headline) or result.count < 1:
     raise ValueError(
-      f"'{result.metric}' of {result.count} examples is {headline}, not from 0 to 100"
+      f"'{result.metric}' of {result.count} examples is {headline}, not from {scale.range}"
     )
   return dataclasses.replace(result, scores=scores)

@@ -5,7 +5,6 @@ loaded.
 """
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from promot_jax.evaluation.results import PROMPTS, TaskResult
 from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.identity import Identity
 from promot_jax.metrics import postprocess
+from promot_jax.metrics.metric import describe
 from promot_jax.token_ids import T5, TokenIds
 
 
@@ -114,14 +114,14 @@ def plan(
   settings = {
     "decoding": decoding,
     "max_target_length": task.max_target_length or max_target_length,
-    "metrics": [_describe(metric) for metric in task.metric_fns],
-    "format": getattr(format_metric, "signature", None) or _describe(format_metric)
+    "metrics": [describe(metric) for metric in task.metric_fns],
+    "format": getattr(format_metric, "signature", None) or describe(format_metric)
     if format_metric
     else "",
     "options": _shown_options(task),
     "answers": "ranked" if task.ranked else "generated",
     "stop": list(task.stop),
-    "postprocess": _describe(task.postprocess),
+    "postprocess": describe(task.postprocess),
     "writing": dict(task.writing),
   }
   if special != T5:  # which nobody's results mentioned at first
@@ -163,19 +163,6 @@ def _made_from(task: EvalTask, made_from: Identity | None) -> Mapping[str, Any]:
   if content is not None:
     parts["data"] = content
   return Identity(parts=parts).to_json()
-
-
-def _describe(metric: Any) -> str:
-  """A metric's settings without memory addresses, so that fingerprints survive the process."""
-  if described := getattr(metric, "described", ""):
-    return described
-  if hasattr(metric, "signature"):
-    return f"{type(metric).__name__}({metric.signature})"
-  if dataclasses.is_dataclass(metric):
-    return repr(metric)
-  if isinstance(metric, functools.partial):
-    return f"{_describe(metric.func)}{metric.args}{sorted(metric.keywords.items())}"
-  return getattr(metric, "__qualname__", type(metric).__name__)
 
 
 def _digest(task: EvalTask) -> str:

@@ -25,6 +25,10 @@ class Accuracy:
     """Names of the scores."""
     return ("accuracy",)
 
+  @property
+  def scale(self) -> metric.Scale:
+    return metric.PERCENT
+
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
 

@@ -47,6 +47,10 @@ class ExactMatch:
     """Names of the scores."""
     return ("exact_match",)
 
+  @property
+  def scale(self) -> metric.Scale:
+    return metric.PERCENT
+
   def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
     return metric.evaluate(self, targets, predictions)
 

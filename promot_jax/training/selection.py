@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from promot_jax import errors
+from promot_jax.metrics.registry import scale_of
 
 RECIPE_VALUES = ("WeightedSum", "WithinOneStandardError")
 
@@ -108,14 +109,15 @@ def is_forced(name: str) -> bool:
   return name.rpartition("/")[2] in (LOSS, TOKEN_ACCURACY)
 
 
-def is_loss(metric: Metric) -> bool:
-  """Whether the lowest value is the best one by nature."""
-  return isinstance(metric, str) and metric.rpartition("/")[2] == LOSS
+def falls(metric: Metric) -> bool:
+  """Whether the lowest value is the best one by nature: of a loss, and of errors such as TER."""
+  name = metric.rpartition("/")[2] if isinstance(metric, str) else ""
+  return name == LOSS or not scale_of(name).higher_is_better
 
 
 def optimum(metric: Metric, mode: str | None) -> Literal["max", "min"]:
-  """Which value of a metric is the best: of a loss the lowest, of others the highest, unless said."""
-  return "min" if (mode or ("min" if is_loss(metric) else "max")) == "min" else "max"
+  """Which value of a metric is the best: of a loss or an error the lowest, else the highest."""
+  return "min" if (mode or ("min" if falls(metric) else "max")) == "min" else "max"
 
 
 def require_mode(owner: str, metric: Metric, mode: Any, *, known: Iterable[str] = ()) -> None:
@@ -133,7 +135,7 @@ def require_mode(owner: str, metric: Metric, mode: Any, *, known: Iterable[str] 
       f"{owner}: mode={mode!r} must be 'max', 'min', or None to follow the metric."
     )
   rising = isinstance(metric, str) and (metric in known or is_forced(metric))
-  wrong = mode == "max" if is_loss(metric) else mode == "min" and rising
+  wrong = mode == "max" if falls(metric) else mode == "min" and rising
   if wrong:
     raise errors.ConfigError(
       f"{owner}: mode='{mode}' would take the worst '{metric}' for the best; leave mode out, and it"

@@ -1,0 +1,97 @@
+"""The metrics by the names under which tasks and users ask for them as their headline score.
+
+Each returns a score of its own name, most of them that one alone.  Making one imports no library: what
+a metric needs beyond the base installation is asked for when it scores.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+
+from promot_jax import errors
+from promot_jax.metrics import (
+  accuracy,
+  answer_f1,
+  bleu,
+  captions,
+  chrf,
+  class_f1,
+  exact_match,
+  meteor,
+  nist,
+  rouge,
+  ter,
+)
+from promot_jax.metrics.metric import PERCENT, ListedMetric, Scale
+
+METRICS: Mapping[str, ListedMetric] = {
+  "accuracy": accuracy.accuracy,
+  "exact_match": exact_match.exact_match,
+  "f1": answer_f1.f1,
+  "bleu": bleu.bleu,
+  "multi_bleu": bleu.multi_bleu,
+  "multi_bleu_lc": bleu.multi_bleu_lc,
+  "mteval_bleu": bleu.mteval_bleu,
+  "chrf": chrf.chrf,
+  "chrf++": chrf.chrf_plus_plus,
+  "ter": ter.ter,
+  "nist": nist.nist,
+  "rouge1": rouge.rouge,
+  "rouge2": rouge.rouge,
+  "rougeL": rouge.rouge,
+  "rougeLsum": rouge.rouge_sum,
+  "coco_rougeL": captions.coco_rouge_l,
+  "cider": captions.cider,
+  "meteor": meteor.meteor,
+  "meteor_nltk": meteor.meteor_nltk,
+}
+
+MACRO_F1 = "macro_f1"
+"""The one that is made for a task's labels (`class_f1.ClassF1`)."""
+
+NAMES = (*METRICS, MACRO_F1)
+
+OFFICIAL: Mapping[str, tuple[ListedMetric, ...]] = {
+  "squad": (answer_f1.f1,),
+  "mrqa": (answer_f1.f1,),
+  "trivia_qa": (exact_match.trivia_qa, answer_f1.trivia_qa),
+  "webnlg": (dataclasses.replace(bleu.multi_bleu_lc, name="bleu"), meteor.meteor, ter.tercom),
+  "dart": (dataclasses.replace(bleu.multi_bleu, name="bleu"), meteor.meteor, ter.tercom),
+  "e2e": (
+    dataclasses.replace(bleu.mteval_bleu, name="bleu"),
+    nist.nist,
+    meteor.Meteor(tokenizer="ptb"),
+    captions.coco_rouge_l,
+    captions.cider,
+  ),
+}
+"""What a data set's own scorer computes, under the names that its tables use."""
+
+
+def find(name: str, *, labels: Sequence[str] = ()) -> ListedMetric:
+  """The metric that gives the score `name`.
+
+  Args:
+    name: one of `NAMES`.
+    labels: the task's classes, for 'macro_f1'.
+
+  Raises:
+    ConfigError: there is no metric of that name, or it needs labels and there are none.
+  """
+  if name == MACRO_F1:
+    if not labels:
+      raise errors.ConfigError(
+        f"The metric '{MACRO_F1}' is a mean over classes and got no labels; give the labels of the "
+        "task, or choose 'accuracy'."
+      )
+    return class_f1.ClassF1(labels=tuple(labels))
+  if name not in METRICS:
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean '{near[0]}'? They are" if near else "they are"
+    raise errors.ConfigError(f"There is no metric '{name}'; {hint} {', '.join(NAMES)}.")
+  return METRICS[name]
+
+
+def scale_of(score: str) -> Scale:
+  """The scale of a score by its name; percent of those that no listed metric gives."""
+  return next((each.scale for each in METRICS.values() if score in each.names), PERCENT)
