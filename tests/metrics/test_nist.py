@@ -46,5 +46,6 @@ def test_case_counts_only_where_asked():
 
 def test_there_is_an_interval():
   targets = ["a b c d e", "f g h", "a c e g", "b d"]
-  found = confidence.bootstrap(nist.nist, targets, ["a b c", "f g", "a c x g", "b"], resamples=50)
+  rows = nist.nist.statistics(targets, ["a b c", "f g", "a c x g", "b"])
+  found = confidence.estimate(nist.nist, rows, resamples=50)
   assert found["nist"].standard_error > 0
