@@ -67,9 +67,8 @@ class Ter:
     case = "mixed" if self.case_sensitive else "lc"
     normalized = "yes" if self.normalized else "no"
     kept = "refs:written|" if self.written_only else ""
-    return (
-      f"case:{case}|tok:tercom|norm:{normalized}|punct:yes|{kept}version:{sacrebleu.__version__}"
-    )
+    settings = f"case:{case}|tok:tercom|norm:{normalized}|punct:yes|asian:no|{kept}"
+    return f"{settings}version:{sacrebleu.__version__}"
 
 
 ter = Ter()
