@@ -60,12 +60,13 @@ def module_of_tests() -> Callable[[str], types.ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer_folder(module_of_tests, tmp_path_factory) -> Callable[[str], pathlib.Path]:
-  """family -> folder of a small tokenizer of that family; see tests/tiny_tokenizers.py."""
+def tokenizer_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
+  """family -> folder of a small tokenizer of that family; see tests/builders/tiny_tokenizers.py."""
   pytest.importorskip("tokenizers")
-  module = module_of_tests("tiny_tokenizers")
+  import tiny_tokenizers
+
   root = tmp_path_factory.mktemp("tokenizers")
-  return functools.cache(lambda family: module.make(family, root / family))
+  return functools.cache(lambda family: tiny_tokenizers.make(family, root / family))
 
 
 _T5X_SHAPES = {

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).with_name("tiny_run.py")
-REPOSITORY = SCRIPT.parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "tests" / "builders" / "tiny_run.py"
 
 
 class Run:

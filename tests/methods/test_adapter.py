@@ -1,7 +1,5 @@
 """Adapters, BitFit and top layers on tiny backbones: formulas, sizes, what is computed and what not."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,33 +12,15 @@ from promot_jax.methods.bias import BitFit
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.top_layers import TopLayers
 from promot_jax.models import stack
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
+from tiny_models import batch_of, same_arrays, tiny
 
-SIZES = {"vocab_size": 19, "width": 8, "mlp_width": 11, "heads": 3, "head_width": 5}
+WIDTH, INNER = 12, 2 * 5  # of the tiny T5
+T5_LAYERS = {"encoder_layers": 2, "decoder_layers": 3}
 
 
-@functools.cache
 def backbone(kind="t5", scanned=False):
-  if scanned:
-    return stack_layers(backbone(kind))
-  if kind == "t5":
-    return T5(T5Config(**SIZES, encoder_layers=2, decoder_layers=3), nnx.Rngs(0))
-  small = {"embedding_std": 0.3, "init_std": 0.3}
-  return DecoderLM(DecoderLMConfig(**SIZES, **small, layers=3, eos=1), nnx.Rngs(0))
-
-
-def batch():
-  random = np.random.default_rng(1)
-  source, target = (random.integers(3, 19, (2, n)).astype(np.int32) for n in (5, 4))
-  return {
-    "encoder_input_tokens": source,
-    "decoder_input_tokens": np.roll(target, 1, axis=1),
-    "decoder_target_tokens": target,
-  }
+  return tiny(kind, scanned=scanned, **(T5_LAYERS if kind == "t5" else {"layers": 3}))
 
 
 def names(model, pattern):
@@ -49,7 +29,7 @@ def names(model, pattern):
 
 def test_both_placements_compute_their_formulas():
   random = np.random.default_rng(0)
-  x = random.normal(size=(2, 3, 8)).astype(np.float32)
+  x = random.normal(size=(2, 3, WIDTH)).astype(np.float32)
 
   def bottleneck(adapter, x, activation):
     down, up = (
@@ -66,7 +46,7 @@ def test_both_placements_compute_their_formulas():
 
   model = Adapter(bottleneck=3, activation="relu", std=1.0).attach(backbone(), nnx.Rngs(0))
   linear = model.encoder.layers[1].attention.out
-  x = random.normal(size=(2, 3, 15)).astype(np.float32)
+  x = random.normal(size=(2, 3, INNER)).astype(np.float32)
   y = x @ np.asarray(linear.kernel[...], np.float64)
   expected = y + bottleneck(linear.adapter, y, lambda h: np.maximum(h, 0))
   np.testing.assert_allclose(linear(x), expected, rtol=1e-4, atol=1e-5)
@@ -75,7 +55,7 @@ def test_both_placements_compute_their_formulas():
 def test_an_adapter_of_a_layer_is_behind_its_residual():
   model = Adapter(bottleneck=3, placement="lin", std=1.0).attach(backbone("gpt2"), nnx.Rngs(0))
   layer, plain = model.decoder.layers[0], backbone("gpt2").decoder.layers[0]
-  x = np.random.default_rng(0).normal(size=(1, 4, 8)).astype(np.float32)
+  x = np.random.default_rng(0).normal(size=(1, 4, WIDTH)).astype(np.float32)
   given = {"mask": jnp.ones((1, 1, 4, 4), bool), "positions": jnp.arange(4)[None], "key": None}
   found, _ = layer(x, **given)
   expected, _ = plain(x, **given)
@@ -109,7 +89,7 @@ def test_the_bottleneck_can_be_given_as_a_share_of_the_parameters(placement, sca
   attached = method.attach(model, nnx.Rngs(0))
   own = sum(paths.named_leaves(attached)[name].size for name in names(attached, method.parameters))
   places = 3 if placement == "lin" else 6
-  half_a_step = places * (2 * 8 + 1) / 2 / paths.count(model)
+  half_a_step = places * (2 * WIDTH + 1) / 2 / paths.count(model)
   assert abs(own / paths.count(model) - share) <= half_a_step + 1e-9
   with pytest.raises(errors.ConfigError, match="give at least that"):
     Adapter(bottleneck=None, share=1e-3).attach(model, nnx.Rngs(0))
@@ -124,8 +104,7 @@ def test_trained_norms_leave_with_the_adapters():
   changed = paths.named_leaves(attached)
   changed = {n: leaf * 2 if n in norms else leaf for n, leaf in changed.items()}
   detached = method.detach(paths.replace_leaves(attached, changed))
-  before, after = paths.named_leaves(model), paths.named_leaves(detached)
-  assert list(before) == list(after) and all(before[n] is after[n] for n in before)
+  same_arrays(detached, model)
 
 
 def test_bitfit_trains_biases_or_else_the_scales_of_norms():
@@ -149,10 +128,9 @@ def test_trained_copies_act_as_the_parameters_in_place(scanned):
     )
     merged = method.merge(changed)
     assert nnx.graphdef(merged) == nnx.graphdef(model)
-    np.testing.assert_allclose(
-      changed.hidden(batch()), merged.hidden(batch()), rtol=1e-5, atol=1e-5
-    )
-    assert np.abs(merged.hidden(batch()) - model.hidden(batch())).max() > 1e-2
+    batch = batch_of(model)
+    np.testing.assert_allclose(changed.hidden(batch), merged.hidden(batch), rtol=1e-5, atol=1e-5)
+    assert np.abs(merged.hidden(batch) - model.hidden(batch)).max() > 1e-2
 
 
 @pytest.mark.parametrize("scanned", [False, True])
@@ -160,13 +138,14 @@ def test_nothing_is_kept_or_computed_backwards_below_the_top_layers(scanned):
   method = TopLayers(layers=1)
   attached = method.attach(backbone("gpt2", scanned), nnx.Rngs(0))
   graphdef, trainable, frozen = paths.split(attached, method.parameters)
+  batch = batch_of(attached)
 
   def loss(trainable):
     whole = nnx.merge(graphdef, trainable, frozen)
-    return jnp.sum(whole.hidden(batch()) ** 2)
+    return jnp.sum(whole.hidden(batch) ** 2)
 
   def loss_of_all(frozen):
-    return jnp.sum(nnx.merge(graphdef, trainable, frozen).hidden(batch()) ** 2)
+    return jnp.sum(nnx.merge(graphdef, trainable, frozen).hidden(batch) ** 2)
 
   kept = [
     sum(leaf.size for leaf in jax.tree.leaves(jax.vjp(function, of)[1]))
@@ -204,9 +183,7 @@ def test_several_methods_stand_at_one_linear_layer():
   assert linear.parts == ("lora", "adapter")
   for method in methods:  # not the opposite order
     model = method.detach(model)
-  assert nnx.graphdef(model) == nnx.graphdef(backbone("gpt2"))
-  before, after = paths.named_leaves(backbone("gpt2")), paths.named_leaves(model)
-  assert all(before[name] is after[name] for name in before)
+  same_arrays(model, backbone("gpt2"))
 
 
 def test_a_split_stack_is_the_whole_one():

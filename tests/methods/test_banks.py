@@ -19,13 +19,9 @@ from promot_jax.methods.infix import InfixTuning
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import NormalPrefix, PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt, check_prompt_ids, prompt_count
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
+from tiny_models import batch_from, close, moved, tiny, tokens
 
-VOCABULARY, SOURCE, TARGET, TASKS = 19, 5, 4, 2
-SIZES = {"vocab_size": VOCABULARY, "width": 8, "mlp_width": 11}
+SOURCE, TARGET, TASKS = 5, 4, 2
 IDS = np.asarray([1, 0, 0, 1], np.int32)
 BANKS = {
   "prompt": SoftPrompt(length=3, tasks=TASKS),
@@ -53,31 +49,15 @@ PAIRS = [
 each_pair = pytest.mark.parametrize("name,kind", PAIRS)
 
 
-@functools.cache
 def backbone(kind):
-  rngs = nnx.Rngs(0)
-  if kind == "t5":
-    layers = {"encoder_layers": 1, "decoder_layers": 1}
-    return T5(T5Config(**SIZES, **layers, heads=3, head_width=5), rngs)
-  one = {"layers": 1, "eos": 1, "embedding_std": 0.3, "init_std": 0.3}
-  if kind == "gpt2":
-    return DecoderLM(DecoderLMConfig(**SIZES, **one, heads=2, head_width=5), rngs)
-  llama = {"positions": "rotary", "norm": "rms", "use_bias": False, "kv_heads": 2}
-  return DecoderLM(DecoderLMConfig(**SIZES, **one, **llama, heads=4, head_width=6), rngs)
+  return tiny(kind, **({"decoder_layers": 1} if kind == "t5" else {"layers": 1}))
 
 
 @functools.cache
 def bank_of(name, kind):
   """The bank attached, its parameters moved from their start to different values for each task."""
   method = BANKS[name]
-  model = method.attach(backbone(kind), nnx.Rngs(1))
-  leaves = paths.named_leaves(model)
-  random = np.random.default_rng(3)
-  own = {
-    leaf: leaves[leaf] + random.normal(size=leaves[leaf].shape).astype(np.float32) * 0.3
-    for leaf in paths.match(method.parameters, leaves)
-  }
-  return paths.replace_leaves(model, {**leaves, **own})
+  return moved(method.attach(backbone(kind), nnx.Rngs(1)), method)
 
 
 def alone_of(name, kind, task):
@@ -96,16 +76,10 @@ def alone_of(name, kind, task):
 
 def batch_of(kind, rows=None):
   """Four examples of two lengths with their tasks, or some of them without."""
-  random = np.random.default_rng(2)
-  source = random.integers(3, VOCABULARY, (len(IDS), SOURCE)).astype(np.int32)
-  source[1:3, 3:] = backbone(kind).config.pad
-  target = random.integers(3, VOCABULARY, (len(IDS), TARGET)).astype(np.int32)
-  start = np.zeros((len(IDS), 1), np.int32)
-  batch = {
-    "encoder_input_tokens": source,
-    "decoder_input_tokens": np.concatenate([start, target[:, :-1]], axis=1),
-    "decoder_target_tokens": target,
-  }
+  model = backbone(kind)
+  source = tokens(model, len(IDS), SOURCE, seed=2)
+  source[1:3, 3:] = model.config.pad
+  batch = batch_from(model, source, tokens(model, len(IDS), TARGET, seed=3))
   if rows is None:
     return {**batch, "prompt_ids": IDS}
   return {part: leaf[rows] for part, leaf in batch.items()}
@@ -130,12 +104,6 @@ def trained(name, model, batch):
   return np.asarray(logits), paths.named_leaves(gradients)
 
 
-def close(found, expected, scale=None):
-  # float32, a few sums in another order
-  scale = np.abs(expected).max() if scale is None else scale
-  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
-
-
 @each_pair
 def test_logits_and_gradients_are_those_of_each_examples_own_method(name, kind):
   bank = bank_of(name, kind)
@@ -147,7 +115,7 @@ def test_logits_and_gradients_are_those_of_each_examples_own_method(name, kind):
     close(logits[rows], expected)
     largest = max(float(np.abs(leaf).max()) for leaf in own.values())
     for leaf, gradient in own.items():
-      close(gradients[leaf][task], gradient, largest)
+      close(gradients[leaf][task], gradient, largest=largest)
   assert np.abs(logits[0] - trained(name, bank, wrong(batch_of(kind)))[0][0]).max() > 1e-3
 
 

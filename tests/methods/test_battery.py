@@ -26,17 +26,11 @@ from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.methods.top_layers import TopLayers
-from promot_jax.models.bart import Bart
-from promot_jax.models.bart_config import BartConfig
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import trained_methods
+from tiny_models import batch_of, close, compilations, logits, moved, program, same_arrays, tiny
 
-VOCABULARY, SOURCE, TARGET, ROWS = 19, 5, 4, 2
-SIZES = {"vocab_size": VOCABULARY, "width": 8, "mlp_width": 11}
+TARGET, ROWS = 4, 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,24 +104,8 @@ METHODS = {
 
 @functools.cache
 def backbone(kind: str, scanned: bool = False) -> nnx.Module:
-  if scanned:
-    return stack_layers(backbone(kind))
-  rngs = nnx.Rngs(0)
   pair = {"encoder_layers": 2, "decoder_layers": 2}
-  if kind in ("t5", "umt5"):
-    bias = {"relative_bias": "per_layer"} if kind == "umt5" else {}
-    return T5(T5Config(**SIZES, **pair, **bias, heads=3, head_width=5), rngs)
-  if kind == "bart":
-    return Bart(BartConfig(**SIZES, **pair, heads=2, max_positions=16, init_std=0.3), rngs)
-  one = {"layers": 2, "max_positions": 24, "eos": 1, "embedding_std": 0.3, "init_std": 0.3}
-  if kind == "gpt2":
-    return DecoderLM(DecoderLMConfig(**SIZES, **one, heads=2, head_width=5), rngs)
-  gated = {"positions": "rotary", "use_bias": False, "mlp_activations": ("silu", "linear")}
-  own = {
-    "llama": {"norm": "rms", "kv_heads": 2},
-    "palm": {"kv_heads": 1, "parallel": True, "scale_logits": True, "source_attention": "full"},
-  }[kind]
-  return DecoderLM(DecoderLMConfig(**SIZES, **one, **gated, **own, heads=4, head_width=6), rngs)
+  return tiny(kind, scanned=scanned, **(pair if kind in ("t5", "umt5", "bart") else {}))
 
 
 FORMS = [
@@ -158,19 +136,6 @@ def _start(name: str, kind: str, scanned: bool) -> nnx.Module:
   return METHODS[name].method.attach(backbone(kind, scanned), nnx.Rngs(1))
 
 
-def moved(model: nnx.Module, method: object) -> nnx.Module:
-  """The model with other values in the method's parameters; equal ones for every layout of layers."""
-  leaves = paths.named_leaves(model)
-  changed = {}
-  for name in paths.match(method.parameters, leaves):
-    leaf = leaves[name]
-    stacked = leaf.ndim and "layers" in name.split("/")
-    noise = np.random.default_rng(len(name)).normal(size=leaf.shape[-1]) * 0.3
-    scale = np.linspace(0.5, 1.5, leaf.size).reshape(leaf.shape) if stacked else 1.0
-    changed[name] = leaf + (noise * scale).astype(np.float32)
-  return paths.replace_leaves(model, {**leaves, **changed})
-
-
 def moved_of(name: str, kind: str, scanned: bool) -> nnx.Module:
   """The attached model with its own parameters away from their start."""
   return _moved(name, kind, scanned) if start_of(name, kind, scanned) else None
@@ -179,48 +144,6 @@ def moved_of(name: str, kind: str, scanned: bool) -> nnx.Module:
 @functools.cache
 def _moved(name: str, kind: str, scanned: bool) -> nnx.Module:
   return moved(_start(name, kind, scanned), METHODS[name].method)
-
-
-def batch_of(model: nnx.Module) -> dict[str, np.ndarray]:
-  """Two examples of unequal length."""
-  random = np.random.default_rng(2)
-  source = random.integers(3, VOCABULARY, (ROWS, SOURCE)).astype(np.int32)
-  target = random.integers(3, VOCABULARY, (ROWS, TARGET)).astype(np.int32)
-  source[1, 3:] = model.config.pad
-  batch = {
-    "encoder_input_tokens": source,
-    "decoder_target_tokens": target,
-    "prompt_ids": np.asarray([1, 0], np.int32),  # of banks; the other methods ignore them
-  }
-  if model.config.decoder_start is not None:
-    first = np.full((ROWS, 1), model.config.decoder_start, np.int32)
-    batch["decoder_input_tokens"] = np.concatenate([first, target[:, :-1]], axis=1)
-  return batch
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _logits(state, batch, graphdef):
-  model = nnx.merge(graphdef, state)
-  return model.logits(model.hidden(batch))
-
-
-def logits(model: nnx.Module) -> np.ndarray:
-  graphdef, state = nnx.split(model)
-  return np.asarray(_logits(state, batch_of(model), graphdef))
-
-
-def close(found, expected):
-  # float32: other orders of summation in a few layers
-  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
-
-
-def same_backbone(found: nnx.Module, expected: nnx.Module) -> None:
-  """Structure, names and, bit for bit, values."""
-  assert nnx.graphdef(found) == nnx.graphdef(expected)
-  before, after = paths.named_leaves(expected), paths.named_leaves(found)
-  assert list(before) == list(after)
-  for name, leaf in before.items():
-    assert leaf is after[name] or (np.asarray(leaf) == np.asarray(after[name])).all(), name
 
 
 @each_method
@@ -238,7 +161,7 @@ def test_attaching_adds_exactly_the_own_parameters_and_leaves_the_others(name, k
 @each_method
 @each_backbone
 def test_detaching_gives_the_backbone_back_bit_for_bit(name, kind, scanned):
-  same_backbone(METHODS[name].method.detach(moved_of(name, kind, scanned)), backbone(kind, scanned))
+  same_arrays(METHODS[name].method.detach(moved_of(name, kind, scanned)), backbone(kind, scanned))
 
 
 @each_method
@@ -322,10 +245,10 @@ def test_decoding_with_a_cache_is_teacher_forcing(name, kind, scanned):
 @each_backbone
 def test_attaching_it_again_compiles_nothing(name, kind, scanned):
   logits(moved_of(name, kind, scanned))
-  compiled = _logits._cache_size()
+  compiled = compilations()
   again = METHODS[name].method.attach(backbone(kind, scanned), nnx.Rngs(7))
   logits(again)
-  assert _logits._cache_size() == compiled
+  assert compilations() == compiled
 
 
 @each_method
@@ -356,8 +279,8 @@ def test_it_stands_beside_a_prompt_in_any_order(name, kind, scanned):
   first = method.attach(prompt.attach(backbone(kind, scanned), nnx.Rngs(3)), nnx.Rngs(1))
   first = moved(first, method)
   np.testing.assert_array_equal(logits(first), logits(last))
-  same_backbone(prompt.detach(first), moved_of(name, kind, scanned))
-  same_backbone(prompt.detach(method.detach(last)), backbone(kind, scanned))
+  same_arrays(prompt.detach(first), moved_of(name, kind, scanned))
+  same_arrays(prompt.detach(method.detach(last)), backbone(kind, scanned))
 
 
 @each_method
@@ -371,7 +294,7 @@ def test_its_parameters_alone_are_saved_and_come_back(name, kind, scanned, tmp_p
     found, built = trained_methods.attached(backbone(kind, form), file, where="file")
     assert built.parameters == method.parameters
     if form == scanned:
-      same_backbone(found, expected)
+      same_arrays(found, expected)
   other = paths.replace_leaves(
     backbone(kind, scanned),
     {leaf: value + 1 for leaf, value in paths.named_leaves(backbone(kind, scanned)).items()},
@@ -390,16 +313,24 @@ def test_where_it_is_not_defined_a_sentence_says_why(name, kind):
     METHODS[name].method.attach(backbone(kind), nnx.Rngs(0))
 
 
-@pytest.mark.slow
 @each_method
 @each_backbone
-def test_sharded_over_a_mesh_it_computes_the_same(name, kind, scanned):
+@pytest.mark.parametrize(
+  "data", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["model=2", "data=2 x model=2"]
+)
+def test_sharded_over_a_mesh_it_computes_the_same(name, kind, scanned, data):
   model = moved_of(name, kind, scanned)
-  mesh = partitioning.make_mesh(data=ROWS, model=1, devices=jax.devices()[:ROWS])
+  mesh = partitioning.make_mesh(data=data, model=2, devices=jax.devices()[: 2 * data])
   placed = partitioning.place(model, mesh)
-  graphdef, state = nnx.split(placed)
   batch = partitioning.global_batch(batch_of(model), mesh)
-  close(np.asarray(_logits(state, batch, graphdef)), logits(model))
+  leaves = paths.named_leaves(placed)
+  split = set(paths.match([r".*attention/\w+/kernel", ".*/mlp/w.*/kernel", "token_.*"], leaves))
+  for leaf, value in leaves.items():
+    parts = value.size // value.addressable_shards[0].data.size
+    assert parts == 2 if leaf in split else parts in (1, 2), leaf
+  run = program(placed, batch)
+  assert "all-reduce" in run.as_text(), "the parts of a product are summed over 'model'"
+  close(run(nnx.state(placed), batch), logits(model))
 
 
 def _with_equal_tables(kind: str) -> nnx.Module:

@@ -7,37 +7,23 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_models
 from promot_jax import errors, paths
 from promot_jax.methods import initializers
 from promot_jax.methods.infix import InfixTuning, InfixVectors
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
+from tiny_models import same_arrays, tiny
 
-VOCABULARY, WIDTH, LENGTH = 19, 8, 3
+LENGTH = 3
 SOURCE = np.asarray([[4, 9, 6, 17, 12], [8, 3, 12, -1, -1]], np.int32)  # the last token separates
 TARGET = np.asarray([[5, 7, 11, 1], [6, 13, 1, -1]], np.int32)
 INFIX = [14, 3, 10]
 
 
-@functools.cache
 def model():
-  config = DecoderLMConfig(
-    vocab_size=VOCABULARY,
-    width=WIDTH,
-    layers=2,
-    heads=4,
-    kv_heads=2,
-    head_width=6,
-    mlp_width=11,
-    positions="rotary",
-    eos=1,
-  )
-  return DecoderLM(config, nnx.Rngs(0))
+  return tiny("llama")
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
@@ -61,8 +47,7 @@ def run(attached, source=SOURCE):
   return [np.asarray(leaf)[:, :3] for leaf in _run(state, batch, graphdef)]
 
 
-def close(found, expected):
-  np.testing.assert_allclose(found, expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+close = functools.partial(tiny_models.close, relative=3e-6)
 
 
 def test_an_infix_of_embedded_words_is_these_words_before_the_last_token():
@@ -103,25 +88,14 @@ def test_detaching_gives_the_backbone_back():
   method = InfixTuning(length=LENGTH)
   attached = method.attach(model(), nnx.Rngs(1))
   assert len(paths.match(method.parameters, paths.named_leaves(attached))) == 1 + 2 * 2
-  before, after = paths.named_leaves(model()), paths.named_leaves(method.detach(attached))
-  assert list(before) == list(after)
-  assert all(before[name] is after[name] for name in before)
+  same_arrays(method.detach(attached), model())
 
 
 def test_what_has_no_place_between_input_and_output_is_refused():
-  t5 = T5Config(
-    vocab_size=VOCABULARY,
-    width=WIDTH,
-    heads=2,
-    head_width=3,
-    mlp_width=5,
-    encoder_layers=1,
-    decoder_layers=1,
-  )
   with pytest.raises(
     errors.ConfigError, match="reads x in its encoder and writes y in its decoder"
   ):
-    InfixTuning().attach(T5(t5, nnx.Rngs(0)), nnx.Rngs(0))
+    InfixTuning().attach(tiny("t5"), nnx.Rngs(0))
   for other in (SoftPrompt(length=2), PrefixTuning(length=2)):
     with pytest.raises(errors.ConfigError, match="is taken"):
       InfixTuning().attach(other.attach(model(), nnx.Rngs(0)), nnx.Rngs(0))

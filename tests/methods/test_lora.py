@@ -1,7 +1,6 @@
 """LoRA and IA3 on tiny backbones: the formula, merging, stage 1 of ProMoT, files."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,62 +13,13 @@ from promot_jax import errors, paths
 from promot_jax.methods import initializers, linears, lora
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.layers import Linear
-from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import trained_methods
-
-SIZES = {"vocab_size": 19, "width": 8, "mlp_width": 11, "heads": 3, "head_width": 5}
-
-
-@functools.cache
-def backbone(kind="t5"):
-  if kind == "t5":
-    return T5(T5Config(**SIZES, encoder_layers=1, decoder_layers=2), nnx.Rngs(0))
-  small = {"embedding_std": 0.3, "init_std": 0.3}
-  return DecoderLM(DecoderLMConfig(**SIZES, **small, layers=2, eos=1), nnx.Rngs(0))
+from tiny_models import batch_of, close, logits, moved, same_arrays, tiny
 
 
-def tokens(rows, length, seed):
-  return np.random.default_rng(seed).integers(3, 19, (rows, length)).astype(np.int32)
-
-
-def batch_of():
-  target = tokens(2, 4, 2)
-  start = np.zeros((2, 1), np.int32)
-  return {
-    "encoder_input_tokens": tokens(2, 5, 1),
-    "decoder_input_tokens": np.concatenate([start, target[:, :-1]], axis=1),
-    "decoder_target_tokens": target,
-  }
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _logits(state, batch, graphdef):
-  model = nnx.merge(graphdef, state)
-  return model.logits(model.hidden(batch))
-
-
-def logits(model):
-  graphdef, state = nnx.split(model)
-  return np.asarray(_logits(state, batch_of(), graphdef))
-
-
-def close(found, expected, relative=5e-6):
-  np.testing.assert_allclose(found, expected, rtol=0, atol=relative * np.abs(expected).max())
-
-
-def moved(model, method, seed=3):
-  leaves = paths.named_leaves(model)
-  random = np.random.default_rng(seed)
-  own = {
-    name: leaves[name] + random.normal(size=leaves[name].shape).astype(np.float32) * 0.5
-    for name in paths.match(method.parameters, leaves)
-  }
-  return paths.replace_leaves(model, {**leaves, **own})
+def backbone(kind="t5", scanned=False):
+  return tiny(kind, scanned=scanned)
 
 
 def test_a_layer_computes_the_formula_of_the_paper():
@@ -88,25 +38,23 @@ def test_it_starts_as_in_the_paper_with_nothing_added():
   leaves = paths.named_leaves(model)
   downs = np.concatenate([np.ravel(leaf) for name, leaf in leaves.items() if name.endswith("down")])
   ups = [leaf for name, leaf in leaves.items() if name.endswith("up")]
-  bound = SIZES["width"] ** -0.5
+  bound = backbone().config.width ** -0.5
   assert 0.9 * bound < np.abs(downs).max() <= bound and abs(downs.mean()) < 0.1 * bound
   assert len(ups) == 2 * (1 + 2 * 2) and all((np.asarray(leaf) == 0).all() for leaf in ups)
 
 
 @pytest.mark.parametrize("scanned", [False, True])
 def test_merging_keeps_outputs_and_unmerging_gives_the_kernels_back_bit_for_bit(scanned):
-  plain = stack_layers(backbone()) if scanned else backbone()
+  plain = backbone(scanned=scanned)
   method = LoRA(rank=2, alpha=5, targets=".*")
   model = moved(method.attach(plain, nnx.Rngs(0)), method)
   expected = logits(model)
   merged = lora.merge(model)
-  close(logits(merged), expected, 1e-5)
+  close(logits(merged), expected)
   again = lora.unmerge(merged)
   np.testing.assert_array_equal(logits(again), expected)
   for restored, of in ((again, model), (method.detach(merged), plain)):
-    before, after = paths.named_leaves(of), paths.named_leaves(restored)
-    assert list(before) == list(after)
-    assert all(before[name] is after[name] for name in before)
+    same_arrays(restored, of)
   baked = method.merge(model)
   assert nnx.graphdef(baked) == nnx.graphdef(plain)
   np.testing.assert_array_equal(logits(baked), logits(merged))
@@ -116,7 +64,7 @@ def test_merging_keeps_outputs_and_unmerging_gives_the_kernels_back_bit_for_bit(
 def test_a_stage_of_promot_can_train_it_and_the_next_one_keeps_it():
   method = LoRA(rank=2, targets=".*/(query|value)")
   model = method.attach(backbone(), nnx.Rngs(1))
-  batch = batch_of()
+  batch = batch_of(model)
 
   def trained(model, patterns):
     graphdef, trainable, frozen = paths.split(model, patterns)
@@ -156,9 +104,9 @@ def test_dropout_is_for_training_only():
   model = moved(method.attach(backbone(), nnx.Rngs(1)), method)
   plain = dataclasses.replace(method, dropout_rate=0.0)
   still = moved(plain.attach(backbone(), nnx.Rngs(1)), plain)
-  np.testing.assert_array_equal(model.hidden(batch_of()), still.hidden(batch_of()))
-  key = jax.random.key(0)
-  assert np.abs(model.hidden(batch_of(), key=key) - still.hidden(batch_of(), key=key)).max() > 1e-3
+  batch, key = batch_of(model), jax.random.key(0)
+  np.testing.assert_array_equal(model.hidden(batch), still.hidden(batch))
+  assert np.abs(model.hidden(batch, key=key) - still.hidden(batch, key=key)).max() > 1e-3
 
 
 def test_updates_start_from_a_method_file(tmp_path):
@@ -166,8 +114,8 @@ def test_updates_start_from_a_method_file(tmp_path):
   model = moved(method.attach(backbone(), nnx.Rngs(1)), method)
   path = trained_methods.export(tmp_path / "lora.npz", model, method)
   start = dataclasses.replace(method, initializer=lora.FromFile(path=path))
-  for plain in (backbone(), stack_layers(backbone())):
-    close(logits(start.attach(plain, nnx.Rngs(0))), logits(model))
+  for plain in (backbone(), backbone(scanned=True)):
+    close(logits(start.attach(plain, nnx.Rngs(0))), logits(model), 5e-6)
   with pytest.raises(errors.ConfigError, match=r"set LoRA.rank=2 and LoRA.alpha=3"):
     dataclasses.replace(start, rank=4).attach(backbone(), nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match="select the same"):
@@ -176,7 +124,7 @@ def test_updates_start_from_a_method_file(tmp_path):
 
 def test_a_bank_starts_from_the_files_of_separate_runs(tmp_path):
   method = LoRA(rank=2)
-  alone = [moved(method.attach(backbone(), nnx.Rngs(1)), method, seed) for seed in (3, 4)]
+  alone = [moved(method.attach(backbone(), nnx.Rngs(1)), method, seed=seed) for seed in (3, 4)]
   files = [
     trained_methods.export(tmp_path / f"{number}.npz", model, method)
     for number, model in enumerate(alone)
@@ -205,11 +153,11 @@ def test_a_bank_starts_from_the_file_of_a_bank_with_as_many_tasks(tmp_path):
 
 def test_ia3_merges_into_kernels_and_biases():
   method = IA3(outputs=".*/(key|value)", inputs=".*/wo")
-  for plain in (backbone("gpt2"), stack_layers(backbone("gpt2"))):
+  for plain in (backbone("gpt2"), backbone("gpt2", scanned=True)):
     model = moved(method.attach(plain, nnx.Rngs(0)), method)
     merged = method.merge(model)
     assert nnx.graphdef(merged) == nnx.graphdef(plain)
-    close(logits(merged), logits(model), 1e-5)
+    close(logits(merged), logits(model))
 
 
 def test_what_does_not_fit_is_refused_with_a_sentence():

@@ -8,65 +8,24 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_models
 from promot_jax import errors, paths
 from promot_jax.methods import initializers, prefix, sites
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
-from promot_jax.models.bart import Bart
-from promot_jax.models.bart_config import BartConfig
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.positions import relative_position_bucket
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
+from tiny_models import batch_from, logits, same_arrays, tiny, tokens
 
-VOCABULARY, WIDTH, LENGTH = 19, 8, 3
+LENGTH = 3
 WORDS = [5, 9, 7]
-SIZES = {"vocab_size": VOCABULARY, "width": WIDTH, "mlp_width": 11}
+
+# sums of some ten terms through one layer or two
+close = functools.partial(tiny_models.close, relative=2e-6)
 
 
-@functools.cache
-def backbone(kind):
-  rngs = nnx.Rngs(0)
-  if kind == "t5":
-    layers = {"encoder_layers": 1, "decoder_layers": 2}
-    return T5(T5Config(**SIZES, **layers, heads=3, head_width=5), rngs)
-  if kind == "bart":
-    return Bart(BartConfig(**SIZES, encoder_layers=2, decoder_layers=1, heads=2), rngs)
-  if kind == "gpt2":
-    return DecoderLM(DecoderLMConfig(**SIZES, layers=2, heads=2, head_width=5, eos=1), rngs)
-  llama = {"positions": "rotary", "norm": "rms", "use_bias": False, "kv_heads": 2}
-  return DecoderLM(DecoderLMConfig(**SIZES, **llama, layers=2, heads=4, head_width=6, eos=1), rngs)
-
-
-def tokens(rows, length, seed):
-  return np.random.default_rng(seed).integers(3, VOCABULARY, (rows, length)).astype(np.int32)
-
-
-def batch_of(model, source, target, prompt_ids=None):
-  batch = {"encoder_input_tokens": source, "decoder_target_tokens": target}
-  if model.config.decoder_start is not None:
-    start = np.full((len(target), 1), model.config.decoder_start, np.int32)
-    batch["decoder_input_tokens"] = np.concatenate([start, target[:, :-1]], axis=1)
-  if prompt_ids is not None:
-    batch["prompt_ids"] = np.asarray(prompt_ids, np.int32)
-  return batch
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _logits(state, batch, graphdef):
-  model = nnx.merge(graphdef, state)
-  return model.logits(model.hidden(batch))
-
-
-def logits(model, batch):
-  graphdef, state = nnx.split(model)
-  return np.asarray(_logits(state, batch, graphdef))
-
-
-def close(found, expected):
-  # float32, sums of some ten terms in another order
-  np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+def texts(model):
+  """Inputs [2 4] and targets [2 5]."""
+  return tokens(model, 2, 4, seed=1), tokens(model, 2, 5, seed=2)
 
 
 def normal(**fields):
@@ -75,20 +34,20 @@ def normal(**fields):
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_activations_of_words_as_prefix_are_the_words_before_the_input(kind):
-  model = backbone(kind)
-  source, target = tokens(2, 4, 1), tokens(2, 5, 2)
+  model = tiny(kind)
+  source, target = texts(model)
   method = PrefixTuning(length=len(WORDS), initializer=prefix.FromWords(ids=WORDS))
   attached = method.attach(model, nnx.Rngs(0))
   before = np.broadcast_to(np.asarray(WORDS, np.int32), (2, len(WORDS)))
-  expected = logits(model, batch_of(model, np.concatenate([before, source], axis=1), target))
-  close(logits(attached, batch_of(model, source, target)), expected)
+  expected = logits(model, batch_from(model, np.concatenate([before, source], axis=1), target))
+  close(logits(attached, batch_from(model, source, target)), expected)
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_a_counted_prefix_of_the_decoder_is_a_target_that_was_already_read(kind):
-  model = backbone(kind)
+  model = tiny(kind)
   source = np.asarray([WORDS], np.int32)  # the words' activations were made with this input
-  target = tokens(1, 4, 2)
+  target = tokens(model, 1, 4, seed=2)
   method = PrefixTuning(
     length=len(WORDS),
     sites=["decoder"],
@@ -96,7 +55,7 @@ def test_a_counted_prefix_of_the_decoder_is_a_target_that_was_already_read(kind)
     initializer=prefix.FromWords(ids=WORDS),
   )
   attached = method.attach(model, nnx.Rngs(0))
-  batch = batch_of(model, source, target)
+  batch = batch_from(model, source, target)
   longer = dict(batch)
   longer["decoder_input_tokens"] = np.concatenate([source, batch["decoder_input_tokens"]], axis=1)
   close(logits(attached, batch), logits(model, longer)[:, len(WORDS) :])
@@ -104,7 +63,7 @@ def test_a_counted_prefix_of_the_decoder_is_a_target_that_was_already_read(kind)
 
 @pytest.mark.parametrize("positions", ["paper", "adapterhub"])
 def test_relative_bias_toward_the_prefix_is_what_the_setting_says(positions):
-  model = normal(positions=positions).attach(backbone("t5"), nnx.Rngs(0))
+  model = normal(positions=positions).attach(tiny("t5"), nnx.Rngs(0))
   table = np.asarray(model.encoder.relpos_bias.rel_embedding[...])  # [H buckets]
   seen = []
 
@@ -120,7 +79,7 @@ def test_relative_bias_toward_the_prefix_is_what_the_setting_says(positions):
 
   attention = model.encoder.layers[0].attention
   attention.prefix = Spy(attention.prefix)
-  source = tokens(1, 4, 1)
+  source = tokens(model, 1, 4, seed=1)
   model.encode({"encoder_input_tokens": source})
   (bias,) = seen
   columns = np.arange(LENGTH + 4)
@@ -137,10 +96,10 @@ def test_relative_bias_toward_the_prefix_is_what_the_setting_says(positions):
 @pytest.mark.parametrize("network", [None, Reparameterization(hidden=6, width=4)])
 @pytest.mark.parametrize("kind", ["t5", "bart", "llama"])
 def test_every_slot_of_the_prefix_receives_a_gradient(kind, network):
-  model = backbone(kind)
+  model = tiny(kind)
   method = normal(reparameterization=network)
   attached = method.attach(model, nnx.Rngs(3))
-  batch = batch_of(model, tokens(2, 4, 1), tokens(2, 5, 2))
+  batch = batch_from(model, *texts(model))
   graphdef, trainable, frozen = paths.split(attached, method.parameters)
 
   @jax.jit
@@ -165,8 +124,8 @@ def test_a_bank_starts_from_what_each_task_was_given():
   start = [prefix.FromWords(ids=WORDS), prefix.NormalPrefix(std=0.0)]
   bank = PrefixTuning(
     length=3, tasks=2, initializer=initializers.PerTask(initializers=start)
-  ).attach(backbone("gpt2"), nnx.Rngs(0))
-  expected = sites.activations(backbone("gpt2"), WORDS)["decoder"].keys
+  ).attach(tiny("gpt2"), nnx.Rngs(0))
+  expected = sites.activations(tiny("gpt2"), WORDS)["decoder"].keys
   for layer, attention in enumerate(sites.attentions(bank, "decoder")):
     words, zeros = attention.prefix.keys[...]
     np.testing.assert_array_equal(words, expected[layer])
@@ -174,18 +133,18 @@ def test_a_bank_starts_from_what_each_task_was_given():
 
 
 def test_folding_drops_the_network_and_keeps_the_outputs():
-  model = backbone("t5")
+  model = tiny("t5")
   method = normal(reparameterization=Reparameterization(hidden=6, width=4), tasks=2)
   attached = method.attach(model, nnx.Rngs(3))
   folded = method.fold(attached)
   assert not any("network" in name for name in paths.named_leaves(folded))
-  batch = batch_of(model, tokens(2, 4, 1), tokens(2, 5, 2), [1, 0])
+  batch = batch_from(model, *texts(model), prompt_ids=np.asarray([1, 0], np.int32))
   np.testing.assert_array_equal(logits(folded, batch), logits(attached, batch))
   paths.match(method.folded().parameters, paths.named_leaves(folded))
 
 
 def test_the_network_is_fitted_to_the_activations_of_words_and_its_table_is_not():
-  model = backbone("gpt2")
+  model = tiny("gpt2")
   shape = Reparameterization(hidden=40, width=30, fit_steps=400, fit_learning_rate=1e-2)
   method = PrefixTuning(
     length=2, initializer=prefix.FromWords(ids=WORDS[:2]), reparameterization=shape
@@ -200,9 +159,9 @@ def test_the_network_is_fitted_to_the_activations_of_words_and_its_table_is_not(
 
 
 def test_dropout_of_the_prefix_happens_in_training_only():
-  model = backbone("bart")
+  model = tiny("bart")
   plain, dropped = (normal(dropout_rate=rate).attach(model, nnx.Rngs(3)) for rate in (0.0, 0.5))
-  batch = batch_of(model, tokens(2, 4, 1), tokens(2, 5, 2))
+  batch = batch_from(model, *texts(model))
   np.testing.assert_array_equal(logits(dropped, batch), logits(plain, batch))
   keyed = [dropped.hidden(batch, key=jax.random.key(seed)) for seed in (0, 0, 1)]
   np.testing.assert_array_equal(keyed[0], keyed[1])
@@ -210,19 +169,17 @@ def test_dropout_of_the_prefix_happens_in_training_only():
 
 
 def test_sites_are_switched_one_by_one_and_detached_together():
-  model = backbone("t5")
+  model = tiny("t5")
   for site in sites.PLACES:
     attached = normal(sites=[site]).attach(model, nnx.Rngs(3))
     assert sites.occupied(attached) == [site]
     detached = normal().detach(attached)
     assert sites.occupied(detached) == []
-    before, after = paths.named_leaves(model), paths.named_leaves(detached)
-    assert list(before) == list(after)
-    assert all(before[name] is after[name] for name in before)
+    same_arrays(detached, model)
 
 
 def test_what_does_not_fit_is_refused_with_a_sentence():
-  model = backbone("gpt2")
+  model = tiny("gpt2")
   with pytest.raises(errors.ConfigError, match="site 'cross', and DecoderLM has decoder"):
     PrefixTuning(sites=["cross"]).attach(model, nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match="already has a prefix"):

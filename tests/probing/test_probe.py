@@ -1,28 +1,21 @@
 """Probes: pooling, chosen layers, and heads that learn what is there to be learned."""
 
-import functools
-
 import numpy as np
 import pytest
 from flax import nnx
 
 from promot_jax import errors
 from promot_jax.methods.prompt import SoftPrompt
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.probing import probe as probe_lib
 from promot_jax.probing.probe import Probe
+from tiny_models import tiny
 
-SIZES = {"vocab_size": 13, "width": 8, "heads": 2, "head_width": 3, "mlp_width": 5}
 TOKENS = np.asarray([[4, 9, 6, 0], [8, 3, 0, 0]], np.int32)
 
 
-@functools.cache
 def t5():
-  return T5(T5Config(**SIZES, encoder_layers=3, decoder_layers=1), nnx.Rngs(0))
+  return tiny("t5", encoder_layers=3, decoder_layers=1)
 
 
 def test_pooling_looks_at_real_tokens_whichever_side_is_padded():
@@ -47,7 +40,7 @@ def test_features_of_an_inner_layer_are_those_before_the_layers_above_and_before
   inner = probe_lib.feature_function(t5(), 2)(batch)["first"]
   scanned = probe_lib.feature_function(stack_layers(t5()), 2)(batch)["first"]
   np.testing.assert_allclose(scanned, inner, atol=1e-6)
-  cut = T5(T5Config(**SIZES, encoder_layers=2, decoder_layers=1), nnx.Rngs(1))
+  cut = tiny("t5", seed=1, encoder_layers=2, decoder_layers=1)
   cut.token_embedder, cut.encoder.relpos_bias = t5().token_embedder, t5().encoder.relpos_bias
   cut.encoder.layers = nnx.List(list(t5().encoder.layers)[:2])
   normed, _ = cut.encode(batch)
@@ -58,8 +51,7 @@ def test_features_of_an_inner_layer_are_those_before_the_layers_above_and_before
 
 
 def test_a_decoder_only_model_is_read_at_its_input_and_prompts_are_no_tokens():
-  config = DecoderLMConfig(**SIZES, layers=2, eos=1, pad=0)
-  model = DecoderLM(config, nnx.Rngs(0))
+  model = tiny("gpt2", pad=0)
   batch = {"encoder_input_tokens": TOKENS, "decoder_target_tokens": np.ones((2, 1), np.int32)}
   found = probe_lib.feature_function(model, None)(batch)
   np.testing.assert_allclose(found["last"], model.hidden(batch)[:, 0], atol=1e-6)

@@ -14,8 +14,8 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).with_name("small_experiment.py")
-REPOSITORY = SCRIPT.parents[2]
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "tests" / "builders" / "small_experiment.py"
 DEVICES = 4
 
 

@@ -1,11 +1,13 @@
-"""The tiny run of tests/faults, for tests of the loop inside one process."""
+"""The tiny run of tests/builders, for tests of the loop inside one process."""
 
 import types
 
 import pytest
 
+import tiny_run
+
 
 @pytest.fixture(scope="session")
-def tiny(module_of_tests) -> types.ModuleType:
-  """tests/faults/tiny_run.py as a module."""
-  return module_of_tests("faults/tiny_run")
+def tiny() -> types.ModuleType:
+  """tests/builders/tiny_run.py as a module."""
+  return tiny_run
