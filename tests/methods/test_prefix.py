@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
   with pytest.raises(errors.ConfigError, match=r"\[99\] cannot be run"):
     PrefixTuning(initializer=prefix.FromWords(ids=[99])).attach(model, nnx.Rngs(0))
   arrays = {"decoder": (np.zeros((2, 2, LENGTH, 4)),) * 2}
-  with pytest.raises(errors.ConfigError, match=r"needs \[2, 2, 3, 5\]"):
+  with pytest.raises(errors.ConfigError, match=r"needs \[2, 2, 3, 6\]"):
     start = prefix.FromArrays(arrays=arrays)
     PrefixTuning(length=LENGTH, initializer=start).attach(model, nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match="banks of 2 and 3 tasks"):
