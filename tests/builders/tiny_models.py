@@ -46,15 +46,11 @@ def config(kind: str, **changes) -> Any:
   return made(**{**fields, **changes})
 
 
-def tiny(kind: str, *, seed: int = 0, scanned: bool = False, **changes) -> Any:
-  """A freshly initialized backbone, drawn once; each call gives a module of its own to change."""
-  return paths.copy(_tiny(kind, seed, scanned, **changes))
-
-
 @functools.cache
-def _tiny(kind: str, seed: int, scanned: bool, **changes) -> nnx.Module:
+def tiny(kind: str, *, seed: int = 0, scanned: bool = False, **changes) -> Any:
+  """A freshly initialized backbone, made once: copy it (`paths.copy`) before it is changed."""
   if scanned:
-    return stack_layers(_tiny(kind, seed, False, **changes))
+    return stack_layers(tiny(kind, seed=seed, **changes))
   return backbones.build(config(kind, **changes), nnx.Rngs(seed))
 
 

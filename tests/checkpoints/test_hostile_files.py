@@ -14,7 +14,7 @@ from promot_jax.checkpoints.huggingface import importer, safetensors_file
 from promot_jax.checkpoints.peft import lora
 from promot_jax.checkpoints.stored import as_stored
 from promot_jax.errors import ConfigError, DamagedCheckpoint, PromotError
-from promot_jax.models import T5Config
+from tiny_models import config
 
 TIMES = 300
 
@@ -259,15 +259,7 @@ def test_layers_that_no_tensor_can_be_of_are_not_made(tmp_path, layers, weights)
 
 ADAPTER = {"peft_type": "LORA", "task_type": "SEQ_2_SEQ_LM", "r": 2, "lora_alpha": 4}
 LAYER = "base_model.model.encoder.block.0.layer.0.SelfAttention.q"
-SMALL = T5Config(
-  vocab_size=32,
-  width=8,
-  heads=2,
-  head_width=4,
-  mlp_width=16,
-  encoder_layers=1,
-  decoder_layers=1,
-)
+SMALL = config("t5", width=8, head_width=4)
 
 
 def write_adapter(folder, config, shapes=((2, 8), (8, 2))):

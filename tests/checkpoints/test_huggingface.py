@@ -13,26 +13,17 @@ from promot_jax import partitioning, paths
 from promot_jax.checkpoints import huggingface, recognition, restore
 from promot_jax.checkpoints.huggingface import gpt2, safetensors_file, writer
 from promot_jax.errors import CannotWrite, ConfigError, DamagedCheckpoint
-from promot_jax.models import T5, T5Config, sizes
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
+from promot_jax.models import T5, sizes
 from promot_jax.models.published_sizes import SIZES
 from promot_jax.networks import backbones
+from tiny_models import config, tiny
 
-CONFIG = T5Config(
-  vocab_size=40,
-  width=12,
-  heads=2,
-  head_width=5,
-  mlp_width=20,
-  encoder_layers=1,
-  decoder_layers=2,
-)
+CONFIG = config("t5")
 
 
 @pytest.fixture(scope="module")
 def model() -> T5:
-  return T5(CONFIG, nnx.Rngs(0))
+  return tiny("t5")
 
 
 @pytest.fixture
@@ -69,9 +60,7 @@ def test_the_safetensors_package_reads_what_is_written(folder, model):
 
 
 def test_a_scanned_model_is_written_and_restored_like_an_unrolled_one(folder, tmp_path):
-  from promot_jax.models import stack_layers
-
-  scanned = stack_layers(T5(CONFIG, nnx.Rngs(0)))
+  scanned = tiny("t5", scanned=True)
   out = huggingface.write_hf(tmp_path / "scanned", paths.named_leaves(scanned), CONFIG)
   assert (out / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
   back = restore.restore_into(nnx.eval_shape(lambda: scanned), huggingface.open_hf(folder, CONFIG))
@@ -174,21 +163,8 @@ def test_heads_that_do_not_divide_the_width_of_a_gpt2_are_refused():
 
 
 def test_as_many_key_heads_as_heads_may_be_said_or_left_out(tmp_path):
-  config = DecoderLMConfig(
-    vocab_size=40,
-    width=12,
-    layers=1,
-    heads=2,
-    head_width=6,
-    mlp_width=20,
-    positions="rotary",
-    norm="rms",
-    use_bias=False,
-    bos=1,
-    eos=2,
-    mlp_activations=("silu", "linear"),
-  )
-  leaves = paths.named_leaves(DecoderLM(config, nnx.Rngs(0)))
+  model = tiny("llama", tied_logits=True, bos=1, eos=2)
+  config, leaves = model.config, paths.named_leaves(model)
   folder = huggingface.write_hf(tmp_path / "llama", leaves, config)
   assert huggingface.config(str(folder)).kv_heads == 2
   assert huggingface.open_hf(folder, config).keys() == leaves.keys()

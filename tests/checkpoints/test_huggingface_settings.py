@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_models
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, restore
 from promot_jax.checkpoints.huggingface import families, safetensors_file
@@ -15,39 +16,12 @@ from promot_jax.checkpoints.stored import as_stored
 from promot_jax.conversion import formats
 from promot_jax.errors import ConfigError
 from promot_jax.models import T5Config
-from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.networks import backbones
 
-T5 = T5Config(
-  vocab_size=40,
-  width=12,
-  heads=2,
-  head_width=5,
-  mlp_width=20,
-  encoder_layers=1,
-  decoder_layers=2,
-)
-BART = BartConfig(
-  vocab_size=40, width=12, heads=2, mlp_width=20, encoder_layers=1, decoder_layers=2
-)
-GPT2 = DecoderLMConfig(
-  vocab_size=40, width=12, layers=1, heads=2, head_width=6, mlp_width=20, bos=7, eos=7
-)
-LLAMA = DecoderLMConfig(
-  vocab_size=40,
-  width=12,
-  layers=1,
-  heads=2,
-  head_width=6,
-  mlp_width=20,
-  positions="rotary",
-  norm="rms",
-  use_bias=False,
-  bos=1,
-  eos=2,
-  mlp_activations=("silu", "linear"),
-)
+T5, BART = tiny_models.config("t5"), tiny_models.config("bart")
+GPT2 = tiny_models.config("gpt2", layers=1, bos=7, eos=7)
+LLAMA = tiny_models.config("llama", layers=1, bos=1, eos=2)
 CONFIGS = {"t5": T5, "bart": BART, "gpt2": GPT2, "llama": LLAMA}
 
 

@@ -9,18 +9,10 @@ from promot_jax.checkpoints import prompt_files, t5x_writer
 from promot_jax.checkpoints.peft import prompt_tuning
 from promot_jax.checkpoints.store import Store
 from promot_jax.methods.prompt import FromFile, SoftPrompt
-from promot_jax.models import T5Config
+from tiny_models import config
 
 LENGTH, WIDTH = 5, 6
-CONFIG = T5Config(
-  vocab_size=14,
-  width=WIDTH,
-  heads=2,
-  head_width=3,
-  mlp_width=7,
-  encoder_layers=3,
-  decoder_layers=2,
-)
+CONFIG = config("t5", width=WIDTH)
 
 
 @pytest.fixture

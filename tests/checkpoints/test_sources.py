@@ -2,28 +2,19 @@
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, locations, npz, sources, stored, t5x_writer
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import CannotWrite, ConfigError, DamagedCheckpoint
-from promot_jax.models import T5, T5Config
+from tiny_models import config, tiny
 
-CONFIG = T5Config(
-  vocab_size=40,
-  width=12,
-  heads=2,
-  head_width=5,
-  mlp_width=20,
-  encoder_layers=1,
-  decoder_layers=2,
-)
+CONFIG = config("t5")
 
 
 @pytest.fixture(scope="module")
 def leaves() -> dict:
-  return paths.named_leaves(T5(CONFIG, nnx.Rngs(0)))
+  return paths.named_leaves(tiny("t5"))
 
 
 @pytest.fixture(scope="module")

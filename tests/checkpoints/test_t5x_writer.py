@@ -13,18 +13,11 @@ from flax import nnx, serialization
 from promot_jax import errors, paths
 from promot_jax.checkpoints import t5x, t5x_writer
 from promot_jax.checkpoints.stored import StoredArray
-from promot_jax.models import T5, T5Config
+from promot_jax.models import T5
+from tiny_models import config
 
 STEP = 1234567
-CONFIG = T5Config(
-  vocab_size=14,
-  width=6,
-  heads=2,
-  head_width=5,
-  mlp_width=7,
-  encoder_layers=3,
-  decoder_layers=2,
-)
+CONFIG = config("t5", encoder_layers=3)
 LAYOUTS = ["legacy", "orbax"]
 
 

@@ -4,28 +4,19 @@ import json
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, prompt_files, step_reader
 from promot_jax.checkpoints.store import Store
 from promot_jax.cli.main import main
-from promot_jax.models import T5, T5Config
+from tiny_models import config, tiny
 
-CONFIG = T5Config(
-  vocab_size=40,
-  width=12,
-  heads=2,
-  head_width=5,
-  mlp_width=20,
-  encoder_layers=1,
-  decoder_layers=2,
-)
+CONFIG = config("t5")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  leaves = paths.named_leaves(T5(CONFIG, nnx.Rngs(0)))
+  leaves = paths.named_leaves(tiny("t5"))
   return huggingface.write_hf(tmp_path_factory.mktemp("source") / "hf", leaves, CONFIG)
 
 

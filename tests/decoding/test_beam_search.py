@@ -5,13 +5,12 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from promot_jax import partitioning, paths
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding.strategies import Beam, Greedy
-from promot_jax.models.t5 import T5, stack_layers
-from promot_jax.models.t5_config import T5Config
+from promot_jax.models.t5 import stack_layers
+from tiny_models import tiny
 
 EOS, PAD = 1, 0
 INPUTS = np.array([[5], [2], [9]], np.int32)
@@ -187,11 +186,8 @@ def test_batches_and_checkpoints_of_one_shape_share_one_program(toy):
 
 def test_decoding_over_a_mesh_equals_decoding_on_one_device():
   strategy = Beam(width=2)
-  config = T5Config(
-    vocab_size=24, width=8, heads=2, head_width=3, mlp_width=6, encoder_layers=1, decoder_layers=2
-  )
-  model = T5(config, nnx.Rngs(0))
-  tokens = np.random.default_rng(0).integers(2, 24, size=(4, 5)).astype(np.int32)
+  model = tiny("t5")
+  tokens = np.random.default_rng(0).integers(2, 40, size=(4, 5)).astype(np.int32)
   batch = {"encoder_input_tokens": tokens}
   expected = generate_lib.generate(model, batch, strategy=strategy, max_length=6)
   mesh = partitioning.make_mesh(data=2, model=2)

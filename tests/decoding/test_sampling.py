@@ -5,15 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from promot_jax import errors
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import sampling
 from promot_jax.decoding.strategies import Beam, Greedy, Sample, TransformersBeam
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.token_ids import TokenIds
+from tiny_models import tiny
 
 EOS, PAD = 1, 0
 INPUTS = np.array([[5], [2], [9]], np.int32)
@@ -228,11 +226,8 @@ def test_targets_in_the_batch_change_nothing_and_compile_nothing(toy):
 
 
 def test_samples_of_a_t5_read_the_memory_of_their_own_example():
-  config = T5Config(
-    vocab_size=23, width=8, heads=2, head_width=3, mlp_width=5, encoder_layers=1, decoder_layers=2
-  )
-  model = T5(config, nnx.Rngs(0))
-  tokens = np.random.default_rng(0).integers(2, 23, size=(3, 4)).astype(np.int32)
+  model = tiny("t5")
+  tokens = np.random.default_rng(0).integers(2, 40, size=(3, 4)).astype(np.int32)
   batch = {"encoder_input_tokens": tokens}
   greedy = generate_lib.generate(model, batch, strategy=Greedy(), max_length=5)
   # top-k of one: all samples of an example are its greedy output

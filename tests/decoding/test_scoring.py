@@ -11,17 +11,16 @@ from promot_jax.decoding import scoring
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
+from tiny_models import tiny
 
-CONFIG = T5Config(
-  vocab_size=23, width=8, heads=2, head_width=3, mlp_width=5, encoder_layers=1, decoder_layers=2
-)
+V = 40
 
 
 def make_batch(targets, seed=0):
   draw = np.random.default_rng(seed).integers
   targets = np.asarray(targets, np.int32)
   return {
-    "encoder_input_tokens": draw(2, 23, size=(len(targets), 4)).astype(np.int32),
+    "encoder_input_tokens": draw(2, V, size=(len(targets), 4)).astype(np.int32),
     "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
     "decoder_target_tokens": targets,
     "decoder_loss_weights": (targets > 0).astype(np.float32),
@@ -39,7 +38,7 @@ def numpy_scores(model, batch):
 
 
 def test_the_score_is_the_weighted_sum_of_log_softmax():
-  model, batch = T5(CONFIG, nnx.Rngs(0)), make_batch(TARGETS)
+  model, batch = tiny("t5", seed=0), make_batch(TARGETS)
   expected = (numpy_scores(model, batch) * batch["decoder_loss_weights"]).sum(axis=1)
   np.testing.assert_allclose(scoring.score(model, batch), expected, rtol=1e-5)
   batch["decoder_loss_weights"] = np.random.default_rng(1).random((3, 5)).astype(np.float32)
@@ -48,15 +47,15 @@ def test_the_score_is_the_weighted_sum_of_log_softmax():
 
 
 def test_without_weights_padding_is_left_out():
-  model, batch = T5(CONFIG, nnx.Rngs(0)), make_batch(TARGETS)
+  model, batch = tiny("t5", seed=0), make_batch(TARGETS)
   expected = scoring.score(model, batch)
   del batch["decoder_loss_weights"]
   np.testing.assert_allclose(scoring.score(model, batch), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("numbers_at_once", [1, 3 * 23, 2 * 3 * 23, 4 * 3 * 23])
+@pytest.mark.parametrize("numbers_at_once", [1, 3 * V, 2 * 3 * V, 4 * 3 * V])
 def test_positions_scored_in_parts_give_the_same_scores(monkeypatch, numbers_at_once):
-  model, batch = T5(CONFIG, nnx.Rngs(0)), make_batch(TARGETS)
+  model, batch = tiny("t5", seed=0), make_batch(TARGETS)
   expected = np.asarray(scoring.score(model, batch))
   monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", numbers_at_once)
   graphdef, state = nnx.split(model)
@@ -83,7 +82,7 @@ def test_scores_of_t5x_checkpoints_equal_score_batch_of_t5x(shared_data):
 
 
 def test_a_generated_output_scores_what_its_decoding_reported():
-  model, batch = T5(CONFIG, nnx.Rngs(3)), make_batch(TARGETS)
+  model, batch = tiny("t5", seed=3), make_batch(TARGETS)
   result = generate_lib.generate(model, batch, strategy=Greedy(), max_length=6)
   tokens = np.asarray(result.tokens)[:, 0]
   ended = np.cumsum(tokens == 1, axis=1) - (tokens == 1)
@@ -94,7 +93,7 @@ def test_a_generated_output_scores_what_its_decoding_reported():
 
 
 def test_batches_and_checkpoints_of_one_shape_share_one_program():
-  models = [T5(CONFIG, nnx.Rngs(seed)) for seed in range(2)]
+  models = [tiny("t5", seed=seed) for seed in range(2)]
   scoring.score(models[0], make_batch(TARGETS))
   programs = scoring.compiled._cache_size()
   for model in [*models, paths.copy(models[1])]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_models
 from promot_jax import errors
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import strategies
@@ -15,7 +16,6 @@ from promot_jax.evaluation import evaluator, results
 from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.evaluator import EvalTask
 from promot_jax.metrics import accuracy, exact_match, format_share
-from promot_jax.models import t5
 from promot_jax.token_ids import T5
 
 VOCABULARY = 40
@@ -269,16 +269,7 @@ def test_the_headline_is_the_first_score_and_has_a_standard_error():
 
 @pytest.fixture(scope="module")
 def tiny():
-  config = t5.T5Config(
-    vocab_size=VOCABULARY,
-    width=8,
-    heads=2,
-    head_width=3,
-    mlp_width=12,
-    encoder_layers=1,
-    decoder_layers=1,
-  )
-  return t5.T5(config, nnx.Rngs(0))
+  return tiny_models.tiny("t5", vocab_size=VOCABULARY, decoder_layers=1)
 
 
 def token_task(label, lengths, seed, **options):

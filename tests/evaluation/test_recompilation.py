@@ -13,12 +13,8 @@ from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.evaluator import EvalTask
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.metrics import accuracy
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
+from tiny_models import tiny
 
-CONFIG = T5Config(
-  vocab_size=23, width=8, heads=2, head_width=3, mlp_width=6, encoder_layers=1, decoder_layers=1
-)
 METHOD = SoftPrompt(length=5)
 
 
@@ -28,7 +24,7 @@ class Examples:
   def __init__(self, seed):
     generator = np.random.default_rng(seed)
     self.inputs = [
-      generator.integers(2, 23, size).astype(np.int32) for size in (3, 9, 4, 5, 8, 3, 7)
+      generator.integers(2, 40, size).astype(np.int32) for size in (3, 9, 4, 5, 8, 3, 7)
     ]
     self.targets = [np.asarray([4, 1], np.int32) for _ in self.inputs]
     self.records = [{} for _ in self.inputs]
@@ -55,7 +51,7 @@ TASKS = [
 
 def fresh(seed):
   """A model as it is created: its arrays are not bound to a device."""
-  return METHOD.attach(T5(CONFIG, nnx.Rngs(seed)), nnx.Rngs(seed))
+  return METHOD.attach(tiny("t5", seed=seed, decoder_layers=1), nnx.Rngs(seed))
 
 
 def trained(seed):

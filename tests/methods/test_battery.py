@@ -102,7 +102,6 @@ METHODS = {
 }
 
 
-@functools.cache
 def backbone(kind: str, scanned: bool = False) -> nnx.Module:
   pair = {"encoder_layers": 2, "decoder_layers": 2}
   return tiny(kind, scanned=scanned, **(pair if kind in ("t5", "umt5", "bart") else {}))

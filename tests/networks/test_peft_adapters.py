@@ -1,8 +1,5 @@
 """PEFT's adapters where a method file may be given; tests/parity shows that PEFT computes the same."""
 
-import dataclasses
-import functools
-
 import numpy as np
 import pytest
 from flax import nnx
@@ -18,32 +15,22 @@ from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import FromArray, PromptNetwork, SoftPrompt
 from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import peft_adapters, trained_methods
+from tiny_models import config, tiny
 
 BATCH = {
   "encoder_input_tokens": np.asarray([[4, 9, 6], [8, 3, 0]], np.int32),
   "decoder_input_tokens": np.asarray([[0, 5], [0, 7]], np.int32),
 }
-CONFIG = T5Config(
-  vocab_size=13,
-  width=8,
-  heads=2,
-  head_width=3,
-  mlp_width=5,
-  encoder_layers=2,
-  decoder_layers=1,
-)
+CONFIG = config("t5", encoder_layers=2, decoder_layers=1)
 
 
-@functools.cache
 def model():
-  return T5(CONFIG, nnx.Rngs(0))
+  return tiny("t5", encoder_layers=2, decoder_layers=1)
 
 
 def with_prompt(folder):
-  values = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+  values = np.random.default_rng(0).normal(size=(4, CONFIG.width)).astype(np.float32)
   prompt_tuning.write_prompt_adapter(folder, values, CONFIG, base_model="base")
   return SoftPrompt(length=4, initializer=FromArray(array=values)).attach(model(), nnx.Rngs(1))
 
@@ -96,10 +83,10 @@ def test_method_files_are_opened_as_they_are(tmp_path):
 @pytest.mark.parametrize("write", [with_prompt, with_prefix, with_lora, with_ia3])
 def test_an_adapter_of_another_model_is_refused(tmp_path, write):
   write(tmp_path / "adapter")
-  other = dataclasses.replace(CONFIG, width=10, heads=4)
+  wider = tiny("t5", width=10, heads=4)
   with pytest.raises(errors.ConfigError) as refused:
-    place, file = peft_adapters.open_method(tmp_path / "adapter", other)
-    trained_methods.attached(T5(other, nnx.Rngs(0)), file, where=str(place))
+    place, file = peft_adapters.open_method(tmp_path / "adapter", wider.config)
+    trained_methods.attached(wider, file, where=str(place))
   assert str(tmp_path / "adapter") in str(refused.value)
   with pytest.raises(errors.ConfigError, match="no method file"):
     peft_adapters.open_method(tmp_path / "absent", CONFIG)

@@ -1,8 +1,5 @@
 """Method files: small, equal after a round trip, and refused by another backbone."""
 
-import dataclasses
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -17,24 +14,14 @@ from promot_jax.methods.infix import InfixTuning
 from promot_jax.methods.prefix import FromFile, PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.models.scanning import stack_layers
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import trained_methods
+from tiny_models import tiny
 
 BATCH = {
   "encoder_input_tokens": np.asarray([[4, 9, 6], [8, 3, 0]], np.int32),
   "decoder_input_tokens": np.asarray([[0, 5], [0, 7]], np.int32),
   "prompt_ids": np.asarray([1, 0], np.int32),
 }
-CONFIG = T5Config(
-  vocab_size=13,
-  width=8,
-  heads=2,
-  head_width=3,
-  mlp_width=5,
-  encoder_layers=2,
-  decoder_layers=1,
-)
 METHODS = {
   "prompt": SoftPrompt(length=2),
   "prefix": PrefixTuning(length=3, sites=["encoder", "cross"]),
@@ -47,9 +34,8 @@ METHODS = {
 }
 
 
-@functools.cache
-def model(seed=0):
-  return T5(CONFIG, nnx.Rngs(seed))
+def model(seed=0, **changes):
+  return tiny("t5", seed=seed, encoder_layers=2, decoder_layers=1, **changes)
 
 
 @pytest.mark.parametrize("scanned", [False, True])
@@ -104,9 +90,9 @@ def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
   file = files.read(path)
   with pytest.raises(errors.ConfigError, match="other weights of a T5 of"):
     trained_methods.attached(model(1), file, where="method.npz")
-  wider = T5(dataclasses.replace(CONFIG, mlp_width=6), nnx.Rngs(0))
+  wider = model(mlp_width=6)
   with pytest.raises(
-    errors.ConfigError, match=r"width 8, encoder_layers 2.*and this model is a T5"
+    errors.ConfigError, match=r"width 12, encoder_layers 2.*and this model is a T5"
   ):
     trained_methods.attached(wider, file, where="method.npz")
   graphdef, state = nnx.split(model())

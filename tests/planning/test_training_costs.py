@@ -12,26 +12,17 @@ from promot_jax.methods.combined import Combined
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.planning import training_costs
 from promot_jax.training import optimizers, schedules
 from promot_jax.training.stages import Stage
+from tiny_models import config
 
-WIDTH, HEADS, RANK, LENGTH = 8, 15, 2, 3
+WIDTH, HEADS, RANK, LENGTH = 12, 10, 2, 3
 
 
 @pytest.fixture
 def backbone():
-  config = T5Config(
-    vocab_size=19,
-    width=WIDTH,
-    heads=3,
-    head_width=5,
-    mlp_width=11,
-    encoder_layers=1,
-    decoder_layers=2,
-  )
-  return nnx.eval_shape(lambda: T5(config, nnx.Rngs(0)))
+  return nnx.eval_shape(lambda: T5(config("t5"), nnx.Rngs(0)))
 
 
 def stage(trainable, optimizer):

@@ -4,15 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from promot_jax import errors
 from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.evaluation.results import TaskResult
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.probing import scores
 from promot_jax.probing.probe import Probe
+from tiny_models import tiny
 
 YES, NO = 5, 9  # tokens that decide the answer
 
@@ -59,16 +57,7 @@ GENERATION = TaskResult(
 
 
 def model():
-  config = T5Config(
-    vocab_size=19,
-    width=8,
-    heads=2,
-    head_width=3,
-    mlp_width=5,
-    encoder_layers=1,
-    decoder_layers=1,
-  )
-  return T5(config, nnx.Rngs(0))
+  return tiny("t5", decoder_layers=1)
 
 
 @pytest.fixture

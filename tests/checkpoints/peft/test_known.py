@@ -10,17 +10,9 @@ from promot_jax.checkpoints.huggingface import safetensors_file
 from promot_jax.checkpoints.peft import known, lora, reader
 from promot_jax.checkpoints.stored import as_stored
 from promot_jax.errors import ConfigError, DamagedCheckpoint
-from promot_jax.models import T5Config
+from tiny_models import config
 
-T5 = T5Config(
-  vocab_size=40,
-  width=12,
-  heads=2,
-  head_width=5,
-  mlp_width=20,
-  encoder_layers=1,
-  decoder_layers=2,
-)
+T5 = config("t5")
 MODULE = "encoder.block.0.layer.0.SelfAttention.q"
 
 

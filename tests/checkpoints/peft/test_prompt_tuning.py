@@ -10,18 +10,10 @@ from promot_jax import errors
 from promot_jax.checkpoints.huggingface import safetensors_file
 from promot_jax.checkpoints.peft import prompt_tuning, reader
 from promot_jax.checkpoints.stored import StoredArray
-from promot_jax.models import T5Config
+from tiny_models import config
 
 LENGTH, WIDTH = 5, 6
-CONFIG = T5Config(
-  vocab_size=14,
-  width=WIDTH,
-  heads=2,
-  head_width=4,
-  mlp_width=7,
-  encoder_layers=3,
-  decoder_layers=1,
-)
+CONFIG = config("t5", width=WIDTH, encoder_layers=3)
 # as PEFT 0.21 writes it for a T5, keys that no reader needs included
 WRITTEN_BY_PEFT = {
   "auto_mapping": None,
