@@ -312,11 +312,28 @@ def test_where_it_is_not_defined_a_sentence_says_why(name, kind):
     METHODS[name].method.attach(backbone(kind), nnx.Rngs(0))
 
 
-@each_method
-@each_backbone
-@pytest.mark.parametrize(
-  "data", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["model=2", "data=2 x model=2"]
-)
+# One of each way to change a backbone; the others are slow.
+QUICK = {
+  "prompt": "t5",
+  "adapter": "t5",
+  "lora_everywhere": "t5",
+  "prefix": "gpt2",
+  "ia3_bank": "gpt2",
+  "top_layers": "gpt2",
+}
+ON_MESHES = [
+  pytest.param(
+    *(name, *form.values, data),
+    id=f"{name}-{form.id}-data={data}-model=2",
+    marks=() if data == 2 and QUICK.get(name) == form.id else pytest.mark.slow,
+  )
+  for name in METHODS
+  for form in FORMS
+  for data in (1, 2)
+]
+
+
+@pytest.mark.parametrize("name,kind,scanned,data", ON_MESHES)
 def test_sharded_over_a_mesh_it_computes_the_same(name, kind, scanned, data):
   model = moved_of(name, kind, scanned)
   mesh = partitioning.make_mesh(data=data, model=2, devices=jax.devices()[: 2 * data])
