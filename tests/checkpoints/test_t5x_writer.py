@@ -17,7 +17,7 @@ from promot_jax.models import T5
 from tiny_models import config
 
 STEP = 1234567
-CONFIG = config("t5", encoder_layers=3)
+CONFIG = config("t5", vocab_size=14, width=6, mlp_width=7, encoder_layers=3)
 LAYOUTS = ["legacy", "orbax"]
 
 
