@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types and the fast tests:  launch/test.sh [--parity] [--slow] [pytest arguments]
 #
-#   --parity   also install the [torch] extra (a CPU build) and run the comparisons with transformers
+#   --parity   also install [torch] (a CPU build) and the metrics that rest on it, and run the comparisons
 #   --slow     also the tests that take minutes
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +13,7 @@ marks="not slow"
 arguments=()
 for argument in "$@"; do
   case $argument in
-    --parity) extras=test,torch ;;
+    --parity) extras=test,torch,bertscore,moverscore ;;
     --slow) marks="" ;;
     -h | --help)
       usage "launch/${BASH_SOURCE[0]##*/}"

@@ -12,12 +12,16 @@ from promot_jax import errors
 from promot_jax.metrics import (
   accuracy,
   answer_f1,
+  bertscore,
   bleu,
+  bleurt,
   captions,
   chrf,
   class_f1,
+  comet,
   exact_match,
   meteor,
+  moverscore,
   nist,
   rouge,
   ter,
@@ -44,6 +48,10 @@ METRICS: Mapping[str, ListedMetric] = {
   "cider": captions.cider,
   "meteor": meteor.meteor,
   "meteor_nltk": meteor.meteor_nltk,
+  "bertscore": bertscore.bertscore,
+  "moverscore": moverscore.moverscore,
+  "bleurt": bleurt.bleurt,
+  "comet": comet.comet,
 }
 
 MACRO_F1 = "macro_f1"
