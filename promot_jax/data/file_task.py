@@ -9,19 +9,8 @@ from promot_jax.data.own_files import OwnFiles
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.data.templates import Rendered
 from promot_jax.errors import ConfigError, DataError
-from promot_jax.metrics import accuracy, bleu, exact_match, f1, postprocess, rouge
-from promot_jax.metrics.metric import Metric
+from promot_jax.metrics import postprocess, registry
 
-METRICS: Mapping[str, Metric] = {
-  "accuracy": accuracy.accuracy,
-  "exact_match": exact_match.exact_match,
-  "f1": f1.WordF1(),  # of labels: `f1.LabelF1`
-  "bleu": bleu.bleu,
-  "rouge1": rouge.rouge,
-  "rouge2": rouge.rouge,
-  "rougeL": rouge.rouge,
-}
-"""By the names of scores that METRIC takes."""
 _SHOWN = 3  # rows in a message
 
 
@@ -30,15 +19,14 @@ def task_of(files: OwnFiles) -> Task:
   """The task; of files whose labels are those of the training file, this reads it.
 
   Raises:
-    ConfigError: METRIC is none of `METRICS`.
+    ConfigError: METRIC is none of `registry.NAMES`, or needs labels.
     ConfigError, DataError: as `OwnFiles.words`.
   """
-  if files.metric not in METRICS:
-    raise ConfigError(f"METRIC={files.metric!r} is not known; there are: {', '.join(METRICS)}.")
   labels = files.words
-  metric = METRICS[files.metric]
-  if labels and files.metric == "f1":
-    metric = f1.LabelF1(labels=labels)
+  try:
+    metric = registry.find(files.metric, labels=labels)
+  except ConfigError as error:
+    raise ConfigError(f"METRIC={files.metric!r}: {error}") from None
   source = Source(
     origin=Tables(files=files),
     report="test" if "test" in files.splits else "validation",

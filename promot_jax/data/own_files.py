@@ -55,7 +55,7 @@ class OwnFiles:
   test_file: a table that is reported; None: validation is.
   split_seed: chooses the share; not that of training, so that runs of several seeds share their data.
   quotes: whether cells of TSV and CSV may stand in double quotes.
-  metric: what is reported, a name of `file_task.METRICS`.
+  metric: what is reported, a name of `metrics.registry`.
   name: of the task.
 
   Raises:

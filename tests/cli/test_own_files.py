@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_used_is_named_by_line_before_anything_is_written(
 def test_wrong_settings_are_named_by_their_macro(tmp_path, capsys):
   (tmp_path / "train.tsv").write_text(table())
   for change, words in (
-    ({"METRIC": "acuracy"}, "METRIC='acuracy' is not known"),
+    ({"METRIC": "acuracy"}, "METRIC='acuracy': There is no metric"),
     ({"LABELS": "yes"}, "LABELS='yes' must be"),
     ({"VALIDATION_SHARE": 2}, "VALIDATION_SHARE=2 must be between"),
     ({"TRAIN_FILE": str(tmp_path / "none.csv")}, "none.csv cannot be read: No such file"),

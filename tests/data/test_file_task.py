@@ -6,6 +6,7 @@ import tasks
 from promot_jax import errors
 from promot_jax.data import file_task
 from promot_jax.data.own_files import OwnFiles
+from promot_jax.metrics import registry
 from tasks import catalog
 
 TABLE = "a\tb\tlabel\n" + "".join(f"Tom {n}\tAnna\t{n % 2}\n" for n in range(20))
@@ -91,16 +92,17 @@ def test_rows_that_cannot_be_used_are_refused_by_line_or_counted(task):
 
 
 def test_metrics_are_chosen_by_name(task):
-  assert task(metric="f1").metric_fns[0](["True", "False"], ["True", "no"]) == {"f1": 50.0}
+  scores = task(metric="macro_f1").metric_fns[0](["True", "False"], ["True", "no"])
+  assert scores["macro_f1"] == 50.0
   free = task(metric="f1", labels=None)
-  assert free.metric_fns[0](["red car"], ["car"]) == {"f1": pytest.approx(200 / 3)}
+  assert free.metric_fns[0](["red car"], ["car"])["f1"] == pytest.approx(200 / 3)
   assert not free.labels and not free.first_token
-  for name in file_task.METRICS:
+  for name in registry.NAMES:
     assert name in task(metric=name).metric_fns[0].names
-  with pytest.raises(
-    errors.ConfigError, match="METRIC='acuracy' is not known; there are: accuracy"
-  ):
+  with pytest.raises(errors.ConfigError, match=r"METRIC='acuracy': .* did you mean 'accuracy'"):
     task(metric="acuracy")
+  with pytest.raises(errors.ConfigError, match=r"METRIC='macro_f1': .* got no labels"):
+    task(metric="macro_f1", labels=None)
 
 
 def test_labels_of_several_words_are_compared_whole(task):
