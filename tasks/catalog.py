@@ -25,6 +25,7 @@ import tasks
 from promot_jax import errors
 from promot_jax.data import vocabularies
 from promot_jax.data.task import Mixture, Selection, Splits, Task
+from tasks import registered
 
 TargetForm = Literal["raw", "sentinel"]
 
@@ -78,6 +79,8 @@ def find(name: str) -> Task:
   Raises:
     ConfigError: there is no such task, with the nearest names.
   """
+  if is_open(name):
+    return registered.find(name)
   base, _ = split_shots(name.partition(".")[0])
   known = task_names()
   if base not in known:
@@ -120,6 +123,8 @@ def resolve(
   Raises:
     ConfigError: no such task or vocabulary, with the nearest names.
   """
+  if is_open(name):
+    return name
   base, dot, _ = name.partition(".")
   _check("task", base, names())
   own = vocabularies.reference(vocabulary) is not None
@@ -141,6 +146,8 @@ def resolve(
 
 def members(name: str) -> list[str]:
   """The tasks of a mixture, complete if `name` is; a task's only member is itself."""
+  if is_open(name):
+    return registered.members(name)
   first, dot, rest = name.partition(".")
   _check("task", first, names())
   base, shots = split_shots(first)
@@ -156,6 +163,8 @@ def splits(name: str, *, selection: Selection = "paper", source: str = "tfds") -
 
 def split_shots(name: str) -> tuple[str, int]:
   """'rte_1shot' -> ('rte', 1); 'rte' -> ('rte', 0)."""
+  if is_open(name):
+    return name, 0
   for shots in SHOTS:
     if shots and name.endswith(f"_{shots}shot"):
       return name.removesuffix(f"_{shots}shot"), shots
@@ -165,6 +174,11 @@ def split_shots(name: str) -> tuple[str, int]:
 def with_shots(name: str, shots: int) -> str:
   """('rte', 1) -> 'rte_1shot'; ('rte', 0) -> 'rte'."""
   return f"{name}_{shots}shot" if shots else name
+
+
+def is_open(name: str) -> bool:
+  """Whether it is the name of a task or mixture that others registered with seqio."""
+  return registered.is_open(name) and name.partition(".")[0] not in names()
 
 
 def _declared() -> dict[str, list[str]]:
@@ -194,10 +208,29 @@ def _forms() -> list[str]:
 def _check(kind: str, value: str, known: list[str]) -> None:
   if value in known:
     return
+  if kind == "task":
+    known = [*known, *registered.names(names())]
+    _check_shots(value)
   near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
   if near:
     hint = f"did you mean {' or '.join(near)}?"
   else:
     shown = [name for name in known if "shot" not in name.partition(".")[0]]
     hint = f"there are: {', '.join(shown)}."
+  if kind == "task":
+    hint += (
+      " A task that you registered with seqio comes with its module, --task_module=MODULE or ./FILE.py,"
+      " also for a model directory that was trained on it."
+    )
   raise errors.ConfigError(f"{kind} {value!r} is not known; {hint}")
+
+
+def _check_shots(name: str) -> None:
+  """Says so where somebody's task is asked for with demonstrations that only ours have."""
+  for shots in SHOTS:
+    base = name.removesuffix(f"_{shots}shot")
+    if shots and base != name and is_open(base):
+      raise errors.ConfigError(
+        f"task '{base}' was registered with seqio and has no version with demonstrations; register one"
+        f" as '{name}', or leave them out."
+      )

@@ -21,6 +21,10 @@ def load_examples(
     vocabulary: the one that it was given.
     feature_lengths, options: see `promot_jax.data.examples.load_examples`.
   """
+  if catalog.is_open(name):
+    # Nobody knows what its preprocessors read, so nothing of it is kept for later processes.
+    options.pop("cache_dir", None)
+    return examples.load_examples(name, split, feature_lengths, whole_records=True, **options)
   base, _ = catalog.split_shots(name.partition(".")[0])
   return examples.load_examples(
     name,

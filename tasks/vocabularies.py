@@ -1,5 +1,6 @@
 """The vocabularies of the tasks as seqio objects that read their file on first use."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
@@ -7,7 +8,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from promot_jax.data import vocabularies
+from promot_jax.data import frames, vocabularies
+from promot_jax.data.frames import Frame
+from promot_jax.data.joining import TWO_TEXTS
 from promot_jax.data.sentencepiece_vocabulary import SentencePiece
 from promot_jax.data.vocabulary_files import local_copy
 
@@ -175,6 +178,59 @@ class LazyVocabulary(seqio.Vocabulary):
 
   def __str__(self) -> str:
     return f"LazyVocabulary({self.name})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+  """A seqio vocabulary of somebody's, asked as ours are (`promot_jax.data.vocabularies.Vocabulary`)."""
+
+  found: seqio.Vocabulary
+  input_frame: Frame
+  target_frame: Frame
+  family = "t5"
+  joining = TWO_TEXTS
+
+  @property
+  def size(self) -> int:
+    return self.found.vocab_size
+
+  @property
+  def pad(self) -> int:
+    return self.found.pad_id
+
+  @property
+  def eos(self) -> int:
+    return self.found.eos_id
+
+  @property
+  def bos(self) -> int | None:
+    return None
+
+  @property
+  def unknown(self) -> int | None:
+    return self.found.unk_id
+
+  def sentinel(self, number: int, /) -> int | None:
+    """seqio counts its extra ids from the end."""
+    return self.size - 1 - number if number < self.found.extra_ids else None
+
+  def encode(self, text: str, /, *, special_tokens: bool | None = None) -> list[int]:
+    del special_tokens  # as it does for the task itself
+    return list(self.found.encode(text))
+
+  def decode(self, tokens: Sequence[int], /) -> str:
+    ids = [int(token) for token in tokens]
+    ids = ids[: ids.index(self.eos)] if self.eos in ids else ids
+    return self.found.decode([token for token in ids if token != self.pad])
+
+
+def plain(inputs: seqio.Feature, targets: seqio.Feature) -> vocabularies.Vocabulary:
+  """The vocabulary of a task's features without TensorFlow where it is one of ours, else wrapped."""
+  found = targets.vocabulary
+  ours = getattr(found, "plain", None) or getattr(found, "words", None)
+  if ours is not None:
+    return ours
+  return Foreign(found, frames.of_feature(inputs, "inputs"), frames.of_feature(targets, "targets"))
 
 
 @functools.cache

@@ -43,6 +43,7 @@ _PATHS = (
   "model",
   "name",
   "runs",
+  "task_module",
 )
 
 
@@ -208,6 +209,18 @@ def _gin_flags(parser: argparse.ArgumentParser) -> None:
     metavar="A,B",
     help="further Python packages that gin files may import; gin files are programs: "
     "allow only what you trust",
+  )
+  parser.add_argument(
+    "--task_module",
+    action="append",
+    metavar="MODULE|FILE.py",
+    help="where you register tasks with seqio, imported before the recipe names them; repeatable, and "
+    "needed again for what was trained on them",
+  )
+  parser.add_argument(
+    "--seqio_additional_cache_dirs",
+    metavar="A,B",
+    help="folders with cached seqio tasks, for USE_CACHED_TASKS=True",
   )
   parser.add_argument("--model_dir", metavar="DIR", help="where everything is written")
   parser.add_argument(

@@ -56,11 +56,12 @@ def _run(arguments: list[str], stop: signals.Stop | None) -> int:
     set_environment(flags.values)
 
     from promot_jax import task_package
-    from promot_jax.cli import allocator, screen
+    from promot_jax.cli import allocator, screen, task_modules
 
     screen.show_warnings_so()
     allocator.keep_memory()
     task_package.bind()
+    task_modules.load(flags.values)
     command = importlib.import_module(f"promot_jax.cli.{flags.command}")
     code = command.run(flags) or 0
     sys.stdout.flush()  # what a closed pipe refuses is an error here, not at the end of the process

@@ -11,6 +11,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import inspect
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,6 +100,8 @@ def load_examples(
   register: Callable[[], None] | None = None,
   source: Callable[[], str] | None = None,
   cache_dir: str | pathlib.Path | None = None,
+  use_cached: bool = False,
+  whole_records: bool = False,
 ) -> Examples:
   """Reads one split of a seqio task.
 
@@ -121,6 +124,9 @@ def load_examples(
     source: gives a digest of the data that the task reads, such as of its files; another one than when
       the arrays were cached makes them new.
     cache_dir: keeps the arrays for later processes; None = nothing is kept.
+    use_cached: read what seqio cached of the task (`seqio_cache_tasks`) instead of its source.
+    whole_records: keep all of an element as its record's `example`, for a postprocessor of the task's
+      own.
 
   Raises:
     ConfigError: no such task or split, or its data is not on this machine.
@@ -139,6 +145,7 @@ def load_examples(
     "cut": cut,
     "malformed": malformed,
     "empty_targets": empty_targets,
+    **({"use_cached": True} if use_cached else {}),
   }
   _bind_tasks(modules)
   made_from = {"vocabulary": vocabularies.digest(vocabulary)} if vocabulary else {}
@@ -152,8 +159,10 @@ def load_examples(
   stored = cache.read(path) if path else None
   if stored is None:
     task = _task(name, split, modules, register)
-    reader = _Reader(**{**arguments, "name": task.name, "frames": _frames(task)})
-    stored = reader.read(_elements(task, split, seed, name))
+    told = {key: value for key, value in arguments.items() if key != "use_cached"}
+    reader = _Reader(**{**told, "name": task.name, "frames": _frames(task)})
+    elements = _whole if whole_records else _elements
+    stored = reader.read(elements(task, split, seed, name, use_cached, feature_lengths))
     fingerprint = made()  # reading may have prepared the data set
     if cache_dir is not None:
       cache.write(cache.path(cache_dir, name, split, fingerprint), stored)
@@ -362,10 +371,55 @@ def _task(
   return task
 
 
-def _elements(task, split: str, seed: int, name: str) -> Iterator[Mapping[str, Any]]:
+def _whole(
+  task: Any, split: str, seed: int, name: str, use_cached: bool, lengths: Mapping[str, int | None]
+) -> Iterator[Mapping[str, Any]]:
+  """Elements of somebody else's task with all that they have; its own failures become ours.
+
+  A preprocessor that asks for the lengths (span corruption) gets them; else texts are whole, so that
+  what is cut can be counted.
+  """
+  asked = any(
+    "sequence_length" in inspect.signature(step).parameters
+    for step in task.preprocessors
+    if getattr(step, "__module__", "") != "seqio.preprocessors" and callable(step)
+  )
+  given = {side: length for side, length in lengths.items() if length is not None}
+  try:
+    dataset = task.get_dataset(
+      sequence_length=given if asked and given else None,
+      split=split,
+      shuffle=False,
+      seed=seed,
+      num_epochs=1,
+      use_cached=use_cached,
+    )
+    for element in dataset.as_numpy_iterator():
+      if element["inputs"].ndim != 1 or element["targets"].ndim != 1:
+        raise ValueError("inputs and targets must be lists of token ids")
+      yield {**element, "example": element}
+  except errors.PromotError:
+    raise
+  except Exception as cause:
+    # The last line is the error itself: TensorFlow shows the user's code before it.
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    raise errors.DataError(
+      f"{name}, split {split}: the task's own pipeline failed: {type(cause).__name__}:"
+      f" {(lines or [''])[-1]}"
+    ) from cause
+
+
+def _elements(
+  task: Any, split: str, seed: int, name: str, use_cached: bool, lengths: Mapping[str, int | None]
+) -> Iterator[Mapping[str, Any]]:
   """Whole, uncut elements; TensorFlow's errors become ours."""
   import tensorflow as tf
 
+  if use_cached:
+    raise errors.ConfigError(
+      f"{name} is no task that seqio caches; leave USE_CACHED_TASKS out for tasks of ours."
+    )
+  del lengths  # texts are read whole, so that what is cut can be counted
   # The registered pipeline stops at the first malformed record; here they are counted instead.
   kept = [step for step in task.preprocessors if getattr(step, "__name__", "") != "refuse_problems"]
   counting = task.replace(preprocessors=kept)
@@ -399,12 +453,14 @@ def _frames(task) -> dict[str, frames_lib.Frame]:
 
 
 def _record(element: Mapping[str, Any]) -> dict[str, Any]:
+  whole = {"example": element["example"]} if "example" in element else {}
   target = _text(element.get("targets_pretokenized", b""))
   answers = element.get("answers")
   return {
     "inputs": _text(element.get("inputs_pretokenized", b"")),
     "targets": target,
-    "answers": [target] if answers is None else [_text(answer) for answer in answers],
+    "answers": [target] if answers is None or whole else [_text(answer) for answer in answers],
+    **whole,
   }
 
 

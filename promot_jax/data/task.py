@@ -67,6 +67,7 @@ class Source:
   selection: the split on which the paper chooses a checkpoint; None where there is no such split.
   sizes: number of examples of its splits, as far as it is known without reading.
   format_metric: tells outputs in this task's format; None: its labels do, where it has any.
+  divisible: whether 'train' can be divided where there is no split to choose on.
   """
 
   origin: Origin
@@ -74,6 +75,7 @@ class Source:
   selection: str | None = "validation"
   sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   format_metric: Metric | None = None
+  divisible: bool = True
 
   def splits(self, selection: Selection = "paper") -> Splits:
     """Which splits to train on, to choose a checkpoint on, and to report.
@@ -83,6 +85,11 @@ class Source:
     of its training split aside.  A data set without validation split is treated the strict way in both.
     """
     if self.selection is None or (selection == "strict" and self.selection == self.report):
+      if not self.divisible:
+        raise errors.ConfigError(
+          f"{self.origin.description} has no split to choose a checkpoint on; name one, such as"
+          " TASK_SPLITS={'select': 'train'}."
+        )
       return Splits(train=DERIVED[0], select=DERIVED[1], report=self.report)
     return Splits(train="train", select=self.selection, report=self.report)
 
@@ -107,6 +114,8 @@ class Task:
   metric_fns: called as `f(targets, predictions) -> {name: score}`.
   labels: the words a model may answer with; empty where answers are free text.
   first_token: whether a label is told by the first word of an output.
+  own_postprocess: in place of ours: `f(output)`, or `f(output, record)` where it says `reads_record`.
+  references: record -> what the metrics compare with; None: the record's answers.
   """
 
   name: str
@@ -119,6 +128,8 @@ class Task:
   usable: Callable[[Record], Any] | None = None
   labels: tuple[str, ...] = ()
   first_token: bool = False
+  own_postprocess: Callable[..., Any] | None = None
+  references: Callable[[Record], Any] | None = None
 
   def source(self, name: str) -> Source:
     """One of its sources.
@@ -156,8 +167,10 @@ class Task:
     return self.usable is None or bool(self.usable(record))
 
   @property
-  def postprocess(self) -> Callable[[str], str]:
+  def postprocess(self) -> Callable[..., Any]:
     """Decoded output -> what is scored."""
+    if self.own_postprocess is not None:
+      return self.own_postprocess
     return postprocess.Scored(task=self.name, first_token=self.first_token)
 
   def format_metric(self, source: str) -> Metric | None:

@@ -45,7 +45,9 @@ def score(
   """
   raw, log_probabilities = _answers(task, outputs, decode)
   ended = [postprocess.until(text, task.stop) for text in raw]
-  predictions = raw if task.ranked else [task.postprocess(text) for text in ended]
+  predictions = (
+    raw if task.ranked else [task.predicted(index, text) for index, text in enumerate(ended)]
+  )
   targets = [_references(task, i, decode, special) for i in range(len(raw))]
   scores: dict[str, float] = {}
   deviations: dict[str, float] = {}
@@ -54,6 +56,10 @@ def score(
   for metric in task.metric_fns:
     _apply(metric, targets, predictions, scores, deviations, intervals, each)
   headline = task.metric or _headline(task, scores)
+  if headline not in scores:
+    raise errors.ConfigError(
+      f"task '{task.label}' has no score '{headline}'; its metrics give {', '.join(scores)}. Set METRIC."
+    )
   if format_metric:
     answers = [postprocess.between_sentinels(text) for text in ended]
     _apply(format_metric, targets, answers, scores, deviations, intervals, {})
@@ -67,8 +73,8 @@ def score(
       shots=task.shots,
       index=i,
       input=decode(_text_tokens(task.examples.inputs[i], special)),
-      targets=targets[i],
-      prediction=predictions[i],
+      targets=_storable(targets[i]),
+      prediction=_text(predictions[i]),
       raw=raw[i],
       score=single[i],
       log_probability=log_probabilities[i],
@@ -126,7 +132,7 @@ def _apply(
 ) -> None:
   """Adds a metric's scores, errors, intervals and per-example scores to the four mappings."""
   if not isinstance(metric, metric_lib.Metric):
-    scores.update({name: float(value) for name, value in metric(targets, predictions).items()})
+    scores.update(_numbers(metric(targets, predictions)))
     return
   statistics = metric.statistics(targets, predictions)
   for name, estimate in confidence.estimate(metric, statistics).items():
@@ -137,6 +143,33 @@ def _apply(
   for row in statistics:
     for name, value in metric.summarize(row).items():
       each.setdefault(name, []).append(value)
+
+
+def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
+  """What is a number of a metric's scores, also as seqio's Scalar; not texts and pictures."""
+  values = {name: getattr(value, "value", value) for name, value in found.items()}
+  return {
+    name: float(value)
+    for name, value in values.items()
+    if isinstance(value, int | float | np.number) or getattr(value, "ndim", None) == 0
+  }
+
+
+def _text(prediction: Any) -> str:
+  return prediction if isinstance(prediction, str) else str(_storable(prediction))
+
+
+def _storable(value: Any) -> Any:
+  """A prediction or target of any kind as JSON can hold it."""
+  if isinstance(value, bytes):
+    return value.decode("utf-8", errors="replace")
+  if isinstance(value, np.ndarray | np.generic):
+    return _storable(value.tolist())
+  if isinstance(value, Mapping):
+    return {str(key): _storable(each) for key, each in value.items()}
+  if isinstance(value, list | tuple | set):
+    return [_storable(each) for each in value]
+  return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _headline(task: EvalTask, scores: Mapping[str, float]) -> str:

@@ -33,7 +33,7 @@ class EvalTask:
     metric_fns: called as `f(targets, predictions) -> {name: score}`; those of
       `promot_jax.metrics` also give standard errors.
     metric: the headline score; empty takes rouge2 if there is one, else the first.
-    postprocess: decoded output -> prediction.
+    postprocess: decoded output -> prediction; one that `reads_record` is also given the record.
     references: record -> accepted answers; None takes the record's `answers` if it has any, else
       the decoded target without sentinels.
     prompt: `none` if the model never had a prompt, `attached` to use it, `detached` to take it off.
@@ -54,7 +54,7 @@ class EvalTask:
   examples: Any
   metric_fns: Sequence[Callable[..., Mapping[str, float]]]
   metric: str = ""
-  postprocess: Callable[[str], str] = postprocess.between_sentinels
+  postprocess: Callable[..., Any] = postprocess.between_sentinels
   references: Callable[[Mapping[str, Any]], Any] | None = None
   prompt: str = "none"
   prompt_id: int | None = None
@@ -75,6 +75,12 @@ class EvalTask:
   def ranked(self) -> bool:
     """Whether answers are chosen among `options` instead of generated."""
     return bool(self.options)
+
+  def predicted(self, index: int, output: str) -> Any:
+    """The prediction of example `index` from its decoded output."""
+    if getattr(self.postprocess, "reads_record", False):
+      return self.postprocess(output, self.examples.records[index])
+    return self.postprocess(output)
 
   def options_of(self, index: int) -> Mapping[str, Sequence[int]]:
     """The answers among which example `index` chooses; none where it is generated."""

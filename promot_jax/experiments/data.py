@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from promot_jax.data import mixtures
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples
 from promot_jax.evaluation.task import EvalTask
@@ -15,7 +16,7 @@ from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
 from promot_jax.probing.scores import Splits
 from promot_jax.token_ids import TokenIds
-from tasks import catalog
+from tasks import catalog, registered
 
 
 def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
@@ -39,10 +40,19 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,
     seed=experiment.seed,
-    rates=experiment.mixing,
+    rates=_rates(experiment, stage),
     bucket_counts=(experiment.input_buckets, experiment.target_buckets),
     special=TokenIds.of(experiment.backbone),
   )
+
+
+def _rates(experiment: Experiment, stage: str) -> mixtures.Rates:
+  """The recipe's; its default gives way to the rates that a mixture was registered with."""
+  name = experiment.task_of(stage)
+  if experiment.mixing is not mixtures.equal or not catalog.is_open(name):
+    return experiment.mixing
+  own = registered.rates(name)
+  return mixtures.equal if own is None else lambda sizes: np.asarray(own)
 
 
 def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list[EvalTask]:
@@ -156,8 +166,9 @@ def eval_task(
     examples=examples,
     limit=limit if limit is not None and len(examples) >= limit else None,
     metric_fns=tuple(found.metric_fns),
-    metric=found.metric,
+    metric=experiment.metric if tuned and experiment.metric else found.metric,
     postprocess=found.postprocess,
+    references=found.references,
     prompt=prompt,
     prompt_id=prompt_id,
     max_target_length=lengths["targets"],

@@ -81,8 +81,8 @@ class EvaluationPlan:
     _check_choice("EvaluationPlan.unseen_prompt", self.unseen_prompt, ("off", "on"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
-    _check_choice("EvaluationPlan.unseen", self.unseen, tuple(catalog.task_names()))
-    _check_choice("EvaluationPlan.task_lengths", self.task_lengths, tuple(catalog.task_names()))
+    for task in (*self.unseen, *self.task_lengths):
+      catalog.find(task)  # refuses unknown names
     for name in ("batch_size", "buckets"):
       _check_count(f"EvaluationPlan.{name}", getattr(self, name))
     _check_count("EvaluationPlan.limit", self.limit, none="all examples")
@@ -104,6 +104,10 @@ class Experiment:
   targets: 'raw' answers, or 'sentinel': between <extra_id_0> and <extra_id_1>.
   selection: 'paper' or 'strict': which splits choose checkpoints (`tasks.catalog.splits`).
   files: tables of the user's own, each a task of its name that `task` and the plan may then name.
+  task_splits: names of splits in place of the tuned tasks' own: 'train', 'select' (chooses the checkpoint),
+    'report'.
+  metric: headline score of the tuned tasks, a name that their metrics give; None: their own.
+  use_cached: read what seqio cached of tasks that others registered.
   mixing: how often the tasks of a mixture are drawn in training: a function of their sizes
     (`data.mixtures`), equally often by default.
   stage_tasks: for stages that train on something else than `task`: stage name -> task.
@@ -134,6 +138,9 @@ class Experiment:
     default_factory=lambda: {"inputs": 512, "targets": 128}
   )
   files: Sequence[OwnFiles] = ()
+  task_splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  metric: str | None = None
+  use_cached: bool = False
   mixing: mixtures.Rates = mixtures.equal
   stage_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
   stage_feature_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
@@ -165,6 +172,10 @@ class Experiment:
     for files in self.files:
       catalog.add(file_task.task_of(files))
     self.seqio_name(self.task)
+    for task in self.evaluation.unseen:
+      for shots in self.evaluation.shots:
+        self.seqio_name(catalog.with_shots(task, shots))
+    _check_choice("Experiment.task_splits", self.task_splits, ("train", "select", "report"))
     names = [stage.name for stage in self.stages]
     if len(set(names)) != len(names):
       raise ConfigError(f"Experiment '{self.name}' has two stages of one name: {', '.join(names)}.")
@@ -230,7 +241,10 @@ class Experiment:
 
   def splits_of(self, task: str) -> Splits:
     """Which splits of one of its tasks train, select and report."""
-    return catalog.splits(task, selection=self.selection, source=self.source)
+    if task in self.tasks and len(self.task_splits) == 3:
+      return Splits(**self.task_splits)
+    found = catalog.splits(task, selection=self.selection, source=self.source)
+    return dataclasses.replace(found, **self.task_splits) if task in self.tasks else found
 
   def lengths_of(self, stage: str) -> Mapping[str, int]:
     """Largest input and target lengths of a stage."""

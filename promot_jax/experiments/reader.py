@@ -13,7 +13,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from promot_jax.networks import vocabulary_fit
-from tasks import reading
+from tasks import catalog, reading, registered
 
 
 class Reader:
@@ -49,6 +49,7 @@ class Reader:
           empty_targets=empty_targets,
           vocabulary=experiment.vocabulary,
           cache_dir=self._cache_dir,
+          use_cached=experiment.use_cached and catalog.is_open(name),
         )
         found = hosts.in_turn(read)  # what the first process prepares, the others find
       vocabulary_fit.check_examples(found, experiment.backbone.vocab_size)
@@ -69,8 +70,13 @@ def text_vocabulary(experiment: Experiment) -> Vocabulary:
     ConfigError: it cannot be opened, or the backbone has too few embedding rows for it, other
       special tokens or another kind of input; or there are no sentinels and targets need them.
   """
-  if experiment.source == "micro" and reference(experiment.vocabulary) is None:
-    found: Vocabulary = micro_vocabulary()
+  tuned = experiment.tasks[0]
+  if catalog.is_open(tuned):
+    found: Vocabulary = registered.vocabulary(tuned)
+    name = f"of task '{tuned}'"
+    _require_one(experiment, tuned, found)
+  elif experiment.source == "micro" and reference(experiment.vocabulary) is None:
+    found = micro_vocabulary()
     name = "of the micro world"
   else:
     found, name = open_vocabulary(experiment.vocabulary), f"'{experiment.vocabulary}'"
@@ -81,3 +87,37 @@ def text_vocabulary(experiment: Experiment) -> Vocabulary:
       "has no such tokens; use TARGETS='raw'."
     )
   return found
+
+
+# Texts that tell vocabularies apart.
+_PROBES = ("Is it true or false? answer:", "Translate English to German: the house.", "42 é ß ă")
+
+
+def _require_one(experiment: Experiment, tuned: str, own: Vocabulary) -> None:
+  """The tasks of one experiment have the ids of one vocabulary.
+
+  Raises:
+    ConfigError: another tuned task, or the unseen tasks, have others.
+  """
+  for task in experiment.tasks[1:]:
+    if not catalog.is_open(task) or not _agree(registered.vocabulary(task), own):
+      raise ConfigError(f"tasks '{tuned}' and '{task}' have different vocabularies.")
+  others = [task for task in experiment.evaluation.unseen if not catalog.is_open(task)]
+  if others:
+    theirs = _named_vocabulary(experiment)
+    if not _agree(theirs, own):
+      raise ConfigError(
+        f"task '{tuned}' gives other token ids than VOCABULARY='{experiment.vocabulary}', in which"
+        f" {', '.join(others)} are written; set VOCABULARY to the task's, or measure no other task:"
+        " UNSEEN_TASKS=[]."
+      )
+
+
+def _agree(one: Vocabulary, other: Vocabulary) -> bool:
+  return all(one.encode(text) == other.encode(text) for text in _PROBES) and one.eos == other.eos
+
+
+def _named_vocabulary(experiment: Experiment) -> Vocabulary:
+  if experiment.source == "micro" and reference(experiment.vocabulary) is None:
+    return micro_vocabulary()
+  return open_vocabulary(experiment.vocabulary)

@@ -26,7 +26,7 @@ from promot_jax.metrics import (
   rouge,
   ter,
 )
-from promot_jax.metrics.metric import PERCENT, ListedMetric, Scale
+from promot_jax.metrics.metric import ListedMetric, Scale
 
 METRICS: Mapping[str, ListedMetric] = {
   "accuracy": accuracy.accuracy,
@@ -101,5 +101,6 @@ def find(name: str, *, labels: Sequence[str] = ()) -> ListedMetric:
 
 
 def scale_of(score: str) -> Scale:
-  """The scale of a score by its name; percent of those that no listed metric gives."""
-  return next((each.scale for each in METRICS.values() if score in each.names), PERCENT)
+  """The scale of a score by its name; any number of those that no listed metric gives."""
+  unlisted = Scale(low=None, high=None)
+  return next((each.scale for each in METRICS.values() if score in each.names), unlisted)

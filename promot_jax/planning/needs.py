@@ -44,7 +44,11 @@ def data_text(task: str) -> str:
 
 def unseen_data_text(experiment: Experiment) -> str:
   """How many of the unseen tasks' data sets are prepared, and which are not."""
-  names = [task for task in experiment.evaluation.unseen if task not in experiment.tasks]
+  names = [
+    task
+    for task in experiment.evaluation.unseen
+    if task not in experiment.tasks and data_text(task).startswith("tfds ")
+  ]
   missing = [task for task in names if not data_text(task).endswith(": prepared")]
   if not missing:
     return f"unseen tasks: all {len(names)} data sets are prepared"
