@@ -10,7 +10,7 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LIBRARY = "from promot_jax.experiments import experiment; import tasks; print(tasks.__file__)"
-DATA = "from promot_jax.data import examples; examples._bind_tasks(['tasks.rte']); import tasks"
+DATA = "from promot_jax.data import elements; elements.bind_tasks(['tasks.rte']); import tasks"
 INSPECT = ["inspect", "data"]
 
 

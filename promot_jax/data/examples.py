@@ -7,11 +7,8 @@ it in the cache.
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
-import importlib
-import inspect
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,14 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from promot_jax import errors, identity, task_package
-from promot_jax.data import cache, vocabularies
+from promot_jax import errors, identity
+from promot_jax.data import cache, elements, vocabularies
 from promot_jax.data import frames as frames_lib
 from promot_jax.data.length_report import LengthReport
 
-# What is read of an element; only `inputs` and `targets` have to be there.
-_KEYS = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized", "answers", "problem")
-_BLOCK = 128  # elements read at once
 _SHOWN = 3  # examples of unusable records in an error message
 
 
@@ -147,7 +141,7 @@ def load_examples(
     "empty_targets": empty_targets,
     **({"use_cached": True} if use_cached else {}),
   }
-  _bind_tasks(modules)
+  elements.bind_tasks(modules)
   made_from = {"vocabulary": vocabularies.digest(vocabulary)} if vocabulary else {}
 
   def made() -> str:
@@ -158,11 +152,11 @@ def load_examples(
   path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
   stored = cache.read(path) if path else None
   if stored is None:
-    task = _task(name, split, modules, register)
+    task = elements.task(name, split, modules, register)
     told = {key: value for key, value in arguments.items() if key != "use_cached"}
     reader = _Reader(**{**told, "name": task.name, "frames": _frames(task)})
-    elements = _whole if whole_records else _elements
-    stored = reader.read(elements(task, split, seed, name, use_cached, feature_lengths))
+    read = elements.whole if whole_records else elements.rendered
+    stored = reader.read(read(task, split, seed, name, use_cached, feature_lengths))
     fingerprint = made()  # reading may have prepared the data set
     if cache_dir is not None:
       cache.write(cache.path(cache_dir, name, split, fingerprint), stored)
@@ -333,118 +327,6 @@ class _Reader:
           f" {' | '.join(found[:_SHOWN])}. Correct the data, or leave them out and"
           f" have them counted: --gin.{option}=\"'skip'\"."
         )
-
-
-def _bind_tasks(modules: Sequence[str]) -> None:
-  if any(module.split(".")[0] == task_package.NAME for module in modules):
-    task_package.bind()
-
-
-def _task(
-  name: str, split: str, modules: Sequence[str], register: Callable[[], None] | None = None
-):
-  """The registered seqio task, after checking the split."""
-  import seqio
-
-  _bind_tasks(modules)
-  for module in modules:
-    importlib.import_module(module)
-  if register is not None:
-    register()
-  if name in seqio.MixtureRegistry.names():
-    members = ", ".join(task.name for task in seqio.MixtureRegistry.get(name).tasks)
-    raise errors.ConfigError(
-      f"{name} is a mixture; load each of its tasks ({members}) and mix them in TrainBatches."
-    )
-  if name not in seqio.TaskRegistry.names():
-    near = difflib.get_close_matches(name, list(seqio.TaskRegistry.names()), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"imported were {', '.join(modules)}."
-    raise errors.ConfigError(f"task {name!r} is not registered; {hint}")
-  task = seqio.TaskRegistry.get(name)
-  splits = list(task.splits)
-  if split not in splits:
-    near = difflib.get_close_matches(split, splits, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise errors.ConfigError(
-      f"task {name} has no split {split!r}; it has: {', '.join(splits)}.{hint}"
-    )
-  return task
-
-
-def _whole(
-  task: Any, split: str, seed: int, name: str, use_cached: bool, lengths: Mapping[str, int | None]
-) -> Iterator[Mapping[str, Any]]:
-  """Elements of somebody else's task with all that they have; its own failures become ours.
-
-  A preprocessor that asks for the lengths (span corruption) gets them; else texts are whole, so that
-  what is cut can be counted.
-  """
-  asked = any(
-    "sequence_length" in inspect.signature(step).parameters
-    for step in task.preprocessors
-    if getattr(step, "__module__", "") != "seqio.preprocessors" and callable(step)
-  )
-  given = {side: length for side, length in lengths.items() if length is not None}
-  try:
-    dataset = task.get_dataset(
-      sequence_length=given if asked and given else None,
-      split=split,
-      shuffle=False,
-      seed=seed,
-      num_epochs=1,
-      use_cached=use_cached,
-    )
-    for element in dataset.as_numpy_iterator():
-      if element["inputs"].ndim != 1 or element["targets"].ndim != 1:
-        raise ValueError("inputs and targets must be lists of token ids")
-      yield {**element, "example": element}
-  except errors.PromotError:
-    raise
-  except Exception as cause:
-    # The last line is the error itself: TensorFlow shows the user's code before it.
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    raise errors.DataError(
-      f"{name}, split {split}: the task's own pipeline failed: {type(cause).__name__}:"
-      f" {(lines or [''])[-1]}"
-    ) from cause
-
-
-def _elements(
-  task: Any, split: str, seed: int, name: str, use_cached: bool, lengths: Mapping[str, int | None]
-) -> Iterator[Mapping[str, Any]]:
-  """Whole, uncut elements; TensorFlow's errors become ours."""
-  import tensorflow as tf
-
-  if use_cached:
-    raise errors.ConfigError(
-      f"{name} is no task that seqio caches; leave USE_CACHED_TASKS out for tasks of ours."
-    )
-  del lengths  # texts are read whole, so that what is cut can be counted
-  # The registered pipeline stops at the first malformed record; here they are counted instead.
-  kept = [step for step in task.preprocessors if getattr(step, "__name__", "") != "refuse_problems"]
-  counting = task.replace(preprocessors=kept)
-  try:
-    dataset = counting.get_dataset(
-      sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1, use_cached=False
-    )
-    spec = dataset.element_spec
-    dataset = dataset.map(lambda element: {key: element[key] for key in _KEYS if key in spec})
-    # In blocks: TensorFlow spends more on handing over an element than on what is in it.
-    for block in dataset.ragged_batch(_BLOCK).as_numpy_iterator():
-      columns = {key: _rows(value) for key, value in block.items()}
-      for row in range(len(columns["targets"])):
-        yield {key: column[row] for key, column in columns.items()}
-  except tf.errors.OpError as cause:
-    lines = [line for line in (cause.message or str(cause)).splitlines() if line.strip()]
-    reason = next((line for line in lines if "Error: " in line), lines[0] if lines else "")
-    raise errors.DataError(f"{name}, split {split}: reading failed: {reason.strip()}") from cause
-
-
-def _rows(values) -> Sequence[Any]:
-  """The elements of one dense or ragged batch of tensors."""
-  if hasattr(values, "row_splits"):
-    return np.split(values.values, values.row_splits[1:-1])
-  return values
 
 
 def _frames(task) -> dict[str, frames_lib.Frame]:
