@@ -172,7 +172,7 @@ def test_it_is_trained_on_evaluated_resumed_and_reported(module, tmp_path, capsy
   questions = tmp_path / "questions.jsonl"
   questions.write_text(json.dumps({"inputs": "question: the red dog sees the cat answer:"}) + "\n")
   asked = ["infer", f"--model_dir={folder}", f"--task_module={module}", f"--input={questions}"]
-  code, out, err = run(capsys, *asked)
+  code, out, err = run(capsys, *asked, "--output=-")
   assert code == 0, err
   assert "prediction" in out
   code, out, err = run(capsys, "report", str(folder))
