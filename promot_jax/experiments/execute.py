@@ -84,6 +84,9 @@ def _check(run: Experiment | Comparison) -> None:
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
       text_vocabulary(experiment)
       experiment.start.check()
+      for teacher in experiment.teachers.values():
+        if teacher != experiment.start:
+          teacher.check()
 
 
 def _lease(

@@ -160,6 +160,9 @@ class Experiment:
 
   def __post_init__(self):
     network.require(self.network, what="Experiment.network")
+    for stage in self.stages:
+      if stage.teacher is not None:
+        network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
     stages = tuple(stage.of_method(self.method) for stage in self.stages)
     object.__setattr__(self, "stages", stages)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
@@ -171,6 +174,9 @@ class Experiment:
     object.__setattr__(self, "files", tuple(self.files))
     for files in self.files:
       catalog.add(file_task.task_of(files))
+    for stage in self.stages:
+      if stage.teacher is not None:
+        network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
     self.seqio_name(self.task)
     for task in self.evaluation.unseen:
       for shots in self.evaluation.shots:
@@ -204,6 +210,12 @@ class Experiment:
   def start(self) -> AnyNetwork:
     """The network with what it draws at random drawn by the experiment's seed."""
     return self.network.seeded(self.seed)
+
+  @property
+  def teachers(self) -> dict[str, AnyNetwork]:
+    """Stage name -> the network that it learns from, of the stages that have one."""
+    found = {stage.name: stage.teacher for stage in self.stages if stage.teacher is not None}
+    return {name: teacher.seeded(self.seed) for name, teacher in found.items()}
 
   @property
   def backbone(self) -> Any:

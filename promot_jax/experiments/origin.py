@@ -18,6 +18,7 @@ from promot_jax.experiments import data, shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.identity import Identity, Part
+from promot_jax.networks import network
 from promot_jax.training import choice
 from promot_jax.training.stages import Stage
 from tasks import catalog
@@ -51,6 +52,7 @@ def of_stage(
     reader: gives the examples it is trained on, which have been read.
   """
   training = data.train_examples(experiment, stage.name, reader)
+  teacher = experiment.teachers.get(stage.name)
   settings = {**choice.trained_with(stage), "batch size": stage.batch_size, "seed": experiment.seed}
 
   def look() -> Identity:
@@ -62,6 +64,7 @@ def of_stage(
         "start weights": identity.part(
           [start, content.digest if content else ""], about=experiment.start.about
         ),
+        "teacher": Part(digest="none") if teacher is None else network.part(teacher),
         "settings": identity.part(settings),
         "code": identity.of_code(),
         "values": identity.of_values(),

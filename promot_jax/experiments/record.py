@@ -38,6 +38,8 @@ def run_record(
   for stage in experiment.stages:
     settings[f"{stage.name}: steps"] = stage.steps
     settings[f"{stage.name}: batch size"] = stage.batch_size
+    if stage.name in experiment.teachers:
+      settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
     settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
   sets = _data_sets(experiment)
   own = [task for task, found in sets.items() if not found.published]

@@ -146,13 +146,15 @@ class Runner:
     data.check_prompts(model, batches.prompt_ids, held_out)
     if position == 0 and not hosts.several():
       trained_methods.remember_backbone(store, self.shared.pretrained(experiment))
+    teacher = self.shared.teacher(experiment, stage.name)
     result = loop.train_stage(
       stage,
       model,
+      teacher=teacher,
       batches=batches,
       store=store,
       seed=experiment.seed,
-      validate=functools.partial(self._validate, stage, held_out),
+      validate=functools.partial(self._validate, stage, held_out, teacher),
       mesh=self.shared.mesh(experiment.mesh),
       events=self.events,
       metadata={"experiment": experiment.name, "start": experiment.start.identity()},
@@ -266,13 +268,18 @@ class Runner:
     return nnx.merge(graphdef, restored, frozen)
 
   def _validate(
-    self, stage: Stage, tasks: Sequence[evaluator.EvalTask], model: nnx.Module
+    self,
+    stage: Stage,
+    tasks: Sequence[evaluator.EvalTask],
+    teacher: nnx.Module | None,
+    model: nnx.Module,
   ) -> dict[str, float]:
     return validation.measure(
       self.experiment,
       stage,
       tasks,
       model,
+      teacher=teacher,
       place=self.place,
       progress=progress.reporter(
         self.events,

@@ -48,8 +48,13 @@ class Session:
   def pretrained(self, experiment: Experiment) -> nnx.Module:
     """The model that the experiment starts from; kept while experiments ask for the same."""
     loaded = self.loaded(experiment)
-    loaded.keep_only(experiment.start)  # frees former ones first
+    loaded.keep_only(experiment.start, *experiment.teachers.values())  # frees former ones first
     return loaded.model(experiment.start)
+
+  def teacher(self, experiment: Experiment, stage: str) -> nnx.Module | None:
+    """The model that a stage learns from, which is the start itself where that is its network."""
+    found = experiment.teachers.get(stage)
+    return None if found is None else self.loaded(experiment).model(found)
 
   def loaded(self, experiment: Experiment) -> Loaded:
     """The networks on the experiment's mesh."""

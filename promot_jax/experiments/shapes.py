@@ -5,6 +5,7 @@ is arithmetic.  `planning` prints what is found here.
 """
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -18,7 +19,9 @@ from promot_jax.experiments import epochs, lengths, validation
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
+from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing import probe
+from promot_jax.token_ids import TokenIds
 from promot_jax.training import schedules, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
@@ -64,7 +67,13 @@ def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]
         trainable=paths.count(trainable),
         frozen=paths.count(frozen),
         optimizer=paths.nbytes(state),
-        bytes=_bytes(model, mesh, stage, frozen, state),
+        bytes=_with_teacher(
+          experiment,
+          stage,
+          mesh,
+          _bytes(model, mesh, stage, frozen, state),
+          trained=paths.named_leaves(trainable),
+        ),
         saved=disk.step_size(paths.nbytes(trainable) + paths.nbytes(state)),
       )
     )
@@ -79,6 +88,25 @@ def _bytes(model, mesh: dict[str, int], stage: Stage, frozen, state) -> partitio
   copy = jax.eval_shape(lambda tree: cast(tree, stage.frozen_dtype), frozen)
   more = partitioning.byte_plan(copy, mesh).parameters
   return dataclasses.replace(found, parameters=found.parameters + more)
+
+
+def _with_teacher(
+  experiment: Experiment,
+  stage: Stage,
+  mesh: dict[str, int],
+  plan: partitioning.BytePlan,
+  *,
+  trained: Collection[str],
+) -> partitioning.BytePlan:
+  """The bytes with those of a teacher; of one that is the start, those of what the stage trains."""
+  teacher = experiment.teachers.get(stage.name)
+  if teacher is None:
+    return plan
+  own = paths.named_leaves(teacher.abstract())
+  if teacher == experiment.start:  # frozen parameters are the same arrays
+    own = {name: leaf for name, leaf in own.items() if name in trained}
+  more = partitioning.byte_plan(own, mesh).parameters
+  return dataclasses.replace(plan, parameters=plan.parameters + more)
 
 
 def check(run: Experiment | Comparison) -> None:
@@ -103,6 +131,8 @@ def check(run: Experiment | Comparison) -> None:
     )
     for stage in experiment.stages:
       _check_metric(experiment, stage)
+    for name, teacher in experiment.teachers.items():
+      _check_teacher(experiment, name, teacher)
     if experiment.probe is not None:
       probe.check_layer(model, experiment.probe.layer)
     lengths.check(experiment, model)
@@ -113,6 +143,24 @@ def check(run: Experiment | Comparison) -> None:
         "set its `tasks` (of prompts: set PROMPT_TASKS) to the number of tasks, or to 1 for what all "
         "share."
       )
+
+
+def _check_teacher(experiment: Experiment, stage: str, teacher: AnyNetwork) -> None:
+  """Whether student and teacher read the same batch and know the same tokens."""
+  student = experiment.start
+  ours, theirs = (
+    (network.vocabulary, network.backbone.vocab_size, TokenIds.of(network.backbone))
+    for network in (student, teacher)
+  )
+  if ours != theirs:
+    said = "; ".join(
+      f"{who} has vocabulary '{words}', {rows} rows, {ids}"
+      for who, (words, rows, ids) in (("the student", ours), ("its teacher", theirs))
+    )
+    raise ConfigError(
+      f"stage '{stage}' compares the probabilities of tokens, and {said}. Take a teacher of the"
+      " student's vocabulary."
+    )
 
 
 def _check_metric(experiment: Experiment, stage: Stage) -> None:

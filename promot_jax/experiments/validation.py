@@ -35,6 +35,7 @@ def measure(
   tasks: Sequence[evaluator.EvalTask],
   model: nnx.Module,
   *,
+  teacher: nnx.Module | None = None,
   place: Callable[[Mapping[str, Any]], Any],
   progress: Callable[[evaluator.Progress], None],
 ) -> dict[str, float]:
@@ -42,6 +43,7 @@ def measure(
 
   Args:
     tasks: the selection split of each task.
+    teacher: of the stage, if it has one.
     place: puts a host batch onto the devices.
     progress: called before the first batch and after each.
   """
@@ -65,7 +67,9 @@ def measure(
     if stage.asks is None or any(name.endswith(STANDARD_ERROR) for name in stage.asks):
       found |= standard_errors(results)
   if stage.asks is None or any(map(selection.is_forced, stage.asks)):
-    found |= forced(experiment, stage, tasks, model, place=place, progress=progress)
+    found |= forced(
+      experiment, stage, tasks, model, teacher=teacher, place=place, progress=progress
+    )
   return found
 
 
@@ -121,6 +125,7 @@ def forced(
   tasks: Sequence[evaluator.EvalTask],
   model: nnx.Module,
   *,
+  teacher: nnx.Module | None = None,
   place: Callable[[Mapping[str, Any]], Any],
   progress: Callable[[evaluator.Progress], None],
 ) -> dict[str, float]:
@@ -146,7 +151,9 @@ def forced(
 
   sums = [
     validation_loss.add(
-      validation_loss.sums(model, stage.objective, placed(each), fetch=partitioning.fetch)
+      validation_loss.sums(
+        model, stage.objective, placed(each), teacher=teacher, fetch=partitioning.fetch
+      )
     )
     for each in examples
   ]

@@ -136,6 +136,10 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       yield f"          {stage.name}: {_in_epochs(experiment, stage)}"
     if stage.name in source:
       yield f"          {stage.name}: taken over from {source[stage.name]}, not trained again"
+    if (teacher := experiment.teachers.get(stage.name)) is not None:
+      shared = ", the start itself" * (teacher == experiment.start)
+      count = paths.count(teacher.abstract())
+      yield f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}"
     lengths = experiment.lengths_of(stage.name)
     yield (
       f"          {stage.name}: on {experiment.task_of(stage.name)}, inputs {lengths['inputs']}, "

@@ -251,10 +251,7 @@ def trained_with(stage: Stage) -> dict[str, str]:
   """The settings of a stage that its result depends on and that a user varies, as text."""
   steps = (0, stage.steps // 2, max(0, stage.steps - 1))
   rates = dict.fromkeys(f"{float(stage.learning_rate(step)):.6g}" for step in steps)
-  minimized: Any = stage.objective
-  if hasattr(minimized, "vocabulary_chunk"):
-    minimized = dataclasses.replace(minimized, vocabulary_chunk=None)  # changes memory only
-  objective = repr(minimized)
+  objective = repr(stage.objective.whole())
   return {
     "steps": str(stage.steps),
     "learning rate": " to ".join(rates),
@@ -262,11 +259,12 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "dropout": "of the backbone" if stage.dropout_rate is None else f"{stage.dropout_rate:g}",
     "checkpoint choice": described(stage),
     "patience": "none" if stage.patience is None else f"{stage.patience} > {stage.min_delta:g}",
+    **({} if stage.teacher is None else {"teacher": stage.teacher.identity()}),
   }
 
 
 DATA = ("training data", "validation data")
-BINDING = (*DATA, "start weights", "values")
+BINDING = (*DATA, "start weights", "teacher", "values")
 """Parts of a training's identity that its continuation must share; others are only shown."""
 
 

@@ -17,6 +17,7 @@ def require(
   least: float | None = None,
   above: float | None = None,
   below: float | None = None,
+  most: float | None = None,
   optional: bool = False,
   **values: Any,
 ) -> None:
@@ -27,6 +28,7 @@ def require(
     least: smallest value.
     above: value that is too small.
     below: value that is too large.
+    most: largest value.
     optional: whether None is a value too.
     values: the settings by name.
 
@@ -35,7 +37,7 @@ def require(
   """
   words = [
     f"{word} {limit:g}"
-    for word, limit in (("at least", least), ("above", above), ("below", below))
+    for word, limit in (("at least", least), ("above", above), ("below", below), ("at most", most))
     if limit is not None
   ]
   for name, value in values.items():
@@ -48,6 +50,7 @@ def require(
       and (least is None or value >= least)
       and (above is None or value > above)
       and (below is None or value < below)
+      and (most is None or value <= most)
     )
     if not sound:
       none = "None or " if optional else ""

@@ -55,6 +55,45 @@ class TokenStatistics:
   logit_sum: Float[Array, "... T"]
   best: Int[Array, "... T"]
 
+  @classmethod
+  def of(
+    cls, part: Part, logits: Float[Array, "... T C"], targets: Int[Array, "... T"], *, size: int
+  ) -> "TokenStatistics":
+    """Of the logits of a part of a vocabulary of `size` tokens."""
+    log_sum = LogSum.of(logits)
+    # A masked sum instead of a gather: its gradient is a mask that XLA fuses, not a scatter.
+    is_target = part.ids == targets[..., None]
+    is_largest = logits == log_sum.largest[..., None]
+    return cls(
+      log_sum=log_sum,
+      target_logit=jnp.where(is_target, logits, 0.0).sum(axis=-1),
+      logit_sum=part.of_tokens(logits).sum(axis=-1),
+      # A minimum instead of an arg-max: a plain reduction is vectorized on every backend.
+      best=jnp.where(is_largest, part.ids, size).min(axis=-1),
+    )
+
+  @classmethod
+  def of_nothing(cls, shape: tuple[int, ...], *, size: int) -> "TokenStatistics":
+    """Of no token of the vocabulary."""
+    zeros = jnp.zeros(shape, jnp.float32)
+    return cls(
+      log_sum=LogSum.of_nothing(shape),
+      target_logit=zeros,
+      logit_sum=zeros,
+      best=jnp.full(shape, size, jnp.int32),
+    )
+
+  def merge(self, other: "TokenStatistics") -> "TokenStatistics":
+    """Of the tokens of both parts."""
+    ahead = self.log_sum.largest - other.log_sum.largest
+    smaller_id = jnp.minimum(self.best, other.best)  # parts interleave, so either may have it
+    return TokenStatistics(
+      log_sum=self.log_sum.merge(other.log_sum),
+      target_logit=self.target_logit + other.target_logit,
+      logit_sum=self.logit_sum + other.logit_sum,
+      best=jnp.where(ahead > 0, self.best, jnp.where(ahead < 0, other.best, smaller_id)),
+    )
+
   @property
   def log_z(self) -> Float[Array, "... T"]:
     """log Z."""
@@ -104,38 +143,12 @@ def token_statistics(
 ) -> TokenStatistics:
   """Statistics of the logits of hidden states; arguments as in `cross_entropy`."""
 
-  def measure(part: Part, logits: Float[Array, "... T C"]) -> TokenStatistics:
-    log_sum = LogSum.of(logits)
-    # A masked sum instead of a gather: its gradient is a mask that XLA fuses, not a scatter.
-    is_target = part.ids == targets[..., None]
-    is_largest = logits == log_sum.largest[..., None]
-    return TokenStatistics(
-      log_sum=log_sum,
-      target_logit=jnp.where(is_target, logits, 0.0).sum(axis=-1),
-      logit_sum=part.of_tokens(logits).sum(axis=-1),
-      # A minimum instead of an arg-max: a plain reduction is vectorized on every backend.
-      best=jnp.where(is_largest, part.ids, readout.size).min(axis=-1),
-    )
-
-  zeros = jnp.zeros(targets.shape, jnp.float32)
-  start = TokenStatistics(
-    log_sum=LogSum.of_nothing(targets.shape),
-    target_logit=zeros,
-    logit_sum=zeros,
-    best=jnp.full(targets.shape, readout.size, jnp.int32),
-  )
-  return readout.fold(hidden, measure, _merged, start, chunk=chunk)
-
-
-def _merged(one: TokenStatistics, other: TokenStatistics) -> TokenStatistics:
-  """Statistics of the tokens of both parts."""
-  ahead = one.log_sum.largest - other.log_sum.largest
-  smaller_id = jnp.minimum(one.best, other.best)  # parts interleave, so either may have it
-  return TokenStatistics(
-    log_sum=one.log_sum.merge(other.log_sum),
-    target_logit=one.target_logit + other.target_logit,
-    logit_sum=one.logit_sum + other.logit_sum,
-    best=jnp.where(ahead > 0, one.best, jnp.where(ahead < 0, other.best, smaller_id)),
+  return readout.fold(
+    hidden,
+    lambda part, logits: TokenStatistics.of(part, logits, targets, size=readout.size),
+    TokenStatistics.merge,
+    TokenStatistics.of_nothing(targets.shape, size=readout.size),
+    chunk=chunk,
   )
 
 

@@ -7,7 +7,7 @@ divided by.  Metrics are (sum, weight) pairs; their ratio is taken at the very e
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from promot_jax import errors
 from promot_jax.models.padding import input_mask, is_text
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import limits, losses
+from promot_jax.types import Array, Float
 
 RECIPE_VALUES = ("Supervised",)
 
@@ -33,6 +34,9 @@ _NORMALIZERS = (
 class Objective(Protocol):
   """What `make_train_step` needs of an objective; a frozen, hashable value."""
 
+  needs_teacher: ClassVar[bool]
+  """Whether it is given a teacher, and fails without one."""
+
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
   ) -> tuple[jax.Array, Metrics]:
@@ -40,6 +44,9 @@ class Objective(Protocol):
 
   def normalizer(self, batch: Batch) -> jax.Array | float:
     """What the loss sum of the whole batch is divided by."""
+
+  def whole(self) -> "Objective":
+    """The same loss of logits that exist whole: what only saves memory does not tell two apart."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,8 @@ class Supervised:
     first, all sequences equal), a number, or None / 'sum' (T5X's default: no division).
   vocabulary_chunk: largest number of logits a token that exist at once; None = all of them.
   """
+
+  needs_teacher: ClassVar[bool] = False
 
   label_smoothing: float = 0.0
   z_loss: float = 0.0
@@ -78,7 +87,7 @@ class Supervised:
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
   ) -> tuple[jax.Array, Metrics]:
-    targets, weights = batch["decoder_target_tokens"], self._weights(batch)
+    targets, weights = batch["decoder_target_tokens"], self.weights(batch)
     hidden = model.hidden(batch, key=key)
     terms = losses.cross_entropy(
       model.readout,
@@ -90,7 +99,7 @@ class Supervised:
       chunk=self.vocabulary_chunk,
     )
     loss = terms.cross_entropy + terms.z_loss
-    return loss, _token_metrics(terms, batch, TokenIds.of(model).pad)
+    return loss, token_metrics(terms, batch, TokenIds.of(model).pad, loss=loss)
 
   def normalizer(self, batch: Batch) -> jax.Array | float:
     """What the loss sum of the whole batch is divided by; 1 for a batch without target tokens."""
@@ -102,10 +111,14 @@ class Supervised:
       return 1.0
     if name == "NUM_TOTAL_TARGET_TOKENS":
       return float(batch["decoder_target_tokens"].size)
-    total = self._weights(batch).sum()
+    total = self.weights(batch).sum()
     return jnp.where(total > 0, total, 1.0)
 
-  def _weights(self, batch: Batch) -> jax.Array:
+  def whole(self) -> "Supervised":
+    """The same loss with all logits at once."""
+    return dataclasses.replace(self, vocabulary_chunk=None)
+
+  def weights(self, batch: Batch) -> jax.Array:
     """Loss weights [B, T], divided by their sum in each sequence for AVERAGE_PER_SEQUENCE."""
     weights = target_weights(batch)
     factor = self.loss_normalizing_factor
@@ -139,17 +152,23 @@ def mean_metrics(metrics: Metrics) -> dict[str, float]:
   }
 
 
-def _token_metrics(terms: losses.LossTerms, batch: Batch, pad: int) -> Metrics:
-  """T5X's metric names.  `loss` itself is added by the step, which knows the normalizer."""
+def token_metrics(
+  terms: losses.LossTerms, batch: Batch, pad: int, *, loss: Float[Array, ""]
+) -> Metrics:
+  """T5X's metric names.  'loss' itself is added by the step, which knows the normalizer.
+
+  Args:
+    pad: id of padding.
+    loss: the sum that is minimized.
+  """
   targets = batch["decoder_target_tokens"]
   tokens = jnp.asarray(targets.size, jnp.float32)
-  total = terms.cross_entropy + terms.z_loss
   metrics = {
     "accuracy": (terms.correct, terms.weight),
     "cross_ent_loss": (terms.cross_entropy, terms.weight),
     "z_loss": (terms.z_loss, terms.weight),
-    "loss_per_nonpadding_target_token": (total, terms.weight),
-    "loss_per_all_target_tokens": (total, tokens),
+    "loss_per_nonpadding_target_token": (loss, terms.weight),
+    "loss_per_all_target_tokens": (loss, tokens),
     "non_padding_fraction/decoder_target_tokens": (_count(is_text(targets, pad=pad)), tokens),
   }
   if "encoder_input_tokens" in batch:

@@ -40,6 +40,7 @@ class Stage:
     optimizer: learning-rate schedule -> gradient transformation, such as `optimizers.adafactor`.
     learning_rate: step -> rate.
     objective: what is minimized.
+    teacher: the network that an objective learns from (`networks.network`); None: it needs none.
     microbatches: parts that a batch is cut into, to save memory.
     dropout_rate: of every dropout in the backbone while this stage trains; None: the backbone's own.
     frozen_dtype: type that the frozen parameters are cast to while this stage trains and validates,
@@ -77,6 +78,7 @@ class Stage:
   epochs: float | None = None
   examples: int | None = None
   objective: Objective = dataclasses.field(default_factory=Supervised)
+  teacher: Any = None
   microbatches: int = 1
   dropout_rate: float | None = None
   frozen_dtype: Literal["float32", "bfloat16"] | None = None
@@ -121,6 +123,13 @@ class Stage:
         refuse(field, "None or a whole number of at least 1")
     if self.batch_size % self.microbatches:
       refuse("microbatches", f"a divisor of batch_size={self.batch_size}")
+    if self.objective.needs_teacher != (self.teacher is not None):
+      name = type(self.objective).__name__
+      raise errors.ConfigError(
+        f"Stage '{self.name}': {name} learns from a teacher; give teacher a network."
+        if self.teacher is None
+        else f"Stage '{self.name}' has a teacher and {name} does not learn from one; use Distillation."
+      )
     if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
       refuse("dropout_rate", "None or a number of at least 0 and below 1")
     seconds = self.save_seconds

@@ -25,6 +25,7 @@ def sums(
   objective: Objective,
   batches: Iterable[Batch],
   *,
+  teacher: nnx.Module | None = None,
   fetch: Callable[[Any], np.ndarray] = np.asarray,
 ) -> Iterator[Sums]:
   """Sums and weights of 'loss', and of 'token_accuracy' where the objective counts it, a batch each.
@@ -33,12 +34,13 @@ def sums(
 
   Args:
     batches: placed on the devices; rows that only fill a batch have loss weights of 0.
+    teacher: for an objective that learns from one.
     fetch: gives an output to the host; the batch after it is at work meanwhile.
   """
   graphdef, state = nnx.split(model)
   waiting = None
   for batch in batches:
-    started = compiled(state, dict(batch), graphdef=graphdef, objective=objective)
+    started = compiled(state, dict(batch), teacher, graphdef=graphdef, objective=objective)
     if waiting is not None:
       yield _read(waiting, fetch)
     waiting = started
@@ -63,8 +65,8 @@ def means(total: Sums) -> dict[str, float]:
   }
 
 
-def _sums(state, batch, *, graphdef, objective):
-  loss, metrics = objective(nnx.merge(graphdef, state), batch, key=None)
+def _sums(state, batch, teacher=None, *, graphdef, objective):
+  loss, metrics = objective(nnx.merge(graphdef, state), batch, teacher=teacher, key=None)
   # A normalizer may be a constant or count padding, and would then depend on how batches are cut: the
   # weights of the tokens do not.
   by_token = metrics.get("loss_per_nonpadding_target_token")

@@ -1,0 +1,140 @@
+"""Learning from a teacher: the student's distribution over the next token is drawn to the teacher's.
+
+With logits s of the student and t of the teacher at one target token, temperature T and weight w:
+
+  p = softmax(t / T),  q = softmax(s / T)
+  loss = (1 - w) * cross-entropy of the target + w * T^2 * sum(p * (log p - log q))
+
+T^2 keeps the two gradients of one size whatever T is.  Hinton et al., 2015, "Distilling the Knowledge in a
+Neural Network", section 2.  Both models see the same batch, targets included (teacher forcing).  Student and
+teacher are compared vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not
+exist whole.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from promot_jax import errors
+from promot_jax.models.readout import LogSum, Part
+from promot_jax.token_ids import TokenIds
+from promot_jax.training import limits, losses, objectives
+from promot_jax.training.losses import TokenStatistics
+from promot_jax.training.objectives import Batch, Metrics, Supervised
+from promot_jax.types import Array, Float
+
+RECIPE_VALUES = ("Distillation",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distillation:
+  """Cross-entropy of the targets mixed with the divergence of the student from a teacher.
+
+  weight: of the divergence, in [0, 1]; cross-entropy has the rest.
+  temperature: both distributions are those of logits divided by it; above 0.
+  supervised: the cross-entropy, whose smoothing and z-loss are of it alone; its weights of tokens, its
+    normalizer and its part of the vocabulary are those of both.
+  """
+
+  needs_teacher: ClassVar[bool] = True
+
+  weight: float = 0.5
+  temperature: float = 1.0
+  supervised: Supervised = dataclasses.field(default_factory=Supervised)
+
+  def __post_init__(self):
+    limits.require("Distillation", least=0, most=1, weight=self.weight)
+    limits.require("Distillation", above=0, temperature=self.temperature)
+
+  def __call__(
+    self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
+  ) -> tuple[jax.Array, Metrics]:
+    if teacher is None:
+      raise errors.ConfigError("Distillation has no teacher; give Stage.teacher a network.")
+    settings = self.supervised
+    targets, weights = batch["decoder_target_tokens"], settings.weights(batch)
+    readout = model.readout
+
+    def measure(part: Part, student: Array, taught: Array) -> tuple[TokenStatistics, Divergence]:
+      return (
+        TokenStatistics.of(part, student, targets, size=readout.size),
+        Divergence.of(student / self.temperature, taught / self.temperature),
+      )
+
+    statistics, divergence = readout.fold(
+      model.hidden(batch, key=key),
+      measure,
+      lambda one, other: (one[0].merge(other[0]), one[1].merge(other[1])),
+      (
+        TokenStatistics.of_nothing(targets.shape, size=readout.size),
+        Divergence.of_nothing(targets.shape),
+      ),
+      chunk=settings.vocabulary_chunk,
+      beside=[(teacher.readout, jax.lax.stop_gradient(teacher.hidden(batch)))],
+    )
+    terms = losses.weighted_terms(
+      statistics,
+      targets,
+      weights,
+      vocabulary_size=readout.size,
+      label_smoothing=settings.label_smoothing,
+      z_loss=settings.z_loss,
+    )
+    apart = (divergence.value * weights).sum()
+    loss = (1 - self.weight) * (terms.cross_entropy + terms.z_loss)
+    loss += self.weight * self.temperature**2 * apart
+    metrics = objectives.token_metrics(terms, batch, TokenIds.of(model).pad, loss=loss)
+    return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
+
+  def normalizer(self, batch: Batch) -> jax.Array | float:
+    """What the loss sum of the whole batch is divided by: the cross-entropy's."""
+    return self.supervised.normalizer(batch)
+
+  def whole(self) -> "Distillation":
+    """The same loss with all logits at once."""
+    return dataclasses.replace(self, supervised=self.supervised.whole())
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Divergence:
+  """What the divergence of two distributions over the vocabulary follows from, of some tokens of it.
+
+  teacher, student: of their logits.
+  difference: sum(exp(t - largest t) * (t - s)).
+  """
+
+  teacher: LogSum
+  student: LogSum
+  difference: Float[Array, "... T"]
+
+  @classmethod
+  def of(cls, student: Float[Array, "... T C"], teacher: Float[Array, "... T C"]) -> "Divergence":
+    """Of float32 logits."""
+    log_sum = LogSum.of(teacher)
+    mass = jnp.exp(teacher - log_sum.largest[..., None])
+    difference = (mass * (teacher - student)).sum(axis=-1)
+    return cls(teacher=log_sum, student=LogSum.of(student), difference=difference)
+
+  @classmethod
+  def of_nothing(cls, shape: tuple[int, ...]) -> "Divergence":
+    """Of no token of the vocabulary."""
+    nothing = LogSum.of_nothing(shape)
+    return cls(teacher=nothing, student=nothing, difference=jnp.zeros(shape))
+
+  def merge(self, other: "Divergence") -> "Divergence":
+    """Of the tokens of both."""
+    together = self.teacher.merge(other.teacher)
+    return Divergence(
+      teacher=together,
+      student=self.student.merge(other.student),
+      difference=self.difference * jnp.exp(self.teacher.largest - together.largest)
+      + other.difference * jnp.exp(other.teacher.largest - together.largest),
+    )
+
+  @property
+  def value(self) -> Float[Array, "... T"]:
+    """sum(p * (log p - log q)), at least 0 up to rounding."""
+    return self.difference / self.teacher.total - self.teacher.value + self.student.value
