@@ -7,10 +7,12 @@ import os
 import pathlib
 import re
 
-from promot_jax import errors
+from promot_jax import errors, guarded_json
 from promot_jax.checkpoints import manifest, remote_folder, step_files
 from promot_jax.checkpoints.stored import StoredArray, open_zarr
 
+MARKER = "stage_complete.json"
+"""File beside the steps of a stage that is complete; its `step` is the chosen one."""
 PARAMETERS = "trainable/"
 """Prefix of the parameters among the arrays that training saves."""
 
@@ -21,10 +23,22 @@ def is_step(path: str | os.PathLike) -> bool:
 
 
 def find_step(path: str | os.PathLike) -> pathlib.Path | None:
-  """The step at `path`, or the last one in the folder `path`; None where there is none."""
+  """The step at `path`, or of the folder `path` the one that its finished stage chose, or else the last.
+
+  Returns:
+    None where there is none.
+
+  Raises:
+    DamagedRecord: the marker that says which step was chosen is not as it was written.
+  """
   path = pathlib.Path(path)
   if is_step(path):
     return path
+  marker = guarded_json.read(
+    path / MARKER, shape={"step": int}, advice="Name the folder of the step instead."
+  )
+  if marker is not None and is_step(chosen := path / f"checkpoint_{marker.content['step']}"):
+    return chosen
   steps = {
     int(entry.name.removeprefix("checkpoint_")): entry
     for entry in path.glob("checkpoint_*")

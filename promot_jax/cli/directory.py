@@ -27,7 +27,8 @@ def runners(flags: Flags):
   import sys
 
   from promot_jax import signals
-  from promot_jax.experiments.runner import Runner, Session
+  from promot_jax.experiments.runner import Runner
+  from promot_jax.experiments.session import Session
   from promot_jax.training.events import Console, Events
 
   sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]

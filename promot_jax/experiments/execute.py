@@ -20,7 +20,9 @@ from promot_jax.experiments import record, shapes
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import text_vocabulary
-from promot_jax.experiments.runner import Outcome, Runner, Session
+from promot_jax.experiments.reported import Outcome
+from promot_jax.experiments.runner import Runner
+from promot_jax.experiments.session import Session
 from promot_jax.training.events import Events, Sink
 
 

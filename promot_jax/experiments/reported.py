@@ -1,11 +1,23 @@
 """Which checkpoint of a finished experiment is reported, and which others are evaluated beside it."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from promot_jax.evaluation.results import TaskResult
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
 from promot_jax.training.stages import Stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """What an experiment left: the chosen checkpoint and its scores."""
+
+  experiment: Experiment
+  selected: str
+  why: str
+  results: Sequence[TaskResult]
 
 
 def selected(experiment: Experiment, chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

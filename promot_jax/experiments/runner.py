@@ -1,7 +1,6 @@
 """One experiment in its model directory: its stages, its models, its evaluations."""
 
 import contextlib
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from promot_jax.experiments import (
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
 from promot_jax.experiments.reader import decoder
+from promot_jax.experiments.reported import Outcome
 from promot_jax.experiments.session import Session
 from promot_jax.experiments.shared_results import open_results
 from promot_jax.networks import network, peft_adapters, trained_methods
@@ -41,16 +41,6 @@ from promot_jax.training import choice, loop
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.stages import Stage
 from promot_jax.training.tensorboard import TensorBoard
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-  """What an experiment left: the chosen checkpoint and its scores."""
-
-  experiment: Experiment
-  selected: str
-  why: str
-  results: Sequence[TaskResult]
 
 
 class Runner:

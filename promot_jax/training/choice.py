@@ -10,11 +10,11 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.checkpoints import policy
 from promot_jax.checkpoints.shared import AnyStore
+from promot_jax.checkpoints.step_reader import MARKER
 from promot_jax.identity import Identity
 from promot_jax.training import selection
 from promot_jax.training.stages import Stage
 
-MARKER = "stage_complete.json"
 _SHAPE = {"stage": str, "step": int, "steps": int, "why": str, "history": list}
 
 

@@ -15,7 +15,9 @@ from promot_jax.experiments import data, execute, pretrained_results
 from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.experiments.reader import Reader
-from promot_jax.experiments.runner import Outcome, Runner, Session
+from promot_jax.experiments.reported import Outcome
+from promot_jax.experiments.runner import Runner
+from promot_jax.experiments.session import Session
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
 from promot_jax.networks import micro_model
 from promot_jax.networks.network import Network
