@@ -1,0 +1,109 @@
+"""A stage's teacher: shared with the start, of the student's vocabulary, part of what a run goes on from."""
+
+import dataclasses
+import types
+
+import pytest
+
+from promot_jax import paths
+from promot_jax.checkpoints import npz
+from promot_jax.errors import ConfigError
+from promot_jax.experiments import origin, shapes
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.session import Session
+from promot_jax.identity import Identity, part
+from promot_jax.methods.lora import LoRA
+from promot_jax.networks import micro_model
+from promot_jax.networks.network import Network
+from promot_jax.signals import Stop
+from promot_jax.training import choice, optimizers, schedules
+from promot_jax.training.distillation import Distillation
+from promot_jax.training.events import Events
+from promot_jax.training.stages import Stage
+
+BACKBONE = micro_model.config(
+  width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
+)
+START = Network(backbone=BACKBONE, checkpoint="random")
+
+
+class Reader:
+  """Stands in for the data."""
+
+  def examples(self, experiment, task, split, lengths, limit):
+    return types.SimpleNamespace(content=part([task, split]))
+
+
+def experiment(teacher) -> Experiment:
+  stage = Stage(
+    name="lora",
+    trainable="method",
+    steps=6,
+    batch_size=6,
+    optimizer=optimizers.adafactor,
+    learning_rate=schedules.constant(0.01),
+    objective=Distillation(),
+    teacher=teacher,
+  )
+  return Experiment(
+    name="distilled",
+    model_dir="unused",
+    network=START,
+    source="micro",
+    task="rte",
+    method=LoRA(rank=2),
+    stages=[stage],
+    evaluation=EvaluationPlan(unseen=()),
+    mesh=MeshShape(data=1, model=1),
+    seed=3,
+  )
+
+
+def made_from(run: Experiment) -> Identity:
+  return origin.of_stage(run, run.stages[0], start="start", validation=[], reader=Reader())
+
+
+def test_a_teacher_that_is_the_start_is_the_same_model():
+  session = Session(stop=Stop(), console=Events())
+  run = experiment(dataclasses.replace(START))
+  start = session.pretrained(run)
+  assert session.teacher(run, "lora") is start
+  other = experiment(dataclasses.replace(START, seed=8))
+  assert session.pretrained(other) is start
+  assert session.teacher(other, "lora") is not start
+
+
+def test_a_run_goes_on_with_the_teacher_that_it_began_with(tmp_path):
+  def weights(seed):
+    built = dataclasses.replace(START, seed=seed).build()
+    (tmp_path / "teacher.npz").unlink(missing_ok=True)
+    return str(npz.write_npz(tmp_path / "teacher.npz", paths.named_leaves(built)))
+
+  run = experiment(dataclasses.replace(START, checkpoint=weights(1)))
+  begun = made_from(run).to_json()
+  assert choice.compare(made_from(run), begun, where="here") == []
+  weights(2)  # other values under the same name
+  with pytest.raises(ConfigError, match=r"the teacher changed: .*teacher\.npz \(sha"):
+    choice.compare(made_from(run), begun, where="here")
+  named = experiment(dataclasses.replace(START, seed=8))
+  with pytest.raises(ConfigError, match="the teacher changed"):
+    choice.compare(made_from(named), begun, where="here")
+  assert choice.trained_with(named.stages[0])["teacher"].startswith("random:8:")
+
+
+def test_a_teacher_of_another_vocabulary_is_refused_from_shapes():
+  shapes.check(experiment(dataclasses.replace(START, seed=8)))
+  rows = dataclasses.replace(BACKBONE, vocab_size=BACKBONE.vocab_size + 8)
+  with pytest.raises(ConfigError, match=r"stage 'lora' compares .* 624 rows.* 632 rows"):
+    shapes.check(experiment(dataclasses.replace(START, backbone=rows)))
+  with pytest.raises(ConfigError, match=r"the student has vocabulary 't5'.*teacher has.* 'mt5'"):
+    shapes.check(experiment(START.spelled("mt5")))
+
+
+def test_the_bytes_of_a_teacher_are_counted_once():
+  def parameters(teacher):
+    (found,) = shapes.stage_plans(experiment(teacher), {"data": 1, "model": 1})
+    return found.bytes.parameters
+
+  more = parameters(dataclasses.replace(START, seed=8)) - parameters(START)
+  assert more == 4 * paths.count(START.abstract())
