@@ -19,6 +19,7 @@ from promot_jax.methods.adapter import Adapter
 from promot_jax.methods.bias import BitFit
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.infix import InfixTuning
+from promot_jax.methods.initializers import FromFile
 from promot_jax.methods.top_layers import TopLayers
 from promot_jax.training import optimizers
 
@@ -86,10 +87,9 @@ def pair(case: Case, weights: dict, name: str) -> tuple[OurStep, TheirStep]:
   method = same_works(case)[name]
   if method is None:
     return our_step(case, weights, None), theirs
-  readers = {"prompt": prompt.FromFile, "prefix": prefix.FromFile, "lora": lora.FromFile}
   with tempfile.TemporaryDirectory() as folder:
     theirs.model.save_pretrained(folder)
-    method = dataclasses.replace(method, initializer=readers[name](path=folder))
+    method = dataclasses.replace(method, initializer=FromFile(path=folder))
     return our_step(case, weights, method), theirs
 
 

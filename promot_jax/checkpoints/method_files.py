@@ -72,7 +72,7 @@ class MethodFile:
   """A method's parameters and what they belong to.
 
   leaves: arrays by name, one for each layer.
-  method: its settings, as `networks.trained_methods.describe` gives them.
+  method: its settings, as `methods.files.describe` gives them.
   backbone: the network that they were trained with; None: not known, as in adapters of PEFT.
   notes: anything worth knowing, such as the task and the score.
   """
@@ -111,6 +111,14 @@ def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
   except OSError as error:
     raise errors.CannotWrite(f"'{path}' cannot be written: {error.strerror or error}.") from None
   return path
+
+
+def is_method_file(path: pathlib.Path) -> bool:
+  """Whether a path is a .npz file with a description, whatever that says."""
+  try:
+    return path.is_file() and DESCRIPTION in npz.open_npz(path)
+  except errors.PromotError:
+    return False
 
 
 def read(path: str | os.PathLike) -> MethodFile:
@@ -173,18 +181,19 @@ def _check_backbone(described: Mapping[str, Any]) -> None:
       raise TypeError(f"its backbone's {name} is of another type")
 
 
-def check_backbone(file: MethodFile, model: nnx.Module, *, where: str) -> None:
-  """Raises unless the network (without a method) is the one that the file belongs to.
+def check_backbone(wanted: Backbone | None, model: nnx.Module, *, where: str) -> None:
+  """Raises unless the network (without a method) is the one that trained values belong to.
 
   Args:
+    wanted: that one; None: not known, so none is refused.
     where: the file, for messages.
 
   Raises:
     ConfigError: it is another one.
   """
-  if file.backbone is None:
+  if wanted is None:
     return
-  wanted, found = file.backbone, Backbone.of(model)
+  found = Backbone.of(model)
   if (wanted.architecture, wanted.shapes) != (found.architecture, found.shapes):
     raise errors.ConfigError(
       f"'{where}' was trained with {_text(wanted)}, and this model is {_text(found)}; set MODEL and"

@@ -1,4 +1,4 @@
-"""Soft prompts in files, in every format that holds one, and as those of prompt-tuning on T5X.
+"""Soft prompts in NumPy's files, those of prompt-tuning on T5X, and checkpoints.
 
 What is read is told from what lies at the path:
 
@@ -9,8 +9,6 @@ What is read is told from what lies at the path:
     a T5X checkpoint               its leaf target/encoder/prompt/prompt/prompt
     a folder of one zarr array     such a leaf by itself
     a step of one of our runs      the prompt that was trained
-    a method file                  the prompt in it
-    a PEFT adapter                 of type PROMPT_TUNING
 """
 
 import os
@@ -21,9 +19,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints import disk, method_files, npz, step_reader, t5x
-from promot_jax.checkpoints.peft import prompt_tuning
-from promot_jax.checkpoints.peft import reader as peft_reader
+from promot_jax.checkpoints import disk, npz, step_reader, t5x
 from promot_jax.checkpoints.stored import is_float, open_zarr
 
 T5X_LEAF = "encoder.prompt.prompt.prompt"
@@ -35,20 +31,16 @@ def read_prompt(path: str | os.PathLike, *, name: str | None = None) -> np.ndarr
   """The prompt [P D], or a bank of them [tasks P D], in its stored type.
 
   Args:
-    path: see the head of this file; `hf:NAME` for an adapter of the hub.
+    path: see the head of this file.
     name: which array of an .npz file; not needed when it holds only one.
 
   Raises:
     ConfigError: there is no prompt, or none that can be read.
     DamagedCheckpoint: a checkpoint is cut off or contradicts itself.
   """
-  if os.fspath(path).startswith("hf:"):
-    return prompt_tuning.read_prompt_adapter(path).prompt
   place = pathlib.Path(path)
   if not place.is_dir():
     return _read_numpy(place, name)
-  if peft_reader.is_adapter(place):
-    return prompt_tuning.read_prompt_adapter(place).prompt
   if (place / T5X_LEAF).is_file():
     return _read_numpy(place / T5X_LEAF, None)
   if (place / ".zarray").is_file():
@@ -71,24 +63,6 @@ def prompt_of(leaves: Any, *, where: str) -> Any:
       " checkpoint of prompt tuning."
     )
   return leaves[found[0]]
-
-
-def of_task(prompt: Any, task: int | None = None) -> Any:
-  """One prompt [P D], of a bank [tasks P D] that of a task.
-
-  Raises:
-    ConfigError: a bank has no such task, or no task was chosen.
-  """
-  if len(prompt.shape) == 2:
-    return prompt
-  tasks = prompt.shape[0]
-  if task is None or not 0 <= task < tasks:
-    asked = "none was chosen" if task is None else f"number {task} was asked for"
-    raise errors.ConfigError(
-      f"The checkpoint holds prompts of {tasks} tasks, numbered from 0, and {asked}; a file of"
-      " another project holds one prompt, so choose one of them."
-    )
-  return np.asarray(prompt)[task]
 
 
 def write_numpy(path: str | os.PathLike, prompt: Any) -> pathlib.Path:
@@ -144,14 +118,9 @@ def _read_any(path: pathlib.Path, name: str | None) -> np.ndarray:
   if not start.startswith(b"PK"):
     raise errors.ConfigError(f"Prompt file '{path}' is not a .npy or .npz file of numbers.")
   loaded = npz.open_npz(path)
-  names = [key for key in loaded if key != method_files.DESCRIPTION]
+  names = list(loaded)
   if name is None and len(names) == 1:
     return np.asarray(loaded[names[0]])
-  if name is None and method_files.DESCRIPTION in loaded:
-    raise errors.ConfigError(
-      f"'{path}' is a method file without a soft prompt, or with more than that; name one of a"
-      " soft prompt alone."
-    )
   if name not in names:
     raise errors.ConfigError(
       f"Prompt file '{path}' has no array '{name}'; set FromFile.name to one of:"

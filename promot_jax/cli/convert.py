@@ -28,7 +28,7 @@ def run(flags: Flags) -> int:
 
   of_run = directory.is_model_dir(pathlib.Path(values.source))
   weights = _of_model_dir(flags) if of_run else _of_source(values)
-  if values.to not in formats.OF_METHOD:
+  if not formats.is_of_method(values.to):
     formats.check(weights, finite=not values.allow_nan)
   target = formats.Target(
     to=values.to,
@@ -46,14 +46,15 @@ def run(flags: Flags) -> int:
 
 
 def _of_source(values) -> Any:
-  from promot_jax.checkpoints import prompt_files
   from promot_jax.conversion import formats
+  from promot_jax.methods import files
 
-  if values.to in formats.OF_PROMPT:
+  if formats.is_of_method(values.to):
     config = formats.model_config(values.model) if values.model else None
-    prompt = prompt_files.read_prompt(values.source)
-    leaves = {"encoder/prompt/prompt": prompt}
-    return formats.Weights(leaves=leaves, config=config, where=values.source)
+    trained = files.open_trained(values.source, files.Context(config=config))
+    return formats.Weights(
+      leaves=trained.leaves, config=config, where=values.source, trained=trained
+    )
   return formats.open_weights(values.source, model=values.model, vocabulary=values.vocab_size)
 
 
@@ -63,6 +64,7 @@ def _of_model_dir(flags: Flags) -> Any:
 
   from promot_jax import paths
   from promot_jax.conversion import formats
+  from promot_jax.networks import trained_methods
 
   values = flags.values
   merged = argparse.Namespace(**{**vars(values), "model_dir": values.source})
@@ -75,30 +77,21 @@ def _of_model_dir(flags: Flags) -> Any:
   runner = runners[0]
   _, stages, step = runner.checkpoint(values.checkpoint)
   model, method = runner.model_of(stages, step), runner.experiment.method
-  written = model
-  if stages and method is not None and values.to not in formats.OF_METHOD:
+  written, trained = model, None
+  if stages and method is not None and formats.is_of_method(values.to):
+    trained = trained_methods.trained(model, method, notes={"run": values.source})
+  elif stages and method is not None:
     written = formats.backbone_of(model, method, merge=values.merge)
   return formats.Weights(
     leaves=paths.named_leaves(written),
     config=runner.experiment.backbone,
     where=values.source,
-    adapted=(model, method) if stages and method is not None else None,
+    trained=trained,
   )
 
 
 def _tell(weights, written: pathlib.Path, values) -> None:
-  from promot_jax.conversion import formats
-
-  only_prompt = values.to in formats.OF_PROMPT
-  leaves = weights.prompt if only_prompt else weights.backbone
-  if values.to in formats.OF_METHOD and weights.adapted is not None:
-    from promot_jax import paths
-
-    model, method = weights.adapted
-    if hasattr(method, "fold"):
-      model, method = method.fold(model), method.folded()
-    named = paths.named_leaves(model)
-    leaves = {name: named[name] for name in paths.match(method.parameters, named)}
+  leaves = weights.backbone if weights.trained is None else weights.trained.leaves
   summary = {
     "output": str(written),
     "format": values.to,

@@ -150,10 +150,10 @@ def prompt_row(flag: str | None, runner, prompt: str) -> int:
   from tasks import catalog
 
   tuned = [catalog.split_shots(task)[0] for task in runner.experiment.tasks]
-  rows = getattr(runner.experiment.method, "tasks", 1)
+  method = runner.experiment.method
   if flag and flag not in tuned:
     raise ConfigError(f"--prompt_task={flag}: there are prompts of {', '.join(tuned)}.")
-  if prompt != "attached" or rows == 1:
+  if prompt != "attached" or method is None or method.tasks == 1:
     return 0
   if not flag:
     raise ConfigError(

@@ -363,10 +363,10 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--to",
     required=True,
-    choices=["hf", "t5x", "npz", "step", "prompt", "peft", "method"],
+    metavar="hf|t5x|npz|step|prompt|peft|method",
     help="hf: config.json and safetensors; t5x; npz or step: our own; prompt: .npy of the soft "
-    "prompt only; peft: adapter with the prompt or prefix only; method: what a run trained beside "
-    "its backbone, for --method",
+    "prompt only; peft: adapter of what the method trained; method: what a run trained beside "
+    "its backbone, for --method; or another format that a method has",
   )
   parser.add_argument(
     "--model",

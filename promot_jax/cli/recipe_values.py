@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -180,8 +181,8 @@ def parameters(module: str, name: str) -> list[str] | None:
     return None if constructor[0].args.kwarg else _arguments(constructor[0])[1:]
   inherited: list[str] = []
   for base in node.bases:
-    found = parameters(module, base.id) if isinstance(base, ast.Name) else None
-    if found is None and "Protocol" not in ast.unparse(base):
+    found = _of_base(module, base)
+    if found is None and not re.match(r"Protocol\b|abc\.ABC$", ast.unparse(base)):
       return None
     inherited += found or []
   own = [
@@ -192,6 +193,19 @@ def parameters(module: str, name: str) -> list[str] | None:
     and "ClassVar" not in ast.unparse(item.annotation)
   ]
   return [*inherited, *own]
+
+
+def _of_base(module: str, base: ast.expr) -> list[str] | None:
+  """Parameters of a base class: one of the same module, or `module.Name` of another one of ours."""
+  if isinstance(base, ast.Name):
+    return parameters(module, base.id)
+  if not isinstance(base, ast.Attribute) or not isinstance(base.value, ast.Name):
+    return None
+  for node in _tree(module).body:
+    for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+      if (alias.asname or alias.name) == base.value.id:
+        return parameters(f"{node.module}.{alias.name}", base.attr)
+  return None
 
 
 def require_identity(full: str, *, allow: Sequence[str] = ()) -> Any:

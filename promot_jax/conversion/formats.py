@@ -15,29 +15,23 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from promot_jax import paths
 from promot_jax.checkpoints import (
   huggingface,
   npz,
-  prompt_files,
   recognition,
   restore,
   sources,
   t5x_names,
   t5x_writer,
 )
-from promot_jax.checkpoints import method_files as checkpoint_methods
-from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
 from promot_jax.checkpoints.step_reader import PARAMETERS
 from promot_jax.checkpoints.store import Store
 from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, derive
 from promot_jax.errors import ConfigError
-from promot_jax.methods.ia3 import IA3
-from promot_jax.methods.lora import LoRA
-from promot_jax.methods.prefix import PrefixTuning
-from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.methods import files
+from promot_jax.methods.base import Method
 from promot_jax.models.published_sizes import SIZES
-from promot_jax.networks import backbones, micro_model, peft_adapters, trained_methods
+from promot_jax.networks import backbones, micro_model
 
 PROMPT = r"(encoder|decoder)/prompt/.*"
 
@@ -50,14 +44,14 @@ class Weights:
   config: of the backbone; None where only the prompt is known.
   where: for messages.
   note: what of the source is not carried over; empty where everything is.
-  adapted: the model and its method, where a run made them.
+  trained: what a method learned, where that is converted.
   """
 
   leaves: Mapping[str, Any]
   config: Any
   where: str
   note: str = ""
-  adapted: tuple[nnx.Module, Any] | None = None
+  trained: files.Trained | None = None
 
   @property
   def backbone(self) -> dict[str, StoredArray]:
@@ -75,7 +69,7 @@ class Weights:
 class Target:
   """What is written.
 
-  to: a name in FORMATS.
+  to: a name in FORMATS, or of a format of methods (`methods.files`).
   dtype: 'float32', 'bfloat16', 'float16'; None: as stored.
   vocabulary: rows of the written vocabulary; None: all.
   step: number of the step, in formats that have one.
@@ -179,9 +173,9 @@ def write(weights: Weights, path: str | os.PathLike, target: Target) -> pathlib.
     ConfigError: the format cannot hold them, or there is something at `path`.
     CannotWrite: the disk refused.
   """
-  if target.to not in FORMATS:
-    raise ConfigError(f"--to={target.to} is unknown; use one of {', '.join(FORMATS)}.")
-  if not weights.backbone and target.to not in (*OF_PROMPT, "t5x"):
+  if is_of_method(target.to):
+    return _write_trained(weights, pathlib.Path(path), target)
+  if not weights.backbone and target.to != "t5x":
     raise ConfigError(
       f"'{weights.where}' holds only a prompt, which --to=prompt, --to=peft and --to=t5x write; name"
       " the model directory of the run to write its backbone."
@@ -196,8 +190,20 @@ def write(weights: Weights, path: str | os.PathLike, target: Target) -> pathlib.
   return FORMATS[target.to](weights, pathlib.Path(path), target)
 
 
-def backbone_of(model: nnx.Module, method: Any, *, merge: bool) -> nnx.Module:
-  """The network that formats without methods hold; a soft prompt stays, which some of them hold.
+def is_of_method(to: str) -> bool:
+  """Whether a format holds what a method trained, without the backbone.
+
+  Raises:
+    ConfigError: there is no such format.
+  """
+  others = files.names()
+  if to not in FORMATS and to not in others:
+    raise ConfigError(f"--to={to} is unknown; use one of {', '.join((*FORMATS, *others))}.")
+  return to in others
+
+
+def backbone_of(model: nnx.Module, method: Method, *, merge: bool) -> nnx.Module:
+  """The network that formats without methods hold; what some of them hold beside it stays.
 
   Args:
     merge: whether what the method trained becomes part of it.
@@ -206,13 +212,8 @@ def backbone_of(model: nnx.Module, method: Any, *, merge: bool) -> nnx.Module:
     ConfigError: `merge`, and this method's parameters cannot become weights of the backbone.
   """
   if merge:
-    if not hasattr(method, "merge"):
-      raise ConfigError(
-        f"--merge: what {type(method).__name__} adds has no place in the weights of the backbone; only"
-        " LoRA, IA3, BitFit and TopLayers can be merged."
-      )
     return method.merge(model)
-  return method.fold(model) if isinstance(method, SoftPrompt) else method.detach(model)
+  return method.fold(model) if method.in_checkpoints else method.detach(model)
 
 
 def _is_prompt(name: str) -> bool:
@@ -274,82 +275,25 @@ def _to_step(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pa
   return store.path(target.step)
 
 
-def _to_prompt(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
-  return prompt_files.write_numpy(path, _prompt(weights, target))
-
-
-def _to_peft(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
-  if weights.config is None or not target.base_model:
-    raise ConfigError(
-      "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
-      " where the source does not say which backbone the prompt belongs to."
-    )
-  method = weights.adapted[1] if weights.adapted is not None else None
-  if method is not None and not isinstance(method, SoftPrompt | PrefixTuning | LoRA | IA3):
-    raise ConfigError(
-      f"'{weights.where}' has method {type(method).__name__}, for which PEFT has no adapter; --to=method"
-      " writes a file for promot_jax, and --to=hf the backbone."
-    )
-  if weights.adapted is not None and isinstance(method, PrefixTuning):
-    return _prefix_to_peft(*weights.adapted, path, weights.config, target.base_model)
-  if weights.adapted is not None and isinstance(method, LoRA | IA3):
-    return peft_adapters.write_adapter(
-      path, *weights.adapted, weights.config, base_model=target.base_model
-    )
-  through_network = isinstance(method, SoftPrompt) and method.network is not None
-  return prompt_tuning.write_prompt_adapter(
-    path,
-    _prompt(weights, target),
-    weights.config,
-    base_model=target.base_model,
-    kind=reader.P_TUNING if through_network else reader.PROMPT_TUNING,
-  )
-
-
-def _prefix_to_peft(
-  model: nnx.Module, method: PrefixTuning, path: pathlib.Path, config: Any, base_model: str
-) -> pathlib.Path:
-  leaves = paths.named_leaves(method.fold(model))
-  own = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
-  return prefix_tuning.write_prefix_adapter(
-    path,
-    checkpoint_methods.unrolled(own),
-    config,
-    base_model=base_model,
-    counted=method.positions == "peft"
-    or (method.positions == "paper" and not hasattr(model, "encoder")),
-  )
-
-
-def _to_method(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
-  if weights.adapted is None:
-    raise ConfigError(
-      f"--to=method writes what a run trained beside its backbone, and '{weights.where}' is no model"
-      " directory of a run with a method; name one that promot train wrote."
-    )
-  return trained_methods.export(path, *weights.adapted, notes={"run": weights.where})
-
-
-def _prompt(weights: Weights, target: Target) -> Any:
-  leaves = weights.leaves
-  if weights.adapted is not None and hasattr(weights.adapted[1], "fold"):
-    model, method = weights.adapted
-    leaves = paths.named_leaves(method.fold(model))  # the prompt that a network computes
-  prompt = prompt_files.prompt_of(leaves, where=weights.where)
-  return prompt_files.of_task(prompt, target.task)
-
-
 FORMATS: dict[str, Callable[[Weights, pathlib.Path, Target], pathlib.Path]] = {
   "hf": _to_hf,
   "t5x": _to_t5x,
   "npz": _to_npz,
   "step": _to_step,
-  "prompt": _to_prompt,
-  "peft": _to_peft,
-  "method": _to_method,
 }
-"""Name of a format -> what writes it."""
-OF_PROMPT = ("prompt", "peft")
-"""Formats that hold the prompt only."""
-OF_METHOD = (*OF_PROMPT, "method")
-"""Formats without the backbone."""
+"""Name of a format of whole networks -> what writes it."""
+
+
+def _write_trained(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
+  if weights.trained is None:
+    raise ConfigError(
+      f"--to={target.to} writes what a run trained beside its backbone, and '{weights.where}' is no model"
+      " directory of a run with a method; name one that promot train wrote."
+    )
+  if target.to == files.PEFT and (weights.config is None or not target.base_model):
+    raise ConfigError(
+      "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
+      " where the source does not say which backbone the prompt belongs to."
+    )
+  context = files.Context(config=weights.config, base_model=target.base_model, task=target.task)
+  return files.write(path, weights.trained, target.to, context, where=weights.where)

@@ -134,7 +134,7 @@ def left_out(experiment: Experiment, *, prompt_id: int | None = None) -> str:
 
 def _is_open(experiment: Experiment, prompt_id: int | None) -> bool:
   """Whether there are several prompts and none was named."""
-  return prompt_id is None and getattr(experiment.method, "tasks", 1) > 1
+  return prompt_id is None and experiment.method is not None and experiment.method.tasks > 1
 
 
 def eval_task(

@@ -10,12 +10,11 @@ import shutil
 from typing import Any
 
 from promot_jax import hosts
-from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.networks import trained_methods
+from promot_jax.methods.base import Method
 from promot_jax.training import choice, optimizers, schedules
 from promot_jax.training.stages import Stage
 
@@ -39,13 +38,8 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
   store.write_json(choice.MARKER, content)
 
 
-def experiment_with(experiment: Experiment, file: MethodFile) -> Experiment:
-  """The experiment that has a file's method and one stage, which trained it.
-
-  Raises:
-    ConfigError: this version has no such method.
-  """
-  method = trained_methods.build(file.method)
+def experiment_with(experiment: Experiment, method: Method) -> Experiment:
+  """The experiment that has a file's method and one stage, which trained it."""
   name = "method"
   stage = Stage(
     name=name,

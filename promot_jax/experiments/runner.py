@@ -9,7 +9,6 @@ from typing import Any
 from flax import nnx
 
 from promot_jax import hosts, identity, partitioning, paths
-from promot_jax.checkpoints.method_files import MethodFile
 from promot_jax.checkpoints.shared import AnyStore, open_store
 from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.evaluation import evaluator
@@ -33,7 +32,8 @@ from promot_jax.experiments.reader import decoder
 from promot_jax.experiments.reported import Outcome
 from promot_jax.experiments.session import Session
 from promot_jax.experiments.shared_results import open_results
-from promot_jax.networks import network, peft_adapters, trained_methods
+from promot_jax.methods import files
+from promot_jax.networks import network, trained_methods
 from promot_jax.probing import scores
 from promot_jax.probing.features import FeatureStore
 from promot_jax.token_ids import TokenIds
@@ -53,7 +53,7 @@ class Runner:
     self.results = self.open_results(self.folder / "evaluation")
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
-    self._method_file: tuple[pathlib.Path, MethodFile] | None = None
+    self._method_file: tuple[pathlib.Path, files.Trained] | None = None
 
     self.events = Events(sinks)
 
@@ -189,9 +189,9 @@ class Runner:
       ConfigError: there is no such file, or this version has no such method.
       DamagedCheckpoint: it cannot be read.
     """
-    place, file = peft_adapters.open_method(path, self.experiment.backbone)
-    self.experiment = imported_stages.experiment_with(self.experiment, file)
-    self._method_file = (place, file)
+    place, trained = files.open_method(path, self.experiment.backbone)
+    self.experiment = imported_stages.experiment_with(self.experiment, trained.method)
+    self._method_file = (place, trained)
     self._models = {}
 
   def checkpoint(self, text: str) -> tuple[str, int, int | None]:
@@ -238,9 +238,9 @@ class Runner:
     if not stages:
       return self.shared.pretrained(self.experiment)
     if self._method_file is not None:
-      place, file = self._method_file
+      place, trained = self._method_file
       pretrained = self.shared.pretrained(self.experiment)
-      return trained_methods.attached(pretrained, file, where=str(place))[0]
+      return trained_methods.attached(pretrained, trained, where=str(place))[0]
     return self._at_step(stages, step) if stages and step is not None else self.model(stages)
 
   def _at_step(self, stages: int, step: int) -> nnx.Module:

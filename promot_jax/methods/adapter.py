@@ -40,7 +40,7 @@ _NORMS = r"(encoder|decoder)/(layers/(\d+/)?)?\w+norm/(scale|bias)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Adapter:
+class Adapter(base.Method):
   """A bottleneck in every layer.
 
   Attributes:

@@ -1,10 +1,16 @@
 """What every adaptation method offers, so that stages and evaluation need not know which it is."""
 
-from typing import Protocol, TypeVar
+import abc
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from flax import nnx
 
 from promot_jax import errors, paths
+
+if TYPE_CHECKING:
+  from promot_jax.methods.files import Format
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -12,27 +18,61 @@ OWN = "method"
 """The word by which a stage names the parameters that its experiment's method adds."""
 
 
-class Method(Protocol):
+class Method(abc.ABC):
   """A way to adapt a backbone.  Implementations are frozen keyword-only dataclasses.
 
-  Both functions give new module objects and leave their argument alone; the arrays are shared, so
+  All functions give new module objects and leave their argument alone; the arrays are shared, so
   attaching to and detaching from a large backbone costs no memory.
   """
 
-  parameters: str
+  parameters: ClassVar[str]
   """Pattern of the parameters that the method adds."""
+  formats: ClassVar[Mapping[str, "Format"]] = MappingProxyType({})
+  """Name of a kind of file -> how what was trained is read and written there.  Method files and steps
+  of our own runs hold those of every method."""
+  in_checkpoints: ClassVar[bool] = False
+  """Whether other projects' checkpoints hold its parameters beside those of the backbone."""
 
+  @property
+  def tasks(self) -> int:
+    """Rows of its banks; 1 without a bank."""
+    return 1
+
+  @property
+  def parts(self) -> "Sequence[Method]":
+    """The methods that it is made of: itself."""
+    return (self,)
+
+  @abc.abstractmethod
   def attach(self, model: Model, rngs: nnx.Rngs) -> Model:
     """The model with the method's parameters, freshly initialised.
 
     Raises:
       ConfigError: the method is not defined for this backbone, or is attached already.
     """
-    ...
 
+  @abc.abstractmethod
   def detach(self, model: Model) -> Model:
     """The model without the method: what `attach` was given, with today's backbone arrays."""
-    ...
+
+  def fold(self, model: Model) -> Model:
+    """The model without what is only needed in training, with equal outputs."""
+    return model
+
+  def folded(self) -> "Method":
+    """The method of a folded model."""
+    return self
+
+  def merge(self, model: Model) -> Model:
+    """A plain backbone that computes what the model does.
+
+    Raises:
+      ConfigError: what the method adds cannot become weights of the backbone.
+    """
+    raise errors.ConfigError(
+      f"What {type(self).__name__} adds has no place in the weights of the backbone, so it cannot be"
+      " merged into them; leave --merge out, or use a method that has: LoRA, for example."
+    )
 
 
 def own_patterns(patterns: paths.Patterns, method: Method | None, *, owner: str) -> paths.Patterns:

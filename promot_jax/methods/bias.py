@@ -27,7 +27,7 @@ SCALES = rf"{_NORM}/scale"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BitFit:
+class BitFit(base.Method):
   """Trained biases, or norm scales where there are none.
 
   Attributes:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from flax import nnx
 
@@ -13,7 +12,7 @@ RECIPE_VALUES = ("Combined",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Combined:
+class Combined(base.Method):
   """Methods attached one after the other, and detached in the opposite order.
 
   Attributes:
@@ -21,28 +20,33 @@ class Combined:
       stage and another one in the second.
   """
 
-  methods: Sequence[Any]
+  methods: Sequence[base.Method]
 
   def __post_init__(self):
     object.__setattr__(self, "methods", tuple(self.methods))
     if not self.methods:
       raise errors.ConfigError("Combined.methods is empty; name at least one method.")
     for method in self.methods:
-      if not hasattr(method, "attach"):
+      if not isinstance(method, base.Method):
         raise errors.ConfigError(
           f"Combined.methods has {method!r}, which is no method; in a gin file write @prompt.SoftPrompt()"
           " or another one of promot_jax.methods."
         )
 
   @property
-  def parameters(self) -> str:
+  def parameters(self) -> str:  # type: ignore[override]
     """Pattern of the parameters that any of the methods adds."""
     return "|".join(f"(?:{method.parameters})" for method in self.methods)
 
   @property
   def tasks(self) -> int:
     """Rows of the methods' banks; 1 without a bank."""
-    return max(getattr(method, "tasks", 1) for method in self.methods)
+    return max(method.tasks for method in self.methods)
+
+  @property
+  def parts(self) -> Sequence[base.Method]:
+    """The methods."""
+    return [part for method in self.methods for part in method.parts]
 
   def attach(self, model: base.Model, rngs: nnx.Rngs) -> base.Model:
     """The model with all methods.
@@ -67,12 +71,9 @@ class Combined:
   def fold(self, model: base.Model) -> base.Model:
     """The model without the networks that are only needed in training; outputs are equal."""
     for method in self.methods:
-      if hasattr(method, "fold"):
-        model = method.fold(model)
+      model = method.fold(model)
     return model
 
   def folded(self) -> "Combined":
     """The method of a folded model."""
-    return Combined(
-      methods=[method.folded() if hasattr(method, "folded") else method for method in self.methods]
-    )
+    return Combined(methods=[method.folded() for method in self.methods])

@@ -1,7 +1,7 @@
 """Which methods there are: those that the modules of this package list for recipes.
 
-A file in `promot_jax/methods` is enough for a new one: nothing else has to name it.  The modules are
-imported when they are asked for, so importing this one costs nothing.
+A file in `promot_jax/methods` is enough for a new one: nothing else has to name it.  The other
+modules are imported when they are asked for.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Iterator
 
 import promot_jax.methods as package
+from promot_jax.methods.base import Method
 
 LIST = "RECIPE_VALUES"
 
@@ -20,9 +21,9 @@ def modules() -> list[str]:
   )
 
 
-def kinds() -> dict[str, type]:
+def kinds() -> dict[str, type[Method]]:
   """Class of every method by its name, in the order of the modules."""
-  return {kind.__name__: kind for kind in _listed() if _is_method(kind)}
+  return {kind.__name__: kind for kind in _listed() if issubclass(kind, Method)}
 
 
 def _listed() -> Iterator[type]:
@@ -32,7 +33,3 @@ def _listed() -> Iterator[type]:
       value = getattr(module, listed)
       if isinstance(value, type) and value.__module__ == name:
         yield value
-
-
-def _is_method(kind: type) -> bool:
-  return all(hasattr(kind, name) for name in ("parameters", "attach", "detach"))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, linears, settings
+from promot_jax.methods import base, files, ia3_formats, linears, settings
 from promot_jax.models import preparation
 from promot_jax.types import Array, Key
 
@@ -23,7 +23,7 @@ PART = "ia3"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IA3:
+class IA3(base.Method):
   """Factors of the outputs or of the inputs of linear layers.
 
   Attributes:
@@ -33,6 +33,7 @@ class IA3:
   """
 
   parameters: ClassVar[str] = r".*/ia3/(inputs|outputs)"
+  formats: ClassVar[files.Formats] = ia3_formats.FORMATS
 
   outputs: paths.Patterns | None = ".*/(key|value)"
   inputs: paths.Patterns | None = ".*/mlp/wo"

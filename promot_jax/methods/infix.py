@@ -28,7 +28,7 @@ _SITE = "decoder"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InfixTuning:
+class InfixTuning(base.Method):
   """Trained vectors between x and y.
 
   Attributes:

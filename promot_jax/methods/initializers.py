@@ -16,6 +16,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints import prompt_files
+from promot_jax.methods import files, prompt_formats
 
 RECIPE_VALUES = (
   "RandomUniform",
@@ -143,11 +144,14 @@ class FromArray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FromFile:
-  """Values of a file: [P, D] for every task, or [tasks, P, D] with each task's own.
+  """What another run or another project trained: a prompt, a prefix, low-rank updates.
+
+  Each method takes its own values, in any of the formats that it has (`methods.files`); of a file of
+  several tasks, each task its own.
 
   Attributes:
-    path: a .npy or .npz file, or a checkpoint that holds a prompt: of ours, of T5X, of PEFT (all
-      forms: promot_jax.checkpoints.prompt_files).
+    path: a method file, a step of a run, an adapter of PEFT; of a prompt also a .npy or .npz file or
+      a checkpoint of T5X (all forms: promot_jax.checkpoints.prompt_files).
     name: which array of an .npz file; not needed when it holds only one.
   """
 
@@ -155,8 +159,14 @@ class FromFile:
   name: str | None = None
 
   def __call__(self, key, shape, *, embedding, task=0):
-    values = prompt_files.read_prompt(self.path, name=self.name)
-    return _given_rows(values, shape, task, f"prompt file '{self.path}'")
+    """The rows of a prompt."""
+    found = self.stored(prompt_formats.FORMATS)
+    prompt = np.asarray(prompt_files.prompt_of(found.leaves, where=os.fspath(self.path)))
+    return _given_rows(prompt, shape, task, f"prompt file '{self.path}'")
+
+  def stored(self, formats: files.Formats, config: Any = None) -> files.Stored:
+    """What the file holds of a method with these formats; `config`: of the backbone."""
+    return files.stored(self.path, formats, files.Context(config=config, name=self.name))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,12 +179,31 @@ class PerTask:
   initializers: Sequence[Any]
 
   def __call__(self, *args: Any, task: int = 0, **given: Any) -> Any:
+    return self.of(task)(*args, task=task, **given)
+
+  def of(self, task: int) -> Any:
+    """The initializer of a task.
+
+    Raises:
+      ConfigError: there is none.
+    """
     if task >= len(self.initializers):
       raise errors.ConfigError(
         f"PerTask has {len(self.initializers)} initializers and none for task number {task};"
         " give one for each task."
       )
-    return self.initializers[task](*args, task=task, **given)
+    return self.initializers[task]
+
+
+def of_task(initializer: Any, task: int) -> Any:
+  """The initializer that gives the values of a task: of `PerTask` the task's own.
+
+  Raises:
+    ConfigError: `PerTask` has none for it.
+  """
+  while isinstance(initializer, PerTask):
+    initializer = initializer.of(task)
+  return initializer
 
 
 def _given_rows(array: np.ndarray, shape: tuple[int, int], task: int, origin: str) -> jax.Array:

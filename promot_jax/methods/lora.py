@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, linears, settings
+from promot_jax.methods import base, files, linears, lora_formats, lora_initializers, settings
 from promot_jax.methods.lora_initializers import FromFile, LoRAInitializer, UniformDown
 from promot_jax.models import preparation
 from promot_jax.models.layers import dropout, product
@@ -31,7 +31,7 @@ PART = "lora"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoRA:
+class LoRA(base.Method):
   """Low-rank updates of the linear layers that `targets` selects.
 
   Attributes:
@@ -44,6 +44,7 @@ class LoRA:
   """
 
   parameters: ClassVar[str] = r".*/lora/(down|up)"
+  formats: ClassVar[files.Formats] = lora_formats.FORMATS
 
   rank: int = 4
   alpha: float | None = None
@@ -84,7 +85,9 @@ class LoRA:
     found = linears.chosen(model, self.targets, field="LoRA.targets")
     keys = jax.random.split(rngs.params(), self.tasks)
     starts = [
-      self.initializer(key, model, found, rank=self.rank, scale=self.scale, task=task)
+      lora_initializers.start(
+        self.initializer, key, model, found, rank=self.rank, scale=self.scale, task=task
+      )
       for task, key in enumerate(keys)
     ]
 

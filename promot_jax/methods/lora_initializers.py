@@ -16,7 +16,8 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors
-from promot_jax.checkpoints import lora_files
+from promot_jax.methods import lora_formats
+from promot_jax.methods.initializers import FromFile, of_task
 from promot_jax.methods.linears import Place
 from promot_jax.types import Array
 
@@ -62,39 +63,58 @@ class UniformDown:
     return result
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FromFile:
-  """Updates that another run or PEFT trained.
+def start(
+  initializer: LoRAInitializer,
+  key: jax.Array,
+  model: nnx.Module,
+  places: Mapping[str, Place],
+  *,
+  rank: int,
+  scale: float,
+  task: int,
+) -> Updates:
+  """The first updates of one task, of whichever initializer.
 
-  Attributes:
-    path: a method file, a step of a run, or an adapter of PEFT of type LORA.  Of a file of several
-      tasks, each task takes its own.
+  Raises:
+    ConfigError: its values do not fit.
   """
+  chosen = of_task(initializer, task)
+  if not isinstance(chosen, FromFile):
+    return chosen(key, model, places, rank=rank, scale=scale, task=task)
+  found = chosen.stored(lora_formats.FORMATS, model.config)
+  where = os.fspath(chosen.path)
+  arrays = lora_formats.updates_of(found.leaves, where=where)
+  _check_fits(arrays, found.settings, places, rank=rank, scale=scale, where=where)
 
-  path: str | os.PathLike
+  def part_of(place: Place, part: int) -> Array:
+    return jnp.asarray(_given(arrays, place, part, task, where=where))
 
-  def __call__(self, key, model, places, *, rank, scale, task=0):
-    found = lora_files.read_lora(self.path, model.config)
-    if found.rank != rank or (found.scale is not None and not math.isclose(found.scale, scale)):
-      factor = scale if found.scale is None else found.scale
-      raise errors.ConfigError(
-        f"'{self.path}' holds updates of rank {found.rank} and factor alpha/rank {factor:g}, and the"
-        f" method has rank {rank} and factor {scale:g}; set LoRA.rank={found.rank} and"
-        f" LoRA.alpha={factor * found.rank:g}."
-      )
-    wanted = {layer for place in places.values() for layer in place.layer_names}
-    if wanted != set(found.arrays):
-      raise errors.ConfigError(
-        f"'{self.path}' has updates of {len(found.arrays)} linear layers, {min(found.arrays)} and so"
-        f" on, and LoRA.targets selects {len(wanted)}, {min(wanted)} and so on; select the same."
-      )
-    return {
-      name: tuple(
-        jnp.asarray(_given(found.arrays, place, part, task, where=os.fspath(self.path)))
-        for part in (0, 1)
-      )
-      for name, place in places.items()
-    }
+  return {name: (part_of(place, 0), part_of(place, 1)) for name, place in places.items()}
+
+
+def _check_fits(
+  arrays: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  settings: Mapping[str, object],
+  places: Mapping[str, Place],
+  *,
+  rank: int,
+  scale: float,
+  where: str,
+) -> None:
+  theirs, factor = next(iter(arrays.values()))[0].shape[-1], lora_formats.scale_of(settings)
+  if theirs != rank or (factor is not None and not math.isclose(factor, scale)):
+    factor = scale if factor is None else factor
+    raise errors.ConfigError(
+      f"'{where}' holds updates of rank {theirs} and factor alpha/rank {factor:g}, and the"
+      f" method has rank {rank} and factor {scale:g}; set LoRA.rank={theirs} and"
+      f" LoRA.alpha={factor * theirs:g}."
+    )
+  wanted = {layer for place in places.values() for layer in place.layer_names}
+  if wanted != set(arrays):
+    raise errors.ConfigError(
+      f"'{where}' has updates of {len(arrays)} linear layers, {min(arrays)} and so"
+      f" on, and LoRA.targets selects {len(wanted)}, {min(wanted)} and so on; select the same."
+    )
 
 
 def _given(arrays, place: Place, part: int, task: int, *, where: str) -> np.ndarray:

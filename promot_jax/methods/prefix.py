@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base
+from promot_jax.methods import base, files, prefix_formats, prefix_initializers
 from promot_jax.methods import settings as settings_lib
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.prefix_initializers import (
@@ -71,7 +71,7 @@ _POSITIONS = ("paper", "peft", "adapterhub")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrefixTuning:
+class PrefixTuning(base.Method):
   """Trained keys and values in front of every attention.
 
   Attributes:
@@ -87,6 +87,7 @@ class PrefixTuning:
   """
 
   parameters: ClassVar[str] = r"(.*/prefix|prefix_network)/.*"
+  formats: ClassVar[files.Formats] = prefix_formats.FORMATS
 
   length: int = 10
   sites: Sequence[str] | None = None
@@ -135,7 +136,9 @@ class PrefixTuning:
       model.prefix_network = self._network(model, found, keys[0])
       return model
     starts = [
-      self.initializer(keys[1 + task], model, found, length=self.length, task=task)
+      prefix_initializers.start(
+        self.initializer, keys[1 + task], model, found, length=self.length, task=task
+      )
       for task in range(self.tasks)
     ]
     if self.reparameterization is not None:

@@ -15,8 +15,9 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors
-from promot_jax.checkpoints import prefix_files
+from promot_jax.methods import prefix_formats
 from promot_jax.methods import sites as sites_lib
+from promot_jax.methods.initializers import FromFile, of_task
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
 
@@ -111,28 +112,36 @@ class FromArrays:
     return result
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FromFile:
-  """A prefix that another run trained.
+def start(
+  initializer: PrefixInitializer,
+  key: jax.Array,
+  model: nnx.Module,
+  sites: Mapping[str, Site],
+  *,
+  length: int,
+  task: int,
+) -> dict[str, KVCache]:
+  """The first keys and values of one task, of whichever initializer.
 
-  Attributes:
-    path: a method file, a step of a run, or an adapter of PEFT (which has site 'decoder' only).
+  Raises:
+    ConfigError: its values do not fit.
   """
-
-  path: str | os.PathLike
-
-  def __call__(self, key, model, sites, *, length, task=0):
-    found = prefix_files.read_prefix(self.path, getattr(model, "config", None))
-    arrays = {
-      name: [
-        # of a bank, the tasks come first here
-        np.moveaxis(array, 1, 0) if array.ndim == 5 else array
-        for array in found["/".join(sites_lib.PLACES[name])]
-      ]
-      for name in sites
-      if "/".join(sites_lib.PLACES[name]) in found
-    }
-    return FromArrays(arrays=arrays)(key, model, sites, length=length, task=task)
+  chosen = of_task(initializer, task)
+  if isinstance(chosen, FromFile):
+    stored = chosen.stored(prefix_formats.FORMATS, getattr(model, "config", None))
+    found = prefix_formats.prefix_of(stored.leaves, where=os.fspath(chosen.path))
+    chosen = FromArrays(
+      arrays={
+        name: [
+          # of a bank, the tasks come first here
+          np.moveaxis(array, 1, 0) if array.ndim == 5 else array
+          for array in found["/".join(sites_lib.PLACES[name])]
+        ]
+        for name in sites
+        if "/".join(sites_lib.PLACES[name]) in found
+      }
+    )
+  return chosen(key, model, sites, length=length, task=task)
 
 
 def _drawn(key, sites: Mapping[str, Site], length: int, draw) -> dict[str, KVCache]:

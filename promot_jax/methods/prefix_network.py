@@ -27,7 +27,7 @@ RECIPE_VALUES = ("Reparameterization",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reparameterization:
+class Reparameterization(settings_lib.Settings):
   """Shape of the network, and how it is fitted to given first values.
 
   Attributes:

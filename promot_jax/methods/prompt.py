@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, settings
+from promot_jax.methods import base, files, prompt_formats, settings
 from promot_jax.methods.initializers import (
   ClassLabels,
   FromArray,
@@ -63,7 +63,7 @@ RECIPE_VALUES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SoftPrompt:
+class SoftPrompt(base.Method):
   """A trained prompt before the input: of the encoder, or of a decoder-only model.
 
   A fixed random prompt is this method with `RandomUniform`, left out of the trainable patterns.
@@ -77,6 +77,8 @@ class SoftPrompt:
   """
 
   parameters: ClassVar[str] = "(.*/prompt|prompt_network)/.*"
+  formats: ClassVar[files.Formats] = prompt_formats.FORMATS
+  in_checkpoints: ClassVar[bool] = True
 
   length: int = 100
   tasks: int = 1

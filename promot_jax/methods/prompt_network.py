@@ -17,7 +17,7 @@ RECIPE_VALUES = ("PromptNetwork",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptNetwork:
+class PromptNetwork(settings.Settings):
   """Linear layers with an activation between them, from the table's width to the model's.
 
   Attributes:

@@ -6,6 +6,10 @@ from typing import Any
 from promot_jax import errors
 
 
+class Settings:
+  """A value in the settings of a method, which method files describe with it."""
+
+
 def require_counts(settings: Any, *names: str, optional: tuple[str, ...] = ()) -> None:
   """Checks that fields are whole numbers of at least 1.
 

@@ -28,7 +28,7 @@ ATTRIBUTE = "top_layers"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TopLayers:
+class TopLayers(base.Method):
   """The last layers of one or both stacks.
 
   Attributes:

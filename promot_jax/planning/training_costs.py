@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from promot_jax import paths
-from promot_jax.methods.combined import Combined
+from promot_jax.methods.base import Method
 from promot_jax.training.stages import Stage
 
 
@@ -32,7 +32,7 @@ class Cost:
   optimizer: int = 0
 
 
-def costs(model: Any, method: Any, stage: Stage | None) -> list[Cost]:
+def costs(model: Any, method: Method | None, stage: Stage | None) -> list[Cost]:
   """The groups of a model in the order of their first parameters, then what the optimizer counts.
 
   Args:
@@ -97,11 +97,10 @@ def format_costs(rows: Sequence[Cost]) -> str:
   return "\n".join(text)
 
 
-def _groups(names: Any, method: Any) -> dict[str, str]:
+def _groups(names: Any, method: Method | None) -> dict[str, str]:
   """Parameter -> its group."""
   groups = {name: name.split("/", 1)[0] for name in names}
-  methods = method.methods if isinstance(method, Combined) else [method] if method else []
-  for each in methods:
+  for each in method.parts if method is not None else ():
     groups |= dict.fromkeys(paths.match(each.parameters, names), type(each).__name__)
   return groups
 

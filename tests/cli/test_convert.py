@@ -9,6 +9,8 @@ from promot_jax import paths
 from promot_jax.checkpoints import huggingface, prompt_files, step_reader
 from promot_jax.checkpoints.store import Store
 from promot_jax.cli.main import main
+from promot_jax.methods import files
+from promot_jax.methods.prompt import SoftPrompt
 from tiny_models import config, tiny
 
 CONFIG = config("t5")
@@ -75,7 +77,8 @@ def test_a_prompt_is_written_alone(tmp_path, folder):
   peft = ["convert", step, str(tmp_path / "peft"), "--to=peft", f"--base_model={folder}"]
   assert main(peft) == 2  # the width is of a backbone that nobody named
   assert main([*peft, f"--model={folder}"]) == 0
-  np.testing.assert_array_equal(prompt_files.read_prompt(tmp_path / "peft"), prompt)
+  found = files.stored(tmp_path / "peft", SoftPrompt.formats, files.Context())
+  np.testing.assert_array_equal(found.leaves["encoder/prompt/prompt"], prompt)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_a_prompt_is_written_alone(tmp_path, folder):
     (["--model=gpt2_small"], 2, "is a T5, and MODEL is a DecoderLMConfig"),
     (["--vocab_size=168"], 2, "is 128 rows more than"),
     (["--vocab_size=39", "--to=npz"], 2, "only --to=hf writes fewer"),
-    (["--to=word"], 2, "invalid choice"),
+    (["--to=word"], 2, "--to=word is unknown; use one of hf, t5x, npz, step, method, peft"),
   ],
 )
 def test_what_cannot_be_converted_writes_nothing(folder, tmp_path, capsys, flags, code, words):

@@ -63,9 +63,7 @@ ATTACKS = {
     "from promot_jax.data import examples\nEXPERIMENT = @examples.load_examples()\n"
     "examples.load_examples.modules = ('evil',)\n"
   ),
-  "method files": (
-    "from promot_jax.networks import trained_methods\nEXPERIMENT = @trained_methods.build()\n"
-  ),
+  "method files": ("from promot_jax.methods import files\nEXPERIMENT = @files.build()\n"),
   "tasks": "from tasks import registration\nEXPERIMENT = @registration.register()\n",
   "optax's inside": ("import optax\nEXPERIMENT = @optax.schedules.importlib.import_module()\n"),
   "a submodule of optax": "import optax.contrib\nEXPERIMENT = @optax.contrib.prodigy()\n",

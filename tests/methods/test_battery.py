@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, partitioning, paths
-from promot_jax.checkpoints import method_files as files
+from promot_jax.methods import files
 from promot_jax.methods.adapter import Adapter
 from promot_jax.methods.bias import BitFit
 from promot_jax.methods.combined import Combined
@@ -287,8 +287,8 @@ def test_it_stands_beside_a_prompt_in_any_order(name, kind, scanned):
 def test_its_parameters_alone_are_saved_and_come_back(name, kind, scanned, tmp_path):
   method, model = METHODS[name].method, moved_of(name, kind, scanned)
   path = trained_methods.export(tmp_path / "method.npz", model, method)
-  file = files.read(path)
-  expected = method.fold(model) if hasattr(method, "fold") else model
+  _, file = files.open_method(path, model.config)
+  expected = method.fold(model)
   for form in (scanned, not scanned):
     found, built = trained_methods.attached(backbone(kind, form), file, where="file")
     assert built.parameters == method.parameters

@@ -6,9 +6,9 @@ import pytest
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.checkpoints import method_files as files
+from promot_jax.checkpoints import method_files
 from promot_jax.checkpoints.method_files import Backbone
-from promot_jax.methods import initializers
+from promot_jax.methods import files, initializers
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.infix import InfixTuning
 from promot_jax.methods.prefix import FromFile, PrefixTuning, Reparameterization
@@ -49,14 +49,13 @@ def test_a_method_goes_through_its_file_and_gives_equal_outputs(tmp_path, name, 
     method,
     notes={"task": "rte"},
   )
-  file = files.read(path)
+  _, file = files.open_method(path, CONFIG)
   assert file.notes == {"task": "rte"}
   assert path.stat().st_size < 40_000  # the backbone alone has 10,000
   again, rebuilt = trained_methods.attached(
     model() if scanned else stack_layers(model()), file, where=str(path)
   )
-  folded = method.folded() if hasattr(method, "folded") else method
-  assert trained_methods.describe(rebuilt) == trained_methods.describe(folded)
+  assert files.describe(rebuilt) == files.describe(method.folded())
   np.testing.assert_allclose(again.hidden(BATCH), attached.hidden(BATCH), atol=2e-6)
 
 
@@ -87,7 +86,7 @@ def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
   path = trained_methods.export(
     tmp_path / "method.npz", SoftPrompt(length=2).attach(model(), nnx.Rngs(1)), SoftPrompt(length=2)
   )
-  file = files.read(path)
+  _, file = files.open_method(path, CONFIG)
   with pytest.raises(errors.ConfigError, match="other weights of a T5 of"):
     trained_methods.attached(model(1), file, where="method.npz")
   wider = model(mlp_width=6)
@@ -103,19 +102,19 @@ def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
 
 def test_files_that_are_none_and_methods_that_are_none_are_refused(tmp_path):
   with pytest.raises(errors.ConfigError, match="no method file"):
-    files.read(tmp_path / "absent.npz")
+    method_files.read(tmp_path / "absent.npz")
   (tmp_path / "text.npz").write_text("nothing")
   np.savez(tmp_path / "others.npz", a=np.zeros(2))
   for name in ("text.npz", "others.npz"):
     with pytest.raises(errors.DamagedCheckpoint, match="cannot be read as a method file"):
-      files.read(tmp_path / name)
+      method_files.read(tmp_path / name)
   with pytest.raises(errors.ConfigError, match=r"'os\.system'"):
-    trained_methods.build({"class": "os.system", "fields": {"command": "ls"}})
+    files.build({"class": "os.system", "fields": {"command": "ls"}})
   with pytest.raises(errors.ConfigError, match="Missing"):
-    trained_methods.build({"class": "promot_jax.methods.prefix.Missing", "fields": {}})
+    files.build({"class": "promot_jax.methods.prefix.Missing", "fields": {}})
   for other in ("methods.prompt.check_prompt_ids", "methods.copies.Copies", "cli.main.main"):
     with pytest.raises(errors.ConfigError, match="does not have"):
-      trained_methods.build({"class": f"promot_jax.{other}", "fields": {}})
+      files.build({"class": f"promot_jax.{other}", "fields": {}})
   method = SoftPrompt(length=2)
   trained_methods.export(tmp_path / "m.npz", method.attach(model(), nnx.Rngs(1)), method)
   with pytest.raises(errors.ConfigError, match="exists"):
@@ -132,15 +131,15 @@ def test_a_method_file_names_no_other_file_to_be_read(monkeypatch):
   prompt = {"class": "promot_jax.methods.prompt.SoftPrompt", "fields": {"length": 2}}
   for module in ("initializers", "prompt", "lora", "prefix_initializers"):
     given = {"class": prompt["class"], "fields": {**prompt["fields"], "initializer": of(module)}}
-    assert trained_methods.build(given) == SoftPrompt(length=2)
+    assert files.build(given) == SoftPrompt(length=2)
     for wrong in (of(module), {**prompt, "fields": {"network": of(module)}}):
       with pytest.raises(errors.ConfigError, match="is no method"):
-        trained_methods.build(wrong)
+        files.build(wrong)
   with pytest.raises(errors.ConfigError, match="which method"):
-    trained_methods.build("promot_jax.methods.prompt.SoftPrompt")
+    files.build("promot_jax.methods.prompt.SoftPrompt")
 
 
 def test_every_setting_of_a_method_survives_its_description():
   for method in (*METHODS.values(), InfixTuning(length=4, depth="embedding")):
-    described = trained_methods.describe(method)
-    assert trained_methods.describe(trained_methods.build(described)) == described
+    described = files.describe(method)
+    assert files.describe(files.build(described)) == described

@@ -13,10 +13,10 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.peft import reader
-from promot_jax.methods import lora
+from promot_jax.methods import files, lora
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import FromFile, LoRA
-from promot_jax.networks import peft_adapters, trained_methods
+from promot_jax.networks import trained_methods
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 peft = pytest.importorskip("peft", reason="needs the [torch] extra")
@@ -37,8 +37,13 @@ def changed(model, method):
   return paths.replace_leaves(model, {**leaves, **own})
 
 
+def write_adapter(folder, model, method, config, *, base_model):
+  context = files.Context(config=config, base_model=base_model)
+  return files.write(folder, files.Trained.of(model, method), "peft", context, where="run")
+
+
 def attached(ours, adapter):
-  place, file = peft_adapters.open_method(adapter, ours.config)
+  place, file = files.open_method(adapter, ours.config)
   return trained_methods.attached(ours, file, where=str(place))
 
 
@@ -89,7 +94,7 @@ def test_we_load_lora_of_peft_and_give_its_logits(pairs, peft_pairs, tmp_path, k
 def test_peft_loads_our_lora_and_gives_our_logits(pairs, peft_pairs, tmp_path, kind, targets):
   method = LoRA(rank=2, alpha=3, targets=targets)
   ours = changed(method.attach(pairs.ours(kind), nnx.Rngs(0)), method)
-  path = peft_adapters.write_adapter(
+  path = write_adapter(
     tmp_path / "adapter", ours, method, ours.config, base_model=str(pairs.folder(kind))
   )
   theirs = peft.PeftModel.from_pretrained(pairs.theirs(kind), path).eval()
@@ -108,7 +113,7 @@ def test_a_fused_update_of_peft_comes_back_bit_for_bit(pairs, peft_pairs, tmp_pa
   )
   theirs.save_pretrained(tmp_path / "theirs")
   ours, method = attached(pairs.ours("gpt2"), tmp_path / "theirs")
-  path = peft_adapters.write_adapter(tmp_path / "ours", ours, method, ours.config, base_model="x")
+  path = write_adapter(tmp_path / "ours", ours, method, ours.config, base_model="x")
   files = [reader.open_adapter(folder).arrays for folder in (tmp_path / "theirs", path)]
   assert set(files[0]) == set(files[1])
   for name, array in files[0].items():
@@ -127,9 +132,7 @@ def test_a_fused_update_that_was_trained_further_is_written_at_three_times_its_r
   start, method = attached(pairs.ours("gpt2"), tmp_path / "theirs")
   ours = changed(start, method)  # query, key and value have an A each now
   folder = str(pairs.folder("gpt2"))
-  path = peft_adapters.write_adapter(
-    tmp_path / "ours", ours, method, ours.config, base_model=folder
-  )
+  path = write_adapter(tmp_path / "ours", ours, method, ours.config, base_model=folder)
   content = json.loads((path / "adapter_config.json").read_text())
   assert (content["r"], content["lora_alpha"], content["target_modules"]) == (9, 24, ["c_attn"])
   found = peft_pairs.their_logits(peft.PeftModel.from_pretrained(pairs.theirs("gpt2"), path).eval())
@@ -169,7 +172,7 @@ def test_we_load_ia3_of_peft_and_give_its_logits(pairs, peft_pairs, tmp_path, ki
 def test_peft_loads_our_ia3_and_gives_our_logits(pairs, peft_pairs, tmp_path, kind, fields):
   method = IA3(**fields)
   ours = changed(method.attach(pairs.ours(kind), nnx.Rngs(0)), method)
-  path = peft_adapters.write_adapter(
+  path = write_adapter(
     tmp_path / "adapter", ours, method, ours.config, base_model=str(pairs.folder(kind))
   )
   theirs = peft.PeftModel.from_pretrained(pairs.theirs(kind), path).eval()
@@ -189,4 +192,4 @@ def test_one_layer_of_theirs_cannot_have_inputs_scaled_in_part(pairs, peft_pairs
   method = IA3(outputs=None, inputs=".*/query")
   model = method.attach(pairs.ours("gpt2"), nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match=r"as one layer 'transformer.h.0.attn.c_attn'"):
-    peft_adapters.write_adapter(tmp_path / "a", model, method, model.config, base_model="x")
+    write_adapter(tmp_path / "a", model, method, model.config, base_model="x")

@@ -9,7 +9,8 @@ import pytest
 from promot_jax import errors
 from promot_jax.checkpoints import known_settings
 from promot_jax.checkpoints.peft import known, reader
-from promot_jax.networks import peft_adapters, trained_methods
+from promot_jax.methods import files
+from promot_jax.networks import trained_methods
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 peft = pytest.importorskip("peft", reason="needs the [torch] extra")
@@ -26,7 +27,7 @@ CONFIGS = {
 
 
 def attached(ours, adapter):
-  place, file = peft_adapters.open_method(adapter, ours.config)
+  place, file = files.open_method(adapter, ours.config)
   return trained_methods.attached(ours, file, where=str(place))[0]
 
 

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.checkpoints.peft import known, reader, writer
 from promot_jax.checkpoints.peft import modules as modules_lib
-from promot_jax.checkpoints.peft import reader, writer
 from promot_jax.checkpoints.stored import StoredArray
 
+TYPES = {reader.IA3: known.IA3}
+"""`peft_type` -> its settings."""
 _ARRAY = "ia3_l"
 _LEAF = re.compile(r"(.*)/ia3/(inputs|outputs)")
 
@@ -50,7 +52,7 @@ def read_ia3_adapter(path: str | os.PathLike, config: Any) -> IA3Adapter:
     ConfigError: it is no such adapter, or of another model.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter, found = modules_lib.open_adapter(path, reader.IA3, (_ARRAY,), config)
+  adapter, found = modules_lib.open_adapter(path, TYPES, (_ARRAY,), config)
   modules = modules_lib.of_config(config)
   arrays: dict[str, np.ndarray] = {}
   sides: dict[str, list[str]] = {"outputs": [], "inputs": []}

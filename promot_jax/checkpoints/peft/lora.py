@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.checkpoints.peft import known, reader, writer
 from promot_jax.checkpoints.peft import modules as modules_lib
-from promot_jax.checkpoints.peft import reader, writer
 from promot_jax.checkpoints.stored import StoredArray
 
+TYPES = {reader.LORA: known.LORA}
+"""`peft_type` -> its settings."""
 _A, _B = "lora_A.weight", "lora_B.weight"
 _LEAF = re.compile(r"(.*)/lora/(down|up)")
 
@@ -59,7 +61,7 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
     ConfigError: it is no such adapter, a variant that computes something else, or of another model.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter, found = modules_lib.open_adapter(path, reader.LORA, (_A, _B), config)
+  adapter, found = modules_lib.open_adapter(path, TYPES, (_A, _B), config)
   modules = modules_lib.of_config(config)
   for name, arrays in found.items():
     shapes = [tuple(arrays[part].shape) for part in (_A, _B)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints.huggingface import families
+from promot_jax.checkpoints.known_settings import Known
 from promot_jax.checkpoints.peft import reader
 from promot_jax.checkpoints.stored import StoredArray
 
@@ -53,13 +54,13 @@ def of_config(config: Any) -> dict[str, Module]:
 
 
 def open_adapter(
-  path: Any, kind: str, suffixes: Collection[str], config: Any
+  path: Any, types: Mapping[str, Known], suffixes: Collection[str], config: Any
 ) -> tuple[reader.Adapter, dict[str, dict[str, Any]]]:
   """An adapter, and its arrays by module and suffix.
 
   Args:
     path: as `reader.open_adapter` takes it.
-    kind: the adapter's type.
+    types: `peft_type` -> its settings, as `reader.open_adapter` takes them.
     suffixes: how its arrays' names end ('lora_A.weight').
     config: of the backbone.
 
@@ -67,7 +68,7 @@ def open_adapter(
     ConfigError: it is another adapter, belongs to another model, or has arrays of another kind.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter = reader.open_adapter(path, (kind,))
+  adapter = reader.open_adapter(path, types)
   task = adapter.config.get("task_type")
   if task is not None and TASKS.get(task) is not hasattr(config, "encoder_layers"):
     raise errors.ConfigError(

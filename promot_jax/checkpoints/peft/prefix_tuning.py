@@ -26,9 +26,11 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints.huggingface import families
-from promot_jax.checkpoints.peft import reader, writer
+from promot_jax.checkpoints.peft import known, reader, writer
 from promot_jax.checkpoints.stored import StoredArray
 
+TYPES = {reader.PREFIX_TUNING: known.PREFIX_TUNING}
+"""`peft_type` -> its settings."""
 _NAME = "prompt_embeddings"
 _TASKS = {"SEQ_2_SEQ_LM": True, "CAUSAL_LM": False}
 
@@ -63,7 +65,7 @@ def read_prefix_adapter(path: str | os.PathLike, config: Any = None) -> PrefixAd
     ConfigError: it is no such adapter, or does not fit the backbone.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter = reader.open_adapter(path, (reader.PREFIX_TUNING,))
+  adapter = reader.open_adapter(path, TYPES)
   task = adapter.config.get("task_type")
   if task not in _TASKS:
     raise errors.ConfigError(

@@ -20,11 +20,12 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints.huggingface import families
-from promot_jax.checkpoints.peft import reader, writer
+from promot_jax.checkpoints.peft import known, reader, writer
 from promot_jax.checkpoints.stored import StoredArray
 
 _NAME = "prompt_embeddings"
-_KINDS = (reader.PROMPT_TUNING, reader.P_TUNING)
+TYPES = {reader.PROMPT_TUNING: known.PROMPT_TUNING, reader.P_TUNING: known.P_TUNING}
+"""`peft_type` -> its settings."""
 _TASKS = {"SEQ_2_SEQ_LM": True, "CAUSAL_LM": False}
 """`task_type` -> whether its models are encoder-decoders."""
 
@@ -59,7 +60,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
       applies it.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter = reader.open_adapter(path, _KINDS)
+  adapter = reader.open_adapter(path, TYPES)
   _check_arrays(adapter)
   task = adapter.config.get("task_type")
   if task not in _TASKS:

@@ -8,7 +8,7 @@ because unpickling runs whatever code the file contains.
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.checkpoints import json_file, known_settings, locations
 from promot_jax.checkpoints.huggingface import safetensors_file
+from promot_jax.checkpoints.known_settings import Known
 from promot_jax.checkpoints.peft import known
 from promot_jax.checkpoints.stored import StoredArray, is_float
 
@@ -27,8 +28,6 @@ P_TUNING = "P_TUNING"
 PREFIX_TUNING = "PREFIX_TUNING"
 LORA = "LORA"
 IA3 = "IA3"
-SUPPORTED = (PROMPT_TUNING, P_TUNING, PREFIX_TUNING, LORA, IA3)
-"""Values of `peft_type` that are read and written."""
 _PLAIN: Mapping[str, Any] = {"task_type": str, "lora_dropout": (int, float)}
 
 
@@ -77,12 +76,29 @@ def is_adapter(path: str | os.PathLike) -> bool:
   return (pathlib.Path(path) / CONFIG).is_file()
 
 
-def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> Adapter:
-  """Opens an adapter of a supported type.
+def type_of(path: pathlib.Path, *, among: Iterable[str]) -> str:
+  """`peft_type` of the adapter in a folder.
+
+  Raises:
+    ConfigError: it is not `among` those that can be read.
+    DamagedCheckpoint: its configuration cannot be read.
+  """
+  kind = str(_read_config(path).get("peft_type"))
+  if kind not in among:
+    raise errors.ConfigError(
+      f"'{path}' is a PEFT adapter of type {kind}, and {', '.join(among)} is what can be read;"
+      " a type that PEFT can merge (ADALORA, OFT, ...) can be merged there (merge_and_unload) and read"
+      " as a whole model."
+    )
+  return kind
+
+
+def open_adapter(text: str | os.PathLike, types: Mapping[str, Known] = known.OF_TYPE) -> Adapter:
+  """Opens an adapter.
 
   Args:
     text: a folder, or hf:NAME[@REVISION], or a URL, as `locations.fetch_hf` takes it.
-    kinds: the types that the caller can use.
+    types: `peft_type` -> the settings that the caller understands, of the types that he can use.
 
   Raises:
     ConfigError: there is no adapter, it is pickled, its type is not supported, or it has a setting
@@ -91,26 +107,20 @@ def open_adapter(text: str | os.PathLike, kinds: Sequence[str] = SUPPORTED) -> A
   """
   path = locations.fetch_hf(os.fspath(text))
   config = _read_config(path)
-  kind = str(config.get("peft_type"))
-  if kind not in SUPPORTED:
+  kind = type_of(path, among=dict.fromkeys((*types, *known.OF_TYPE)))
+  if kind not in types:
     raise errors.ConfigError(
-      f"'{path}' is a PEFT adapter of type {kind}, and {', '.join(SUPPORTED)} is what can be read;"
-      " a type that PEFT can merge (ADALORA, OFT, ...) can be merged there (merge_and_unload) and read"
-      " as a whole model."
-    )
-  if kind not in kinds:
-    raise errors.ConfigError(
-      f"'{path}' is a PEFT adapter of type {kind}, and one of type {' or '.join(kinds)} is wanted here;"
+      f"'{path}' is a PEFT adapter of type {kind}, and one of type {' or '.join(types)} is wanted here;"
       " use the method of its type."
     )
-  for name, types in _PLAIN.items():
+  for name, expected in _PLAIN.items():
     value = config.get(name)
-    if value is not None and not isinstance(value, types):
+    if value is not None and not isinstance(value, expected):
       raise errors.ConfigError(
         f"'{path}' has {name}={known_settings.text(value)}, which no adapter has; copy it again."
       )
   known_settings.require_known(
-    config, known.OF_TYPE[kind], where=f"'{path}', a PEFT adapter of type {kind},"
+    config, types[kind], where=f"'{path}', a PEFT adapter of type {kind},"
   )
   if not (path / ARRAYS).is_file():
     if (path / PICKLED).is_file():

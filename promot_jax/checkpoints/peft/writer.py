@@ -44,7 +44,7 @@ def common_config(peft_type: str, *, encoder_decoder: bool, base_model: str) -> 
   """The keys that all types of adapters have.
 
   Args:
-    peft_type: one of `reader.SUPPORTED`.
+    peft_type: 'LORA' and the like.
     encoder_decoder: whether the model is one, or decoder-only.
     base_model: folder or hub name of the model, as transformers loads it; `hf:NAME@REVISION` gives
       the adapter a revision too.

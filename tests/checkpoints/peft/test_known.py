@@ -31,7 +31,7 @@ def written(folder, *, arrays=None, **content):
   return folder
 
 
-@pytest.mark.parametrize("kind", reader.SUPPORTED)
+@pytest.mark.parametrize("kind", known.OF_TYPE)
 @pytest.mark.parametrize("value", [True, 0, 1, 0.0, "yes", [1], {"a": None}])
 def test_an_unknown_setting_that_may_count_is_refused(kind, value):
   content = {"peft_type": kind, "use_tomorrow": value}
@@ -40,7 +40,7 @@ def test_an_unknown_setting_that_may_count_is_refused(kind, value):
   assert "delete it from adapter_config.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", reader.SUPPORTED)
+@pytest.mark.parametrize("kind", known.OF_TYPE)
 @pytest.mark.parametrize("value", [None, False, "", [], {}])
 def test_an_unknown_setting_that_switches_nothing_on_is_read_over(kind, value):
   content = {"peft_type": kind, "use_tomorrow": value}

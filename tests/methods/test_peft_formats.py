@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 from promot_jax import errors, paths
 from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning, reader
 from promot_jax.conversion import formats
+from promot_jax.methods import files
 from promot_jax.methods.adapter import Adapter
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.ia3 import IA3
@@ -15,7 +16,7 @@ from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import FromArray, PromptNetwork, SoftPrompt
 from promot_jax.models.scanning import stack_layers
-from promot_jax.networks import peft_adapters, trained_methods
+from promot_jax.networks import trained_methods
 from tiny_models import config, tiny
 
 BATCH = {
@@ -49,7 +50,8 @@ def _with(method, folder):
   leaves = paths.named_leaves(attached)
   own = {name: leaves[name] + 0.3 for name in paths.match(method.parameters, leaves)}
   attached = paths.replace_leaves(attached, {**leaves, **own})
-  peft_adapters.write_adapter(folder, attached, method, CONFIG, base_model="base")
+  context = files.Context(config=CONFIG, base_model="base")
+  files.write(folder, files.Trained.of(attached, method), "peft", context, where="run")
   return attached
 
 
@@ -65,7 +67,7 @@ def with_ia3(folder):
 @pytest.mark.parametrize("write", [with_prompt, with_prefix, with_lora, with_ia3])
 def test_an_adapter_is_attached_as_the_method_it_came_from(tmp_path, write, scanned):
   expected = write(tmp_path / "adapter")
-  place, file = peft_adapters.open_method(tmp_path / "adapter", CONFIG)
+  place, file = files.open_method(tmp_path / "adapter", CONFIG)
   assert place == tmp_path / "adapter" / "adapter_model.safetensors"
   assert file.notes == {"base_model": "base"}
   backbone = stack_layers(model()) if scanned else model()
@@ -76,7 +78,7 @@ def test_an_adapter_is_attached_as_the_method_it_came_from(tmp_path, write, scan
 def test_method_files_are_opened_as_they_are(tmp_path):
   method = SoftPrompt(length=4)
   path = trained_methods.export(tmp_path / "a.npz", method.attach(model(), nnx.Rngs(1)), method)
-  place, file = peft_adapters.open_method(path, CONFIG)
+  place, file = files.open_method(path, CONFIG)
   assert place == path and file.backbone is not None
 
 
@@ -85,23 +87,24 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, write):
   write(tmp_path / "adapter")
   wider = tiny("t5", width=10, heads=4)
   with pytest.raises(errors.ConfigError) as refused:
-    place, file = peft_adapters.open_method(tmp_path / "adapter", wider.config)
+    place, file = files.open_method(tmp_path / "adapter", wider.config)
     trained_methods.attached(wider, file, where=str(place))
   assert str(tmp_path / "adapter") in str(refused.value)
   with pytest.raises(errors.ConfigError, match="no method file"):
-    peft_adapters.open_method(tmp_path / "absent", CONFIG)
+    files.open_method(tmp_path / "absent", CONFIG)
 
 
 def test_a_folder_that_is_neither_says_what_either_would_have(tmp_path):
   with pytest.raises(errors.ConfigError, match=r"neither a method file nor a PEFT adapter"):
-    peft_adapters.open_method(tmp_path, CONFIG)
+    files.open_method(tmp_path, CONFIG)
 
 
 def converted(path, method, to):
   """The model with a method, and its method written as `promot convert` writes it."""
   attached = method.attach(model(), nnx.Rngs(1))
+  trained = files.Trained.of(attached, method)
   weights = formats.Weights(
-    leaves=paths.named_leaves(attached), config=CONFIG, where="run", adapted=(attached, method)
+    leaves=paths.named_leaves(attached), config=CONFIG, where="run", trained=trained
   )
   return attached, formats.write(weights, path, formats.Target(to=to, base_model="base"))
 
@@ -110,7 +113,7 @@ def test_the_prompt_that_a_network_computes_is_written(tmp_path):
   method = SoftPrompt(length=4, network=PromptNetwork(hidden=5, hidden_layers=2))
   attached, path = converted(tmp_path / "adapter", method, "peft")
   assert reader.open_adapter(path).config["peft_type"] == "P_TUNING"
-  place, file = peft_adapters.open_method(path, CONFIG)
+  place, file = files.open_method(path, CONFIG)
   found, _ = trained_methods.attached(model(), file, where=str(place))
   np.testing.assert_allclose(found.hidden(BATCH), attached.hidden(BATCH), atol=2e-6)
   _, path = converted(tmp_path / "prompt.npy", method, "prompt")
@@ -136,7 +139,7 @@ def test_an_adapter_with_nan_is_refused(tmp_path, write):
   arrays[last] = np.full_like(arrays[last], np.nan)
   save_file(arrays, file)
   with pytest.raises(errors.DamagedCheckpoint, match="NaN or infinite; use another copy"):
-    peft_adapters.open_method(tmp_path / "adapter", CONFIG)
+    files.open_method(tmp_path / "adapter", CONFIG)
 
 
 @pytest.mark.parametrize("shape", [(), (6,), (2, 3)])
@@ -147,4 +150,4 @@ def test_factors_that_are_no_vector_are_refused(tmp_path, shape):
   arrays[max(arrays)] = np.ones(shape, np.float32)
   save_file(arrays, file)
   with pytest.raises(errors.DamagedCheckpoint, match="no vector of factors"):
-    peft_adapters.open_method(tmp_path / "adapter", CONFIG)
+    files.open_method(tmp_path / "adapter", CONFIG)

@@ -8,11 +8,17 @@ from promot_jax import errors
 from promot_jax.checkpoints import prompt_files, t5x_writer
 from promot_jax.checkpoints.peft import prompt_tuning
 from promot_jax.checkpoints.store import Store
+from promot_jax.methods import files
 from promot_jax.methods.prompt import FromFile, SoftPrompt
 from tiny_models import config
 
 LENGTH, WIDTH = 5, 6
 CONFIG = config("t5", width=WIDTH)
+
+
+def read_prompt(path):
+  found = files.stored(path, SoftPrompt.formats, files.Context())
+  return prompt_files.prompt_of(found.leaves, where=str(path))
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ class Backbone(nnx.Module):
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_read_exactly_and_starts_a_prompt(tmp_path, prompt, form):
   path = FORMS[form](tmp_path, prompt)
-  found = prompt_files.read_prompt(path)
+  found = read_prompt(path)
   assert found.dtype == np.float32
   np.testing.assert_array_equal(found, prompt)
   method = SoftPrompt(length=LENGTH, initializer=FromFile(path=str(path)))
@@ -95,7 +101,7 @@ def test_prompts_that_prompt_tuning_on_t5x_wrote_are_read(shared_data):
   saved = folder / "legacy" / "numpy_checkpoints" / "checkpoint_1234567"
   leaf = step / "target.encoder.prompt.prompt.prompt"
   for path in (folder / "legacy", step, leaf, saved, saved / prompt_files.T5X_LEAF):
-    np.testing.assert_array_equal(prompt_files.read_prompt(path), expected)
+    np.testing.assert_array_equal(read_prompt(path), expected)
 
 
 def test_a_written_prompt_file_is_the_one_that_prompt_tuning_on_t5x_writes(shared_data, tmp_path):
@@ -111,10 +117,13 @@ def test_a_written_prompt_file_is_the_one_that_prompt_tuning_on_t5x_writes(share
 def test_checkpoints_without_a_prompt_and_banks_say_so(tmp_path, prompt):
   t5x_writer.write_t5x(tmp_path, {"encoder/encoder_norm/scale": prompt[0]}, step=1)
   with pytest.raises(errors.ConfigError, match="0 soft prompts among its 1"):
-    prompt_files.read_prompt(tmp_path)
+    read_prompt(tmp_path)
   bank = np.stack([prompt, prompt + 1])
-  np.testing.assert_array_equal(prompt_files.of_task(bank, 1), prompt + 1)
-  np.testing.assert_array_equal(prompt_files.of_task(prompt), prompt)
+  name = "encoder/prompt/prompt"
+  trained = files.Trained(method=SoftPrompt(length=LENGTH, tasks=2), leaves={name: bank})
+  np.testing.assert_array_equal(trained.of_task(1).leaves[name], prompt + 1)
+  alone = files.Trained(method=SoftPrompt(length=LENGTH), leaves={name: prompt})
+  np.testing.assert_array_equal(alone.of_task(None).leaves[name], prompt)
   for task in (None, 2):
-    with pytest.raises(errors.ConfigError, match="prompts of 2 tasks"):
-      prompt_files.of_task(bank, task)
+    with pytest.raises(errors.ConfigError, match="values of 2 tasks"):
+      trained.of_task(task)

@@ -1,0 +1,58 @@
+"""Trained prompts in files: adapters of PEFT, and NumPy's and T5X's."""
+
+import pathlib
+
+import numpy as np
+
+from promot_jax.checkpoints import prompt_files
+from promot_jax.checkpoints.peft import prompt_tuning, reader
+from promot_jax.methods import files
+
+
+def _stored(prompt: np.ndarray, *, stack: str = "encoder", **notes: object) -> files.Stored:
+  tasks = prompt.shape[0] if prompt.ndim == 3 else 1
+  return files.Stored(
+    leaves={f"{stack}/prompt/prompt": prompt},
+    settings={"length": prompt.shape[-2] if prompt.ndim > 1 else 1, "tasks": tasks},
+    notes=notes,
+  )
+
+
+def _read_adapter(path: pathlib.Path, context: files.Context) -> files.Stored:
+  found = prompt_tuning.read_prompt_adapter(path, context.config)
+  stack = "encoder" if found.encoder_decoder else "decoder"
+  return _stored(found.prompt, stack=stack, base_model=found.base_model)
+
+
+def _write_adapter(
+  path: pathlib.Path, trained: files.Trained, context: files.Context
+) -> pathlib.Path:
+  through_network = trained.method.network is not None
+  return prompt_tuning.write_prompt_adapter(
+    path,
+    _prompt(trained, context),
+    context.config,
+    base_model=context.base_model or "",
+    kind=reader.P_TUNING if through_network else reader.PROMPT_TUNING,
+  )
+
+
+def _read_prompt(path: pathlib.Path, context: files.Context) -> files.Stored:
+  return _stored(prompt_files.read_prompt(path, name=context.name))
+
+
+def _write_prompt(
+  path: pathlib.Path, trained: files.Trained, context: files.Context
+) -> pathlib.Path:
+  return prompt_files.write_numpy(path, _prompt(trained, context))
+
+
+def _prompt(trained: files.Trained, context: files.Context) -> np.ndarray:
+  (prompt,) = trained.of_task(context.task).leaves.values()
+  return prompt
+
+
+FORMATS: files.Formats = {
+  files.PEFT: files.Format(types=prompt_tuning.TYPES, read=_read_adapter, write=_write_adapter),
+  files.PROMPT: files.Format(read=_read_prompt, write=_write_prompt, alone=True),
+}
