@@ -49,7 +49,7 @@ def test_a_method_goes_through_its_file_and_gives_equal_outputs(tmp_path, name, 
     method,
     notes={"task": "rte"},
   )
-  _, file = files.open_method(path, CONFIG)
+  _, file = files.open_method(path, model().config)
   assert file.notes == {"task": "rte"}
   assert path.stat().st_size < 40_000  # the backbone alone has 10,000
   again, rebuilt = trained_methods.attached(
@@ -86,7 +86,7 @@ def test_another_backbone_is_refused_and_a_copy_in_bfloat16_is_not(tmp_path):
   path = trained_methods.export(
     tmp_path / "method.npz", SoftPrompt(length=2).attach(model(), nnx.Rngs(1)), SoftPrompt(length=2)
   )
-  _, file = files.open_method(path, CONFIG)
+  _, file = files.open_method(path, model().config)
   with pytest.raises(errors.ConfigError, match="other weights of a T5 of"):
     trained_methods.attached(model(1), file, where="method.npz")
   wider = model(mlp_width=6)
