@@ -32,9 +32,9 @@ _NORMALIZERS = (
 
 
 class Objective(Protocol):
-  """What `make_train_step` needs of an objective; a frozen, hashable value."""
+  """What a stage needs of an objective; a frozen, hashable value.  A class of your own derives from it."""
 
-  needs_teacher: ClassVar[bool]
+  needs_teacher: ClassVar[bool] = False
   """Whether it is given a teacher, and fails without one."""
 
   def __call__(
@@ -47,6 +47,7 @@ class Objective(Protocol):
 
   def whole(self) -> "Objective":
     """The same loss of logits that exist whole: what only saves memory does not tell two apart."""
+    return self
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

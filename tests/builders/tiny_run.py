@@ -23,6 +23,7 @@ from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
 from promot_jax.training.events import Console, Events, JsonLines
 from promot_jax.training.loop import StageResult, train_stage
+from promot_jax.training.objectives import Objective
 from promot_jax.training.stages import Stage
 
 WIDTH, HIDDEN, BATCH = 5, 7, 4
@@ -64,7 +65,7 @@ class TinyModel(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class LeastSquares:
+class LeastSquares(Objective):
   """Squared error, summed over the batch."""
 
   def __call__(self, model, batch, *, teacher=None, key=None):
