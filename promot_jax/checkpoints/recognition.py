@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.published_sizes import SIZES
 
 
@@ -16,6 +17,12 @@ class Facts(NamedTuple):
   encoder_layers: int
   decoder_layers: int
 
+  @property
+  def stack_layers(self) -> dict[str, int]:
+    """As a backbone's configuration says it."""
+    counts = {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
+    return {name: count for name, count in counts.items() if count}
+
 
 def looks_like(leaves: Mapping[str, Any]) -> str:
   """A phrase such as 'it looks like mt5_base, vocabulary 250112'; '' if nothing can be told.
@@ -27,7 +34,7 @@ def looks_like(leaves: Mapping[str, Any]) -> str:
   if facts.width is None:
     return ""
   named = _nearest_size(facts)
-  layers = " + ".join(str(n) for n in (facts.encoder_layers, facts.decoder_layers) if n)
+  layers = " + ".join(map(str, facts.stack_layers.values()))
   what = (
     f"like {named}" if named else f"like no published size: width {facts.width}, layers {layers}"
   )
@@ -46,7 +53,8 @@ def size_of(leaves: Mapping[str, Any]) -> str:
     return name
   config = SIZES[name]()
   known = config.vocab_size == facts.vocabulary
-  return name if known and getattr(config, "positions", None) != "rotary" else ""
+  turned = isinstance(config, DecoderLMConfig) and config.rotary is not None
+  return name if known and not turned else ""
 
 
 def facts_of(leaves: Mapping[str, Any]) -> Facts:
@@ -79,11 +87,9 @@ def _nearest_size(facts: Facts) -> str:
   fitting: dict[str, int] = {}
   for name, size in SIZES.items():
     config = size(vocab_size=facts.vocabulary) if name == "micro" else size()
-    decoder = getattr(config, "decoder_layers", getattr(config, "layers", None))
     if (
       config.width == facts.width
-      and decoder == facts.decoder_layers
-      and getattr(config, "encoder_layers", 0) == facts.encoder_layers
+      and config.stack_layers == facts.stack_layers
       and facts.mlp_width in (None, config.mlp_width)
     ):
       fitting[name] = abs(config.vocab_size - (facts.vocabulary or 0))

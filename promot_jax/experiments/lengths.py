@@ -23,7 +23,7 @@ def check(experiment: Experiment, model: Any) -> None:
   Raises:
     ConfigError: input, target and what the method puts beside them exceed the learned positions.
   """
-  if not hasattr(experiment.backbone, "max_positions"):
+  if experiment.backbone.max_positions is None:
     return
   seen = set()
   for name, lengths in _lengths(experiment):

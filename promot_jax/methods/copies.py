@@ -23,7 +23,6 @@ OF_LAYERS = (
 )
 """Parameters of a backbone's layers; what methods add to them has longer names."""
 _LAYERS = "layers"
-_STACKS = ("encoder", "decoder")
 _VOCABULARY = re.compile(r"token_embedder/|decoder/logits_dense/")
 
 
@@ -108,9 +107,7 @@ def attach(
     )
   model = paths.copy(model)
   top = top or {}
-  layers = {
-    name: stack.count(getattr(model, name).layers) for name in _STACKS if hasattr(model, name)
-  }
+  layers = {name: stack.count(part.layers) for name, part in model.stacks.items()}
   leaves = paths.named_leaves(model)
   copied = {}
   for name in names:
@@ -148,9 +145,8 @@ def merge(model: base.Model, attribute: str) -> base.Model:
   copies: Copies = getattr(model, attribute)
   delattr(model, attribute)
   copies.fill(model, preparation.Call())
-  for name in _STACKS:
-    part = getattr(model, name, None)
-    if part is not None and isinstance(part.layers, stack.SplitLayers):
+  for part in model.stacks.values():
+    if isinstance(part.layers, stack.SplitLayers):
       part.layers = stack.joined(part.layers)
   return model
 

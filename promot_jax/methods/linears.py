@@ -108,10 +108,8 @@ def places(model: nnx.Module) -> dict[str, Place]:
   Embeddings and the output kernel are none of them: logits read those as arrays.
   """
   found = {}
-  for stack_name in STACKS:
-    layers = getattr(getattr(model, stack_name, None), "layers", None)
-    if layers is None:
-      continue
+  for stack_name, part in model.stacks.items():
+    layers = part.layers
     scanned = stack.is_scanned(layers)
     for number, layer in enumerate([layers] if scanned else layers):
       for block_name, block in vars(layer).items():

@@ -48,16 +48,15 @@ def sites(model: nnx.Module) -> dict[str, Site]:
   """All sites of a network by name, those of the encoder first."""
   found = {}
   for name, (stack_name, attribute) in PLACES.items():
-    layers = getattr(getattr(model, stack_name, None), "layers", None)
-    if layers is None:
-      continue
-    attention = getattr(stack.members(layers)[0], attribute, None)
-    if attention is None or not hasattr(attention, "prefix"):
+    part = model.stacks.get(stack_name)
+    # A decoder without a memory has no attention to one.
+    attention = part and vars(stack.members(part.layers)[0]).get(attribute)
+    if attention is None:
       continue
     features = attention.key.kernel.shape[-1]
     found[name] = Site(
       name=name,
-      layers=stack.count(layers),
+      layers=stack.count(part.layers),
       heads=attention.kv_heads,
       head_width=features // attention.kv_heads,
     )
@@ -89,7 +88,7 @@ def chosen(model: nnx.Module, names: Sequence[str] | None, *, method: str) -> di
 def attentions(model: nnx.Module, site: str) -> list[nnx.Module]:
   """The attention of each layer; of scanned layers the modules that stand for all."""
   stack_name, attribute = PLACES[site]
-  layers = getattr(model, stack_name).layers
+  layers = model.stacks[stack_name].layers
   return [getattr(member, attribute) for member in stack.members(layers)]
 
 
@@ -101,7 +100,7 @@ def fill(model: nnx.Module, site: str, make: Callable[[Any], nnx.Module]) -> Non
       (of scanned layers all of it).
   """
   stack_name, attribute = PLACES[site]
-  layers = getattr(model, stack_name).layers
+  layers = model.stacks[stack_name].layers
   unrolled = not stack.is_scanned(layers)
   for number, member in enumerate(stack.members(layers)):
     # Of split scans the second module is the last layers.
@@ -139,12 +138,9 @@ def activations(model: nnx.Module, ids: Sequence[int]) -> dict[str, KVCache]:
   model = scanning.unstack_layers(model)
   empty(model)
   recorded: dict[str, list[KVCache]] = {name: [] for name in sites(model)}
-  for stack_name in ("encoder", "decoder"):
-    part = getattr(model, stack_name, None)
-    if part is not None:
-      part.remat = "none"  # what is recorded must not live inside a recomputed function
-      if hasattr(part, "prompt"):
-        part.prompt = nnx.data(None)
+  for part in model.stacks.values():
+    part.remat = "none"  # what is recorded must not live inside a recomputed function
+  model.reader.prompt = nnx.data(None)
   for name, caches in recorded.items():
     for attention in attentions(model, name):
       attention.prefix = _Recorder(caches.append)

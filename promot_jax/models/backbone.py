@@ -8,7 +8,7 @@ learned positions) is asked of the configuration.
 from typing import Any, Protocol, runtime_checkable
 
 from promot_jax.models.readout import Readout
-from promot_jax.token_ids import TokenIds
+from promot_jax.token_ids import HasTokenIds, TokenIds
 from promot_jax.types import Array, Batch, Bool, Float, Int, Key
 
 
@@ -61,11 +61,55 @@ class Reader(Protocol):
     ...
 
 
+class Configuration(HasTokenIds, Protocol):
+  """What the configuration of every backbone says, whatever else it has; a frozen dataclass."""
+
+  @property
+  def vocab_size(self) -> int:
+    """Rows of the embedding."""
+    ...
+
+  @property
+  def width(self) -> int:
+    """D."""
+    ...
+
+  @property
+  def stack_layers(self) -> dict[str, int]:
+    """How many layers each stack ('encoder', 'decoder') has, the reader first."""
+    ...
+
+  @property
+  def heads(self) -> int:
+    """Of queries."""
+    ...
+
+  @property
+  def key_heads(self) -> int:
+    """Of keys and values."""
+    ...
+
+  @property
+  def max_positions(self) -> int | None:
+    """The longest sequence, if positions were learned; None: there is no longest one."""
+    ...
+
+  @property
+  def bos(self) -> int | None:
+    """The token that begins an input, if there is one."""
+    ...
+
+  @property
+  def scan_layers(self) -> bool:
+    """Whether the layers of each stack are one module with a leading axis."""
+    ...
+
+
 class Backbone(Decodable, Protocol):
   """A pretrained network; `key=None` means no dropout, and nothing else tells training apart."""
 
   config: Any
-  """Its frozen configuration; `vocab_size`, `width`, `dtype` and `scan_layers` are in each."""
+  """A `Configuration`."""
 
   def hidden(
     self,
@@ -101,6 +145,11 @@ class Backbone(Decodable, Protocol):
   @property
   def readout(self) -> Readout:
     """Kernel, bias and scale of the logits, for what need not see all logits at once."""
+    ...
+
+  @property
+  def stacks(self) -> dict[str, Any]:
+    """Its stacks by name, which is that of their attribute; the reader first."""
     ...
 
   @property

@@ -96,6 +96,11 @@ class DecoderLM(nnx.Module):
     return self.decoder
 
   @property
+  def stacks(self) -> dict[str, nnx.Module]:
+    """Its stacks of layers by name: one."""
+    return {"decoder": self.decoder}
+
+  @property
   def token_ids(self) -> TokenIds:
     """What pads, begins and ends its sequences."""
     return self.config.token_ids

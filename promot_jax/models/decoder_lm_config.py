@@ -169,3 +169,8 @@ class DecoderLMConfig:
       decoder_start=self.decoder_start,
       forced_last=self.forced_eos,
     )
+
+  @property
+  def stack_layers(self) -> dict[str, int]:
+    """How many layers each stack has; there is one."""
+    return {"decoder": self.layers}

@@ -38,6 +38,7 @@ class Decoder(nnx.Module):
   """
 
   def __init__(self, config: DecoderLMConfig, *, rngs: nnx.Rngs):
+    self.position_embedder = nnx.data(None)
     if config.positions == "learned":
       self.position_embedder = LearnedPositions(
         config.max_positions,
@@ -198,12 +199,12 @@ class Decoder(nnx.Module):
     return (source, mask) if self.prompt is None else self.prompt(source, mask)
 
   def _with_positions(self, x: Array, positions: Array) -> Array:
-    if not hasattr(self, "position_embedder"):
+    if self.position_embedder is None:
       return x
     return x + self.position_embedder(positions, dtype=x.dtype.name)
 
   def _check_length(self, length: int) -> None:
-    if not hasattr(self, "position_embedder"):
+    if self.position_embedder is None:
       return
     length, known = length + self._offset, self.position_embedder.length
     if length > known:
@@ -234,6 +235,7 @@ class DecoderLayer(nnx.Module):
       initializer=normal(config.init_std),
       param_dtype=config.param_dtype,
     )
+    self.pre_mlp_layer_norm = nnx.data(None)
     if not config.parallel:
       self.pre_mlp_layer_norm = _norm(config)
     self.mlp = Mlp(
@@ -282,7 +284,7 @@ class DecoderLayer(nnx.Module):
     """Adds what attention says, y, and the mlp of the norm that it read or of the next one."""
     y_key, mlp_key, z_key = split_key(key, 3)
     x = x + dropout(y, self.dropout_rate, y_key)
-    if hasattr(self, "pre_mlp_layer_norm"):
+    if self.pre_mlp_layer_norm is not None:
       read = self.pre_mlp_layer_norm(x)
     x = x + dropout(self.mlp(read, key=mlp_key), self.dropout_rate, z_key)
     return x if self.adapter is None else self.adapter(x)

@@ -27,10 +27,8 @@ def _with_layers(
 ) -> Backbone:
   copy = paths.copy(model)  # new modules and variables, same arrays
   copy.config = dataclasses.replace(model.config, scan_layers=scan)
-  for name in ("encoder", "decoder"):
-    if hasattr(copy, name):  # a decoder-only model has no encoder
-      part = getattr(copy, name)
-      part.layers = convert(part.layers)
+  for part in copy.stacks.values():
+    part.layers = convert(part.layers)
   for child in vars(copy).values():
     if isinstance(child, preparation.Generator):
       child.with_layers(convert)

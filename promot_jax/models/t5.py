@@ -95,6 +95,11 @@ class T5(nnx.Module):
     return self.encoder
 
   @property
+  def stacks(self) -> dict[str, nnx.Module]:
+    """Its stacks of layers by name, the reader first."""
+    return {"encoder": self.encoder, "decoder": self.decoder}
+
+  @property
   def token_ids(self) -> TokenIds:
     """What pads, begins and ends its sequences."""
     return self.config.token_ids

@@ -102,3 +102,23 @@ class T5Config:
       forced_first=self.forced_bos,
       forced_last=self.forced_eos,
     )
+
+  @property
+  def stack_layers(self) -> dict[str, int]:
+    """How many layers each stack has, the reader first."""
+    return {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
+
+  @property
+  def key_heads(self) -> int:
+    """Heads of keys and values."""
+    return self.heads
+
+  @property
+  def bos(self) -> None:
+    """No token begins an input."""
+    return None
+
+  @property
+  def max_positions(self) -> None:
+    """Positions are relative, so any length will do."""
+    return None

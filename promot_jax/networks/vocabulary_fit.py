@@ -35,7 +35,7 @@ def check(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
     )
   special = TokenIds.of(backbone)
   names = ["pad", "eos"]
-  if vocabulary.input_frame.prefix and getattr(backbone, "bos", None) is not None:
+  if vocabulary.input_frame.prefix and backbone.bos is not None:
     names.append("bos")
   ours, models = (
     {each: getattr(owner, each) for each in names} for owner in (vocabulary, backbone)

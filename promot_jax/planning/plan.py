@@ -17,6 +17,7 @@ from promot_jax.experiments import epochs
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shapes import abstract_model, mesh_sizes, stage_plans
+from promot_jax.models.backbone import Configuration
 from promot_jax.networks import backbones, micro_model
 from promot_jax.networks.network import MICRO, RANDOM, Network
 from promot_jax.planning import needs
@@ -106,11 +107,9 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
     yield f"          {needs.unseen_data_text(experiment)}"
 
 
-def _layers(config: Any) -> str:
+def _layers(config: Configuration) -> str:
   """'24+24' of an encoder-decoder, '12' of a decoder-only model."""
-  if hasattr(config, "encoder_layers"):
-    return f"{config.encoder_layers}+{config.decoder_layers}"
-  return str(config.layers)
+  return "+".join(map(str, config.stack_layers.values()))
 
 
 def _stage_lines(experiment: Experiment) -> Iterator[str]:

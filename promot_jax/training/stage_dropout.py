@@ -32,7 +32,7 @@ def with_rate(model: Model, rate: float) -> Model:
     ConfigError: the model has no dropout.
   """
   changed = paths.copy(model)
-  found = [m for _, m in nnx.iter_modules(changed) if hasattr(m, "dropout_rate")]
+  found = [m for _, m in nnx.iter_modules(changed) if "dropout_rate" in vars(m)]
   if not found:
     raise errors.ConfigError(
       f"A stage sets dropout_rate={rate}, but {type(model).__name__} has no dropout; leave it None."

@@ -6,7 +6,7 @@ import jax
 import pytest
 from flax import nnx
 
-from promot_jax.models import bart_sizes, decoder_sizes, sizes
+from promot_jax.models import bart_sizes, decoder_sizes, sizes, stack
 from promot_jax.models.backbone import Backbone, Decodable
 from promot_jax.models.bart import Bart
 from promot_jax.models.decoder_lm import DecoderLM
@@ -48,3 +48,14 @@ def test_a_backbone_has_a_readout_a_reader_and_token_ids(make, ids):
 
 def test_a_module_is_no_backbone():
   assert not isinstance(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), Decodable)
+
+
+@pytest.mark.parametrize("make", [make for make, _ in BACKBONES.values()], ids=BACKBONES)
+def test_stacks_are_told_by_configuration_and_model_alike(make):
+  model = nnx.eval_shape(make)
+  assert {
+    name: stack.count(part.layers) for name, part in model.stacks.items()
+  } == model.config.stack_layers
+  assert model.reader is next(iter(model.stacks.values()))
+  for name, part in model.stacks.items():
+    assert getattr(model, name) is part
