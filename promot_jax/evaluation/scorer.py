@@ -4,13 +4,14 @@ Imports neither JAX nor TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from promot_jax import errors
 from promot_jax.evaluation.results import Prediction, TaskResult
+from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.metrics import confidence, postprocess
 from promot_jax.metrics import metric as metric_lib
@@ -31,8 +32,7 @@ def score(
   *,
   outputs: Mapping[tuple[int, int], Output],
   decode: Callable[[Sequence[int]], str],
-  format_metric: Any = None,
-  special: TokenIds,
+  setting: Setting,
 ) -> tuple[TaskResult, list[Prediction]]:
   """The finished result and its predictions, from the raw outputs of one task.
 
@@ -40,9 +40,8 @@ def score(
     plan: what `task.plan` gave: the result without scores.
     outputs: by (example, option); option is 0 where text was generated.
     decode: token ids -> text.
-    format_metric: scores whole answers; see `evaluator.evaluate`.
-    special: the ids that end and pad the examples' tokens.
   """
+  special = setting.special
   raw, log_probabilities = _answers(task, outputs, decode)
   ended = [postprocess.until(text, task.stop) for text in raw]
   predictions = (
@@ -60,9 +59,9 @@ def score(
     raise errors.ConfigError(
       f"task '{task.label}' has no score '{headline}'; its metrics give {', '.join(scores)}. Set METRIC."
     )
-  if format_metric:
+  if setting.format_metric:
     answers = [postprocess.between_sentinels(text) for text in ended]
-    _apply(format_metric, targets, answers, scores, deviations, intervals, {})
+    _apply(setting.format_metric, targets, answers, scores, deviations, intervals, {})
   result = dataclasses.replace(
     plan, metric=headline, scores=scores, standard_errors=deviations, intervals=intervals
   )
@@ -103,15 +102,14 @@ def _answers(
   return texts, scores
 
 
-def _text_tokens(tokens: Sequence[int], special: TokenIds) -> list[int]:
+def _text_tokens(tokens: Iterable[int], special: TokenIds) -> list[int]:
   return [int(token) for token in tokens if token not in (special.pad, *special.ends)]
 
 
 def _references(
   task: EvalTask, index: int, decode: Callable[[Sequence[int]], str], special: TokenIds
 ) -> Any:
-  records = getattr(task.examples, "records", None)
-  record = records[index] if records else {}
+  record = task.examples.records[index]
   if task.references:
     return task.references(record)
   answers = record.get("answers")

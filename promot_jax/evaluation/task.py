@@ -7,18 +7,22 @@ loaded.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from promot_jax import errors
 from promot_jax.decoding.strategies import Sample
 from promot_jax.evaluation.results import PROMPTS, TaskResult
+from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.identity import Identity
 from promot_jax.metrics import postprocess
 from promot_jax.metrics.metric import describe
-from promot_jax.token_ids import T5, TokenIds
+from promot_jax.token_ids import T5
+
+if TYPE_CHECKING:  # it may import seqio
+  from promot_jax.data.examples import Examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,7 @@ class EvalTask:
   Args:
     label: task name without shots: `cb`.
     shots: demonstrations in every input.
-    examples: has `inputs` and `targets` (token arrays with end of sequence), `records` (one mapping
-      an example) and optionally `lengths` (facts for the report).
+    examples: what is asked.
     metric_fns: called as `f(targets, predictions) -> {name: score}`; those of
       `promot_jax.metrics` also give standard errors.
     metric: the headline score; empty takes rouge2 if there is one, else the first.
@@ -51,7 +54,7 @@ class EvalTask:
 
   label: str
   shots: int
-  examples: Any
+  examples: "Examples"
   metric_fns: Sequence[Callable[..., Mapping[str, float]]]
   metric: str = ""
   postprocess: Callable[..., Any] = postprocess.between_sentinels
@@ -92,34 +95,30 @@ class EvalTask:
     """Row of the prompt bank that example `index` uses."""
     if self.prompt_id is not None:
       return self.prompt_id
-    rows = getattr(self.examples, "prompt_ids", None)
-    return int(rows[index]) if rows is not None else 0
+    return int(self.examples.prompt_ids[index])
 
 
 def plan(
-  task: EvalTask,
-  *,
-  strategy: Any,
-  max_target_length: int,
-  format_metric: Any,
-  identity: str,
-  special: TokenIds,
-  seed: int | None = None,
-  made_from: Identity | None = None,
+  task: EvalTask, setting: Setting, *, identity: str = "", made_from: Identity | None = None
 ) -> TaskResult:
   """The result that is to come, without scores: its names, settings and fingerprint.
 
-  Args as for `evaluator.evaluate`.
+  Args:
+    identity, made_from: of the model; see `subject.Subject`.
+
+  Raises:
+    DataError: the task has no examples.
   """
   if not len(task.examples.inputs):
     raise errors.DataError(
       f"Task '{task.label}' ({task.shots}-shot, split '{task.split}') has no examples to evaluate; "
       "check the split and the limit."
     )
-  decoding = "options by log-probability" if task.ranked else repr(strategy)
+  decoding = "options by log-probability" if task.ranked else repr(setting.strategy)
+  format_metric = setting.format_metric
   settings = {
     "decoding": decoding,
-    "max_target_length": task.max_target_length or max_target_length,
+    "max_target_length": task.max_target_length or setting.max_target_length,
     "metrics": [describe(metric) for metric in task.metric_fns],
     "format": getattr(format_metric, "signature", None) or describe(format_metric)
     if format_metric
@@ -130,10 +129,10 @@ def plan(
     "postprocess": describe(task.postprocess),
     "writing": dict(task.writing),
   }
-  if special != T5:  # which nobody's results mentioned at first
-    settings["token ids"] = dataclasses.asdict(special)
-  if isinstance(strategy, Sample) and not task.ranked:
-    settings["seed"] = seed
+  if setting.special != T5:  # which nobody's results mentioned at first
+    settings["token ids"] = dataclasses.asdict(setting.special)
+  if isinstance(setting.strategy, Sample) and not task.ranked:
+    settings["seed"] = setting.seed
   identities = {
     "task": [task.label, task.split, task.shots, task.prompt, task.prompt_id, task.metric],
     "examples": _digest(task),
@@ -165,9 +164,7 @@ def _shown_options(task: EvalTask) -> dict[str, list[int]]:
 def _made_from(task: EvalTask, made_from: Identity | None) -> Mapping[str, Any]:
   """The model's identity with that of the examples, whose accepted answers no token shows."""
   parts = dict(made_from.parts) if made_from else {}
-  content = getattr(task.examples, "content", None)
-  if content is not None:
-    parts["data"] = content
+  parts["data"] = task.examples.content
   return Identity(parts=parts).to_json()
 
 
@@ -185,8 +182,5 @@ def _digest(task: EvalTask) -> str:
   return digest.hexdigest()
 
 
-def _notes(examples: Any) -> dict[str, Any]:
-  lengths = getattr(examples, "lengths", None)
-  if dataclasses.is_dataclass(lengths) and not isinstance(lengths, type):
-    return dataclasses.asdict(lengths)
-  return {}
+def _notes(examples: "Examples") -> dict[str, Any]:
+  return dataclasses.asdict(examples.lengths)

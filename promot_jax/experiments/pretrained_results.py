@@ -6,17 +6,17 @@ for bit.  Where that one was evaluated in the same way, nothing is run again.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from promot_jax import hosts, paths
 from promot_jax.evaluation import task as task_lib
-from promot_jax.evaluation.results import ResultStore
+from promot_jax.evaluation.kept import Kept
+from promot_jax.evaluation.setting import Setting
+from promot_jax.evaluation.subject import Subject
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared_results import open_results
-from promot_jax.identity import Identity
 
 PRETRAINED = "pretrained"
 """Name of the checkpoint before any stage."""
@@ -37,31 +37,29 @@ def backbone_is_untouched(experiment: Experiment, stages: int) -> bool:
 def take_over(
   tasks: Sequence[EvalTask],
   *,
+  subject: Subject,
+  setting: Setting,
+  kept: Kept,
   folders: Sequence[pathlib.Path],
   pretrained_identity: str,
-  store: ResultStore,
-  checkpoint: str,
-  identity: str,
-  made_from: Identity,
-  settings: Mapping[str, Any],
 ) -> int:
   """Copies the pretrained model's results of tasks whose prompt is detached; returns how many.
 
   Args:
     tasks: what is to be evaluated; others than `detached` ones are left alone.
+    subject: the model whose results they become; it has the pretrained one's origin.
+    setting: as for the evaluator.
+    kept: where the copies go.
     folders: result folders in which the pretrained model may have been evaluated.
     pretrained_identity: of the evaluations to look for.
-    store, checkpoint, identity: where the copies go, and of which model they are.
-    made_from: origin of both models.
-    settings: strategy, max_target_length, format_metric, special and seed, as for the evaluator.
   """
-  copied = 0
+  copied, made_from = 0, subject.made_from
   for task in tasks:
-    wanted = task_lib.plan(task, identity=identity, made_from=made_from, **settings)
-    if task.prompt != "detached" or store.find(checkpoint, wanted) is not None:
+    wanted = task_lib.plan(task, setting, identity=subject.identity, made_from=made_from)
+    if task.prompt != "detached" or kept.find(wanted) is not None:
       continue
     plain = dataclasses.replace(task, prompt="none")
-    same = task_lib.plan(plain, identity=pretrained_identity, made_from=made_from, **settings)
+    same = task_lib.plan(plain, setting, identity=pretrained_identity, made_from=made_from)
     for folder in folders:
       source = open_results(folder)
       found = source.find(PRETRAINED, same)
@@ -69,9 +67,9 @@ def take_over(
         continue
       predictions = list(source.predictions(PRETRAINED, found)) if hosts.is_first() else []
       result = dataclasses.replace(
-        found, prompt=task.prompt, fingerprint=wanted.fingerprint, checkpoint=checkpoint
+        found, prompt=task.prompt, fingerprint=wanted.fingerprint, checkpoint=kept.checkpoint
       )
-      store.write(checkpoint, result, predictions)
+      kept.write(result, predictions)
       copied += 1
       break
   return copied

@@ -22,7 +22,6 @@ from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.store import Store
 from promot_jax.data import examples as example_lists
 from promot_jax.data.task import Task
-from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.averages import UNSEEN_TASKS
@@ -167,14 +166,10 @@ def validate(
     for name in UNSEEN_TASKS
   ]
   results = evaluator.evaluate(
-    model,
+    evaluator.Subject(make=lambda: model, decode=vocabulary().decode),
     tasks,
-    decode=vocabulary().decode,
-    special=run.backbone.token_ids,
-    strategy=strategies.Greedy(),
-    batch_size=run.limit,
-    max_target_length=24,
-    buckets=2,
+    setting=evaluator.Setting(special=run.backbone.token_ids, max_target_length=24),
+    batching=evaluator.Batching(batch_size=run.limit, buckets=2),
     progress=progress.reporter(events or Events(), f"{run.stage.name} validation"),
   )
   return {"norm_avg": float(np.mean([r.score for r in results])), **_named(results)}

@@ -336,42 +336,37 @@ class Runner:
     store: ResultStore | None = None,
   ) -> list[TaskResult]:
     """Scores of one checkpoint; what is stored already is not run again."""
-    experiment, plan_ = self.experiment, self.experiment.evaluation
-    settings: dict[str, Any] = {
-      "strategy": plan_.strategy,
-      "max_target_length": plan_.feature_lengths["targets"],
-      "format_metric": data.format_metric(experiment),
-      "special": TokenIds.of(experiment.backbone),
-      "seed": experiment.seed,
-    }
-    kept: dict[str, Any] = {
-      "store": store or self.results,
-      "checkpoint": name,
-      "identity": self.identity(stages, step),
-      "made_from": origin.of_start(experiment),
-    }
+    experiment, plan = self.experiment, self.experiment.evaluation
+    setting = evaluator.Setting(
+      special=TokenIds.of(experiment.backbone),
+      strategy=plan.strategy,
+      max_target_length=plan.feature_lengths["targets"],
+      format_metric=data.format_metric(experiment),
+      seed=experiment.seed,
+    )
+    kept = evaluator.Kept(store=store or self.results, checkpoint=name)
+    subject = self._subject(stages, step)
     if pretrained_results.backbone_is_untouched(experiment, stages):
       copied = pretrained_results.take_over(
         tasks,
+        subject=subject,
+        setting=setting,
+        kept=kept,
         folders=(self.folder / "evaluation", *self.shared.pretrained_results),
         pretrained_identity=self.identity(0, None),
-        settings=settings,
-        **kept,
       )
       if copied:
         self.events.line(
           f"evaluated {name}: {copied} results without the prompt are the pretrained model's, whose "
           "backbone it has; not run again"
         )
-    settings |= kept
-    left = evaluator.unfinished(tasks, **settings)
+    left = evaluator.unfinished(subject, tasks, setting=setting, kept=kept)
     if not left:
       self.shared.accept()
       self.events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
     else:
       self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
-    method = experiment.method
-    if method is not None and any(task.prompt == "attached" for task in tasks):
+    if experiment.method is not None and any(task.prompt == "attached" for task in tasks):
       data.check_prompts(shapes.abstract_model(experiment), None, tasks)
 
     begun = False
@@ -383,25 +378,35 @@ class Runner:
       begun = True
       self.shared.stop_if_asked()
 
-    def model() -> nnx.Module:
+    results = evaluator.evaluate(
+      subject,
+      tasks,
+      setting=setting,
+      batching=evaluator.Batching(batch_size=plan.batch_size, buckets=plan.buckets),
+      kept=kept,
+      progress=progress.reporter(self.events, f"{experiment.name} {name}", stop=stop_if_asked),
+    )
+    self.shared.stop.nothing_to_save = True
+    return results
+
+  def _subject(self, stages: int, step: int | None) -> evaluator.Subject:
+    """One checkpoint as what is evaluated."""
+
+    def make() -> nnx.Module:
       made = self.model_of(stages, step)
       self.shared.accept()  # data were read before, and the weights are there
       return made
 
-    results = evaluator.evaluate(
-      model,
-      tasks,
-      decode=decoder(experiment),
-      batch_size=plan_.batch_size,
-      buckets=plan_.buckets,
-      detach=method.detach if method is not None else None,
+    method = self.experiment.method
+    return evaluator.Subject(
+      make=make,
+      decode=decoder(self.experiment),
+      detach=None if method is None else method.detach,
+      identity=self.identity(stages, step),
+      made_from=origin.of_start(self.experiment),
       place=self.place,
       fetch=partitioning.fetch,
-      progress=progress.reporter(self.events, f"{experiment.name} {name}", stop=stop_if_asked),
-      **settings,
     )
-    self.shared.stop.nothing_to_save = True
-    return results
 
   def identity(self, stages: int, step: int | None) -> str:
     """The start and the checksums of every stage's chosen checkpoint."""

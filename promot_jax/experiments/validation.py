@@ -50,18 +50,19 @@ def measure(
   found: dict[str, float] = {}
   if stage.asks is None or not all(map(selection.is_forced, stage.asks)):
     plan = experiment.evaluation
+    subject = evaluator.Subject(
+      make=lambda: model, decode=decoder(experiment), place=place, fetch=partitioning.fetch
+    )
     results = evaluator.evaluate(
-      model,
+      subject,
       tasks,
-      decode=decoder(experiment),
-      special=TokenIds.of(experiment.backbone),
-      strategy=plan.strategy,
-      batch_size=plan.batch_size,
-      max_target_length=experiment.feature_lengths["targets"],
-      buckets=experiment.input_buckets,
+      setting=evaluator.Setting(
+        special=TokenIds.of(experiment.backbone),
+        strategy=plan.strategy,
+        max_target_length=experiment.feature_lengths["targets"],
+      ),
+      batching=evaluator.Batching(batch_size=plan.batch_size, buckets=experiment.input_buckets),
       progress=progress,
-      place=place,
-      fetch=partitioning.fetch,
     )
     found |= decoded(results)
     if stage.asks is None or any(name.endswith(STANDARD_ERROR) for name in stage.asks):

@@ -1,6 +1,7 @@
 """The evaluator with a model whose outputs are known by construction, and with a tiny T5."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,15 @@ from flax import nnx
 
 import tiny_models
 from promot_jax import errors
+from promot_jax.data.examples import Examples
+from promot_jax.data.length_report import LengthReport
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import strategies
-from promot_jax.evaluation import evaluator, results
+from promot_jax.evaluation import evaluator, results, ways
 from promot_jax.evaluation import task as task_lib
-from promot_jax.evaluation.evaluator import EvalTask
-from promot_jax.metrics import accuracy, exact_match, format_share
-from promot_jax.token_ids import T5
+from promot_jax.evaluation.evaluator import Batching, EvalTask, Kept, Setting, Subject
+from promot_jax.metrics import accuracy, exact_match, format_share, rouge
+from promot_jax.token_ids import T5, TokenIds
 
 VOCABULARY = 40
 
@@ -51,11 +54,17 @@ class Echo(nnx.Module):
     return 9.0 * jax.nn.one_hot(jnp.ones_like(tokens), VOCABULARY), cache
 
 
-@dataclasses.dataclass
-class Examples:
-  inputs: list
-  targets: list
-  records: list
+def examples(inputs, targets):
+  """Examples whose records say nothing."""
+  return Examples(
+    name="toy",
+    split="",
+    inputs=inputs,
+    targets=targets,
+    records=[{} for _ in inputs],
+    prompt_ids=np.zeros(len(inputs), np.int32),
+    lengths=LengthReport(examples=len(inputs), inputs_limit=None, targets_limit=None),
+  )
 
 
 def decode(ids):
@@ -72,21 +81,36 @@ def echo_task(label, firsts, *, offset=0, shots=1, lengths=(3, 9, 17, 5), **opti
   return EvalTask(
     label=label,
     shots=shots,
-    examples=Examples(inputs, targets, [{} for _ in firsts]),
+    examples=examples(inputs, targets),
     metric_fns=[accuracy.accuracy],
     **options,
   )
 
 
-def run(model, tasks, **options):
-  defaults = {
-    "decode": decode,
-    "special": T5,
-    "batch_size": 4,
-    "max_target_length": 3,
-    "buckets": (8, 24),
-  }
-  return evaluator.evaluate(model, tasks, **{**defaults, **options})
+SETTING = Setting(special=T5, max_target_length=3)
+BATCHING = Batching(batch_size=4, buckets=(8, 24))
+
+
+def subject(model, **options):
+  """A model that is there, or a function that makes it."""
+  make = model if inspect.isfunction(model) else lambda: model
+  return Subject(make=make, decode=decode, **options)
+
+
+def run(
+  model, tasks, *, store=None, checkpoint="model", batching=BATCHING, progress=None, **options
+):
+  """Results of a model; other options are those of its setting and of the subject."""
+  of_setting = {field.name for field in dataclasses.fields(Setting)}
+  changes = {name: options.pop(name) for name in of_setting & set(options)}
+  return evaluator.evaluate(
+    subject(model, **options),
+    tasks,
+    setting=dataclasses.replace(SETTING, **changes),
+    batching=batching,
+    kept=None if store is None else Kept(store=store, checkpoint=checkpoint),
+    progress=progress,
+  )
 
 
 def test_every_output_returns_to_its_own_example_whatever_the_batches():
@@ -174,9 +198,9 @@ def test_a_finished_evaluation_is_found_and_not_repeated(tmp_path):
   first = run(Echo(0), tasks, store=store, checkpoint="best")
   again = run(no_model, tasks, store=store, checkpoint="best")
   assert [r.scores for r in again] == [r.scores for r in first]
-  settings = {"store": store, "max_target_length": 3, "special": T5}
-  assert evaluator.unfinished(tasks, checkpoint="best", **settings) == []
-  assert evaluator.unfinished(tasks, checkpoint="other", **settings) == tasks
+  for checkpoint, left in (("best", []), ("other", tasks)):
+    kept = Kept(store=store, checkpoint=checkpoint)
+    assert evaluator.unfinished(subject(no_model), tasks, setting=SETTING, kept=kept) == left
 
 
 @pytest.mark.parametrize(
@@ -205,11 +229,85 @@ def test_draws_of_another_seed_are_another_result():
   (task,) = [echo_task("a", [5, 6])]
 
   def fingerprint(strategy, seed):
-    given = {"special": T5, "max_target_length": 5, "format_metric": None, "identity": ""}
-    return task_lib.plan(task, strategy=strategy, seed=seed, **given).fingerprint
+    return task_lib.plan(task, Setting(special=T5, strategy=strategy, seed=seed)).fingerprint
 
   assert fingerprint(strategies.Sample(), 0) != fingerprint(strategies.Sample(), 1)
   assert fingerprint(strategies.Greedy(), 0) == fingerprint(strategies.Greedy(), 1)
+
+
+def three_questions(**options):
+  made = examples(
+    [np.asarray(tokens, np.int32) for tokens in ([5, 6, 1], [7, 1], [8, 9, 9, 1])],
+    [np.asarray(tokens, np.int32) for tokens in ([3, 1], [4, 1], [3, 1])],
+  )
+  own = {
+    "label": "rte",
+    "shots": 1,
+    "examples": made.with_prompt_ids(np.asarray([0, 1, 0])),
+    "metric_fns": [accuracy.accuracy],
+    "metric": "accuracy",
+    "split": "validation",
+  }
+  return EvalTask(**{**own, **options})
+
+
+BART = TokenIds(pad=1, eos=2, decoder_start=2, forced_first=0, forced_last=2)
+
+
+@pytest.mark.parametrize(
+  "task, setting, identity, fingerprint, way",
+  [
+    (
+      three_questions(),
+      Setting(special=T5, max_target_length=16),
+      "start",
+      "4c8a69b67b3f53fc91bd74b7f119e7e772b8a99cad188a106eddf5c273df95e2",
+      "d4db098d",
+    ),
+    (
+      three_questions(
+        prompt="attached",
+        prompt_id=1,
+        max_target_length=9,
+        stop=["\n"],
+        writing={"one text": True},
+      ),
+      Setting(
+        special=BART,
+        strategy=strategies.Beam(width=2),
+        max_target_length=16,
+        format_metric=format_share.FormatShare(),
+      ),
+      "start/1",
+      "2ca98cc8e14c15af01d1bc9f4312fa059aeb19fcb731bc74c94ce0d013b96871",
+      "310dda87",
+    ),
+    (
+      three_questions(options={"yes": [3, 1], "no": [4, 1]}, prompt="detached"),
+      Setting(special=T5, max_target_length=16, seed=3),
+      "start",
+      "41e553f2e2de58284353be0588db2078f23d24cf97eb027a242a17c2d7bd59d9",
+      "e14af40a",
+    ),
+    (
+      three_questions(metric_fns=[rouge.rouge, accuracy.accuracy]),
+      Setting(
+        special=dataclasses.replace(T5, output_ends=(1, 2)),
+        strategy=strategies.Sample(top_p=0.9),
+        max_target_length=16,
+        seed=3,
+      ),
+      "start",
+      "f29b93489268aa99d6a81a00c32b6fa3e2147ec6de8240c1e584f7a935854f3f",
+      "2739b989",
+    ),
+  ],
+  ids=["greedy", "beam", "ranked", "sample"],
+)
+def test_results_of_earlier_versions_are_found(task, setting, identity, fingerprint, way):
+  """The numbers are those that version 0.1.0 stored on 2026-11-28, before settings were a value."""
+  plan = task_lib.plan(task, setting, identity=identity)
+  assert (plan.fingerprint, ways.of(plan.settings)) == (fingerprint, way)
 
 
 def test_a_stopped_evaluation_goes_on_where_it_stopped(tmp_path):
@@ -279,7 +377,7 @@ def token_task(label, lengths, seed, **options):
   return EvalTask(
     label=label,
     shots=1,
-    examples=Examples(inputs, targets, [{} for _ in lengths]),
+    examples=examples(inputs, targets),
     metric_fns=[accuracy.accuracy],
     **options,
   )
@@ -288,7 +386,7 @@ def token_task(label, lengths, seed, **options):
 def test_pooled_outputs_equal_those_of_single_examples(tiny, tmp_path):
   store = results.ResultStore(tmp_path)
   tasks = [token_task("a", (3, 12, 12), 1), token_task("b", (12, 3), 2)]
-  found = run(tiny, tasks, store=store, max_target_length=5, buckets=2)
+  found = run(tiny, tasks, store=store, max_target_length=5, batching=Batching(buckets=2))
   for task, result in zip(tasks, found, strict=True):
     for prediction in store.predictions("model", result):
       tokens = task.examples.inputs[prediction.index][None]

@@ -8,9 +8,11 @@ import pytest
 from flax import nnx
 
 from promot_jax import paths, token_ids
+from promot_jax.data.examples import Examples
+from promot_jax.data.length_report import LengthReport
 from promot_jax.decoding.strategies import Beam, Greedy
 from promot_jax.evaluation import evaluator
-from promot_jax.evaluation.evaluator import EvalTask
+from promot_jax.evaluation.evaluator import Batching, EvalTask, Setting, Subject
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.metrics import accuracy
 from tiny_models import tiny
@@ -18,23 +20,26 @@ from tiny_models import tiny
 METHOD = SoftPrompt(length=5)
 
 
-class Examples:
+def examples(seed):
   """Seven inputs of lengths that fall into two buckets."""
-
-  def __init__(self, seed):
-    generator = np.random.default_rng(seed)
-    self.inputs = [
-      generator.integers(2, 40, size).astype(np.int32) for size in (3, 9, 4, 5, 8, 3, 7)
-    ]
-    self.targets = [np.asarray([4, 1], np.int32) for _ in self.inputs]
-    self.records = [{} for _ in self.inputs]
+  generator = np.random.default_rng(seed)
+  inputs = [generator.integers(2, 40, size).astype(np.int32) for size in (3, 9, 4, 5, 8, 3, 7)]
+  return Examples(
+    name="toy",
+    split="",
+    inputs=inputs,
+    targets=[np.asarray([4, 1], np.int32) for _ in inputs],
+    records=[{} for _ in inputs],
+    prompt_ids=np.zeros(len(inputs), np.int32),
+    lengths=LengthReport(examples=len(inputs), inputs_limit=None, targets_limit=None),
+  )
 
 
 def task(label, prompt, **options):
   return EvalTask(
     label=label,
     shots=1,
-    examples=Examples(len(label)),
+    examples=examples(len(label)),
     metric_fns=[accuracy.accuracy],
     prompt=prompt,
     **options,
@@ -87,15 +92,10 @@ def compilations():
 
 def evaluate(model, strategy):
   return evaluator.evaluate(
-    model,
+    Subject(make=lambda: model, decode=str, detach=METHOD.detach),
     TASKS,
-    decode=str,
-    special=token_ids.T5,
-    strategy=strategy,
-    batch_size=4,
-    max_target_length=3,
-    buckets=(5, 9),
-    detach=METHOD.detach,
+    setting=Setting(special=token_ids.T5, strategy=strategy, max_target_length=3),
+    batching=Batching(batch_size=4, buckets=(5, 9)),
   )
 
 

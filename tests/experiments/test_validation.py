@@ -206,7 +206,7 @@ def test_a_run_chooses_by_its_loss_and_stops_early(tmp_path, monkeypatch):
 
 def _only_in_the_report(evaluate, folder):
   def guarded(*arguments, **options):
-    assert options.get("store") is not None, "a validation decodes"
+    assert options.get("kept") is not None, "a validation decodes"
     return evaluate(*arguments, **options)
 
   return guarded

@@ -14,6 +14,7 @@ from flax import nnx
 from promot_jax.data import joining
 from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.data.vocabularies import open_vocabulary
+from promot_jax.decoding import generate as generate_lib
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore
@@ -155,17 +156,13 @@ def test_ranked_answers_are_those_of_the_most_probable_continuation(evaluated, t
   own, model, words, task = evaluated
   ranked = writing.ranked(task, words)
   store = ResultStore(tmp_path)
-  run = functools.partial(
-    evaluator.evaluate,
-    model,
-    decode=words.decode,
-    special=TokenIds.of(own.backbone),
-    batch_size=2,
-    max_target_length=4,
-    buckets=1,
-    store=store,
+  generated, chosen = evaluator.evaluate(
+    evaluator.Subject(make=lambda: model, decode=words.decode),
+    [task, ranked],
+    setting=evaluator.Setting(special=TokenIds.of(own.backbone), max_target_length=4),
+    batching=evaluator.Batching(batch_size=2, buckets=1),
+    kept=evaluator.Kept(store=store),
   )
-  generated, chosen = run([task, ranked])
   assert (generated.settings["answers"], chosen.settings["answers"]) == ("generated", "ranked")
   assert generated.fingerprint != chosen.fingerprint
   predictions = list(store.predictions("model", chosen))
@@ -197,19 +194,18 @@ def test_an_output_is_cut_at_its_line_before_it_is_scored(evaluated, monkeypatch
     rows = len(batch["encoder_input_tokens"])
     tokens = np.full((rows, 1, max_length), words.pad, np.int32)
     tokens[:, 0, : len(ids)] = ids
-    return types.SimpleNamespace(tokens=jax.numpy.asarray(tokens), scores=np.zeros((rows, 1)))
+    scores = jax.numpy.zeros((rows, 1))
+    return generate_lib.DecodeResult(tokens=jax.numpy.asarray(tokens), scores=scores)
 
-  monkeypatch.setattr(evaluator.generate_lib, "generate", generate)
+  monkeypatch.setattr(generate_lib, "generate", generate)
   share = data.format_metric(own)
   store = ResultStore(tmp_path)
   (result,) = evaluator.evaluate(
-    model,
+    evaluator.Subject(make=lambda: model, decode=words.decode),
     [dataclasses.replace(task, max_target_length=64)],
-    decode=words.decode,
-    special=TokenIds.of(own.backbone),
-    buckets=1,
-    format_metric=share,
-    store=store,
+    setting=evaluator.Setting(special=TokenIds.of(own.backbone), format_metric=share),
+    batching=evaluator.Batching(buckets=1),
+    kept=evaluator.Kept(store=store),
   )
   assert result.score == 100.0 and result.scores["format_share"] == 100.0
   assert result.settings["stop"] == ["\n"] and result.settings["writing"]["one text"]

@@ -1,0 +1,114 @@
+"""Which rows are run, through which model, and which of them share batches.
+
+A row is an example of a task, or one of the answers among which it chooses.  Rows that see the same
+model and decode alike are pooled, whatever their task, so that a whole suite compiles a handful of shapes.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from promot_jax.data import batches as batches_lib
+from promot_jax.data import buckets as buckets_lib
+from promot_jax.data import examples as examples_lib
+from promot_jax.evaluation.setting import Batching, Setting
+from promot_jax.evaluation.task import EvalTask
+
+WHOLE, DETACHED = "whole", "detached"
+"""The states of a model that tasks see: as it is, and without its prompt."""
+
+
+class Row(NamedTuple):
+  """Task (position in the list), example of that task, answer option."""
+
+  task: int
+  example: int
+  option: int = 0
+
+
+class Pool(NamedTuple):
+  """What rows must have in common to share batches."""
+
+  state: str
+  """Of the model."""
+  ranked: bool
+  """Whether given answers are scored; else outputs are generated."""
+  length: int
+  """Of the longest output."""
+
+
+def state_of(task: EvalTask) -> str:
+  """Which model a task sees; `none` and `attached` both take the model as it is."""
+  return DETACHED if task.prompt == "detached" else WHOLE
+
+
+def of_task(position: int, task: EvalTask) -> list[Row]:
+  """All rows of a task."""
+  return [
+    Row(position, i, option)
+    for i in range(len(task.examples.inputs))
+    for option in range(max(1, len(task.options_of(i))))
+  ]
+
+
+def pooled(
+  rows: Sequence[Row], tasks: Sequence[EvalTask], setting: Setting
+) -> list[tuple[Pool, list[Row]]]:
+  """The rows by what they have in common, in a fixed order."""
+  pools: dict[Pool, list[Row]] = {}
+  for row in rows:
+    task = tasks[row.task]
+    length = task.max_target_length or setting.max_target_length
+    pools.setdefault(Pool(state_of(task), task.ranked, length), []).append(row)
+  return sorted(pools.items())
+
+
+def input_lengths(tasks: Sequence[EvalTask], batching: Batching) -> tuple[int, ...]:
+  """Padded lengths, ascending.
+
+  From all tasks, finished ones too, so that a resumed evaluation compiles nothing new.
+  """
+  if not isinstance(batching.buckets, int):
+    return tuple(sorted(batching.buckets))
+  lengths = np.asarray([len(tokens) for task in tasks for tokens in task.examples.inputs])
+  return buckets_lib.best_lengths(lengths, count=batching.buckets)
+
+
+def batches(
+  rows: Sequence[Row],
+  tasks: Sequence[EvalTask],
+  *,
+  lengths: Sequence[int],
+  batch_size: int,
+  setting: Setting,
+) -> batches_lib.EvalBatches:
+  """Batches of one pool's rows.
+
+  Rows of similar input length share one and, within a bucket, rows of similar expected output length: a
+  batch takes as long as its longest output.
+
+  Raises:
+    ConfigError: an input is longer than the last of `lengths`.
+  """
+  owners = [tasks[row.task] for row in rows]
+  examples = examples_lib.Examples(
+    name="pool",
+    split="",
+    inputs=[np.asarray(task.examples.inputs[row.example]) for task, row in zip(owners, rows)],
+    targets=[_target(task, row) for task, row in zip(owners, rows)],
+    records=[{}] * len(rows),
+    prompt_ids=np.asarray([task.prompt_row(row.example) for task, row in zip(owners, rows)]),
+    lengths=examples_lib.LengthReport(examples=len(rows), inputs_limit=None, targets_limit=None),
+  )
+  longest = max(len(target) for target in examples.targets)
+  limits = buckets_lib.Buckets(inputs=tuple(lengths), targets=(longest,))
+  return batches_lib.EvalBatches(
+    examples, batch_size=batch_size, buckets=limits, special=setting.special
+  )
+
+
+def _target(task: EvalTask, row: Row) -> np.ndarray:
+  if task.ranked:
+    return np.asarray(list(task.options_of(row.example).values())[row.option])
+  return np.asarray(task.examples.targets[row.example])

@@ -1,0 +1,93 @@
+"""Batches through the model, one batch ahead of the host."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from promot_jax.decoding import generate as generate_lib
+from promot_jax.decoding import scoring
+from promot_jax.evaluation import rows as rows_lib
+from promot_jax.evaluation.rows import Row
+from promot_jax.evaluation.scorer import Output
+from promot_jax.evaluation.setting import Batching, Setting
+from promot_jax.evaluation.subject import Subject
+from promot_jax.evaluation.task import EvalTask
+from promot_jax.token_ids import TokenIds
+
+Fetch = Callable[[Any], np.ndarray]
+
+
+class _Started(NamedTuple):
+  """A batch whose outputs are being computed."""
+
+  result: jax.Array | generate_lib.DecodeResult
+  """Log-probabilities of given answers, or outputs."""
+  rows: list[Row]
+  numbers: np.ndarray
+  """int [B]: the number of each row, -1 for those that fill the batch."""
+
+
+def outputs(
+  subject: Subject,
+  rows: Sequence[Row],
+  tasks: Sequence[EvalTask],
+  *,
+  setting: Setting,
+  batching: Batching,
+) -> Iterator[list[tuple[Row, Output]]]:
+  """The outputs of each batch, as soon as they are there.
+
+  Raises:
+    ConfigError: a task asks for `detached` and the subject cannot be, or an input is too long.
+  """
+  models = subject.models({rows_lib.state_of(tasks[row.task]) for row in rows}, tasks)
+  lengths = rows_lib.input_lengths(tasks, batching)
+  key = None if setting.seed is None else jax.random.key(setting.seed)
+  waiting = None
+  for pool, members in rows_lib.pooled(rows, tasks, setting):
+    for batch, numbers in rows_lib.batches(
+      members, tasks, lengths=lengths, batch_size=batching.batch_size, setting=setting
+    ):
+      own = [members[number] for number in numbers if number >= 0]
+      placed = subject.place(batch)
+      result = _start(models[pool.state], placed, own[0], pool, setting=setting, key=key)
+      if waiting:  # the device works on the new batch while the host reads the one before
+        yield _read(waiting, setting.special, subject.fetch)
+      waiting = _Started(result, own, numbers)
+  if waiting:
+    yield _read(waiting, setting.special, subject.fetch)
+
+
+def _start(
+  model: Any,
+  batch: Mapping[str, Any],
+  first: Row,
+  pool: rows_lib.Pool,
+  *,
+  setting: Setting,
+  key: jax.Array | None,
+) -> jax.Array | generate_lib.DecodeResult:
+  if pool.ranked:
+    return scoring.score(model, batch)
+  if key is not None:  # other randomness for every batch, the same when it is run again
+    key = jax.random.fold_in(jax.random.fold_in(key, first.task), first.example)
+  return generate_lib.generate(
+    model, batch, strategy=setting.strategy, max_length=pool.length, key=key
+  )
+
+
+def _read(started: _Started, special: TokenIds, fetch: Fetch) -> list[tuple[Row, Output]]:
+  """Waits for a batch and pairs its rows with their outputs."""
+  result, rows, numbers = started
+  places = np.flatnonzero(np.asarray(numbers) >= 0)
+  if isinstance(result, generate_lib.DecodeResult):
+    tokens = fetch(result.tokens)[places, 0]  # the best of each row's outputs
+    scores = fetch(result.scores)[places, 0]
+    return [
+      (row, Output(tokens=special.before_end(ids), score=float(value)))
+      for row, ids, value in zip(rows, tokens, scores)
+    ]
+  scores = fetch(result)[places]
+  return [(row, Output(tokens=[], score=float(value))) for row, value in zip(rows, scores)]
