@@ -111,6 +111,11 @@ class Backbone(Decodable, Protocol):
   config: Any
   """A `Configuration`."""
 
+  @property
+  def head(self) -> Any:
+    """The slot for a prediction head (`models.head.Head`), or None."""
+    ...
+
   def hidden(
     self,
     batch: Batch,

@@ -48,6 +48,7 @@ class Bart(nnx.Module):
     self.encoder = Encoder(config, rngs=rngs)
     self.decoder = Decoder(config, rngs=rngs)
     self.final_logits_bias = Buffer(jnp.zeros((config.vocab_size,), jnp.float32))
+    self.head = nnx.data(None)
 
   def hidden(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None

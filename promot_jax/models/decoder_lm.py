@@ -45,6 +45,7 @@ class DecoderLM(nnx.Module):
       param_dtype=config.param_dtype,
     )
     self.decoder = Decoder(config, rngs=rngs)
+    self.head = nnx.data(None)
 
   def hidden(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None

@@ -44,6 +44,7 @@ class T5(nnx.Module):
     )
     self.encoder = Encoder(config, rngs=rngs)
     self.decoder = Decoder(config, rngs=rngs)
+    self.head = nnx.data(None)
 
   def hidden(
     self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None

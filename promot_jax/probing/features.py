@@ -14,8 +14,8 @@ from flax import nnx
 from promot_jax.data import batches
 from promot_jax.data.examples import Examples
 from promot_jax.evaluation import whole_files
+from promot_jax.models.head import POOLINGS
 from promot_jax.probing import probe as probe_lib
-from promot_jax.token_ids import TokenIds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class FeatureStore:
     path = self.folder / f"{self._name(examples, layer)}.npz"
     try:
       with np.load(path, allow_pickle=False) as stored:
-        return {pooling: stored[pooling] for pooling in probe_lib.POOLINGS}
+        return {pooling: stored[pooling] for pooling in POOLINGS}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
       pass  # absent or cut off: computed again
     found = self._computed(model(), examples, layer)
@@ -55,7 +55,7 @@ class FeatureStore:
     self, model: nnx.Module, examples: Examples, layer: int | None
   ) -> dict[str, np.ndarray]:
     compute = probe_lib.feature_function(model, layer)
-    special = TokenIds.of(model.config)
+    special = model.token_ids
     rows: dict[str, list] = {}
     for batch, numbers in batches.EvalBatches(
       examples, batch_size=self.batch_size, special=special

@@ -22,11 +22,10 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.methods import settings
 from promot_jax.models import stack
+from promot_jax.models.head import POOLINGS, pooled
 from promot_jax.types import Array
 
 RECIPE_VALUES = ("Probe",)
-
-POOLINGS = ("first", "mean", "last")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,12 +121,8 @@ def feature_function(model: nnx.Module, layer: int | None) -> Callable[[Any], di
   """A compiled function: batch -> features [B D] (float32) by pooling.
 
   Raises:
-    ConfigError: the model has no such layer, or nothing that reads an input by itself.
+    ConfigError: the model has no such layer.
   """
-  if not hasattr(model, "encode"):
-    raise errors.ConfigError(
-      f"{type(model).__name__} has no `encode` whose output a probe can read."
-    )
   graphdef, state = nnx.split(model if layer is None else _cut(model, layer))
 
   @jax.jit
@@ -139,29 +134,14 @@ def feature_function(model: nnx.Module, layer: int | None) -> Callable[[Any], di
   return lambda batch: compute(state, batch)
 
 
-def pooled(hidden: Array, mask: Array) -> dict[str, Array]:
-  """[B S D] and bool [B S] -> each pooling's [B D] in float32; padding may be on either side."""
-  hidden = hidden.astype(jnp.float32)  # a mean over many positions
-  first = jnp.argmax(mask, axis=1)
-  last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-  weights = mask.astype(jnp.float32)
-
-  def at(position: Array) -> Array:
-    return jnp.take_along_axis(hidden, position[:, None, None], axis=1)[:, 0]
-
-  total = jnp.maximum(weights.sum(axis=1), 1.0)[:, None]
-  mean = jnp.einsum("bsd,bs->bd", hidden, weights) / total
-  return {"first": at(first), "mean": mean, "last": at(last)}
-
-
 def check_layer(model: nnx.Module, layer: int | None) -> None:
   """Raises unless the reading stack has this layer; an abstract model is enough.
 
   Raises:
     ConfigError: it has not.
   """
-  name = _reading_stack(model)
-  count = stack.count(getattr(model, name).layers)
+  name = next(iter(model.stacks))  # the reader's
+  count = stack.count(model.reader.layers)
   if layer is not None and not 1 <= layer <= count:
     raise errors.ConfigError(
       f"Probe.layer is {layer}, and the {name} has layers 1 to {count}; choose one of them, or None"
@@ -169,22 +149,18 @@ def check_layer(model: nnx.Module, layer: int | None) -> None:
     )
 
 
-def _reading_stack(model: nnx.Module) -> str:
-  return "encoder" if hasattr(model, "encoder") else "decoder"
-
-
 def _cut(model: nnx.Module, layer: int) -> nnx.Module:
   """A copy whose reading stack ends after `layer` layers, without its final norm."""
   check_layer(model, layer)
   model = paths.copy(model)
-  name = _reading_stack(model)
-  part = getattr(model, name)
+  part = model.reader
   if stack.is_scanned(part.layers):
     part.layers = jax.tree.map(lambda leaf: leaf[:layer], part.layers)
   else:
     part.layers = nnx.List(list(part.layers)[:layer])
-  if hasattr(part, f"{name}_norm"):
-    setattr(part, f"{name}_norm", _Same())
+  final_norm = f"{next(iter(model.stacks))}_norm"
+  if final_norm in vars(part):  # BART's layers end with their own
+    setattr(part, final_norm, _Same())
   return model
 
 

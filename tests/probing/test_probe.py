@@ -6,6 +6,7 @@ from flax import nnx
 
 from promot_jax import errors
 from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.models.head import pooled
 from promot_jax.models.scanning import stack_layers
 from promot_jax.probing import probe as probe_lib
 from promot_jax.probing.probe import Probe
@@ -21,7 +22,7 @@ def t5():
 def test_pooling_looks_at_real_tokens_whichever_side_is_padded():
   hidden = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
   mask = np.asarray([[True, True, True, False], [False, False, True, True]])
-  found = probe_lib.pooled(hidden, mask)
+  found = pooled(hidden, mask)
   for row, real in enumerate(([0, 1, 2], [2, 3])):
     np.testing.assert_allclose(found["first"][row], hidden[row, real[0]])
     np.testing.assert_allclose(found["last"][row], hidden[row, real[-1]])
