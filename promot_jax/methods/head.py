@@ -21,7 +21,7 @@ RECIPE_VALUES = ("PredictionHead",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictionHead:
+class PredictionHead(base.Method):
   """A linear classifier on one vector of the input.
 
   Attributes:
@@ -33,7 +33,7 @@ class PredictionHead:
 
   parameters: ClassVar[str] = "head/(kernel|bias)"
 
-  classes: int
+  classes: int = 2
   pooling: Literal["first", "mean", "last"] = "mean"
   std: float = 0.02
 

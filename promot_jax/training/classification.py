@@ -71,6 +71,10 @@ class Classification:
     """How many examples have a class; 1 if none has."""
     return jnp.maximum(self._classes(batch)[1].sum(), 1.0)
 
+  def whole(self) -> "Classification":
+    """The same: its logits are few."""
+    return self
+
   def _classes(self, batch: Batch) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
     """The class of each example, and 1 where it has one (else 0)."""
     targets, real = batch["decoder_target_tokens"], target_weights(batch) > 0
