@@ -5,7 +5,7 @@ Batches stay those of text-to-text tasks: an example's class is the answer that 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -24,6 +24,8 @@ class Classification:
   answers: token ids of each class's answer, end of sequence included, in the order of the classes.
   label_smoothing: probability mass taken from the class, in [0, 1).
   """
+
+  needs_teacher: ClassVar[bool] = False
 
   answers: Sequence[Sequence[int]]
   label_smoothing: float = 0.0
