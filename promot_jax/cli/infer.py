@@ -40,6 +40,7 @@ def run(flags: Flags) -> int:
 
   from promot_jax import hosts
 
+  records = hosts.first(lambda: questions.records(values))
   runners = directory.runners(flags)
   if len(runners) > 1:
     raise ConfigError(
@@ -48,7 +49,7 @@ def run(flags: Flags) -> int:
     )
   experiment = runners[0].experiment
   files = experiment.files_of(values.prompt_task or experiment.tasks[0])
-  asked = hosts.first(lambda: questions.read(values, files))
+  asked = hosts.first(lambda: questions.asked(values, records, files))
   with hosts.held_by_first(lambda: answers.hold(output)):
     summary = _continued(values, runners[0], asked, output)
   if hosts.is_first():

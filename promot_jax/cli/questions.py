@@ -17,11 +17,15 @@ FIELD = "inputs"
 PROBABILITIES = "probabilities"
 
 
+Records = Sequence[tuple[int, Mapping[str, Any]]]
+"""Number of the line in the input (of a Parquet file: of the row), and what it holds."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
   """One line of the input.
 
-  number: of the line (of a Parquet file: of the row), from 1.
+  number: of the line.
   record: what it holds, and what the answer is added to.
   text: what the model reads.
   """
@@ -67,22 +71,29 @@ def output(values) -> pathlib.Path:
   return path
 
 
-def read(values, files: OwnFiles | None = None) -> "Questions":
-  """The questions, in order; none has a field that its answer would overwrite.
+def records(values) -> Records:
+  """The lines of the input, which need no model to be read.
+
+  Raises:
+    ConfigError, DataError: as `tables.read` and `text_lines.read_json_lines`; or there is no line.
+  """
+  if values.text is not None:
+    return [(1, {values.field or FIELD: values.text})]
+  found = _records(values)[: values.limit]
+  if not found:
+    raise DataError(f"{name(values)} has no line to answer.")
+  return found
+
+
+def asked(values, records: Records, files: OwnFiles | None = None) -> Questions:
+  """The questions of the lines, in order; none has a field that its answer would overwrite.
 
   Args:
     files: the tables that the model was tuned on.
 
   Raises:
-    ConfigError, DataError: as `tables.read` and `text_lines.read_json_lines`; or a line has no text, or a
-      field of the answer's, or there is no line.
+    DataError: a line has no text, or a field of the answer's.
   """
-  if values.text is not None:
-    records: Sequence[tuple[int, Mapping[str, Any]]] = [(1, {values.field or FIELD: values.text})]
-  else:
-    records = _records(values)[: values.limit]
-  if not records:
-    raise DataError(f"{name(values)} has no line to answer.")
   template = files if files is not None and _wants_template(values, files, records[0][1]) else None
   found = []
   for number, record in records:
@@ -104,7 +115,7 @@ def _wants_template(values, files: OwnFiles, record: Mapping[str, Any]) -> bool:
   return FIELD not in record or all(column in record for column in files.columns)
 
 
-def _records(values) -> Sequence[tuple[int, Mapping[str, Any]]]:
+def _records(values) -> Records:
   if values.cell:
     return [(1, _cells(values.cell))]
   if tables.is_table(values.input) and tables.kind(values.input) != "json":

@@ -164,16 +164,19 @@ class OwnFiles:
       ConfigError: a file cannot be read.
     """
     settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    content = {}
-    for field in ("train_file", "validation_file", "test_file"):
-      if (path := settings.pop(field)) is not None:
-        try:
-          content[field] = identity.of_file(pathlib.Path(path).expanduser())
-        except OSError as error:
-          raise ConfigError(
-            f"{path} cannot be read: {error.strerror}. Name another file."
-          ) from None
+    paths = {field: settings.pop(field) for field in ("train_file", "validation_file", "test_file")}
+    content = {field: self._content(field) for field, path in paths.items() if path is not None}
     return identity.digest([settings, content])
+
+  def _content(self, field: str) -> str:
+    """Digest of a file: once its rows are read, of what they were read from."""
+    if field in self._digests:
+      return self._digests[field]
+    path = getattr(self, field)
+    try:
+      return identity.of_file(pathlib.Path(path).expanduser())
+    except OSError as error:
+      raise ConfigError(f"{path} cannot be read: {error.strerror}. Name another file.") from None
 
   @functools.cached_property
   def _held_out(self) -> list[int]:
@@ -193,6 +196,10 @@ class OwnFiles:
   def _kept(self) -> dict[str, list[FileRow]]:
     return {}
 
+  @functools.cached_property
+  def _digests(self) -> dict[str, str]:
+    return {}
+
   def _labelled(self, field: str) -> list[FileRow]:
     """Rows with their targets as the model shall write them."""
     words = self.words  # those of the training file are found before any row is refused
@@ -206,6 +213,7 @@ class OwnFiles:
     """Rows with their targets as the file has them."""
     if field not in self._kept:
       table = tables.read(getattr(self, field), quotes=self.quotes)
+      self._digests[field] = self._content(field)
       for template in self._templates:
         table.require(template.columns, what=str(template))
       self._kept[field] = [self._rendered(table, row) for row in table.rows]

@@ -121,7 +121,7 @@ def test_input_that_cannot_be_used_ends_with_code_65(tmp_path, capsys, line, wor
   questions = tmp_path / "q.jsonl"
   questions.write_text(line + "\n")
   flags = ["--input", str(questions), "--output", str(tmp_path / "a.jsonl")]
-  assert main(["infer", f"--model_dir={tmp_path}", *flags]) == 65
+  assert main(["infer", RECIPE, f"--model_dir={tmp_path}", *flags]) == 65
   assert words in capsys.readouterr().err
 
 

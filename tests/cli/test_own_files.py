@@ -1,11 +1,15 @@
 """A table of a user's own through every command, with a few steps of the micro model."""
 
+import dataclasses
 import json
 import re
 
 import pytest
 
+from promot_jax.cli import gin_config
 from promot_jax.cli.main import main
+from promot_jax.errors import ConfigError
+from promot_jax.experiments.comparison import Comparison
 
 VERBS = {"managed": 1, "remembered": 1, "dared": 1, "failed": 0, "forgot": 0, "refused": 0}
 NAMES = ("Anna", "Tom", "Maria", "Peter", "Lucy")
@@ -121,6 +125,26 @@ def test_a_changed_table_is_not_trained_on_under_the_same_model_directory(run, c
     (folder / "train.tsv").write_text(table())
 
 
+def test_a_changed_table_is_evaluated_anew(run, capsys):
+  folder, model_dir = run
+  asked = [
+    "eval",
+    f"--model_dir={model_dir}",
+    "--checkpoint=pretrained",
+    "--tasks=files",
+    "--quiet",
+  ]
+  counts = []
+  try:
+    for names in (NAMES, (*NAMES, "David", "Emma", "Oscar", "Nina", "Felix")):
+      (folder / "train.tsv").write_text(table(names=names))
+      assert main([*asked, "--json"]) == 0
+      counts.append(re.findall(r'"count": (\d+)', capsys.readouterr().out))
+  finally:
+    (folder / "train.tsv").write_text(table())
+  assert counts == [["6"], ["12"]]
+
+
 def test_inspect_shows_labels_copies_and_what_splits_share(tmp_path, capsys):
   (tmp_path / "train.tsv").write_text(
     table() + "Anna  dared to sell the car.\tAnna sold the car.\t0\n"
@@ -180,3 +204,21 @@ def test_wrong_settings_are_named_by_their_macro(tmp_path, capsys):
     command = ["train", *flags(tmp_path, **change), f"--model_dir={tmp_path / 'run'}", "--dry_run"]
     assert main(command) == 2
     assert words in capsys.readouterr().err
+
+
+def test_two_tables_of_one_name_in_a_comparison_are_refused(tmp_path):
+  (tmp_path / "train.tsv").write_text(table())
+  (tmp_path / "other.tsv").write_text(table())
+  experiments = [
+    dataclasses.replace(gin_config.build(gin_config.read(files, bindings)), name=name)
+    for name, file in (("a", "train.tsv"), ("b", "other.tsv"))
+    for files, bindings in [
+      (["promot_files_micro.gin"], [f"TRAIN_FILE = {str(tmp_path / file)!r}"])
+    ]
+  ]
+  with pytest.raises(ConfigError, match="two experiments have different tables under the name"):
+    Comparison(model_dir=str(tmp_path), experiments=experiments)
+  Comparison(
+    model_dir=str(tmp_path),
+    experiments=[experiments[0], dataclasses.replace(experiments[0], name="b")],
+  )

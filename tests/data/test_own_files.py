@@ -131,6 +131,14 @@ def test_the_digest_follows_settings_and_content(files):
     files(file="none.tsv").digest()
 
 
+def test_the_digest_of_rows_that_were_read_is_theirs(files, tmp_path):
+  own = files(TABLE)
+  first = own.digest()
+  own.rows("train")
+  (tmp_path / "train.tsv").write_text(TABLE.replace("p3", "p33"))
+  assert own.digest() == first and files().digest() != first
+
+
 def test_an_input_is_made_without_a_target(files):
   own = files(TABLE)
   assert own.input_of({"a": "x", "b": 1}, where="q:1") == "x question: 1 answer:"
