@@ -1,12 +1,14 @@
 """Norm. Avg: how much of a model's few-shot ability is left on tasks it was not tuned on.
 
-It is the plain mean of the headline scores (0 to 100) of eight unseen tasks, without chance
-correction; this was checked against the printed tables of Wang et al. 2024.
+It is the plain mean of the headline scores of the unseen tasks, without chance correction; of the eight
+that are published (0 to 100) this was checked against the printed tables of Wang et al. 2024.  Which
+tasks are unseen is a list in the recipe, which a run records; means over different lists are different
+numbers and never stand in one table.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from promot_jax.evaluation import uncertainty
 from promot_jax.evaluation.results import TaskResult
@@ -21,7 +23,9 @@ UNSEEN_TASKS: Mapping[str, str] = {
   "xsum": "rouge2",
   "wiki_lingua": "rouge2",
 }
-"""The eight tasks of the average and the metric of each, in the order of the paper's tables."""
+"""The eight tasks of the paper and the metric of each, in the order of its tables: the default list."""
+
+PUBLISHED = tuple(UNSEEN_TASKS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,41 +45,67 @@ class Average:
   first: int | None = None
 
 
-def norm_average(scores: Mapping[str, float]) -> float:
-  """The plain mean of the eight unseen tasks' scores; KeyError if one is missing."""
-  return sum(scores[task] for task in UNSEEN_TASKS) / len(UNSEEN_TASKS)
+def ordered(unseen: Iterable[str] | None) -> tuple[str, ...]:
+  """A list of unseen tasks in one order, the paper's first; None, as of earlier records: the eight."""
+  if unseen is None:
+    return PUBLISHED
+  names = set(unseen)
+  return (*(task for task in PUBLISHED if task in names), *sorted(names - set(PUBLISHED)))
 
 
-def average(results: Iterable[TaskResult], *, shots: int, prompt_on: bool = False) -> Average:
+def described(unseen: Sequence[str]) -> str:
+  """'the eight unseen tasks', or which they are."""
+  if tuple(unseen) == PUBLISHED:
+    return "the eight unseen tasks"
+  return f"the unseen tasks {', '.join(unseen)}"
+
+
+def metric_of(result: TaskResult) -> str:
+  """The score of a result that enters the average: the paper's, else the task's headline score."""
+  return UNSEEN_TASKS.get(result.task, result.metric)
+
+
+def norm_average(scores: Mapping[str, float], unseen: Sequence[str] = PUBLISHED) -> float:
+  """The plain mean of the unseen tasks' scores; KeyError if one is missing."""
+  return sum(scores[task] for task in unseen) / len(unseen)
+
+
+def average(
+  results: Iterable[TaskResult],
+  *,
+  shots: int,
+  prompt_on: bool = False,
+  unseen: Sequence[str] = PUBLISHED,
+) -> Average:
   """Norm. Avg of one checkpoint's results at a number of shots.
 
   Args:
     results: any results of the checkpoint; those of other tasks, shots and prompt state are
       ignored.
     prompt_on: average the results with the prompt attached instead of those without a prompt.
+    unseen: the tasks of the average.
   """
   found = {
     result.task: result
     for result in results
-    if result.task in UNSEEN_TASKS
+    if result.task in unseen
     and result.shots == shots
     and (result.prompt == "attached") == prompt_on
-    and UNSEEN_TASKS[result.task] in result.scores
+    and metric_of(result) in result.scores
   }
-  missing = tuple(task for task in UNSEEN_TASKS if task not in found)
+  missing = tuple(task for task in unseen if task not in found)
   value = interval = None
-  if not missing:
-    limits = [uncertainty.of_result(found[task], UNSEEN_TASKS[task]) for task in UNSEEN_TASKS]
-    interval = uncertainty.of_mean(
-      [found[task].scores[UNSEEN_TASKS[task]] for task in UNSEEN_TASKS], limits
-    )
-    value = norm_average({task: found[task].scores[UNSEEN_TASKS[task]] for task in UNSEEN_TASKS})
-  known = [result.standard_errors.get(UNSEEN_TASKS[task]) for task, result in found.items()]
+  if unseen and not missing:
+    scores = {task: found[task].scores[metric_of(found[task])] for task in unseen}
+    limits = [uncertainty.of_result(found[task], metric_of(found[task])) for task in unseen]
+    interval = uncertainty.of_mean(list(scores.values()), limits)
+    value = norm_average(scores, unseen)
+  known = [result.standard_errors.get(metric_of(result)) for result in found.values()]
   deviations = [deviation for deviation in known if deviation is not None]
   error = None
-  if len(deviations) == len(UNSEEN_TASKS):
+  if unseen and len(deviations) == len(unseen):
     # The tasks' examples are drawn independently: variances add.
-    error = math.hypot(*deviations) / len(UNSEEN_TASKS)
+    error = math.hypot(*deviations) / len(unseen)
   return Average(
     value=value,
     standard_error=error,

@@ -1,8 +1,7 @@
-"""In words: which differences in Norm. Avg rest on one of the eight tasks (leave one out)."""
+"""In words: which differences in Norm. Avg rest on one of the unseen tasks (leave one out)."""
 
 from collections.abc import Iterator, Mapping
 
-from promot_jax.evaluation import averages
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group
 
@@ -55,10 +54,9 @@ def remark(first: Mapping[str, float], second: Mapping[str, float]) -> str:
 
 
 def _scores(group: Group, method: str, shots: int) -> dict[str, float] | None:
-  """Task -> mean over seeds; None unless all eight are there."""
+  """Task -> mean over seeds; None unless all are there."""
   cells = {
-    task: runs_lib.task_cell(group.runs[method], task=task, shots=shots)
-    for task in averages.UNSEEN_TASKS
+    task: runs_lib.task_cell(group.runs[method], task=task, shots=shots) for task in group.unseen
   }
   found = {task: cell.value for task, cell in cells.items() if cell}
   return found if len(found) == len(cells) else None

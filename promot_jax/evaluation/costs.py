@@ -19,7 +19,7 @@ _NOTES = (
   "compilation, validation and saving left out; beside it the ratio to full fine-tuning's with the "
   "same seed on the same device, which other work on the machine distorts: "
   "benchmarks/recipe_steps.py compares while stages take turns.",
-  "Norm. Avg: plain mean of the eight unseen tasks. Off: the method is taken off for them, as the "
+  "Norm. Avg: plain mean of the unseen tasks. Off: the method is taken off for them, as the "
   "paper does with the prompt; one that leaves the backbone alone is then the pretrained model. On: "
   "it is left on. Fine-tuning has nothing to take off and stands under off.",
   "A method of several stages has a row for each; the scores are those after the last one.",

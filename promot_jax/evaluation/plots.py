@@ -133,7 +133,7 @@ def _norm_average(section: Section) -> Figure | None:
     axis.set_xlim(0, 1.18 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
     axis.set_yticks(range(len(methods)), [_short(name) for name in methods])
     axis.set_title("ours" if kind == OURS else f"{QUOTED_MODEL}, quoted from the paper")
-    axis.set_xlabel("Norm. Avg (mean of eight unseen tasks)")
+    axis.set_xlabel(f"Norm. Avg (mean of {len(section.group.unseen)} unseen tasks)")
   axes[0].set_ylim(len(methods) - 0.45, -0.55)
   if len(shots) > 1:
     handles = [
@@ -188,10 +188,10 @@ def _tasks(group: Group) -> Figure | None:
     return None
   shots = group.shots[0]
   bars = {
-    method: [runs_lib.task_cell(runs, task=task, shots=shots) for task in averages.UNSEEN_TASKS]
+    method: [runs_lib.task_cell(runs, task=task, shots=shots) for task in group.unseen]
     for method, runs in group.runs.items()
   }
-  labels = [f"{task}\n{metric}" for task, metric in averages.UNSEEN_TASKS.items()]
+  labels = [f"{task}\n{runs_lib.metric_name(group, task)}" for task in group.unseen]
   return _grouped_bars(bars, labels, f"score, {shots}-shot")
 
 
@@ -203,11 +203,11 @@ def _format_share(group: Group) -> Figure | None:
   bars = {
     method: [
       runs_lib.task_cell(runs, task=task, shots=shots, metric="format_share")
-      for task in averages.UNSEEN_TASKS
+      for task in group.unseen
     ]
     for method, runs in group.runs.items()
   }
-  figure = _grouped_bars(bars, list(averages.UNSEEN_TASKS), f"% of outputs, {shots}-shot")
+  figure = _grouped_bars(bars, list(group.unseen), f"% of outputs, {shots}-shot")
   if figure:
     figure.axes[0].set_ylim(0, 100)
   return figure
@@ -251,7 +251,7 @@ def _trajectory(run: Run, shots: int) -> list[tuple[str, float, bool]]:
   """(checkpoint, Norm. Avg, whether it is the reported one) in order."""
   found = []
   for checkpoint, results in run.results.items():
-    average = averages.average(results, shots=shots)
+    average = averages.average(results, shots=shots, unseen=run.unseen)
     if average.value is not None:
       found.append((checkpoint, average.value, checkpoint == run.selected))
   return found

@@ -96,18 +96,24 @@ class Run:
     return self.results[self.selected]
 
   @property
+  def unseen(self) -> tuple[str, ...]:
+    """The tasks of its Norm. Avg."""
+    return averages.ordered(self.record.unseen)
+
+  @property
   def store(self) -> ResultStore:
     return ResultStore(self.directory)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-  """Runs that make one table: equal in training task, variant, backbone and data."""
+  """Runs that make one table: equal in training task, variant, backbone, data and unseen tasks."""
 
   trained_on: str
   variant: str
   backbone: str
   data: str
+  unseen: tuple[str, ...] = averages.PUBLISHED
   runs: Mapping[str, Sequence[Run]]
   """Method -> its runs, one a seed, in column order; `pretrained` comes first."""
 
@@ -130,9 +136,15 @@ class Group:
         for runs in self.runs.values()
         for run in runs
         for result in run.reported
-        if result.task in averages.UNSEEN_TASKS
+        if result.task in self.unseen
       }
     )
+
+
+def metric_name(group: Group, task: str) -> str:
+  """The score of an unseen task that enters the average."""
+  results = (each for runs in group.runs.values() for run in runs for each in run.reported)
+  return next((averages.metric_of(each) for each in results if each.task == task), "")
 
 
 def method_name(method: str) -> str:
@@ -190,26 +202,27 @@ def group(runs: Iterable[Run]) -> list[Group]:
   tuned = [run for run in runs if run.record.method != "pretrained"]
   joining = [run for run in tuned if run.record.method in _PROMPT_ONLY and not run.record.variant]
   tuned = [run for run in tuned if run not in joining]
-  keys = list(dict.fromkeys(_key(run.record) for run in tuned))
+  keys = list(dict.fromkeys(_key(run) for run in tuned))
   joined = {_apart(key) for key in keys}
-  keys += [key for run in joining if _apart(key := _key(run.record)) not in joined]
+  keys += [key for run in joining if _apart(key := _key(run)) not in joined]
   keys = list(dict.fromkeys(keys))
   keys.sort(key=lambda key: (published.home_table(key[0]) or 99, key))
   if not keys:
-    keys = list(dict.fromkeys(("none", "", run.record.backbone, run.record.data) for run in bases))
+    keys = list(dict.fromkeys(("none", "", *_world(run)) for run in bases))
   return [
     Group(
       trained_on=trained_on,
       variant=variant,
       backbone=backbone,
       data=data,
+      unseen=unseen,
       runs=_by_method(
-        [run for run in bases if (run.record.backbone, run.record.data) == (backbone, data)]
-        + [run for run in joining if _apart(_key(run.record)) == (trained_on, backbone, data)]
-        + [run for run in tuned if _key(run.record) == (trained_on, variant, backbone, data)]
+        [run for run in bases if _world(run) == (backbone, data, unseen)]
+        + [run for run in joining if _apart(_key(run)) == (trained_on, backbone, data, unseen)]
+        + [run for run in tuned if _key(run) == (trained_on, variant, backbone, data, unseen)]
       ),
     )
-    for trained_on, variant, backbone, data in keys
+    for trained_on, variant, backbone, data, unseen in keys
   ]
 
 
@@ -257,7 +270,7 @@ def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
 def average_cell(
   runs: Sequence[Run], *, shots: int, pretrained: Sequence[Run] = (), prompt_on: bool = False
 ) -> Cell | None:
-  """Norm. Avg over runs that have all eight tasks, with its difference from the pretrained mean."""
+  """Norm. Avg over runs that have all of their unseen tasks, the same of each, with its difference from the pretrained mean."""
   cell = _average(runs, shots, prompt_on)
   base = _average(pretrained, shots, False) if pretrained else None
   if cell and base:
@@ -266,7 +279,10 @@ def average_cell(
 
 
 def _average(runs: Sequence[Run], shots: int, prompt_on: bool) -> Cell | None:
-  found = [averages.average(run.reported, shots=shots, prompt_on=prompt_on) for run in runs]
+  found = [
+    averages.average(run.reported, shots=shots, prompt_on=prompt_on, unseen=run.unseen)
+    for run in runs
+  ]
   known = [(a.value, a.interval) for a in found if a.value is not None]
   if not known:
     return None
@@ -316,7 +332,7 @@ def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> l
     record = run.record
     # Other settings are other runs, of which the report warns by itself; and of a pretrained model,
     # which has no seed, each run may have measured another tuned task.
-    same: tuple = (record.method, _key(record), record.seed, repr(sorted(record.settings.items())))
+    same: tuple = (record.method, _key(run), record.seed, repr(sorted(record.settings.items())))
     if record.method == "pretrained":
       same = (run.directory,)
     first = kept.setdefault(same, run)
@@ -328,13 +344,21 @@ def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> l
   return list(kept.values())
 
 
-def _key(record: RunRecord) -> tuple[str, str, str, str]:
-  return record.trained_on, record.variant, record.backbone, record.data
+Key = tuple[str, str, str, str, tuple[str, ...]]
 
 
-def _apart(key: tuple[str, str, str, str]) -> tuple[str, str, str]:
+def _key(run: Run) -> Key:
+  return run.record.trained_on, run.record.variant, *_world(run)
+
+
+def _world(run: Run) -> tuple[str, str, tuple[str, ...]]:
+  """What a pretrained model shares with what was made of it."""
+  return run.record.backbone, run.record.data, run.unseen
+
+
+def _apart(key: Key) -> tuple[str, str, str, tuple[str, ...]]:
   """A key without its variant."""
-  return key[0], key[2], key[3]
+  return key[0], *key[2:]
 
 
 def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -47,6 +47,8 @@ def section(group: Group) -> Section:
   title = "Pretrained model" if group.trained_on == "none" else f"Tuned on {names}"
   if group.variant:
     title += f", {group.variant}"
+  if group.unseen and group.unseen != averages.PUBLISHED:
+    title += f"; unseen: {', '.join(group.unseen)}"
   main = _main_table(group, f"{title}: every task")
   return Section(
     title=title,
@@ -60,14 +62,15 @@ def section(group: Group) -> Section:
 
 
 def _main_table(group: Group, title: str) -> Table:
-  """Tuned tasks, Norm. Avg, then the eight unseen tasks, at every number of shots."""
+  """Tuned tasks, Norm. Avg, then the unseen tasks, at every number of shots."""
   columns = _columns(group)
   lines: list[tuple[str, str, str, int | None, bool]] = []  # label, detail, task, shots, strong
   for task in group.tuned_tasks:
     if task != "none":
       lines.append((task, "tuned task", task, None, True))
   lines += [("Norm. Avg", f"{n}-shot", "norm_avg", n, True) for n in group.shots]
-  for task, metric in averages.UNSEEN_TASKS.items():
+  for task in group.unseen:
+    metric = runs_lib.metric_name(group, task)
     lines += [(task, f"{n}-shot {metric}", task, n, False) for n in group.shots]
   rows = []
   for label, detail, task, shots, strong in lines:
@@ -152,7 +155,9 @@ def _ours(group: Group, column: Column, task: str, shots: int | None) -> Cell | 
 def _quoted(group: Group, column: Column, task: str, shots: int | None) -> Cell | None:
   """The printed figure; the paper does not state the shots of `_1shot` rows on the tuned task."""
   wanted = {"trained_on": group.trained_on, "method": _method_of(group, column), "task": task}
-  measured = set(averages.UNSEEN_TASKS) if task == "norm_avg" else {task}
+  if task == "norm_avg" and group.unseen != averages.PUBLISHED:
+    return None  # printed of another list
+  measured = set(group.unseen) if task == "norm_avg" else {task}
   if wanted["method"] != "pretrained":
     measured |= set(group.tuned_tasks)
   if measured & group.own_tasks:
@@ -191,8 +196,10 @@ def _computed_average(wanted: Mapping[str, str], shots: int | None) -> Cell | No
 
 def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
   notes = [
-    "Scores are 0 to 100. Norm. Avg: plain mean of the eight unseen tasks, prompt removed; in "
+    f"Scores are 0 to 100. Norm. Avg: plain mean of {averages.described(group.unseen)}, prompt removed; in "
     "brackets the difference from the pretrained model."
+    if group.unseen
+    else "Scores are 0 to 100."
   ]
   cells = [cell for row in rows for cell in row.cells if cell]
   kinds = {cell.kind for cell in cells}
@@ -277,20 +284,21 @@ def _incomplete(group: Group) -> str:
   for method, runs in group.runs.items():
     for run in runs:
       for shots in group.shots:
-        average = averages.average(run.reported, shots=shots)
+        average = averages.average(run.reported, shots=shots, unseen=group.unseen)
         if average.missing and average.tasks:
           lacking.append(
             f"{runs_lib.method_name(method)} (seed {run.record.seed}, {shots}-shot) lacks "
             + ", ".join(average.missing)
           )
-  return f"No Norm. Avg without all eight tasks: {'; '.join(lacking)}." if lacking else ""
+  every = "all eight tasks" if group.unseen == averages.PUBLISHED else "all unseen tasks"
+  return f"No Norm. Avg without {every}: {'; '.join(lacking)}." if lacking else ""
 
 
 def _format_table(group: Group) -> Table | None:
   """Share of outputs in the tuned task's format on every unseen task (Figure 2 of the paper)."""
   columns = tuple(Column(group=runs_lib.method_name(m), header="ours") for m in group.runs)
   rows = []
-  for task in averages.UNSEEN_TASKS:
+  for task in group.unseen:
     for shots in group.shots:
       cells = tuple(
         runs_lib.task_cell(runs, task=task, shots=shots, metric="format_share")
@@ -324,7 +332,7 @@ def _prompt_on_table(group: Group) -> Table | None:
     method: runs
     for method, runs in group.runs.items()
     if any(
-      result.prompt == "attached" and result.task in averages.UNSEEN_TASKS
+      result.prompt == "attached" and result.task in group.unseen
       for run in runs
       for result in run.reported
     )
@@ -333,7 +341,7 @@ def _prompt_on_table(group: Group) -> Table | None:
     return None
   rows = []
   lines = [("Norm. Avg", n, True) for n in group.shots]
-  lines += [(task, n, False) for task in averages.UNSEEN_TASKS for n in group.shots]
+  lines += [(task, n, False) for task in group.unseen for n in group.shots]
   for label, shots, strong in lines:
     cells: list[Cell | None] = []
     for runs in methods.values():

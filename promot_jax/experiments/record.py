@@ -56,6 +56,7 @@ def run_record(
     else experiment.source,
     data_sets={task: str(found) for task, found in sets.items()},
     own_tasks=tuple(own),
+    unseen=tuple(experiment.evaluation.unseen),
     variant=_variant(experiment),
     settings=settings,
     measured=ways.own(results),

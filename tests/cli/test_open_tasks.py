@@ -98,7 +98,7 @@ FLAGS = [
   "--gin.PROMPT_EVAL_PERIOD=2",
   "--gin.BATCH_SIZE=8",
   "--gin.VALIDATION_METRIC='weighted'",
-  "--gin.experiment.EvaluationPlan.unseen=[]",
+  "--gin.UNSEEN_TASKS=[]",
 ]
 COLOUR = "--gin.MIXTURE_OR_TASK_NAME='colour'"
 

@@ -34,13 +34,16 @@ def evaluate_by_hand(
   share=0.0,
   text="w",
   notes=None,
+  tasks=averages.UNSEEN_TASKS,
   **record,
 ):
-  """Writes what an evaluation leaves: the tuned task and eight unseen tasks of equal score."""
+  """Writes what an evaluation leaves: the tuned task and the unseen tasks, all of one score."""
   store = ResultStore(folder)
   defaults = {"trained_on": "rte", "backbone": "T5 tiny", "data": "micro", "selected": "tune-20"}
   if method == "pretrained":
     defaults["trained_on"] = "none"
+  if tasks is not averages.UNSEEN_TASKS:  # earlier records have no list
+    defaults["unseen"] = tuple(tasks)
   store.write_run(RunRecord(**{"method": method, "seed": seed, **defaults, **record}))
   prompted = method.startswith(("promot", "prompt", "joint", "random"))
 
@@ -72,7 +75,7 @@ def evaluate_by_hand(
 
   put("rte", 0, "attached" if prompted else "none", "accuracy", tuned)
   for number in shots:
-    for task, metric in averages.UNSEEN_TASKS.items():
+    for task, metric in tasks.items():
       put(task, number, "detached" if prompted else "none", metric, unseen)
   return folder
 
@@ -471,3 +474,40 @@ def test_reports_import_neither_jax_nor_tensorflow():
   )
   done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
+
+
+OWN = {"my_task": "f1", "cb": "accuracy"}
+
+
+def test_the_average_is_that_of_the_list_that_the_run_recorded(tmp_path):
+  evaluate_by_hand(tmp_path / "a", "pretrained", unseen=45.0, tasks=OWN)
+  evaluate_by_hand(tmp_path / "b", "promot", unseen=41.0, tasks=OWN)
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  assert section.title == "Tuned on rte; unseen: cb, my_task"
+  cell = figure(section.main, "Norm. Avg 1-shot", "ProMoT")
+  assert (cell.value, cell.difference) == (41.0, -4.0)
+  assert figure(section.main, "my_task 1-shot f1", "ProMoT").value == 41.0
+  assert any("mean of the unseen tasks cb, my_task" in note for note in section.main.notes)
+  printed = [row for row in section.main.rows if row.label == "Norm. Avg"]
+  assert all(cell is None or not cell.printed for row in printed for cell in row.cells)
+  assert "norm-avg" in plots.section_plots(section)
+
+
+def test_runs_with_different_lists_never_share_a_table(tmp_path):
+  evaluate_by_hand(tmp_path / "a", "pretrained", unseen=45.0)
+  evaluate_by_hand(tmp_path / "b", "promot", unseen=41.0, seed=1)
+  evaluate_by_hand(tmp_path / "c", "promot", unseen=60.0, seed=2, tasks=OWN)
+  eight, own = sorted(
+    report.build(runs.collect([tmp_path])).sections, key=lambda section: len(section.title)
+  )
+  assert (eight.title, own.title) == ("Tuned on rte", "Tuned on rte; unseen: cb, my_task")
+  cell = figure(eight.main, "Norm. Avg 1-shot", "ProMoT")
+  assert (cell.value, cell.count, cell.difference) == (41.0, 1, -4.0)
+  cell = figure(own.main, "Norm. Avg 1-shot", "ProMoT")
+  assert (cell.value, cell.difference) == (60.0, None)  # the pretrained model has another average
+
+
+def test_the_order_of_a_list_is_no_difference():
+  assert averages.ordered(reversed(averages.PUBLISHED)) == averages.PUBLISHED
+  assert averages.ordered(None) == averages.PUBLISHED
+  assert averages.ordered(["zebra", "cb", "apple"]) == ("cb", "apple", "zebra")

@@ -91,7 +91,7 @@ def test_it_can_be_trained_on(colours, tmp_path, capsys):
   flags += [
     "--gin.PROMPT_EVAL_PERIOD=2",
     "--gin.BATCH_SIZE=8",
-    "--gin.experiment.EvaluationPlan.unseen=[]",
+    "--gin.UNSEEN_TASKS=[]",
   ]
   done = main(["train", *flags, f"--model_dir={tmp_path / 'run'}"])
   captured = capsys.readouterr()
