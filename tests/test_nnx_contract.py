@@ -105,6 +105,14 @@ def _loss(model, batch):
   return losses.mean()
 
 
+def _map_layers(layers, edit, key):
+  """New layers, each `edit(layer, key)` with its own key."""
+  keys = jax.random.split(key, stack.count(layers))
+  if stack.is_scanned(layers):
+    return jax.vmap(edit)(layers, keys)
+  return nnx.List([edit(*layer_and_key) for layer_and_key in zip(layers, keys)])
+
+
 def _with_lora(model, key):
   """Swaps all query and value projections, in a copy."""
   model = paths.copy(model)
@@ -125,8 +133,8 @@ def _with_lora(model, key):
 
   encoder_key, decoder_key = jax.random.split(key)
   encoder, decoder = model.encoder, model.decoder
-  encoder.layers = stack.map_layers(encoder.layers, edit_encoder_layer, encoder_key)
-  decoder.layers = stack.map_layers(decoder.layers, edit_decoder_layer, decoder_key)
+  encoder.layers = _map_layers(encoder.layers, edit_encoder_layer, encoder_key)
+  decoder.layers = _map_layers(decoder.layers, edit_decoder_layer, decoder_key)
   return model
 
 

@@ -230,6 +230,6 @@ class PrefixTuning(base.Method):
     if self.positions == "peft" or (self.positions == "paper" and alone):
       return self.length, 0
     stack = getattr(model, sites_lib.PLACES[site][0])
-    if self.positions == "adapterhub" and hasattr(stack, "relpos_bias"):
+    if self.positions == "adapterhub" and stack.relative_positions:
       return self.length, self.length
     return 0, 0

@@ -5,9 +5,13 @@ import dataclasses
 from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
+from promot_jax.models.encoder_decoder_config import EncoderDecoderConfig
 from promot_jax.models.layers import ACTIVATIONS
 
 RECIPE_VALUES = ("BartConfig",)
+
+POSITION_OFFSET = 2
+"""Rows at the start of the published position tables that are never read."""
 
 _CHOICES = {
   "embedding_lookup": ("gather", "one_hot"),
@@ -112,3 +116,37 @@ class BartConfig:
   def key_heads(self) -> int:
     """Heads of keys and values."""
     return self.heads
+
+  def encoder_decoder(self) -> EncoderDecoderConfig:
+    """What it is made of."""
+    return EncoderDecoderConfig(
+      vocab_size=self.vocab_size,
+      width=self.width,
+      heads=self.heads,
+      head_width=self.head_width,
+      mlp_width=self.mlp_width,
+      encoder_layers=self.encoder_layers,
+      decoder_layers=self.decoder_layers,
+      mlp_activations=(self.activation,),
+      use_bias=True,
+      attention_scale=self.head_width**-0.5,
+      init_std=self.init_std,
+      norm="layer",
+      norms="post",
+      norm_epsilon=1e-5,
+      relative_bias=None,
+      max_positions=self.max_positions,
+      position_offset=POSITION_OFFSET,
+      embedding_std=self.init_std,
+      embedding_lookup=self.embedding_lookup,
+      embedding_scale=self.width**0.5 if self.scale_embedding else 1.0,
+      tied_logits=True,
+      logits_bias=True,
+      dropout_rate=self.dropout_rate,
+      attention_dropout_rate=self.attention_dropout_rate,
+      mlp_dropout_rate=self.activation_dropout_rate,
+      dropout_along_length=False,
+      scan_layers=self.scan_layers,
+      remat=self.remat,
+      param_dtype=self.param_dtype,
+    )

@@ -1,7 +1,6 @@
 """One step of an encoder-decoder's decoder at a time, whatever its layers compute.
 
-T5 and BART share it.  A layer of theirs has `self_attention`, `encoder_decoder_attention` and a
-method `step` for one position; their parameters differ, their caches do not.
+A layer has `self_attention`, `encoder_decoder_attention` and a method `step` for one position.
 """
 
 import dataclasses

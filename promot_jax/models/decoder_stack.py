@@ -63,6 +63,7 @@ class Decoder(nnx.Module):
         param_dtype=config.param_dtype,
       )
     self.prompt = nnx.data(None)
+    self.relative_positions = False
     self.full_source = config.source_attention == "full"
     self.dropout_rate = config.rate_of_embedding_dropout
     self.remat = config.remat

@@ -144,14 +144,6 @@ def _run_split(
   return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), below, above)
 
 
-def map_layers(layers: Layers, edit: Callable[[nnx.Module, Key], nnx.Module], key: Key) -> Layers:
-  """New layers, each `edit(layer, key)` with its own key; equal results in both forms."""
-  keys = jax.random.split(key, count(layers))
-  if not isinstance(layers, nnx.List):
-    return jax.vmap(edit)(layers, keys)
-  return nnx.List([edit(layer, layer_key) for layer, layer_key in zip(layers, keys)])
-
-
 def stack_layers(layers: Layers) -> Layers:
   """The scanned form of unrolled layers; scanned layers are returned as they are.
 

@@ -5,6 +5,7 @@ import dataclasses
 from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
+from promot_jax.models.encoder_decoder_config import EncoderDecoderConfig
 
 RECIPE_VALUES = ("T5Config",)
 
@@ -122,3 +123,36 @@ class T5Config:
   def max_positions(self) -> None:
     """Positions are relative, so any length will do."""
     return None
+
+  def encoder_decoder(self) -> EncoderDecoderConfig:
+    """What it is made of."""
+    return EncoderDecoderConfig(
+      vocab_size=self.vocab_size,
+      width=self.width,
+      heads=self.heads,
+      head_width=self.head_width,
+      mlp_width=self.mlp_width,
+      encoder_layers=self.encoder_layers,
+      decoder_layers=self.decoder_layers,
+      mlp_activations=self.mlp_activations,
+      use_bias=False,
+      attention_scale=1.0,
+      init_std=None,
+      norm="rms",
+      norms="pre",
+      norm_epsilon=1e-6,
+      relative_bias=self.relative_bias,
+      relative_buckets=self.relative_buckets,
+      relative_max_distance=self.relative_max_distance,
+      embedding_std=self.embedding_std,
+      embedding_lookup=self.embedding_lookup,
+      tied_logits=self.tied_logits,
+      logits_scale=self.logits_scale,
+      dropout_rate=self.dropout_rate,
+      attention_dropout_rate=self.dropout_rate,
+      mlp_dropout_rate=self.dropout_rate,
+      dropout_along_length=True,
+      scan_layers=self.scan_layers,
+      remat=self.remat,
+      param_dtype=self.param_dtype,
+    )

@@ -159,7 +159,7 @@ def _cut(model: nnx.Module, layer: int) -> nnx.Module:
   else:
     part.layers = nnx.List(list(part.layers)[:layer])
   final_norm = f"{next(iter(model.stacks))}_norm"
-  if final_norm in vars(part):  # BART's layers end with their own
+  if getattr(part, final_norm) is not None:  # BART's layers end with their own
     setattr(part, final_norm, _Same())
   return model
 

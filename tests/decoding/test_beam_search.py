@@ -9,7 +9,7 @@ import pytest
 from promot_jax import partitioning, paths
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding.strategies import Beam, Greedy
-from promot_jax.models.t5 import stack_layers
+from promot_jax.models.scanning import stack_layers
 from tiny_models import tiny
 
 EOS, PAD = 1, 0
