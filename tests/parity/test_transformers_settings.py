@@ -22,6 +22,7 @@ KNOWN = {
   "MT5Config": known.T5,
   "UMT5Config": known.T5,
   "BartConfig": known.BART,
+  "BertConfig": known.BERT,
   "GPT2Config": known.GPT2,
   "LlamaConfig": known.LLAMA,
   "GenerationConfig": known.GENERATION,

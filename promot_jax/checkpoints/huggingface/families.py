@@ -17,7 +17,7 @@ from promot_jax.checkpoints.huggingface.refused_models import REFUSED
 from promot_jax.checkpoints.known_settings import Known
 from promot_jax.checkpoints.stored import StoredArray
 
-_MODULES = ("t5", "bart", "gpt2", "llama")
+_MODULES = ("t5", "bart", "gpt2", "llama", "bert")
 """Files of this package with a FAMILY, in the order in which a checkpoint is compared with them."""
 
 
@@ -78,6 +78,8 @@ class Family:
   config_to: our configuration -> config.json that transformers 4 and 5 both understand, with
     `model_type` and `architectures`.  Token ids are also written to generation_config.json.
   names: our configuration -> the table, for unrolled layers (`encoder/layers/3/...`).
+  writes_text: whether it can be the backbone of an experiment; an encoder alone is read for what
+    ranks and finds texts.
   base_prefix: what stands before the names of the bare network inside of the model with a head
     ('transformer.', 'model.'); files of the bare network lack it, and are read all the same.
   ignored: regular expressions of tensors (whole names, as in the file) that carry nothing: masks,
@@ -93,6 +95,7 @@ class Family:
   config_to: Callable[[Any], dict[str, Any]]
   names: Callable[[Any], list[Pair]]
   writes: Callable[[Any], bool] = lambda config: True
+  writes_text: bool = True
   base_prefix: str = ""
   ignored: tuple[str, ...] = ()
 
@@ -112,7 +115,9 @@ def of_config_json(content: Mapping[str, Any], *, where: str) -> Family:
   for family in all_families():
     if found in family.model_types:
       return family
-  known = sorted(kind for family in all_families() for kind in family.model_types)
+  known = sorted(
+    kind for family in all_families() if family.writes_text for kind in family.model_types
+  )
   if found is None:
     raise errors.ConfigError(
       f"config.json of '{where}' has no model_type, so it does not say what the checkpoint is; take"

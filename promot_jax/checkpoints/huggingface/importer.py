@@ -15,6 +15,7 @@ from promot_jax.checkpoints.huggingface import (
   translation,
 )
 from promot_jax.checkpoints.stored import StoredArray
+from promot_jax.models.bert_config import BertConfig
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.token_ids import TokenIds
 
@@ -51,10 +52,41 @@ def config(path: str, **changes) -> Any:
     changes: fields to set otherwise (`dtype='bfloat16'`, `dropout_rate=0.1`).
 
   Raises:
-    ConfigError: there is no config.json, or it describes a network that we do not have.  Weights may
-      be missing.
+    ConfigError: there is no config.json, or it describes a network that we do not have, or one that
+      writes no text.  Weights may be missing.
     DamagedCheckpoint: a file is cut off.
   """
+  stored = _stored_config(path)
+  if not families.of_config(stored).writes_text:
+    raise errors.ConfigError(
+      f"'{path}' is a {families.of_config(stored).name}, an encoder alone, which writes no text: it"
+      " can rank or find texts (huggingface.encoder_config reads it), and MODEL needs a checkpoint of"
+      " an encoder-decoder or a decoder-only model."
+    )
+  if "dropout_rate" in changes:  # of every dropout, unless another one is given too
+    own = {"attention_dropout_rate", "embedding_dropout_rate"} - set(changes)
+    if isinstance(stored, DecoderLMConfig):
+      changes |= dict.fromkeys(own)
+  return dataclasses.replace(stored, **changes)
+
+
+def encoder_config(path: str, **changes) -> BertConfig:
+  """Our configuration of a Hugging Face checkpoint of an encoder alone; arguments as of `config`.
+
+  Raises:
+    ConfigError: as `config`, or it is no encoder alone.
+    DamagedCheckpoint: a file is cut off.
+  """
+  stored = _stored_config(path)
+  if not isinstance(stored, BertConfig):
+    raise errors.ConfigError(
+      f"'{path}' is a {families.of_config(stored).name}, and an encoder alone is wanted: name a"
+      " checkpoint of model_type bert."
+    )
+  return dataclasses.replace(stored, **changes)
+
+
+def _stored_config(path: str) -> Any:
   folder = locations.fetch_hf(path)
   found = reader.read_config(folder)
   if found is None:
@@ -63,12 +95,7 @@ def config(path: str, **changes) -> Any:
       f"'{path}' has no {reader.CONFIG}, so its configuration is not known; name one of gin/models."
     )
   tensors = reader.open_tensors(folder) if reader.has_weights(folder) else None
-  stored = _config_of(found, tensors, folder)
-  if "dropout_rate" in changes:  # of every dropout, unless another one is given too
-    own = {"attention_dropout_rate", "embedding_dropout_rate"} - set(changes)
-    if isinstance(stored, DecoderLMConfig):
-      changes |= dict.fromkeys(own)
-  return dataclasses.replace(stored, **changes)
+  return _config_of(found, tensors, folder)
 
 
 def open_hf(path: str | os.PathLike, config: Any = None) -> dict[str, StoredArray]:

@@ -243,6 +243,39 @@ BART = _family(
   ),
 )
 
+BERT = _family(
+  used=(
+    "attention_probs_dropout_prob",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "type_vocab_size",
+    "vocab_size",
+  ),
+  only={
+    "is_encoder_decoder": _only(False, "and here it is an encoder alone", None),
+    "is_decoder": _only(False, "and here it reads in both directions", None),
+    "position_embedding_type": _only(
+      "absolute", "and our BERT's positions are learned vectors", None
+    ),
+  },
+  informative=(
+    "directionality",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+    "tie_word_embeddings",
+  ),
+)
+
 GPT2 = _family(
   used=(
     "activation_function",

@@ -74,7 +74,6 @@ REFUSED: dict[str, tuple[str, str]] = {
   ),
   "whisper": ("Whisper", "an encoder of sound"),
   # neither
-  "bert": ("BERT", "a decoder: it writes no text"),
   "roberta": ("RoBERTa", "a decoder: it writes no text"),
   "deberta-v2": ("DeBERTa", "a decoder: it writes no text"),
   "distilbert": ("DistilBERT", "a decoder: it writes no text"),

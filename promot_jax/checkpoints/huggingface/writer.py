@@ -68,7 +68,8 @@ def write_hf(
   with disk.whole_folder(path) as folder:
     _write_tensors(folder, tensors, file_bytes)
     _write_json(folder / reader.CONFIG, content)
-    _write_json(folder / reader.GENERATION, special_tokens.generation_config(config, content))
+    if family.writes_text:
+      _write_json(folder / reader.GENERATION, special_tokens.generation_config(config, content))
   return path
 
 
