@@ -12,7 +12,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.models.kv_cache import KVCache
 from promot_jax.models.layers import Initializer, Linear, dropout, fan_in_normal, split_key
 from promot_jax.models.positions import RotaryPositions
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Bool, Float, Int, Key
 
 MASKED = -1e10
 """Bias of a position that must not be attended to.  Finite: a row without any key gives no NaN."""
@@ -89,17 +89,17 @@ class Attention(nnx.Module):
 
   def __call__(
     self,
-    x: Array,
+    x: Float[Array, "B Q D"],
     memory: KVCache,
     *,
-    bias: Array | None = None,
-    mask: Array | None = None,
-    positions: Array | None = None,
+    bias: Float[Array, "1|B 1|H Q L"] | None = None,
+    mask: Bool[Array, "1|B 1 1|Q L"] | None = None,
+    positions: Int[Array, "1|B Q"] | None = None,
     key: Key | None = None,
-  ) -> Array:
-    """[B Q D] and projected keys and values [B G L K] -> [B Q D].
+  ) -> Float[Array, "B Q D"]:
+    """What x reads in projected keys and values [B G L K].
 
-    `positions` int32 [1|B Q] are those of the queries; only rotary attention reads them.
+    `positions` are those of the queries; only rotary attention reads them.
     """
     query_key, dropout_key, out_key = split_key(key, 3)
     queries = self._queries(x, positions, query_key)
@@ -124,26 +124,25 @@ class Attention(nnx.Module):
 
   def step(
     self,
-    x: Array,
+    x: Float[Array, "R 1 D"],
     own: KVCache,
     shared: KVCache,
     *,
-    own_mask: Array,
-    shared_mask: Array,
-    positions: Array | None = None,
-  ) -> Array:
-    """One query of R rows, [R 1 D] -> [R 1 D], without dropout.
+    own_mask: Bool[Array, "1|R 1 1 T"],
+    shared_mask: Bool[Array, "B 1 1 S"],
+    positions: Int[Array, "1|R 1"] | None = None,
+  ) -> Float[Array, "R 1 D"]:
+    """One query of R rows, without dropout.
 
     Each row attends to its own keys [R G T K] and to those [B G S K] that the R / B rows of an
     example share: their prompt is neither copied nor read more than once.
 
     Args:
-      x: [R 1 D].
+      x: what the queries are made of.
       own: [R G T K].
       shared: [B G S K]; a prefix is put in front of them.
-      own_mask: bool [1|R 1 1 T].
-      shared_mask: bool [B 1 1 S].
-      positions: int32 [1|R 1] of the queries; only rotary attention reads them.
+      own_mask, shared_mask: what each row may attend to.
+      positions: of the queries; only rotary attention reads them.
     """
     queries = self._queries(x, positions, None)  # [R 1 H K]
     keys, values = shared.keys, shared.values
@@ -169,11 +168,15 @@ class Attention(nnx.Module):
     return getattr(self.prefix, "positions", 0)
 
   def project(
-    self, memory: Array, *, positions: Array | None = None, key: Key | None = None
+    self,
+    memory: Float[Array, "B L D"],
+    *,
+    positions: Int[Array, "1|B L"] | None = None,
+    key: Key | None = None,
   ) -> KVCache:
-    """Keys and values [B G L K] of the sequence [B L D] that is attended to.
+    """Keys and values [B G L K] of the sequence that is attended to.
 
-    `positions` int32 [1|B L] are those of the sequence; only rotary attention reads them.
+    `positions` are those of the sequence; only rotary attention reads them.
     """
     key_key, value_key = split_key(key, 2)
     keys = _split_heads(self.key(memory, key=key_key), self.kv_heads)
@@ -183,8 +186,10 @@ class Attention(nnx.Module):
       keys = self.rotary(keys, positions)
     return KVCache(keys=keys.swapaxes(-3, -2), values=values.swapaxes(-3, -2))
 
-  def _queries(self, x: Array, positions: Array | None, key: Key | None) -> Array:
-    """[B Q D] -> [B Q H K], rotated and scaled."""
+  def _queries(
+    self, x: Float[Array, "B Q D"], positions: Int[Array, "1|B Q"] | None, key: Key | None
+  ) -> Float[Array, "B Q H K"]:
+    """Rotated and scaled."""
     queries = _split_heads(self.query(x, key=key), self.heads)
     if self.rotary is not None:
       assert positions is not None  # a rotary network passes them
@@ -195,23 +200,22 @@ class Attention(nnx.Module):
     return (queries.astype(jnp.float32) * self.scale).astype(queries.dtype)
 
 
-def _split_heads(x: Array, heads: int) -> Array:
+def _split_heads(x: Float[Array, "B L J"], heads: int) -> Float[Array, "B L H K"]:
   return x.reshape(*x.shape[:-1], heads, -1)  # [B L J] -> [B L H K]
 
 
 def dot_product_attention(
-  queries: Array,
-  keys: Array,
-  values: Array,
+  queries: Float[Array, "B Q H K"],
+  keys: Float[Array, "B G L K"],
+  values: Float[Array, "B G L K"],
   *,
-  bias: Array | None = None,
-  mask: Array | None = None,
+  bias: Float[Array, "1|B 1|H Q L"] | None = None,
+  mask: Bool[Array, "1|B 1 1|Q L"] | None = None,
   dropout_rate: float = 0.0,
   key: Key | None = None,
-) -> Array:
-  """Attention of queries [B Q H K] to keys and values [B G L K]; returns [B Q H K].
+) -> Float[Array, "B Q H K"]:
+  """Attention: `bias` is added to the scores, `mask` says what may be attended to.
 
-  `bias` [1|B 1|H Q L] is added to the scores; `mask` [1|B 1 1|Q L] says what may be attended to.
   Dropped entries are the same for all queries, as in T5X.
   """
   scores = _scores(queries, keys)
@@ -224,14 +228,18 @@ def dot_product_attention(
   return _mix(weights, values)
 
 
-def _hide(scores: Array, mask: Array) -> Array:
-  """Scores [B H Q L], very low where a mask [1|B 1 1|Q L] is False."""
+def _hide(
+  scores: Float[Array, "B H Q L"], mask: Bool[Array, "1|B 1 1|Q L"]
+) -> Float[Array, "B H Q L"]:
+  """Scores, very low where the mask is False."""
   # Added, not selected: the backward pass then has nothing to do.
   return scores + jnp.where(mask, 0.0, MASKED).astype(jnp.float32)
 
 
-def _scores(queries: Array, keys: Array) -> Array:
-  """[B Q H K] and [B G L K] -> float32 [B H Q L]; query heads h*H/G ... share key head h."""
+def _scores(
+  queries: Float[Array, "B Q H K"], keys: Float[Array, "B G L K"]
+) -> Float[Array, "B H Q L"]:
+  """In float32; query heads h*H/G ... share key head h."""
   groups = keys.shape[-3]
   if groups == queries.shape[-2]:
     return jnp.einsum("bqhk,bhlk->bhql", queries, keys, preferred_element_type=jnp.float32)
@@ -241,8 +249,10 @@ def _scores(queries: Array, keys: Array) -> Array:
   return scores.reshape(b, h, q, -1)  # [B G H/G Q L] -> [B H Q L]
 
 
-def _mix(weights: Array, values: Array) -> Array:
-  """[B H Q L] and [B G L K] -> [B Q H K]."""
+def _mix(
+  weights: Float[Array, "B H Q L"], values: Float[Array, "B G L K"]
+) -> Float[Array, "B Q H K"]:
+  """The sum of the values, weighted."""
   groups = values.shape[-3]
   if groups == weights.shape[-3]:
     return jnp.einsum("bhql,bhlk->bqhk", weights, values)
@@ -253,14 +263,19 @@ def _mix(weights: Array, values: Array) -> Array:
 
 
 def prepend(
-  keys: Array,
-  values: Array,
-  bias: Array | None,
-  mask: Array | None,
+  keys: Float[Array, "B G L K"],
+  values: Float[Array, "B G L K"],
+  bias: Float[Array, "1|B 1|H Q L"] | None,
+  mask: Bool[Array, "1|B 1 1|Q L"] | None,
   *,
   prefix: KVCache,
   biased: bool = False,
-) -> tuple[Array, Array, Array | None, Array | None]:
+) -> tuple[
+  Float[Array, "B G P+L K"],
+  Float[Array, "B G P+L K"],
+  Float[Array, "1|B 1|H Q P+L"] | None,
+  Bool[Array, "1|B 1 1|Q P+L"] | None,
+]:
   """Puts a prefix [G P K] (or [B G P K]) in front of keys, values, bias and mask.
 
   All queries may attend to it.  Its bias is 0, or, with `biased`, what `bias` already holds in its

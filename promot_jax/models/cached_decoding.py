@@ -14,13 +14,13 @@ from flax import nnx
 from promot_jax.models import stack
 from promot_jax.models.attention import MASKED
 from promot_jax.models.kv_cache import DecodeCache, KVCache
-from promot_jax.types import Array, PyTree
+from promot_jax.types import Array, Bool, Float, PyTree
 
 
 def start(
   layers: stack.Layers,
-  memory: Array,
-  memory_mask: Array,
+  memory: Float[Array, "B S D"],
+  memory_mask: Bool[Array, "B S"],
   *,
   max_length: int,
   position_bias: Callable[[np.ndarray], Array] | None = None,
@@ -30,8 +30,7 @@ def start(
 
   Args:
     layers: of the decoder.
-    memory: [B S D].
-    memory_mask: bool [B S].
+    memory, memory_mask: of the encoder.
     max_length: the largest number of tokens that will be generated.
     position_bias: of key minus query positions [L], [H L], in all layers; None: there is none.
     layer_bias: layer -> its own function of that kind; None: layers have none of their own.
@@ -66,15 +65,17 @@ def start(
   )
 
 
-def step(layers: stack.Layers, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
-  """One position of every row through all layers: [R D] -> [R D], and the cache with it written."""
+def step(
+  layers: stack.Layers, embeddings: Float[Array, "R D"], cache: DecodeCache
+) -> tuple[Float[Array, "R D"], DecodeCache]:
+  """One position of every row through all layers, and the cache with it written."""
   caches = cache.self_attention
   max_length = jax.tree.leaves(caches)[0].shape[-2]
   assert cache.bias_by_distance is not None  # `start` sets it
   assert cache.memory_mask is not None
 
-  def here(distances: Array) -> Array:
-    """[... H 2L-1] -> [... H 1 L], seen from the position that is written now."""
+  def here(distances: Float[Array, "... H 2*L-1"]) -> Float[Array, "... H 1 L"]:
+    """Seen from the position that is written now."""
     seen = distances.shape[-1] - (max_length - 1)
     start = max_length - 1 - cache.position
     return jax.lax.dynamic_slice_in_dim(distances, start, seen, axis=-1)[..., None, :]
@@ -96,8 +97,8 @@ def step(layers: stack.Layers, embeddings: Array, cache: DecodeCache) -> tuple[A
   return x[:, 0, :], cache
 
 
-def causal_bias(length: int, *, offset: int = 0) -> np.ndarray:
-  """float32 [T O+T] for T targets and the O positions before them that all of them see.
+def causal_bias(length: int, *, offset: int = 0) -> Float[np.ndarray, "T O+T"]:
+  """Float32, for T targets and the O positions before them that all of them see.
 
   1 0 0   Position i sees positions <= i.  Padding is at the end of targets, so nothing else needs
   1 1 0   hiding from a real position.

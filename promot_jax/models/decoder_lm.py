@@ -23,7 +23,7 @@ from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import features_read, prepare
 from promot_jax.models.readout import Readout
 from promot_jax.token_ids import TokenIds
-from promot_jax.types import Array, Batch, Float, Key
+from promot_jax.types import Array, Batch, Bool, Float, Int, Key
 
 
 class DecoderLM(nnx.Module):
@@ -48,9 +48,13 @@ class DecoderLM(nnx.Module):
     self.head = nnx.data(None)
 
   def hidden(
-    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
-  ) -> Array:
-    """Hidden states [B T D] that predict the T targets, after the final norm (teacher forcing).
+    self,
+    batch: Batch,
+    *,
+    input_embeddings: Float[Array, "B S D"] | None = None,
+    key: Key | None = None,
+  ) -> Float[Array, "B T D"]:
+    """Hidden states that predict the T targets, after the final norm (teacher forcing).
 
     Args:
       batch: encoder_input_tokens [B S], decoder_target_tokens [B T], what methods read, and maybe
@@ -69,8 +73,12 @@ class DecoderLM(nnx.Module):
     return model.decoder(source, mask, targets, key=key)
 
   def encode(
-    self, batch: Batch, *, input_embeddings: Array | None = None, key: Key | None = None
-  ) -> tuple[Array, Array]:
+    self,
+    batch: Batch,
+    *,
+    input_embeddings: Float[Array, "B S D"] | None = None,
+    key: Key | None = None,
+  ) -> tuple[Float[Array, "B P+S D"], Bool[Array, "B P+S"]]:
     """What the network makes of x without a target: [B P+S D] after the final norm, and its mask.
 
     Arguments as those of `hidden`; targets are not needed.
@@ -107,8 +115,12 @@ class DecoderLM(nnx.Module):
     return self.config.token_ids
 
   def prefill(
-    self, batch: Batch, *, max_length: int, input_embeddings: Array | None = None
-  ) -> tuple[Array, DecodeCache]:
+    self,
+    batch: Batch,
+    *,
+    max_length: int,
+    input_embeddings: Float[Array, "B S D"] | None = None,
+  ) -> tuple[Float[Array, "B V"], DecodeCache]:
     """Reads x: logits [B V] of the first generated token, and the cache to go on with.
 
     Args:
@@ -125,22 +137,26 @@ class DecoderLM(nnx.Module):
     hidden, cache = model.decoder.start(source, mask, max_length=max_length)
     return model.logits(hidden), dataclasses.replace(cache, features=features_read(self, batch))
 
-  def decode_step(self, tokens: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
-    """Tokens [R] just generated -> logits [R V] of the next ones, and the cache that knows them."""
+  def decode_step(
+    self, tokens: Int[Array, "R"], cache: DecodeCache
+  ) -> tuple[Float[Array, "R V"], DecodeCache]:
+    """Tokens just generated -> logits of the next ones, and the cache that knows them."""
     model = prepare(self, cache.features)
     embeddings = model._embed(tokens)
     hidden, cache = model.decoder.step(embeddings, cache)
     return model.logits(hidden), cache
 
-  def _source(self, batch: Batch, input_embeddings: Array | None) -> tuple[Array, Array]:
-    """Embedded x [B S D] and its mask bool [B S]."""
+  def _source(
+    self, batch: Batch, input_embeddings: Float[Array, "B S D"] | None
+  ) -> tuple[Float[Array, "B S D"], Bool[Array, "B S"]]:
+    """Embedded x and its mask."""
     if input_embeddings is None:
       embeddings = self._embed(batch["encoder_input_tokens"])
     else:
       embeddings = input_embeddings.astype(jnp.dtype(self.config.dtype))
     return embeddings, input_mask(batch, embeddings.shape[:2], pad=self.config.pad)
 
-  def _embed(self, tokens: Array) -> Array:
-    """[...] -> [... D] in the compute dtype."""
+  def _embed(self, tokens: Int[Array, "..."]) -> Float[Array, "... D"]:
+    """In the compute dtype."""
     # Padding may be no token at all, and a row of the table outside of it would be NaN.
     return self.token_embedder(jnp.maximum(tokens, 0), dtype=self.config.dtype)

@@ -22,7 +22,7 @@ from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.models.layers import LayerNorm, Linear, Mlp, RMSNorm, dropout, normal, split_key
 from promot_jax.models.positions import LearnedPositions
-from promot_jax.types import Array, Key, PyTree
+from promot_jax.types import Array, Bool, Float, Int, Key, PyTree
 
 
 class Decoder(nnx.Module):
@@ -70,23 +70,23 @@ class Decoder(nnx.Module):
 
   def __call__(
     self,
-    source: Array,
-    source_mask: Array,
-    targets: Array,
+    source: Float[Array, "B S D"],
+    source_mask: Bool[Array, "B S"],
+    targets: Float[Array, "B T-1 D"],
     *,
     key: Key | None = None,
-  ) -> Array:
+  ) -> Float[Array, "B T D"]:
     """Hidden states that predict y_1 ... y_T, all at once (teacher forcing).
 
     Args:
-      source: embedded x [B S D].
-      source_mask: bool [B S], at least one True in each row unless there is a prompt.
-      targets: embedded y_1 ... y_T-1, [B T-1 D].  Their padding is at the end, where nothing sees
+      source: embedded x.
+      source_mask: at least one True in each row unless there is a prompt.
+      targets: embedded y_1 ... y_T-1.  Their padding is at the end, where nothing sees
         it but padding.
       key: for dropout; None: no dropout.
 
     Returns:
-      [B T D], after the final norm.
+      What the final norm gives.
 
     Raises:
       ConfigError: P + S + T - 1 is more than the positions that were learned.
@@ -100,27 +100,27 @@ class Decoder(nnx.Module):
 
   def read(
     self,
-    source: Array,
-    source_mask: Array,
+    source: Float[Array, "B S D"],
+    source_mask: Bool[Array, "B S"],
     *,
     key: Key | None = None,
-  ) -> tuple[Array, Array]:
-    """Prompt and x alone, arguments as above: hidden [B P+S D] after the final norm, and bool [B P+S]."""
+  ) -> tuple[Float[Array, "B P+S D"], Bool[Array, "B P+S"]]:
+    """Prompt and x alone, arguments as above: what the final norm gives, and the mask."""
     source, source_mask = self._with_prompt(source, source_mask)
     x, _ = self._run(source, source_mask, source.shape[1], key=key)
     return self.decoder_norm(x), source_mask
 
   def start(
     self,
-    source: Array,
-    source_mask: Array,
+    source: Float[Array, "B S D"],
+    source_mask: Bool[Array, "B S"],
     *,
     max_length: int,
-  ) -> tuple[Array, DecodeCache]:
+  ) -> tuple[Float[Array, "B D"], DecodeCache]:
     """Reads prompt and x; arguments as above.
 
     Returns:
-      Hidden states [B D] that predict the first of at most `max_length` tokens, and the cache.
+      Hidden states that predict the first of at most `max_length` tokens, and the cache.
 
     Raises:
       ConfigError: P + S + `max_length` - 1 is more than the positions that were learned.
@@ -140,8 +140,10 @@ class Decoder(nnx.Module):
     )
     return self.decoder_norm(_last(x, source_mask))[:, 0, :], cache
 
-  def step(self, embeddings: Array, cache: DecodeCache) -> tuple[Array, DecodeCache]:
-    """One position of every row: [R D] -> hidden [R D] and the cache with that position written."""
+  def step(
+    self, embeddings: Float[Array, "R D"], cache: DecodeCache
+  ) -> tuple[Float[Array, "R D"], DecodeCache]:
+    """One position of every row: its hidden states, and the cache with that position written."""
     own, source_mask = cache.self_attention, cache.memory_mask
     assert source_mask is not None  # `start` sets it
     max_length = jax.tree.leaves(own)[0].shape[-2]
@@ -172,9 +174,15 @@ class Decoder(nnx.Module):
     return self.decoder_norm(x)[:, 0, :], cache
 
   def _run(
-    self, x: Array, mask: Array, source_length: int, *, key: Key | None, keep: bool = False
-  ) -> tuple[Array, PyTree]:
-    """All layers on [B L D] with mask bool [B L]; their keys and values, if they are to be kept."""
+    self,
+    x: Float[Array, "B L D"],
+    mask: Bool[Array, "B L"],
+    source_length: int,
+    *,
+    key: Key | None,
+    keep: bool = False,
+  ) -> tuple[Float[Array, "B L D"], PyTree]:
+    """All layers; their keys and values too, if they are to be kept."""
     length = x.shape[1]
     self._check_length(length)
     counted = jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1
@@ -196,10 +204,14 @@ class Decoder(nnx.Module):
     """How many positions a learned prefix takes before the first token."""
     return prefix_positions(self.layers, "self_attention")
 
-  def _with_prompt(self, source: Array, mask: Array) -> tuple[Array, Array]:
+  def _with_prompt(
+    self, source: Float[Array, "B S D"], mask: Bool[Array, "B S"]
+  ) -> tuple[Float[Array, "B P+S D"], Bool[Array, "B P+S"]]:
     return (source, mask) if self.prompt is None else self.prompt(source, mask)
 
-  def _with_positions(self, x: Array, positions: Array) -> Array:
+  def _with_positions(
+    self, x: Float[Array, "B L D"], positions: Int[Array, "B L"]
+  ) -> Float[Array, "B L D"]:
     if self.position_embedder is None:
       return x
     return x + self.position_embedder(positions, dtype=x.dtype.name)
@@ -252,9 +264,14 @@ class DecoderLayer(nnx.Module):
     self.dropout_rate = config.dropout_rate
 
   def __call__(
-    self, x: Array, *, mask: Array, positions: Array, key: Key | None
-  ) -> tuple[Array, KVCache]:
-    """[B L D], mask [B 1 L L], positions [B L] -> [B L D], keys and values [B G L K]."""
+    self,
+    x: Float[Array, "B L D"],
+    *,
+    mask: Bool[Array, "B 1 L L"],
+    positions: Int[Array, "B L"],
+    key: Key | None,
+  ) -> tuple[Float[Array, "B L D"], KVCache]:
+    """The next layer's x, and this one's keys and values [B G L K]."""
     project_key, attention_key, rest_key = split_key(key, 3)
     read = self.pre_self_attention_layer_norm(x)
     memory = self.self_attention.project(read, positions=positions, key=project_key)
@@ -263,16 +280,16 @@ class DecoderLayer(nnx.Module):
 
   def step(
     self,
-    x: Array,
+    x: Float[Array, "R 1 D"],
     own: KVCache,
     shared: KVCache,
     *,
-    position: Array,
-    own_mask: Array,
-    shared_mask: Array,
-    positions: Array,
-  ) -> tuple[Array, KVCache]:
-    """One position of R rows, [R 1 D], written at `position` of their own cache [R G T K]."""
+    position: Int[Array, ""],
+    own_mask: Bool[Array, "1 1 1 T"],
+    shared_mask: Bool[Array, "B 1 1 S"],
+    positions: Int[Array, "R 1"],
+  ) -> tuple[Float[Array, "R 1 D"], KVCache]:
+    """One position of R rows, written at `position` of their own cache [R G T K]."""
     read = self.pre_self_attention_layer_norm(x)
     new = self.self_attention.project(read, positions=positions)
     own = own.write(new.keys, new.values, position)
@@ -281,7 +298,13 @@ class DecoderLayer(nnx.Module):
     )
     return self._finish(x, read, y, None), own
 
-  def _finish(self, x: Array, read: Array, y: Array, key: Key | None) -> Array:
+  def _finish(
+    self,
+    x: Float[Array, "B L D"],
+    read: Float[Array, "B L D"],
+    y: Float[Array, "B L D"],
+    key: Key | None,
+  ) -> Float[Array, "B L D"]:
     """Adds what attention says, y, and the mlp of the norm that it read or of the next one."""
     y_key, mlp_key, z_key = split_key(key, 3)
     x = x + dropout(y, self.dropout_rate, y_key)
@@ -303,8 +326,8 @@ def visible_positions(length: int, source_length: int = 0) -> np.ndarray:
   return (index[None, :] <= index[:, None]) | (index[None, :] < source_length)
 
 
-def _last(x: Array, mask: Array) -> Array:
-  """Of [B L D], the vectors of each row's last real position in bool [B S]: [B 1 D]."""
+def _last(x: Float[Array, "B L D"], mask: Bool[Array, "B S"]) -> Float[Array, "B 1 D"]:
+  """The vectors of each row's last real position."""
   last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
   return jnp.take_along_axis(x, last[:, None, None], axis=1)
 

@@ -11,19 +11,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from promot_jax.types import Array
+from promot_jax.types import Array, Bool, Float, Int
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KVCache:
-  """Keys and values of one attention, [... R H L K]; scanned stacks have a leading layer axis."""
+  """Keys and values of one attention; scanned stacks have a leading layer axis."""
 
-  keys: Array
-  values: Array
+  keys: Float[Array, "*N R H L K"]
+  values: Float[Array, "*N R H L K"]
 
-  def write(self, keys: Array, values: Array, position: Array) -> "KVCache":
-    """Puts `keys` and `values` [R H Q K] at positions `position`, ... of the length axis."""
+  def write(
+    self,
+    keys: Float[Array, "R H Q K"],
+    values: Float[Array, "R H Q K"],
+    position: Int[Array, ""],
+  ) -> "KVCache":
+    """Puts `keys` and `values` at positions `position`, ... of the length axis."""
     start = (0, 0, position, 0)
     return KVCache(
       keys=jax.lax.dynamic_update_slice(self.keys, keys.astype(self.keys.dtype), start),
@@ -43,14 +48,13 @@ class DecodeCache:
 
   self_attention: Any
   cross_attention: Any = None
-  memory_mask: Array | None = None
-  """bool [B S]."""
-  bias_by_distance: Array | None = None
-  """float32 [H 2L-1]: position bias and causal mask of distances 1-L, ..., L-1."""
+  memory_mask: Bool[Array, "B S"] | None = None
+  bias_by_distance: Float[Array, "H 2*L-1"] | None = None
+  """Float32 position bias and causal mask of distances 1-L, ..., L-1."""
   layer_bias_by_distance: Any = None
   """What each layer adds to it, in the form of the caches; nothing where layers share their bias."""
-  position: Array
-  """int32 []: how many positions are written."""
+  position: Int[Array, ""]
+  """How many positions are written."""
   features: Mapping[str, Array] = dataclasses.field(default_factory=dict)
   """[B ...]: what methods read of the batch, by name; empty for a model that was prepared before."""
 
@@ -58,8 +62,8 @@ class DecodeCache:
     """Each row `count` times, side by side: rows of one example stay together."""
     return self._map_rows(lambda leaf, axis: jnp.repeat(leaf, count, axis=axis))
 
-  def reorder(self, indices: Array) -> "DecodeCache":
-    """Row r becomes a copy of row `indices[r]` [R], which must be of the same example."""
+  def reorder(self, indices: Int[Array, "R"]) -> "DecodeCache":
+    """Row r becomes a copy of row `indices[r]`, which must be of the same example."""
     return self._map_rows(lambda leaf, axis: jnp.take(leaf, indices, axis=axis, mode="clip"))
 
   def _map_rows(self, function) -> "DecodeCache":

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax.errors import ConfigError
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Float, Int, Key
 
 Initializer = Callable[..., Array]
 
@@ -58,15 +58,17 @@ class Linear(nnx.Module):
     if use_bias:
       self.bias = nnx.Param(jnp.zeros((features_out,), jnp.dtype(param_dtype)))
 
-  def __call__(self, x: Array, *, key: Key | None = None) -> Array:
-    """[... in] -> [... out] in the dtype of x."""
+  def __call__(
+    self, x: Float[Array, "... in"], *, key: Key | None = None
+  ) -> Float[Array, "... out"]:
+    """In the dtype of x."""
     del key
     y = product(x, self.kernel[...].astype(x.dtype))
     return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
-def product(x: Array, kernel: Array) -> Array:
-  """[... in] @ [in, out] as one matrix product over all positions.
+def product(x: Float[Array, "... in"], kernel: Float[Array, "in out"]) -> Float[Array, "... out"]:
+  """One matrix product over all positions.
 
   With the leading axes apart, XLA's CPU backend transposes the activations of the backward pass
   element by element (and computes them anew for it), which made an MLP's gradient half as slow again.
@@ -83,8 +85,8 @@ class RMSNorm(nnx.Module):
     self.scale = nnx.Param(jnp.ones((width,), jnp.dtype(param_dtype)))
     self.epsilon = epsilon
 
-  def __call__(self, x: Array) -> Array:
-    """[... D] -> [... D] in the dtype of x."""
+  def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """In the dtype of x."""
     wide = x.astype(jnp.float32)  # bfloat16 squares lose the small features
     mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     normal = (wide * jax.lax.rsqrt(mean_square + self.epsilon)).astype(x.dtype)
@@ -111,8 +113,8 @@ class LayerNorm(nnx.Module):
       self.bias = nnx.Param(jnp.zeros((width,), jnp.dtype(param_dtype)))
     self.epsilon = epsilon
 
-  def __call__(self, x: Array) -> Array:
-    """[... D] -> [... D] in the dtype of x."""
+  def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """In the dtype of x."""
     wide = x.astype(jnp.float32)  # in bfloat16 the mean would cancel what it is subtracted from
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
@@ -151,8 +153,8 @@ class Embedding(nnx.Module):
     self.embedding = nnx.Param(table * jnp.asarray(std, table.dtype))
     self.lookup = lookup
 
-  def __call__(self, tokens: Array, *, dtype: str = "float32") -> Array:
-    """Token ids [...] -> vectors [... D].  An id outside of the table gives NaN (or 0, one-hot)."""
+  def __call__(self, tokens: Int[Array, "..."], *, dtype: str = "float32") -> Float[Array, "... D"]:
+    """The vectors of token ids.  An id outside of the table gives NaN (or 0, one-hot)."""
     table = self.embedding[...].astype(jnp.dtype(dtype))
     if self.lookup == "one_hot":
       return jax.nn.one_hot(tokens, table.shape[0], dtype=table.dtype) @ table
@@ -193,8 +195,7 @@ class Mlp(nnx.Module):
     count = len(self.activations)
     return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
 
-  def __call__(self, x: Array, *, key: Key | None = None) -> Array:
-    """[B L D] -> [B L D]."""
+  def __call__(self, x: Float[Array, "B L D"], *, key: Key | None = None) -> Float[Array, "B L D"]:
     dropout_key, out_key, *branch_keys = split_key(key, 2 + len(self.activations))
     branches = [
       ACTIVATIONS[activation](getattr(self, name)(x, key=branch_key))
@@ -205,7 +206,9 @@ class Mlp(nnx.Module):
     return self.wo(hidden, key=out_key)
 
 
-def dropout(x: Array, rate: float, key: Key | None, *, broadcast: Sequence[int] = ()) -> Array:
+def dropout(
+  x: Float[Array, "..."], rate: float, key: Key | None, *, broadcast: Sequence[int] = ()
+) -> Float[Array, "..."]:
   """Zeroes each entry with probability `rate` and scales the rest by 1 / (1 - rate).
 
   `key=None` or rate 0 returns x unchanged.  The same entries are dropped along the axes in

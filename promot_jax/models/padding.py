@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from promot_jax.types import Array, Batch
+from promot_jax.types import Array, Batch, Bool, Int
 
 
-def input_mask(batch: Batch, shape: Sequence[int], *, pad: int) -> Array:
-  """bool [B S] of that shape: True where a batch's input is text.
+def input_mask(batch: Batch, shape: Sequence[int], *, pad: int) -> Bool[Array, "B S"]:
+  """Of that shape: True where a batch's input is text.
 
   Args:
     batch: its `encoder_input_mask`, or else its `encoder_input_tokens`, says it; with neither, all
@@ -26,8 +26,8 @@ def input_mask(batch: Batch, shape: Sequence[int], *, pad: int) -> Array:
   return jnp.ones(shape, bool) if tokens is None else is_text(jnp.asarray(tokens), pad=pad)
 
 
-def is_text(tokens: Array, *, pad: int) -> Array:
-  """bool [B S]: True for a token, False for padding, as far as ids can tell.
+def is_text(tokens: Int[Array, "B S"], *, pad: int) -> Bool[Array, "B S"]:
+  """True for a token, False for padding, as far as ids can tell.
 
   Padding is the run of `pad` at the end of a row; the same id before another token is a token.  Where
   no token pads (`pad` is -1), negative ids are padding wherever they are.

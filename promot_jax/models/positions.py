@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax.errors import ConfigError
-from promot_jax.types import Array
+from promot_jax.types import Array, Float, Int
 
 RECIPE_VALUES = ("Llama3Scaling",)
 
@@ -41,8 +41,8 @@ class RelativePositionBias(nnx.Module):
     self.max_distance = max_distance
     self.bidirectional = bidirectional
 
-  def __call__(self, queries: int, keys: int, *, offset: int = 0) -> Array:
-    """Bias [1 H Q L] float32 of `keys` positions, the first `offset` of them before query 0."""
+  def __call__(self, queries: int, keys: int, *, offset: int = 0) -> Float[Array, "1 H Q L"]:
+    """Float32 bias of `keys` positions, the first `offset` of them before query 0."""
     heads = self.rel_embedding.shape[0]
     # A Toeplitz matrix: row i holds the bias of distances -i-offset, ..., and the next row is
     # shifted by one.  Repeating a vector that is one longer than a row shifts it for free, which
@@ -55,8 +55,8 @@ class RelativePositionBias(nnx.Module):
     flat = repeated.reshape(heads, -1)[:, : queries * (period - 1)]
     return flat.reshape(1, heads, queries, period - 1)[..., :keys]
 
-  def by_distance(self, relative: np.ndarray) -> Array:
-    """Bias [H L] float32 of the given key positions minus query positions, known when traced."""
+  def by_distance(self, relative: Int[np.ndarray, "L"]) -> Float[Array, "H L"]:
+    """Float32 bias of the given key positions minus query positions, known when traced."""
     table = self.rel_embedding[...].astype(jnp.float32)
     buckets = relative_position_bucket(
       relative,
@@ -115,8 +115,10 @@ class LearnedPositions(nnx.Module):
     """How many positions there are."""
     return self.embedding.shape[0] - self.offset
 
-  def __call__(self, positions: Array, *, dtype: str = "float32") -> Array:
-    """int32 [... L] -> [... L D].  A position outside of the table gives NaN."""
+  def __call__(
+    self, positions: Int[Array, "..."], *, dtype: str = "float32"
+  ) -> Float[Array, "... D"]:
+    """The vectors of positions.  One outside of the table gives NaN."""
     table = self.embedding[...].astype(jnp.dtype(dtype))
     return jnp.take(table, positions + self.offset, axis=0)
 
@@ -167,8 +169,10 @@ class RotaryPositions:
     frequencies = self.theta ** (-np.arange(0, self.head_width, 2) / self.head_width)
     return frequencies if self.scaling is None else self.scaling(frequencies)
 
-  def __call__(self, x: Array, positions: Array) -> Array:
-    """[B L H K] at positions int32 [1|B L] -> the same, turned; in the dtype of x."""
+  def __call__(
+    self, x: Float[Array, "B L H K"], positions: Int[Array, "1|B L"]
+  ) -> Float[Array, "B L H K"]:
+    """The heads turned by their positions; in the dtype of x."""
     # float32: bfloat16 cannot tell position 257 from 256
     angles = positions[..., None].astype(jnp.float32) * self.frequencies().astype(np.float32)
     angles = angles[..., None, :]  # [B L K/2] -> [B L 1 K/2]
