@@ -117,6 +117,7 @@ class BartConfig:
     """Heads of keys and values."""
     return self.heads
 
+  @property
   def encoder_decoder(self) -> EncoderDecoderConfig:
     """What it is made of."""
     return EncoderDecoderConfig(

@@ -84,3 +84,8 @@ class Bert(nnx.Module):
   def reader(self) -> Encoder:
     """The stack that reads the input and has the slot for a prompt."""
     return self.encoder
+
+  @property
+  def stacks(self) -> dict[str, nnx.Module]:
+    """Its stack of layers by name."""
+    return {"encoder": self.encoder}

@@ -75,6 +75,16 @@ class BertConfig:
     return self.width // self.heads
 
   @property
+  def stack_layers(self) -> dict[str, int]:
+    """How many layers its one stack has."""
+    return {"encoder": self.layers}
+
+  @property
+  def key_heads(self) -> int:
+    """Heads of keys and values."""
+    return self.heads
+
+  @property
   def encoder_decoder(self) -> EncoderDecoderConfig:
     """What it is made of: BART's encoder, with a table of positions from row 0."""
     return EncoderDecoderConfig(

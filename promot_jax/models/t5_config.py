@@ -124,6 +124,7 @@ class T5Config:
     """Positions are relative, so any length will do."""
     return None
 
+  @property
   def encoder_decoder(self) -> EncoderDecoderConfig:
     """What it is made of."""
     return EncoderDecoderConfig(
