@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import pathlib
 import re
 
@@ -103,3 +104,12 @@ def anchors(page: pathlib.Path) -> set[str]:
   headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
   plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
   return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def test_the_example_runs():
+  spec = importlib.util.spec_from_file_location("docs_example", REPOSITORY / "docs/example.py")
+  example = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(example)
+  measured = example.main(steps=20, items=32)
+  assert measured["CB, tuned, method off"] == measured["CB"] > 50, measured
+  assert measured["RTE, tuned"] != measured["RTE"]
