@@ -113,3 +113,10 @@ def test_the_example_runs():
   measured = example.main(steps=20, items=32)
   assert measured["CB, tuned, method off"] == measured["CB"] > 50, measured
   assert measured["RTE, tuned"] != measured["RTE"]
+
+
+def test_python_in_the_readme_runs():
+  blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+  assert blocks
+  for block in blocks:
+    exec(compile(block, "README.md", "exec"), {})
