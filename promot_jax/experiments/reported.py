@@ -1,12 +1,16 @@
 """Which checkpoint of a finished experiment is reported, and which others are evaluated beside it."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from promot_jax import hosts
+from promot_jax.evaluation import whole_files
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
+from promot_jax.networks import run
 from promot_jax.training.stages import Stage
 
 
@@ -18,6 +22,18 @@ class Outcome:
   selected: str
   why: str
   results: Sequence[TaskResult]
+
+
+def note_network(experiment: Experiment) -> None:
+  """Writes what the network of a trained experiment is, so that others can start from it (`Run`)."""
+  note = run.Note(
+    start=experiment.start,
+    method=experiment.method,
+    stages=[stage.name for stage in experiment.stages],
+    seed=experiment.seed,
+  )
+  path = pathlib.Path(experiment.model_dir) / run.NOTE
+  hosts.only_first(lambda: whole_files.write_text(path, note.text()))
 
 
 def selected(experiment: Experiment, chosen: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

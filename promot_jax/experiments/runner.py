@@ -87,6 +87,7 @@ class Runner:
     """The outcome, and the completion markers of all stages."""
     chosen = [self._stage(position) for position in range(len(self.experiment.stages))]
     experiment = self.experiment  # whose stages have numbers of steps by now
+    reported.note_network(experiment)
     selected, why = reported.selected(experiment, chosen)
     results = self._evaluate(chosen, selected)
     if experiment.probe is not None:

@@ -1,6 +1,7 @@
 """Every gin file is read, built and checked with abstract shapes; nothing is allocated."""
 
 import dataclasses
+import json
 import math
 import pathlib
 import re
@@ -17,7 +18,7 @@ from promot_jax.experiments.comparison import experiments_of
 from promot_jax.methods import discovery
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
-from promot_jax.networks import micro_model
+from promot_jax.networks import described, micro_model
 from promot_jax.planning import plan
 from tasks import catalog
 
@@ -62,7 +63,12 @@ def command_files(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
 def test_the_recipe_is_sound_as_its_command_starts_it(name):
-  shapes.check(gin_config.build(read(*command_files(name))))
+  run = gin_config.build(read(*command_files(name)))
+  shapes.check(run)
+  for experiment in experiments_of(run):  # others can start from it
+    plain = json.dumps([described.describe(each) for each in (experiment.start, experiment.method)])
+    start, _ = described.build(json.loads(plain), where="here")
+    assert start == experiment.start
 
 
 @pytest.mark.parametrize("name", WITH_SMALL_FORM)

@@ -1,0 +1,209 @@
+"""The network that an earlier run ended with: its start, its method, and what its stages chose.
+
+A run notes in MODEL_DIR/network.json what it started from and which method it has, as plain values; the
+values themselves are in the checkpoints of its stages, and are read from there.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from promot_jax import guarded_json, identity, paths
+from promot_jax.checkpoints import manifest, step_files
+from promot_jax.checkpoints.shared import open_store
+from promot_jax.checkpoints.step_reader import MARKER, PARAMETERS
+from promot_jax.errors import ConfigError, DamagedCheckpoint
+from promot_jax.identity import Part
+from promot_jax.networks import described
+from promot_jax.networks.network import AnyNetwork, Load, attach
+
+RECIPE_VALUES = ("Run",)
+
+NOTE = "network.json"
+_SHAPE = {"start": dict, "stages": list, "seed": int}
+_ADVICE = "The checkpoints are safe: promot train with the run's own command writes it again."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """What a finished run in a model directory left.
+
+  directory: of one experiment, as `promot train` wrote it.
+  method: what becomes of the run's method: 'keep' leaves it attached, as a part of the network; 'drop'
+    takes it off (ProMoT's tuned backbone); 'merge' adds it to the weights (LoRA, IA3, BitFit).
+  spelling: vocabulary of the texts; None: the run's.
+  """
+
+  directory: str
+  method: Literal["keep", "drop", "merge"] = "keep"
+  spelling: str | None = None
+
+  def __post_init__(self):
+    if self.method not in ("keep", "drop", "merge"):
+      raise ConfigError(f"Run.method={self.method!r} must be 'keep', 'drop' or 'merge'.")
+
+  @property
+  def backbone(self) -> Any:
+    return self._noted().start.backbone
+
+  @property
+  def vocabulary(self) -> str:
+    return self.spelling or self._noted().start.vocabulary
+
+  @property
+  def about(self) -> str:
+    return self.directory if self.method == "keep" else f"{self.directory} (method: {self.method})"
+
+  def seeded(self, seed: int) -> "Run":
+    return self  # what it drew at random was drawn by its own seed
+
+  def spelled(self, vocabulary: str) -> "Run":
+    return dataclasses.replace(self, spelling=vocabulary)
+
+  def identity(self) -> str:
+    note = self._noted()
+    steps = [
+      identity.of_file(place / f"checkpoint_{step}" / manifest.FILE)
+      for place, step in _chosen(self.directory, note)
+    ]
+    return "/".join([f"run:{self.method}", note.start.identity(), *steps])
+
+  def content(self) -> Part | None:
+    return self._noted().start.content()  # the steps are in the identity
+
+  def check(self) -> None:
+    """As the protocol says; also that every stage of the run is complete."""
+    note = self._noted()
+    for _ in _chosen(self.directory, note):
+      pass
+    note.start.check()
+    self.abstract()
+
+  def abstract(self) -> Any:
+    note = self._noted()
+
+    def with_method(model: nnx.Module) -> nnx.Module:
+      return self._ended(attach(model, note.method, None, seed=note.seed), note)
+
+    return nnx.eval_shape(with_method, note.start.abstract())
+
+  def build(
+    self,
+    mesh: Mesh | None = None,
+    *,
+    load: Load | None = None,
+    report: Callable[[str], None] = lambda line: None,
+  ) -> nnx.Module:
+    note = self._noted()
+    start = load(note.start) if load else note.start.build(mesh, report=report)
+    model = attach(start, note.method, mesh, seed=note.seed)
+    untrained = set() if note.method is None else _names(model, note.method.parameters)
+    for place, step in _chosen(self.directory, note):
+      store = open_store(place)
+      _, table = step_files.describe(place / f"checkpoint_{step}")
+      leaves = paths.named_leaves(model)
+      own = [name.removeprefix(PARAMETERS) for name in table if name.startswith(PARAMETERS)]
+      if unknown := [name for name in own if name not in leaves]:
+        raise ConfigError(
+          f"{place} has parameter '{unknown[0]}', which the network of {self.directory} has not; it is"
+          " of another version, or was changed."
+        )
+      wanted = {f"{PARAMETERS}{name}": leaves[name] for name in own}
+      restored = store.restore(step, wanted, prefix=PARAMETERS).leaves
+      values = {name.removeprefix(PARAMETERS): leaf for name, leaf in restored.items()}
+      model = paths.replace_leaves(model, {**leaves, **values})
+      untrained -= set(own)
+    if untrained and self.method != "drop":
+      raise ConfigError(
+        f"'{min(untrained)}' of the method in {self.directory} was drawn at random and never trained, so"
+        " no checkpoint has it; use Run.method='drop'."
+      )
+    report(f"start     {self.about}: {len(note.stages)} stages restored")
+    return self._ended(model, note)
+
+  def _ended(self, model: nnx.Module, note: "Note") -> nnx.Module:
+    if note.method is None or self.method == "keep":
+      return model
+    if self.method == "drop":
+      return note.method.detach(model)
+    if not hasattr(note.method, "merge"):
+      raise ConfigError(
+        f"Run.method='merge': what {type(note.method).__name__} adds has no place in the weights of the"
+        " backbone; use 'keep' or 'drop'."
+      )
+    return note.method.merge(model)
+
+  def _noted(self) -> "Note":
+    return read(self.directory)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Note:
+  """What a run says of its network: where it began, its method, its stages' names, its seed."""
+
+  start: AnyNetwork
+  method: Any
+  stages: Sequence[str]
+  seed: int
+
+  def text(self) -> str:
+    """As network.json has it."""
+    return guarded_json.text(
+      {
+        "start": described.describe(self.start),
+        "method": described.describe(self.method),
+        "stages": list(self.stages),
+        "seed": self.seed,
+      }
+    )
+
+
+def read(directory: str) -> Note:
+  """The note of a run.
+
+  Raises:
+    ConfigError: there is none, or it is of a version whose values this one does not have.
+    DamagedRecord: it is not as it was written.
+  """
+  path = pathlib.Path(directory).expanduser() / NOTE
+  record = guarded_json.read(path, shape=_SHAPE, advice=_ADVICE)
+  if record is None:
+    raise ConfigError(
+      f"'{directory}' has no {NOTE}: it is no directory of one experiment, its training is not finished, or"
+      " an earlier version made it. In the last case repeat its promot train command, which trains nothing"
+      " again and writes the file."
+    )
+  content: Mapping[str, Any] = record.content
+
+  def built(description: Any) -> Any:
+    return described.build(description, where=str(path))
+
+  return Note(
+    start=built(content["start"]),
+    method=built(content.get("method")),
+    stages=[str(name) for name in content["stages"]],
+    seed=content["seed"],
+  )
+
+
+def _chosen(directory: str, note: Note) -> Iterator[tuple[pathlib.Path, int]]:
+  """(folder, chosen step) of each stage."""
+  for name in note.stages:
+    place = pathlib.Path(directory).expanduser() / "stages" / name
+    marker = guarded_json.read(place / MARKER, shape={"step": int}, advice=_ADVICE)
+    if marker is None:
+      raise ConfigError(
+        f"stage '{name}' in {directory} is not complete; finish it with promot train."
+      )
+    step = marker.content["step"]
+    if not (place / f"checkpoint_{step}" / manifest.FILE).is_file():
+      raise DamagedCheckpoint(f"{place} has no step {step}, which its stage chose.")
+    yield place, step
+
+
+def _names(model: nnx.Module, pattern: str) -> set[str]:
+  return set(paths.match(pattern, paths.named_leaves(model)))
