@@ -36,10 +36,12 @@ def read(folder: pathlib.Path, vocabulary: SentencePiece) -> Examples:
   return Examples(
     name="rte",
     split="train",
-    inputs=[np.array([*vocabulary.encode(text.input), 1], np.int32) for text in texts],
-    targets=[np.array([*vocabulary.encode(text.target), 1], np.int32) for text in texts],
+    features={
+      "inputs": [np.array([*vocabulary.encode(text.input), 1], np.int32) for text in texts],
+      "targets": [np.array([*vocabulary.encode(text.target), 1], np.int32) for text in texts],
+      "prompt_ids": np.zeros(len(texts), np.int32),
+    },
     records=records,
-    prompt_ids=np.zeros(len(texts), np.int32),
     lengths=LengthReport(examples=len(texts), inputs_limit=None, targets_limit=None),
   )
 

@@ -11,7 +11,7 @@ numpy only; neither TensorFlow nor JAX is imported.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -23,8 +23,10 @@ from promot_jax.token_ids import TokenIds
 
 Batch = dict[str, np.ndarray]
 
-READ = ("encoder_input_tokens", "encoder_input_mask", "prompt_ids")
-"""What a model is given that has to answer, or to read only."""
+
+def read_only(batch: Mapping[str, np.ndarray]) -> Batch:
+  """What a model is given that has to answer, or to read only: everything but the answers."""
+  return {name: array for name, array in batch.items() if not name.startswith("decoder_")}
 
 
 class TrainBatches:
@@ -286,8 +288,11 @@ def collate(
   weights are 1 for the tokens of an example whatever their ids, and 0 for padding; likewise
   `encoder_input_mask` is True for the tokens of an input, by its length.
 
+  Whatever else the task declares comes under its own name, with NAME_mask (`features.Feature.padded`).
+
   Raises:
     DataError: an example of a decoder-only model has no input.
+    ConfigError: a feature's buckets do not hold an example.
   """
   rows = len(indices)
   source = np.full((rows, shape[0]), special.pad, dtype=np.int32)
@@ -309,6 +314,9 @@ def collate(
   if special.decoder_start is not None:
     start = np.full((rows, 1), special.decoder_start, dtype=np.int32)
     batch["decoder_input_tokens"] = np.concatenate([start, target[:, :-1]], axis=1)
+  for name, kind in examples.kinds.items():
+    arrays = [examples.features[name][index] for index in indices]
+    batch |= kind.padded(name, arrays, examples.extents[name])
   return {
     **batch,
     "decoder_target_tokens": target,

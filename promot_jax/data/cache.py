@@ -24,6 +24,7 @@ from promot_jax import cache_folders, errors
 
 FORMAT = 1  # of the file
 _PACKAGE = pathlib.Path(__file__).resolve().parent
+_PARTS = ("values", "shapes")  # of each feature that a task declares beside those
 _ARRAYS = ("inputs", "input_lengths", "targets", "target_lengths")
 # Variables that change what is read: vocabularies, versions and places of data sets.
 _ENVIRONMENT = re.compile(r"PROMOT_(TFDS_\w+|\w+_VOCABULARY)|TFDS_DATA_DIR")
@@ -69,7 +70,10 @@ def read(file: pathlib.Path) -> dict[str, Any] | None:
   try:
     with np.load(file, allow_pickle=False) as stored:
       content: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
-      content.update(json.loads(stored["texts"].tobytes().decode()))
+      content.update({"kinds": {}}, **json.loads(stored["texts"].tobytes().decode()))
+      content["features"] = {
+        name: {part: stored[f"{name}:{part}"] for part in _PARTS} for name in content["kinds"]
+      }
     if len(content["records"]) != len(content["input_lengths"]):
       raise ValueError("it holds another number of records than of arrays")
     return content
@@ -82,8 +86,11 @@ def read(file: pathlib.Path) -> dict[str, Any] | None:
 
 def write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Stores one split; a folder that cannot be written costs time later, not the run."""
-  texts = json.dumps({"records": content["records"], "report": content["report"]}).encode()
+  told = {name: content[name] for name in ("records", "report", "kinds") if content.get(name)}
+  texts = json.dumps(told).encode()
   arrays = {name: content[name] for name in _ARRAYS}
+  for name, packed in content.get("features", {}).items():
+    arrays |= {f"{name}:{part}": packed[part] for part in _PARTS}
   temporary = None
   try:
     file.parent.mkdir(parents=True, exist_ok=True)

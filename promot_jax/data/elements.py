@@ -75,7 +75,7 @@ def whole(
     for element in dataset.as_numpy_iterator():
       if element["inputs"].ndim != 1 or element["targets"].ndim != 1:
         raise ValueError("inputs and targets must be lists of token ids")
-      yield {**element, "example": element}
+      yield element
   except errors.PromotError:
     raise
   except Exception as cause:

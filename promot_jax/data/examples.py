@@ -18,7 +18,9 @@ import numpy as np
 
 from promot_jax import errors, identity
 from promot_jax.data import cache, elements, vocabularies
+from promot_jax.data import features as features_lib
 from promot_jax.data import frames as frames_lib
+from promot_jax.data.features import OWN, Feature, pack, unpack
 from promot_jax.data.length_report import LengthReport
 
 _SHOWN = 3  # examples of unusable records in an error message
@@ -31,25 +33,47 @@ class Examples:
   Attributes:
     name: seqio name of the task.
     split: its split.
-    inputs, targets: int32 tokens of each example in its family's frame (EOS, bos, separator:
-      `data.token_families`), without padding.
+    features: name -> one array for each example.  `inputs` and `targets`: int32 tokens in their family's
+      frame (EOS, bos, separator: `data.token_families`), without padding; `prompt_ids` [N] int32, the row
+      of a prompt bank that each example uses; and whatever else the task declares.
     records: for each example the texts `inputs` and `targets`, and `answers`, all accepted ones.
-    prompt_ids: [N] int32, the row of a prompt bank that each example uses.
+    kinds: of the features beside those three (`data.features`).
     lengths: what was cut or left out.
     fingerprint: identifies the arguments and the code these examples came from.
   """
 
   name: str
   split: str
-  inputs: Sequence[np.ndarray]
-  targets: Sequence[np.ndarray]
+  features: Mapping[str, Any]
   records: Sequence[dict[str, Any]]
-  prompt_ids: np.ndarray
   lengths: LengthReport
+  kinds: Mapping[str, Feature] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""
+
+  def __post_init__(self) -> None:
+    missing = {*OWN, *self.kinds} - set(self.features)
+    if missing:
+      raise errors.DataError(f"examples of {self.name} lack {', '.join(sorted(missing))}.")
 
   def __len__(self) -> int:
     return len(self.inputs)
+
+  @property
+  def inputs(self) -> Sequence[np.ndarray]:
+    return self.features["inputs"]
+
+  @property
+  def targets(self) -> Sequence[np.ndarray]:
+    return self.features["targets"]
+
+  @property
+  def prompt_ids(self) -> np.ndarray:
+    return np.asarray(self.features["prompt_ids"])
+
+  @functools.cached_property
+  def extents(self) -> Mapping[str, tuple[int, ...]]:
+    """The largest of each dimension of the features of `kinds`."""
+    return {name: kind.extents(self.features[name]) for name, kind in self.kinds.items()}
 
   @functools.cached_property
   def content(self) -> identity.Part:
@@ -59,6 +83,9 @@ class Examples:
       digest.update(np.asarray([len(tokens) for tokens in sequences], np.int64).tobytes())
       for tokens in sequences:
         digest.update(np.ascontiguousarray(tokens, np.int32).tobytes())
+    for name in sorted(self.kinds):
+      packed = pack(self.features[name])
+      digest.update(name.encode() + packed["shapes"].tobytes() + packed["values"].tobytes())
     answers = [record.get("answers") for record in self.records]
     value = [digest.hexdigest(), answers]
     return identity.part(value, about=f"{len(self)} records of {self.name} {self.split}")
@@ -66,16 +93,16 @@ class Examples:
   def with_prompt_ids(self, prompt_ids: int | np.ndarray) -> "Examples":
     """The same examples with other rows of the prompt bank: one number, or one for each."""
     ids = np.broadcast_to(np.asarray(prompt_ids, dtype=np.int32), (len(self),))
-    return dataclasses.replace(self, prompt_ids=ids)
+    return dataclasses.replace(self, features={**self.features, "prompt_ids": ids})
 
   def select(self, indices: Sequence[int]) -> "Examples":
     """The examples of these numbers, in this order; the length report stays that of the split."""
     return dataclasses.replace(
       self,
-      inputs=[self.inputs[index] for index in indices],
-      targets=[self.targets[index] for index in indices],
+      features={
+        name: [arrays[index] for index in indices] for name, arrays in self.features.items()
+      },
       records=[self.records[index] for index in indices],
-      prompt_ids=self.prompt_ids[np.asarray(indices, dtype=np.int64)],
     )
 
 
@@ -149,24 +176,33 @@ def load_examples(
     return cache.fingerprint({**arguments, **made_from, **data}, modules)
 
   fingerprint = made()
+  if whole_records:  # elements of any kind: nothing that a cache could hold
+    cache_dir = None
   path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
   stored = cache.read(path) if path else None
   if stored is None:
     task = elements.task(name, split, modules, register)
     told = {key: value for key, value in arguments.items() if key != "use_cached"}
-    reader = _Reader(**{**told, "name": task.name, "frames": _frames(task)})
-    read = elements.whole if whole_records else elements.rendered
-    stored = reader.read(read(task, split, seed, name, use_cached, feature_lengths))
+    kinds = features_lib.declared(task)
+    reader = _Reader(**{**told, "name": task.name, "frames": _frames(task), "kinds": kinds})
+    read = elements.whole if whole_records or kinds else elements.rendered
+    stored = reader.read(
+      read(task, split, seed, name, use_cached, feature_lengths), whole=whole_records
+    )
     fingerprint = made()  # reading may have prepared the data set
     if cache_dir is not None:
       cache.write(cache.path(cache_dir, name, split, fingerprint), stored)
   return Examples(
     name=name,
     split=split,
-    inputs=_ragged(stored["inputs"], stored["input_lengths"]),
-    targets=_ragged(stored["targets"], stored["target_lengths"]),
+    features={
+      "inputs": _ragged(stored["inputs"], stored["input_lengths"]),
+      "targets": _ragged(stored["targets"], stored["target_lengths"]),
+      "prompt_ids": np.zeros(len(stored["input_lengths"]), dtype=np.int32),
+      **{name: unpack(**packed) for name, packed in stored["features"].items()},
+    },
+    kinds=features_lib.of_json(stored["kinds"]),
     records=stored["records"],
-    prompt_ids=np.zeros(len(stored["input_lengths"]), dtype=np.int32),
     lengths=LengthReport(**stored["report"]),
     fingerprint=fingerprint,
   )
@@ -184,10 +220,12 @@ def in_memory(
   return Examples(
     name=name,
     split="all",
-    inputs=inputs,
-    targets=targets,
+    features={
+      "inputs": inputs,
+      "targets": targets,
+      "prompt_ids": np.full(len(inputs), prompt_id, np.int32),
+    },
     records=records,
-    prompt_ids=np.full(len(inputs), prompt_id, np.int32),
     lengths=LengthReport(
       examples=len(inputs),
       inputs_limit=None,
@@ -204,13 +242,26 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     raise errors.DataError("there are no examples: no task was given.")
   if len(parts) == 1:
     return parts[0]
+  for part in parts:
+    if part.kinds != parts[0].kinds:
+      raise errors.DataError(
+        f"{parts[0].name} and {part.name} declare different features"
+        f" ({', '.join(parts[0].kinds) or 'none'}; {', '.join(part.kinds) or 'none'}); tasks that share"
+        " batches declare the same."
+      )
   return Examples(
     name="+".join(dict.fromkeys(part.name for part in parts)),
     split="+".join(dict.fromkeys(part.split for part in parts)),
-    inputs=[tokens for part in parts for tokens in part.inputs],
-    targets=[tokens for part in parts for tokens in part.targets],
+    features={
+      "inputs": [tokens for part in parts for tokens in part.inputs],
+      "targets": [tokens for part in parts for tokens in part.targets],
+      "prompt_ids": np.concatenate([part.prompt_ids for part in parts]),
+      **{
+        name: [array for part in parts for array in part.features[name]] for name in parts[0].kinds
+      },
+    },
+    kinds=parts[0].kinds,
     records=[record for part in parts for record in part.records],
-    prompt_ids=np.concatenate([part.prompt_ids for part in parts]),
     lengths=LengthReport(
       examples=sum(part.lengths.examples for part in parts),
       inputs_limit=max((part.lengths.inputs_limit or 0 for part in parts), default=0) or None,
@@ -230,11 +281,12 @@ class _Reader:
   """Cuts, counts and collects the elements of one split."""
 
   def __init__(
-    self, *, name, split, inputs, targets, limit, seed, cut, malformed, empty_targets, frames
+    self, *, name, split, inputs, targets, limit, seed, cut, malformed, empty_targets, frames, kinds
   ):
     self._where = f"{name}, split {split}"
     self._limits = {"inputs": inputs, "targets": targets}
     self._limit, self._cut_at = limit, cut
+    self._kinds: Mapping[str, Feature] = kinds
     self._frames: Mapping[str, frames_lib.Frame] = frames
     self._policies = {"malformed records": malformed, "empty targets": empty_targets}
     self._problems: dict[str, list[str]] = {"malformed records": [], "empty targets": []}
@@ -248,10 +300,16 @@ class _Reader:
     if limit is not None and limit < 1:
       raise errors.ConfigError(f"limit is {limit}; it must be at least 1 example, or None.")
 
-  def read(self, elements: Iterator[Mapping[str, Any]]) -> dict[str, Any]:
+  def read(self, elements: Iterator[Mapping[str, Any]], *, whole: bool) -> dict[str, Any]:
+    """What a cached split holds (`cache`).
+
+    Args:
+      whole: keep each element in its record.
+    """
     tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
     records: list[dict[str, Any]] = []
-    whole: dict[str, list[int]] = {"inputs": [], "targets": []}  # lengths before cutting
+    before: dict[str, list[int]] = {"inputs": [], "targets": []}  # lengths before cutting
+    others: dict[str, list[np.ndarray]] = {name: [] for name in self._kinds}
     empty = {side: len(frame) for side, frame in self._frames.items()}
     number = -1
     for number, element in enumerate(elements):
@@ -263,9 +321,13 @@ class _Reader:
         self._note("empty targets", number, _text(element.get("inputs_pretokenized", b"")))
         continue
       for side in tokens:
-        whole[side].append(len(element[side]))
+        before[side].append(len(element[side]))
         tokens[side].append(self._cut(side, np.asarray(element[side], np.int32)))
-      records.append(_record(element))
+      for name, kind in self._kinds.items():
+        if name not in element:
+          raise errors.DataError(f"{self._where}: record {number} lacks feature '{name}'.")
+        others[name].append(kind.array(name, element[name]))
+      records.append(_record(element, whole=whole))
       if self._limit is not None and len(records) == self._limit:
         break
     self._refuse(number + 1)
@@ -274,7 +336,7 @@ class _Reader:
       raise errors.DataError(
         f"{self._where} has no usable example ({number + 1} records read, {left_out} left out)."
       )
-    lengths = {side: np.array(whole[side]) for side in whole}
+    lengths = {side: np.array(before[side]) for side in before}
     report = LengthReport(
       examples=len(records),
       inputs_limit=self._limits["inputs"],
@@ -294,6 +356,8 @@ class _Reader:
       "input_lengths": np.array([len(part) for part in tokens["inputs"]], np.int64),
       "targets": np.concatenate(tokens["targets"]),
       "target_lengths": np.array([len(part) for part in tokens["targets"]], np.int64),
+      "features": {name: pack(arrays) for name, arrays in others.items()},
+      "kinds": features_lib.to_json(self._kinds),
       "records": records,
       "report": dataclasses.asdict(report),
     }
@@ -334,15 +398,14 @@ def _frames(task) -> dict[str, frames_lib.Frame]:
   return {side: frames_lib.of_feature(task.output_features[side], side) for side in sides}
 
 
-def _record(element: Mapping[str, Any]) -> dict[str, Any]:
-  whole = {"example": element["example"]} if "example" in element else {}
+def _record(element: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
   target = _text(element.get("targets_pretokenized", b""))
   answers = element.get("answers")
   return {
     "inputs": _text(element.get("inputs_pretokenized", b"")),
     "targets": target,
     "answers": [target] if answers is None or whole else [_text(answer) for answer in answers],
-    **whole,
+    **({"example": element} if whole else {}),
   }
 
 

@@ -36,6 +36,8 @@ class Pool(NamedTuple):
   """Whether given answers are scored; else outputs are generated."""
   length: int
   """Of the longest output."""
+  features: str = ""
+  """What the tasks declare beside inputs and targets."""
 
 
 def state_of(task: EvalTask) -> str:
@@ -60,7 +62,7 @@ def pooled(
   for row in rows:
     task = tasks[row.task]
     length = task.max_target_length or setting.max_target_length
-    pools.setdefault(Pool(state_of(task), task.ranked, length), []).append(row)
+    pools.setdefault(Pool(state_of(task), task.ranked, length, _declared(task)), []).append(row)
   return sorted(pools.items())
 
 
@@ -92,13 +94,21 @@ def batches(
     ConfigError: an input is longer than the last of `lengths`.
   """
   owners = [tasks[row.task] for row in rows]
+  kinds = getattr(owners[0].examples, "kinds", {})
   examples = examples_lib.Examples(
     name="pool",
     split="",
-    inputs=[np.asarray(task.examples.inputs[row.example]) for task, row in zip(owners, rows)],
-    targets=[_target(task, row) for task, row in zip(owners, rows)],
+    features={
+      "inputs": [np.asarray(task.examples.inputs[row.example]) for task, row in zip(owners, rows)],
+      "targets": [_target(task, row) for task, row in zip(owners, rows)],
+      "prompt_ids": np.asarray([task.prompt_row(row.example) for task, row in zip(owners, rows)]),
+      **{
+        name: [task.examples.features[name][row.example] for task, row in zip(owners, rows)]
+        for name in kinds
+      },
+    },
+    kinds=kinds,
     records=[{}] * len(rows),
-    prompt_ids=np.asarray([task.prompt_row(row.example) for task, row in zip(owners, rows)]),
     lengths=examples_lib.LengthReport(examples=len(rows), inputs_limit=None, targets_limit=None),
   )
   longest = max(len(target) for target in examples.targets)
@@ -106,6 +116,11 @@ def batches(
   return batches_lib.EvalBatches(
     examples, batch_size=batch_size, buckets=limits, special=setting.special
   )
+
+
+def _declared(task: EvalTask) -> str:
+  kinds = getattr(task.examples, "kinds", {})
+  return " ".join(f"{name}={kinds[name]}" for name in sorted(kinds))
 
 
 def _target(task: EvalTask, row: Row) -> np.ndarray:

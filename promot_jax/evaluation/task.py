@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.data import features
 from promot_jax.decoding.strategies import Sample
 from promot_jax.evaluation.results import PROMPTS, TaskResult
 from promot_jax.evaluation.setting import Setting
@@ -179,6 +180,9 @@ def _digest(task: EvalTask) -> str:
     for tokens in sequences:
       array = np.ascontiguousarray(tokens, np.int32)
       digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+  for name in sorted(getattr(examples, "kinds", {})):
+    packed = features.pack(examples.features[name])
+    digest.update(name.encode() + packed["shapes"].tobytes() + packed["values"].tobytes())
   return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from promot_jax import partitioning
 from promot_jax.data import examples as example_lists
 from promot_jax.data import joining, vocabularies
-from promot_jax.data.batches import READ, EvalBatches
+from promot_jax.data.batches import EvalBatches, read_only
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring
@@ -95,7 +95,7 @@ def answer(
   answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
   special = TokenIds.of(runner.experiment.backbone)
   for batch, rows in EvalBatches(examples, batch_size=plan.batch_size, special=special):
-    source = {name: batch[name] for name in READ}
+    source = read_only(batch)
     result = generate_lib.generate(
       model, runner.place(source), strategy=plan.strategy, max_length=longest
     )

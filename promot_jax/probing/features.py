@@ -60,7 +60,7 @@ class FeatureStore:
     for batch, numbers in batches.EvalBatches(
       examples, batch_size=self.batch_size, special=special
     ):
-      given = {name: batch[name] for name in batches.READ}
+      given = batches.read_only(batch)
       for pooling, array in compute(self.place(given)).items():
         values = self.fetch(array)
         target = rows.setdefault(pooling, [None] * len(examples))

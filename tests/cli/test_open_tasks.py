@@ -37,6 +37,7 @@ def name(ds):
   return ds.map(lambda row: {
     "inputs": tf.strings.join(["question: ", row["text"], " answer:"]),
     "targets": row["colour"],
+    "rejected": tf.where(row["colour"] == "red", "blue", "red"),
     "weight": row["weight"],
   })
 
@@ -71,7 +72,7 @@ seqio.TaskRegistry.add(
     seqio.CacheDatasetPlaceholder(),
     seqio.preprocessors.append_eos_after_trim,
   ],
-  output_features=FEATURES,
+  output_features={**FEATURES, "rejected": WORDS},  # carried into every batch
   postprocess_fn=postprocess,
   metric_fns=[weighted, lengths],
 )

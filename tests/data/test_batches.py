@@ -21,12 +21,15 @@ def make_examples(count: int, *, longest: int = 40, name: str = "toy", seed: int
   return example_lists.Examples(
     name=name,
     split="train",
-    inputs=[
-      np.r_[10 + n, np.full(length - 2, 3), 1].astype(np.int32) for n, length in enumerate(lengths)
-    ],
-    targets=[np.r_[[5] * (n % 3 + 1), 1].astype(np.int32) for n in range(count)],
+    features={
+      "inputs": [
+        np.r_[10 + n, np.full(length - 2, 3), 1].astype(np.int32)
+        for n, length in enumerate(lengths)
+      ],
+      "targets": [np.r_[[5] * (n % 3 + 1), 1].astype(np.int32) for n in range(count)],
+      "prompt_ids": np.zeros(count, np.int32),
+    },
     records=[{"inputs": str(n)} for n in range(count)],
-    prompt_ids=np.zeros(count, np.int32),
     lengths=example_lists.LengthReport(examples=count, inputs_limit=None, targets_limit=None),
   )
 

@@ -17,10 +17,12 @@ def examples(inputs, targets) -> Examples:
   return Examples(
     name="made up",
     split="train",
-    inputs=[np.array(tokens, np.int32) for tokens in inputs],
-    targets=[np.array(tokens, np.int32) for tokens in targets],
+    features={
+      "inputs": [np.array(tokens, np.int32) for tokens in inputs],
+      "targets": [np.array(tokens, np.int32) for tokens in targets],
+      "prompt_ids": np.zeros(len(inputs), np.int32),
+    },
     records=[{}] * len(inputs),
-    prompt_ids=np.zeros(len(inputs), np.int32),
     lengths=LengthReport(examples=len(inputs), inputs_limit=None, targets_limit=None),
   )
 

@@ -59,10 +59,12 @@ def examples(inputs, targets):
   return Examples(
     name="toy",
     split="",
-    inputs=inputs,
-    targets=targets,
+    features={
+      "inputs": inputs,
+      "targets": targets,
+      "prompt_ids": np.zeros(len(inputs), np.int32),
+    },
     records=[{} for _ in inputs],
-    prompt_ids=np.zeros(len(inputs), np.int32),
     lengths=LengthReport(examples=len(inputs), inputs_limit=None, targets_limit=None),
   )
 

@@ -27,10 +27,12 @@ def examples(seed):
   return Examples(
     name="toy",
     split="",
-    inputs=inputs,
-    targets=[np.asarray([4, 1], np.int32) for _ in inputs],
+    features={
+      "inputs": inputs,
+      "targets": [np.asarray([4, 1], np.int32) for _ in inputs],
+      "prompt_ids": np.zeros(len(inputs), np.int32),
+    },
     records=[{} for _ in inputs],
-    prompt_ids=np.zeros(len(inputs), np.int32),
     lengths=LengthReport(examples=len(inputs), inputs_limit=None, targets_limit=None),
   )
 

@@ -139,10 +139,12 @@ def evaluated(tokenizer_folder):
   examples = Examples(
     name="cb",
     split="validation",
-    inputs=[np.asarray(before, np.int32) for before, _ in pairs],
-    targets=[np.asarray([*after, words.eos], np.int32) for _, after in pairs],
+    features={
+      "inputs": [np.asarray(before, np.int32) for before, _ in pairs],
+      "targets": [np.asarray([*after, words.eos], np.int32) for _, after in pairs],
+      "prompt_ids": np.zeros(len(texts), np.int32),
+    },
     records=[{"inputs": text, "targets": "True", "answers": ["True"]} for text in texts],
-    prompt_ids=np.zeros(len(texts), np.int32),
     lengths=LengthReport(examples=len(texts), inputs_limit=None, targets_limit=None),
   )
   read = types.SimpleNamespace(examples=lambda *_: examples)

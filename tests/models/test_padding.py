@@ -37,10 +37,12 @@ def batch(config, inputs=INPUTS):
   made = Examples(
     name="made up",
     split="train",
-    inputs=[np.array(tokens, np.int32) for tokens in inputs],
-    targets=[np.array(tokens, np.int32) for tokens in TARGETS],
+    features={
+      "inputs": [np.array(tokens, np.int32) for tokens in inputs],
+      "targets": [np.array(tokens, np.int32) for tokens in TARGETS],
+      "prompt_ids": np.zeros(len(inputs), np.int32),
+    },
     records=[{}] * len(inputs),
-    prompt_ids=np.zeros(len(inputs), np.int32),
     lengths=LengthReport(examples=len(inputs), inputs_limit=None, targets_limit=None),
   )
   return collate(made, range(len(inputs)), (7, 4), TokenIds.of(config))

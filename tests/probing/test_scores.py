@@ -25,10 +25,12 @@ def examples(split, count, *, answers=("True", "False"), seed=0):
   return Examples(
     name="toy",
     split=split,
-    inputs=inputs,
-    targets=[np.asarray([3, 1], np.int32)] * count,
+    features={
+      "inputs": inputs,
+      "targets": [np.asarray([3, 1], np.int32)] * count,
+      "prompt_ids": np.zeros(count, np.int32),
+    },
     records=[{"inputs": "words", "targets": answers[label]} for label in labels],
-    prompt_ids=np.zeros(count, np.int32),
     lengths=LengthReport(examples=count, inputs_limit=None, targets_limit=None),
   )
 

@@ -1,0 +1,142 @@
+"""What an example holds beside its input and target, by name: kinds of features, their arrays and rows.
+
+A task declares each feature's kind once: how many dimensions an example's array has, its type, what fills
+the ends of shorter ones, and to which lengths.  Ids, further targets or answers, passages [n L], the two
+answers of a preference, a teacher's distributions [T k] then go the same way from task to device, and no
+file between knows their names.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from promot_jax import errors
+
+OWN = ("inputs", "targets", "prompt_ids")
+"""Features of every example; they have rules of their own (`batches`)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Feature:
+  """The kind of a feature.
+
+  rank: dimensions of one example's array: 0 a number, 1 a list, 2 lists in rows.
+  dtype: of the array.
+  pad: fills up shorter ones.
+  buckets: padded lengths of the last dimension, ascending; a batch takes the first that holds it.
+    Empty: one length, that of the longest example, so that there is one shape to compile.
+  """
+
+  rank: Literal[0, 1, 2] = 1
+  dtype: str = "int32"
+  pad: float = 0
+  buckets: tuple[int, ...] = ()
+
+  def array(self, name: str, value: Any) -> np.ndarray:
+    """One example's array.
+
+    Raises:
+      DataError: it has another number of dimensions, or does not fit the type.
+    """
+    found = np.asarray(value)
+    if found.ndim != self.rank:
+      raise errors.DataError(
+        f"feature '{name}' of an example has {found.ndim} dimensions; it was declared with {self.rank}."
+      )
+    if found.dtype.kind not in "biuf":
+      raise errors.DataError(f"feature '{name}' of an example holds no numbers ({found.dtype}).")
+    made = found.astype(self.dtype)
+    if self.dtype.startswith("int") and not np.array_equal(made, found):
+      raise errors.DataError(f"feature '{name}' of an example does not fit {self.dtype}.")
+    return made
+
+  def extents(self, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """The largest of each dimension, at least 1."""
+    if not self.rank:
+      return ()
+    return tuple(max(1, *(array.shape[axis] for array in arrays)) for axis in range(self.rank))
+
+  def padded(
+    self, name: str, arrays: Sequence[np.ndarray], largest: tuple[int, ...]
+  ) -> dict[str, np.ndarray]:
+    """The rows of a batch: NAME [B ...], and NAME_mask, True where an example has a value.
+
+    Args:
+      arrays: of the batch's examples.
+      largest: `extents` of all examples.
+
+    Raises:
+      ConfigError: the last bucket is too short.
+    """
+    if not self.rank:
+      return {name: np.asarray(arrays, self.dtype)}
+    shape = largest
+    if self.buckets:
+      longest = max(array.shape[-1] for array in arrays)
+      room = next((length for length in self.buckets if length >= longest), None)
+      if room is None:
+        raise errors.ConfigError(
+          f"an example's feature '{name}' has {longest} entries, and its longest bucket is"
+          f" {self.buckets[-1]}; declare a longer one."
+        )
+      shape = (*largest[:-1], room)
+    rows = np.full((len(arrays), *shape), self.pad, self.dtype)
+    mask = np.zeros((len(arrays), *shape), bool)
+    for row, array in enumerate(arrays):
+      place = (row, *(slice(0, size) for size in array.shape))
+      rows[place] = array
+      mask[place] = True
+    return {name: rows, f"{name}_mask": mask}
+
+
+def declared(task: Any) -> dict[str, Feature]:
+  """The kinds of what a seqio task's output features declare beside inputs and targets.
+
+  Raises:
+    ConfigError: a feature has more than two dimensions, or the name of one of a batch's arrays.
+  """
+  found = {}
+  for name, feature in task.output_features.items():
+    if name in OWN:
+      continue
+    rank = int(getattr(feature, "rank", 1))
+    if rank > 2 or name.startswith(("encoder_", "decoder_")):
+      raise errors.ConfigError(
+        f"task '{task.name}' declares feature '{name}' with {rank} dimensions; there may be two at most,"
+        " and names that begin with encoder_ or decoder_ are those of a batch."
+      )
+    dtype = np.dtype(feature.dtype.as_numpy_dtype)
+    whole = dtype.kind in "biu"
+    found[name] = Feature(
+      rank=rank,  # type: ignore[arg-type]
+      dtype="int32" if whole else "float32",
+      pad=feature.vocabulary.pad_id if whole else 0,
+    )
+  return found
+
+
+def pack(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+  """Arrays of one kind as two: all values in a row, and the shape of each [N rank]."""
+  shapes = np.array([array.shape for array in arrays], np.int64).reshape(len(arrays), -1)
+  return {"values": np.concatenate([array.ravel() for array in arrays]), "shapes": shapes}
+
+
+def unpack(values: np.ndarray, shapes: np.ndarray) -> list[np.ndarray]:
+  """The inverse of `pack`."""
+  sizes = np.prod(shapes, axis=1, dtype=np.int64)
+  parts = np.split(values, np.cumsum(sizes)[:-1])
+  return [part.reshape(tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def to_json(kinds: Mapping[str, Feature]) -> dict[str, Any]:
+  """Kinds as a cached split records them."""
+  return {name: dataclasses.asdict(kind) for name, kind in kinds.items()}
+
+
+def of_json(found: Mapping[str, Any]) -> dict[str, Feature]:
+  """The inverse of `to_json`."""
+  return {
+    name: Feature(**{**kind, "buckets": tuple(kind["buckets"])}) for name, kind in found.items()
+  }
