@@ -20,7 +20,7 @@ import tensorflow as tf
 from promot_jax.micro import sources
 
 WORDS = seqio.Feature(sources.seqio_vocabulary(), add_eos=True)
-FEATURES = {"inputs": WORDS, "targets": WORDS}
+FEATURES = {"inputs": WORDS, "targets": WORDS, "rejected": WORDS}  # the last is carried along
 
 
 def dataset(split, shuffle_files=False, seed=None):
@@ -72,7 +72,7 @@ seqio.TaskRegistry.add(
     seqio.CacheDatasetPlaceholder(),
     seqio.preprocessors.append_eos_after_trim,
   ],
-  output_features={**FEATURES, "rejected": WORDS},  # carried into every batch
+  output_features=FEATURES,
   postprocess_fn=postprocess,
   metric_fns=[weighted, lengths],
 )
