@@ -10,23 +10,19 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from promot_jax.micro import vocabulary, world
+from promot_jax.micro import vocabulary
 
 
-@functools.cache
-def source(twin: world.Twin, seed: int = world.SEED) -> seqio.FunctionDataSource:
-  """The records of a task, in the splits train, validation and test."""
-  splits = tuple(name for name in world.splits(twin) if name != "pretraining")
+def source(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> seqio.FunctionDataSource:
+  """Records by split, as a source of data."""
 
   def dataset(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
     del shuffle_files, seed  # there are no files: the order is the world's
-    columns = _columns(world.records(twin, split, world_seed))
     # The identity makes plain tensors of the rows of ragged columns.
-    return tf.data.Dataset.from_tensor_slices(columns).map(lambda record: record)
+    return tf.data.Dataset.from_tensor_slices(_columns(splits[split])).map(lambda record: record)
 
-  world_seed = seed
-  sizes = {split: len(world.records(twin, split, seed)) for split in splits}
-  return seqio.FunctionDataSource(dataset, splits=splits, num_input_examples=sizes)
+  sizes = {split: len(records) for split, records in splits.items()}
+  return seqio.FunctionDataSource(dataset, splits=tuple(splits), num_input_examples=sizes)
 
 
 @functools.cache

@@ -59,9 +59,7 @@ class Twin:
 
   def data_source(self) -> Any:
     """See `data.task.Origin`."""
-    from promot_jax.micro import sources
-
-    return sources.source(self)
+    return _data_source(self)
 
   def digest(self) -> str:
     """Its records are code, which is looked at anyway."""
@@ -125,6 +123,15 @@ def key(record: dict) -> tuple[str, ...]:
   skipped = ("question_id", "url")
   return tuple(
     text for name, text in texts.items() if isinstance(text, str) and name not in skipped
+  )
+
+
+@functools.cache
+def _data_source(twin: Twin) -> Any:
+  from promot_jax.micro import sources  # imports seqio, and with it TensorFlow
+
+  return sources.source(
+    {split: records(twin, split) for split in splits(twin) if split != "pretraining"}
   )
 
 

@@ -21,11 +21,11 @@ def twin(task: str) -> world.Twin:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_source_gives_the_records_of_the_world_in_order(task):
-  dataset = sources.source(twin(task)).get_dataset("validation", shuffle=False)
+  dataset = twin(task).data_source().get_dataset("validation", shuffle=False)
   found = list(dataset.take(5).as_numpy_iterator())
   for got, expected in zip(found, records(task, "validation"), strict=False):
     assert plain(got) == expected
-  assert sources.source(twin(task)).num_input_examples("train") == len(records(task, "train"))
+  assert twin(task).data_source().num_input_examples("train") == len(records(task, "train"))
 
 
 def plain(value):
@@ -38,7 +38,7 @@ def plain(value):
 
 
 def test_a_source_can_be_read_in_shards():
-  source = sources.source(twin("cb"))
+  source = twin("cb").data_source()
   shards = [
     source.get_dataset("test", shuffle=False, shard_info=seqio.ShardInfo(index=n, num_shards=1))
     for n in range(1)
