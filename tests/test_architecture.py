@@ -213,7 +213,8 @@ def test_gin_and_print_appear_only_in_the_command_line():
 
 
 def test_the_command_line_imports_nothing_heavy_before_the_flags_are_read():
-  light_parts = {"errors", "signals", "cli", "printable", "__version__"}
+  # Of the methods the package itself, which imports nothing.
+  light_parts = {"errors", "signals", "cli", "printable", "methods", "__version__"}
   light = (
     "main",
     "flags",
@@ -235,6 +236,10 @@ def test_the_command_line_imports_nothing_heavy_before_the_flags_are_read():
       assert not module.startswith("promot_jax.") or ours in light_parts, (
         f"{relative(path)}:{line} imports {module}"
       )
+
+
+def test_the_package_of_methods_itself_imports_nothing():
+  assert not imports(REPOSITORY / "promot_jax" / "methods" / "__init__.py")
 
 
 def test_nothing_in_the_package_imports_tests_or_benchmarks():

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from promot_jax import methods
 from promot_jax.errors import ConfigError
 
 LIST = "RECIPE_VALUES"
@@ -151,7 +152,9 @@ def offered(module: str, *, place: str = "") -> tuple[str, ...]:
 def modules() -> Mapping[str, str]:
   """Last part of a module's name -> its full name, of every module that lists something."""
   found = {"optax": "optax"}
-  for root, folder in _FOLDERS.items():
+  folders = list(_FOLDERS.items())
+  folders += [(methods.__name__, pathlib.Path(each)) for each in methods.__path__]
+  for root, folder in folders:
     for path in sorted(folder.rglob("*.py")):
       if LIST in path.read_text(encoding="utf-8"):
         parts = [root, *path.relative_to(folder).with_suffix("").parts]
@@ -254,7 +257,10 @@ def source(module: str, *, place: str = "") -> pathlib.Path:
   """File of a module of promot_jax or tasks.  Raises ConfigError with the nearest right name."""
   root, *rest = module.split(".")
   folder = _FOLDERS[root].joinpath(*rest)
-  for path in (folder.with_suffix(".py"), folder / "__init__.py"):
+  places = [folder.with_suffix(".py"), folder / "__init__.py"]
+  if module.rpartition(".")[0] == methods.__name__:  # whose files may lie in several folders
+    places += [pathlib.Path(each, f"{rest[-1]}.py") for each in methods.__path__]
+  for path in places:
     if path.is_file():
       return path
   names = [p.stem for p in folder.parent.glob("*.py")] if folder.parent.is_dir() else []

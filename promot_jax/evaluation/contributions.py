@@ -25,7 +25,7 @@ def notes(group: Group) -> Iterator[str]:
     for first, second in pairs:
       left, right = scores.get(first), scores.get(second)
       if left and right and (found := remark(left, right)):
-        names = f"{runs_lib.method_name(first)} minus {runs_lib.method_name(second)}"
+        names = f"{group.name(first)} minus {group.name(second)}"
         yield f"{names}, Norm. Avg {shots}-shot: {found}"
 
 

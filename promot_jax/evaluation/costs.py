@@ -55,7 +55,7 @@ def cost_table(group: Group) -> Table | None:
 def _rows(group: Group, method: str) -> list[Row]:
   """A row for each stage of a method, or the only one of a method that trains nothing."""
   runs = group.runs[method]
-  name = runs_lib.method_name(method)
+  name = group.name(method)
   scores = _scores(group, method)
   stages = runs[0].record.stages
   if not stages:

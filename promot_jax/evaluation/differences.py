@@ -6,7 +6,6 @@ runs recorded.
 
 from collections.abc import Iterable, Sequence
 
-from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.evaluation.runs import Group, Run
 
@@ -40,12 +39,12 @@ def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
     ),
     (
       "checkpoint",
-      _checkpoints(tuned),
+      _checkpoints(group, tuned),
       "best on the tuned task, on the set that is reported for RTE, CB and WiC",
     ),
     (
       "training",
-      _settings(tuned),
+      _settings(group, tuned),
       "Adafactor, batch 64; fine-tuning 1000 steps at 1e-3, prompt of 100 vectors 5000 steps at 0.2",
     ),
     ("seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})", "not stated; no spread is printed"),
@@ -78,12 +77,12 @@ def _data(group: Group) -> str:
   return "; ".join(parts) or group.data or "not recorded"
 
 
-def _checkpoints(runs: Sequence[Run]) -> str:
+def _checkpoints(group: Group, runs: Sequence[Run]) -> str:
   """Of every method the reported checkpoints, by seed, and why: the reason itself of one run."""
   parts = []
   for method in dict.fromkeys(run.record.method for run in runs):
     own = [run for run in runs if run.record.method == method]
-    name = runs_lib.method_name(method)
+    name = group.name(method)
     if len(own) == 1:
       parts.append(f"{name}: {_join(own[0].selected, own[0].record.why)}")
     else:
@@ -100,7 +99,7 @@ def _sets(results: Sequence[TaskResult]) -> str:
   return ", ".join(f"{task} {' and '.join(sorted(values))}" for task, values in sets.items())
 
 
-def _settings(runs: Sequence[Run]) -> str:
+def _settings(group: Group, runs: Sequence[Run]) -> str:
   """Recorded settings; what not all methods share stands with the methods that had it."""
   everyone = {run.record.method for run in runs}
   values: dict[str, dict[str, list[str]]] = {}  # setting -> value -> methods
@@ -113,7 +112,7 @@ def _settings(runs: Sequence[Run]) -> str:
     texts = [
       value
       if set(methods) == everyone
-      else f"{value} ({', '.join(map(runs_lib.method_name, dict.fromkeys(methods)))})"
+      else f"{value} ({', '.join(map(group.name, dict.fromkeys(methods)))})"
       for value, methods in found.items()
     ]
     shown.append(f"{name} {' or '.join(texts)}")

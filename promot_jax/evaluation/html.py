@@ -160,7 +160,7 @@ def _runs(runs: Iterable[Run]) -> str:
     facts = [*record.settings.items(), *record.environment.items()]
     shown = "; ".join(f"{name} {value}" for name, value in facts)
     values = [
-      runs_lib.method_name(record.method),
+      runs_lib.method_name(record),
       str(record.seed),
       run.selected,
       record.why,
@@ -185,7 +185,7 @@ def _samples(section: Section, samples) -> str:
     if lines:
       top = "".join(f"<th>{name}</th>" for name in ("task", "input", "answer", "output", "score"))
       parts.append(
-        f"<details><summary>Sample predictions: {_safe(runs_lib.method_name(method))}, "
+        f"<details><summary>Sample predictions: {_safe(section.group.name(method))}, "
         f"seed {_safe(runs[0].record.seed)}</summary>"
         f'<table class="words"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></details>'
       )

@@ -24,7 +24,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from promot_jax.evaluation import averages
+from promot_jax.evaluation import averages, published
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.results import natural_order
 from promot_jax.evaluation.runs import Group, Run
@@ -113,7 +113,7 @@ def _norm_average(section: Section) -> Figure | None:
         cell.value,
         height * 0.92,
         xerr=np.reshape(cell.reach, (2, 1)),
-        color=_color_of_name(name),
+        color=_color_of_name(section.group, name),
         alpha=1.0 if shots.index(n) == 0 else 0.6,
         error_kw={"elinewidth": 1, "capsize": 2},
         hatch=None if kind == OURS else "///",
@@ -127,7 +127,7 @@ def _norm_average(section: Section) -> Figure | None:
         va="center",
         fontsize=8,
       )
-    base = cells.get((runs_lib.method_name("pretrained"), shots[0]))
+    base = cells.get((published.ROWS["pretrained"], shots[0]))
     if base:
       axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
     axis.set_xlim(0, 1.18 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
@@ -171,7 +171,7 @@ def _trade_off(group: Group) -> Figure | None:
       s=70,
       color=color,
       edgecolors="white",
-      label=_label(method),
+      label=_label(group, method),
       zorder=3,
     )
   axis.set_xlabel(f"{task} (tuned task)")
@@ -192,7 +192,7 @@ def _tasks(group: Group) -> Figure | None:
     for method, runs in group.runs.items()
   }
   labels = [f"{task}\n{runs_lib.metric_name(group, task)}" for task in group.unseen]
-  return _grouped_bars(bars, labels, f"score, {shots}-shot")
+  return _grouped_bars(group, bars, labels, f"score, {shots}-shot")
 
 
 def _format_share(group: Group) -> Figure | None:
@@ -207,7 +207,7 @@ def _format_share(group: Group) -> Figure | None:
     ]
     for method, runs in group.runs.items()
   }
-  figure = _grouped_bars(bars, list(group.unseen), f"% of outputs, {shots}-shot")
+  figure = _grouped_bars(group, bars, list(group.unseen), f"% of outputs, {shots}-shot")
   if figure:
     figure.axes[0].set_ylim(0, 100)
   return figure
@@ -233,7 +233,7 @@ def _checkpoints(group: Group) -> Figure | None:
   labelled = set()
   for (method, _), line in lines.items():
     across, up = [names.index(name) for name, _, _ in line], [value for _, value, _ in line]
-    label = None if method in labelled else _label(method)
+    label = None if method in labelled else _label(group, method)
     labelled.add(method)
     axis.plot(across, up, color=_color(method), marker=".", linewidth=1.2, label=label)
     for name, value, reported in line:
@@ -258,7 +258,7 @@ def _trajectory(run: Run, shots: int) -> list[tuple[str, float, bool]]:
 
 
 def _grouped_bars(
-  bars: Mapping[str, Sequence[Cell | None]], labels: Sequence[str], unit: str
+  group: Group, bars: Mapping[str, Sequence[Cell | None]], labels: Sequence[str], unit: str
 ) -> Figure | None:
   """Vertical bars: groups along the axis, one color a method."""
   bars = {method: cells for method, cells in bars.items() if any(cells)}
@@ -276,7 +276,7 @@ def _grouped_bars(
       width * 0.94,
       yerr=np.transpose([cell.reach for _, cell in present]),
       color=_color(method),
-      label=_label(method),
+      label=_label(group, method),
       error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
     )
   axis.set_xticks(range(len(labels)), labels)
@@ -303,13 +303,13 @@ def _method_names(table: Table) -> list[str]:
   return [name for name, _ in table.groups()]
 
 
-def _color_of_name(name: str) -> str:
-  known = {printed: method for method, printed in runs_lib.METHODS.items()}
+def _color_of_name(group: Group, name: str) -> str:
+  known = {group.name(method): method for method in group.runs}
   return _color(known.get(name, name.replace(" ", "_")))
 
 
-def _label(method: str) -> str:
-  return _short(runs_lib.method_name(method))
+def _label(group: Group, method: str) -> str:
+  return _short(group.name(method))
 
 
 def _short(name: str) -> str:

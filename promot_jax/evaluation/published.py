@@ -10,8 +10,26 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+from collections.abc import Mapping
 
 PAPER = "Wang et al. 2024"
+
+ROWS: Mapping[str, str] = {
+  "pretrained": "Pretrained",
+  "fine_tuning": "Standard fine-tuning",
+  "promot": "ProMoT",
+  "promot_1shot": "ProMoT + 1-shot",
+  "prompt_tuning": "Prompt tuning",
+  "prompt_tuning_1shot": "Prompt tuning + 1-shot",
+  "joint": "Joint tuning",
+  "fine_tuning_1shot": "Fine-tuning + 1-shot",
+  "random_prompt": "Fixed random prompt",
+  "multitask_fine_tuning": "Multi-task fine-tuning",
+  "multitask_promot": "Multi-task ProMoT",
+  "multitask_fine_tuning_1shot": "Multi-task fine-tuning + 1-shot",
+  "multitask_promot_1shot": "Multi-task ProMoT + 1-shot",
+}
+"""The rows of its Tables 3, 6 and 5, which come first in a report, with their names in print."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

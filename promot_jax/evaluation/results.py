@@ -69,6 +69,10 @@ class RunRecord:
     data_sets: task -> name, version and size of what was read; own_tasks: those of them that are not
       the published ones, so that published figures do not stand beside theirs.
     unseen: the tasks of Norm. Avg; None of records of earlier versions: the eight of the paper.
+    printed: what the method is called in a report; empty: its name there, or the method's own.
+    column: its place among the columns of a report; None: after those that have one.
+    backbone_trained: whether anything was trained that the pretrained model has; None: of records of
+      earlier versions.
     variant: what else tells this run from others of its method, for example `learning rate 0.01`.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
     measured: split and way of each result of the run's own plan (`ways.own`); empty of records of
@@ -88,6 +92,9 @@ class RunRecord:
   data_sets: Mapping[str, str] = dataclasses.field(default_factory=dict)
   own_tasks: Sequence[str] = ()
   unseen: Sequence[str] | None = None
+  printed: str = ""
+  column: int | None = None
+  backbone_trained: bool | None = None
   variant: str = ""
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   measured: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -3,8 +3,11 @@
 Reads result folders (`results.py`) and nothing else.
 """
 
+import collections
 import dataclasses
+import functools
 import logging
+import math
 import os
 import pathlib
 import statistics
@@ -17,64 +20,6 @@ from promot_jax.evaluation.tables import Cell
 from promot_jax.printable import visible
 
 _log = logging.getLogger(__name__)
-
-METHODS: Mapping[str, str] = {
-  "pretrained": "Pretrained",
-  "fine_tuning": "Standard fine-tuning",
-  "promot": "ProMoT",
-  "promot_1shot": "ProMoT + 1-shot",
-  "prompt_tuning": "Prompt tuning",
-  "prompt_tuning_1shot": "Prompt tuning + 1-shot",
-  "joint": "Joint tuning",
-  "fine_tuning_1shot": "Fine-tuning + 1-shot",
-  "random_prompt": "Fixed random prompt",
-  "multitask_fine_tuning": "Multi-task fine-tuning",
-  "multitask_promot": "Multi-task ProMoT",
-  "multitask_fine_tuning_1shot": "Multi-task fine-tuning + 1-shot",
-  "multitask_promot_1shot": "Multi-task ProMoT + 1-shot",
-  "prefix_tuning": "Prefix tuning",
-  "deep_prompts": "Deep prompts",
-  "p_tuning": "P-tuning",
-  "embedding_only": "Embedding-only prefix",
-  "infix_tuning": "Infix tuning",
-  "prompt_and_prefix": "Prompt and prefix",
-  "promot_prefix": "ProMoT with a prefix",
-  "multitask_promot_prefix": "Multi-task ProMoT with prefixes",
-  "lora": "LoRA",
-  "promot_lora": "ProMoT with LoRA",
-  "promot_lora_r2": "ProMoT with LoRA r=2",
-  "promot_lora_r4": "ProMoT with LoRA r=4",
-  "adapter": "Adapters",
-  "adapter_3": "Adapters, 3 %",
-  "adapter_0_1": "Adapters, 0.1 %",
-  "bitfit": "BitFit",
-  "ia3": "IA3",
-  "top_layers": "Top layers",
-  "groups": "LoRA and vectors",
-  "probing": "Probing",
-}
-"""Methods in the order of the columns (the paper's Tables 3, 6 and 5, then the others), with their
-names in print."""
-
-_PROMPT_ONLY = (
-  "prompt_tuning",
-  "prompt_tuning_1shot",
-  "prefix_tuning",
-  "deep_prompts",
-  "p_tuning",
-  "embedding_only",
-  "infix_tuning",
-  "prompt_and_prefix",
-  "lora",
-  "adapter",
-  "adapter_3",
-  "adapter_0_1",
-  "bitfit",
-  "ia3",
-  "top_layers",
-  "groups",
-  "probing",
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,6 +62,19 @@ class Group:
   runs: Mapping[str, Sequence[Run]]
   """Method -> its runs, one a seed, in column order; `pretrained` comes first."""
 
+  def name(self, method: str) -> str:
+    """A method's name in print, which no other one of the group has."""
+    return self._names[method]
+
+  @functools.cached_property
+  def _names(self) -> Mapping[str, str]:
+    names = {method: method_name(runs[0].record) for method, runs in self.runs.items()}
+    often = {name for name, count in collections.Counter(names.values()).items() if count > 1}
+    return {
+      method: f"{name} ({visible(method)})" if name in often else name
+      for method, name in names.items()
+    }
+
   @property
   def tuned_tasks(self) -> list[str]:
     """Names of the tasks that were trained on."""
@@ -147,9 +105,10 @@ def metric_name(group: Group, task: str) -> str:
   return next((averages.metric_of(each) for each in results if each.task == task), "")
 
 
-def method_name(method: str) -> str:
-  """A method's name in print."""
-  return METHODS.get(method, visible(method.replace("_", " ")))
+def method_name(record: RunRecord) -> str:
+  """How a model was made, in print: as the paper has it, or as the record says."""
+  own = record.printed or record.method.replace("_", " ")
+  return published.ROWS.get(record.method, visible(own))
 
 
 def collect(
@@ -200,7 +159,7 @@ def group(runs: Iterable[Run]) -> list[Group]:
   runs = list(runs)
   bases = [run for run in runs if run.record.method == "pretrained"]
   tuned = [run for run in runs if run.record.method != "pretrained"]
-  joining = [run for run in tuned if run.record.method in _PROMPT_ONLY and not run.record.variant]
+  joining = [run for run in tuned if _leaves_the_backbone(run.record)]
   tuned = [run for run in tuned if run not in joining]
   keys = list(dict.fromkeys(_key(run) for run in tuned))
   joined = {_apart(key) for key in keys}
@@ -216,7 +175,7 @@ def group(runs: Iterable[Run]) -> list[Group]:
       backbone=backbone,
       data=data,
       unseen=unseen,
-      runs=_by_method(
+      runs=in_columns(
         [run for run in bases if _world(run) == (backbone, data, unseen)]
         + [run for run in joining if _apart(_key(run)) == (trained_on, backbone, data, unseen)]
         + [run for run in tuned if _key(run) == (trained_on, variant, backbone, data, unseen)]
@@ -361,12 +320,26 @@ def _apart(key: Key) -> tuple[str, str, str, tuple[str, ...]]:
   return key[0], *key[2:]
 
 
-def _by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
-  methods = {run.record.method for run in runs}
-  order = [method for method in METHODS if method in methods] + sorted(methods - set(METHODS))
+def _leaves_the_backbone(record: RunRecord) -> bool:
+  """Whether nothing of the backbone was trained; earlier versions told only the rate of its stage."""
+  if record.backbone_trained is None:
+    return not record.variant
+  return not record.backbone_trained
+
+
+def in_columns(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """The paper's rows first, then those with a column of their own, then the others by name."""
+  methods: dict[str, list[Run]] = {}
+  for run in runs:
+    methods.setdefault(run.record.method, []).append(run)
+  rows = {method: number for number, method in enumerate(published.ROWS)}
+
+  def place(method: str) -> tuple[float, float, str]:
+    column = methods[method][0].record.column
+    own = math.inf if column is None else column
+    return rows.get(method, math.inf), own, method
+
   return {
-    method: sorted(
-      (run for run in runs if run.record.method == method), key=lambda run: run.record.seed
-    )
-    for method in order
+    method: sorted(methods[method], key=lambda run: run.record.seed)
+    for method in sorted(methods, key=place)
   }

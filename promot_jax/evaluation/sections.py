@@ -130,7 +130,7 @@ def _summary(main: Table, title: str) -> Table:
 def _columns(group: Group) -> list[Column]:
   columns = []
   for method in group.runs:
-    name = runs_lib.method_name(method)
+    name = group.name(method)
     columns.append(Column(group=name, header="ours", kind=OURS))
     if published.home_table(group.trained_on):
       columns.append(Column(group=name, header=f"{QUOTED_MODEL} (quoted)", kind=QUOTED))
@@ -138,7 +138,7 @@ def _columns(group: Group) -> list[Column]:
 
 
 def _method_of(group: Group, column: Column) -> str:
-  return next(method for method in group.runs if runs_lib.method_name(method) == column.group)
+  return next(method for method in group.runs if group.name(method) == column.group)
 
 
 def _ours(group: Group, column: Column, task: str, shots: int | None) -> Cell | None:
@@ -254,7 +254,7 @@ def _mixed_runs(group: Group) -> list[str]:
     }
     if differing:
       warnings.append(
-        f"Warning: {runs_lib.method_name(method)} has runs that differ in "
+        f"Warning: {group.name(method)} has runs that differ in "
         f"{', '.join(sorted(differing))}; their mean is not one over seeds. Report them apart, or "
         "give them different variants."
       )
@@ -287,7 +287,7 @@ def _incomplete(group: Group) -> str:
         average = averages.average(run.reported, shots=shots, unseen=group.unseen)
         if average.missing and average.tasks:
           lacking.append(
-            f"{runs_lib.method_name(method)} (seed {run.record.seed}, {shots}-shot) lacks "
+            f"{group.name(method)} (seed {run.record.seed}, {shots}-shot) lacks "
             + ", ".join(average.missing)
           )
   every = "all eight tasks" if group.unseen == averages.PUBLISHED else "all unseen tasks"
@@ -296,7 +296,7 @@ def _incomplete(group: Group) -> str:
 
 def _format_table(group: Group) -> Table | None:
   """Share of outputs in the tuned task's format on every unseen task (Figure 2 of the paper)."""
-  columns = tuple(Column(group=runs_lib.method_name(m), header="ours") for m in group.runs)
+  columns = tuple(Column(group=group.name(m), header="ours") for m in group.runs)
   rows = []
   for task in group.unseen:
     for shots in group.shots:
@@ -355,7 +355,7 @@ def _prompt_on_table(group: Group) -> Table | None:
   return Table(
     title="Unseen tasks with the prompt off and on",
     columns=tuple(
-      Column(group=runs_lib.method_name(method), header=state)
+      Column(group=group.name(method), header=state)
       for method in methods
       for state in ("prompt off", "prompt on")
     ),
@@ -385,7 +385,7 @@ def _checkpoint_table(group: Group) -> Table | None:
       reported = " (reported)" if checkpoint == run.selected else ""
       rows.append(
         Row(
-          label=f"{runs_lib.method_name(method)}, seed {run.record.seed}",
+          label=f"{group.name(method)}, seed {run.record.seed}",
           detail=checkpoint + reported,
           cells=tuple(cells),
           strong=bool(reported),

@@ -125,6 +125,10 @@ class Experiment:
   probe: classifier on the frozen features of the final model; the tuned tasks then report its
     accuracy, with generation's beside it.  None: none.
   seed: of initialization, data order and dropout.
+  printed: what a report calls it; empty: a row of the paper's tables has its name there, what trains a
+    method alone is called as the method, and others by `name`.
+  column: its place among the columns of a report, after the paper's rows; None: after those that have
+    one, by `name`.
   """
 
   name: str
@@ -156,6 +160,8 @@ class Experiment:
   input_buckets: int = 4
   target_buckets: int = 2
   seed: int = 0
+  printed: str = ""
+  column: int | None = None
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 
   def __post_init__(self):

@@ -13,6 +13,7 @@ from promot_jax.evaluation import ways
 from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
 from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.pretrained_results import backbone_is_untouched
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def run_record(
     data_sets={task: str(found) for task, found in sets.items()},
     own_tasks=tuple(own),
     unseen=tuple(experiment.evaluation.unseen),
+    printed=printed(experiment),
+    column=experiment.column,
+    backbone_trained=_trains_backbone(experiment),
     variant=_variant(experiment),
     settings=settings,
     measured=ways.own(results),
@@ -64,6 +68,19 @@ def run_record(
     environment={**environment(), "precision": _precision(experiment)},
     command=" ".join(["promot", *sys.argv[1:]]),
   )
+
+
+def printed(experiment: Experiment) -> str:
+  """What the report calls a run: as its recipe says, or as the method that it trains alone."""
+  method = experiment.method
+  if experiment.printed or method is None or not experiment.stages:
+    return experiment.printed
+  return "" if _trains_backbone(experiment) else method.printed
+
+
+def _trains_backbone(experiment: Experiment) -> bool:
+  count = len(experiment.stages)
+  return count > 0 and not backbone_is_untouched(experiment, count)
 
 
 def unguarded(folders: Iterable[str]) -> str:

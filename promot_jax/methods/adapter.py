@@ -55,6 +55,7 @@ class Adapter(base.Method):
   """
 
   parameters: ClassVar[str] = r"(.*/adapter|adapter_norms)/.*"
+  printed: ClassVar[str] = "Adapters"
 
   bottleneck: int | None = 64
   share: float | None = None

@@ -27,6 +27,8 @@ class Method(abc.ABC):
 
   parameters: ClassVar[str]
   """Pattern of the parameters that the method adds."""
+  printed: ClassVar[str]
+  """What training it is called in a report."""
   formats: ClassVar[Mapping[str, "Format"]] = MappingProxyType({})
   """Name of a kind of file -> how what was trained is read and written there.  Method files and steps
   of our own runs hold those of every method."""

@@ -37,6 +37,7 @@ class BitFit(base.Method):
   """
 
   parameters: ClassVar[str] = "bitfit/.*"
+  printed: ClassVar[str] = "BitFit"
 
   targets: paths.Patterns | None = None
 

@@ -39,6 +39,11 @@ class Combined(base.Method):
     return "|".join(f"(?:{method.parameters})" for method in self.methods)
 
   @property
+  def printed(self) -> str:  # type: ignore[override]
+    """The names of the methods."""
+    return " and ".join(part.printed for part in self.parts)
+
+  @property
   def tasks(self) -> int:
     """Rows of the methods' banks; 1 without a bank."""
     return max(method.tasks for method in self.methods)

@@ -33,6 +33,7 @@ class IA3(base.Method):
   """
 
   parameters: ClassVar[str] = r".*/ia3/(inputs|outputs)"
+  printed: ClassVar[str] = "IA3"
   formats: ClassVar[files.Formats] = ia3_formats.FORMATS
 
   outputs: paths.Patterns | None = ".*/(key|value)"

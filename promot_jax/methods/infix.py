@@ -40,6 +40,7 @@ class InfixTuning(base.Method):
   """
 
   parameters: ClassVar[str] = "decoder/(.*/)?(prompt|prefix)/infix_.*"
+  printed: ClassVar[str] = "Infix tuning"
 
   length: int = 10
   depth: Literal["all", "embedding"] = "all"

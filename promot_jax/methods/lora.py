@@ -44,6 +44,7 @@ class LoRA(base.Method):
   """
 
   parameters: ClassVar[str] = r".*/lora/(down|up)"
+  printed: ClassVar[str] = "LoRA"
   formats: ClassVar[files.Formats] = lora_formats.FORMATS
 
   rank: int = 4

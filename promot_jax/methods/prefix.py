@@ -87,6 +87,7 @@ class PrefixTuning(base.Method):
   """
 
   parameters: ClassVar[str] = r"(.*/prefix|prefix_network)/.*"
+  printed: ClassVar[str] = "Prefix tuning"
   formats: ClassVar[files.Formats] = prefix_formats.FORMATS
 
   length: int = 10

@@ -77,6 +77,7 @@ class SoftPrompt(base.Method):
   """
 
   parameters: ClassVar[str] = "(.*/prompt|prompt_network)/.*"
+  printed: ClassVar[str] = "Prompt tuning"
   formats: ClassVar[files.Formats] = prompt_formats.FORMATS
   in_checkpoints: ClassVar[bool] = True
 

@@ -38,6 +38,7 @@ class TopLayers(base.Method):
   """
 
   parameters: ClassVar[str] = "top_layers/.*"
+  printed: ClassVar[str] = "Top layers"
 
   layers: int = 2
   stacks: Sequence[str] = ("decoder",)

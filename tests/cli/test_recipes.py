@@ -13,7 +13,9 @@ import pytest
 from promot_jax import paths
 from promot_jax.cli import config_record, gin_config, gin_effect, gin_files, gin_scan
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import shapes
+from promot_jax.evaluation import runs
+from promot_jax.evaluation.results import RunRecord
+from promot_jax.experiments import record, shapes
 from promot_jax.experiments.comparison import experiments_of
 from promot_jax.methods import discovery
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
@@ -208,6 +210,62 @@ def test_a_stage_of_a_recipe_trains_what_its_method_adds_networks_included():
     model = paths.named_leaves(shapes.abstract_model(experiment))
     own = paths.match(experiment.method.parameters, model)
     assert stage.trainable == sum(math.prod(model[each].shape) for each in own)
+
+
+# As the columns of a report stand, with their names.
+PRINTED = {
+  "pretrained": "Pretrained",
+  "fine_tuning": "Standard fine-tuning",
+  "promot": "ProMoT",
+  "promot_1shot": "ProMoT + 1-shot",
+  "prompt_tuning": "Prompt tuning",
+  "prompt_tuning_1shot": "Prompt tuning + 1-shot",
+  "joint": "Joint tuning",
+  "fine_tuning_1shot": "Fine-tuning + 1-shot",
+  "random_prompt": "Fixed random prompt",
+  "multitask_fine_tuning": "Multi-task fine-tuning",
+  "multitask_promot": "Multi-task ProMoT",
+  "multitask_fine_tuning_1shot": "Multi-task fine-tuning + 1-shot",
+  "multitask_promot_1shot": "Multi-task ProMoT + 1-shot",
+  "prefix_tuning": "Prefix tuning",
+  "deep_prompts": "Deep prompts",
+  "p_tuning": "P-tuning",
+  "embedding_only": "Embedding-only prefix",
+  "infix_tuning": "Infix tuning",
+  "prompt_and_prefix": "Prompt and prefix",
+  "promot_prefix": "ProMoT with a prefix",
+  "multitask_promot_prefix": "Multi-task ProMoT with prefixes",
+  "lora": "LoRA",
+  "promot_lora": "ProMoT with LoRA",
+  "promot_lora_r2": "ProMoT with LoRA r=2",
+  "promot_lora_r4": "ProMoT with LoRA r=4",
+  "adapter": "Adapters",
+  "adapter_3": "Adapters, 3 %",
+  "adapter_0_1": "Adapters, 0.1 %",
+  "bitfit": "BitFit",
+  "ia3": "IA3",
+  "top_layers": "Top layers",
+  "groups": "LoRA and vectors",
+  "probing": "Probing",
+}
+
+
+def test_every_row_of_a_recipe_has_its_name_and_place_in_a_report():
+  found: dict[str, runs.Run] = {}
+  for name in RECIPES:
+    try:
+      recipe = build(name)
+    except ConfigError:  # a recipe of a user's own files
+      continue
+    for each in experiments_of(recipe) if not name.startswith("pretrain_") else ():
+      made = RunRecord(method=each.name, printed=record.printed(each), column=each.column)
+      earlier = found.setdefault(each.name, runs.Run(record=made, directory=FOLDER, results={}))
+      assert earlier.record == made, f"{name} calls '{each.name}' by another name or place"
+  shipped = {method: run for method, run in found.items() if method in PRINTED}
+  assert set(shipped) == set(PRINTED)
+  order = runs.in_columns(list(reversed(shipped.values())))
+  assert {method: runs.method_name(run[0].record) for method, run in order.items()} == PRINTED
+  assert list(order) == list(PRINTED)
 
 
 def _largest_rate(stage) -> float:
