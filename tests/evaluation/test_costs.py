@@ -21,6 +21,7 @@ def evaluated(
   store.write_run(
     RunRecord(
       method=method,
+      printed="LoRA" if method == "lora" else "",
       trained_on="rte" if stages else "none",
       seed=seed,
       selected="tune-20",

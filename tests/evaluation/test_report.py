@@ -40,6 +40,7 @@ def evaluate_by_hand(
   """Writes what an evaluation leaves: the tuned task and the unseen tasks, all of one score."""
   store = ResultStore(folder)
   defaults = {"trained_on": "rte", "backbone": "T5 tiny", "data": "micro", "selected": "tune-20"}
+  defaults["backbone_trained"] = method not in ("pretrained", "prompt_tuning")
   if method == "pretrained":
     defaults["trained_on"] = "none"
   if tasks is not averages.UNSEEN_TASKS:  # earlier records have no list
@@ -166,10 +167,12 @@ def test_learning_rates_and_training_tasks_get_tables_of_their_own(study):
   assert all("pretrained" in section.group.runs for section in sections)
 
 
-def test_prompt_tuning_stands_beside_every_learning_rate_of_the_backbone(tmp_path):
+@pytest.mark.parametrize("earlier", [False, True])
+def test_prompt_tuning_stands_beside_every_learning_rate_of_the_backbone(tmp_path, earlier):
+  said = {"backbone_trained": None} if earlier else {}  # which earlier versions did not record
   for rate in ("0.01", "0.003"):
-    evaluate_by_hand(tmp_path / rate, "promot", variant=f"learning rate {rate}")
-  evaluate_by_hand(tmp_path / "prompt", "prompt_tuning")
+    evaluate_by_hand(tmp_path / rate, "promot", variant=f"learning rate {rate}", **said)
+  evaluate_by_hand(tmp_path / "prompt", "prompt_tuning", **said)
   sections = report.build(runs.collect([tmp_path])).sections
   assert sorted(section.title for section in sections) == [
     "Tuned on rte, learning rate 0.003",
@@ -177,6 +180,24 @@ def test_prompt_tuning_stands_beside_every_learning_rate_of_the_backbone(tmp_pat
   ]
   assert all(set(section.group.runs) == {"promot", "prompt_tuning"} for section in sections)
   assert all(len(section.group.runs["promot"]) == 1 for section in sections)
+
+
+def test_a_method_that_nobody_listed_stands_last_under_its_own_name(tmp_path):
+  evaluate_by_hand(tmp_path / "b", "new_b", printed="New method", backbone_trained=False)
+  evaluate_by_hand(tmp_path / "a", "new_a", printed="New method", backbone_trained=False)
+  evaluate_by_hand(tmp_path / "c", "new_c", printed="Has a place", column=5)
+  evaluate_by_hand(tmp_path / "ft", "fine_tuning")
+  evaluate_by_hand(tmp_path / "d", "of_an_earlier_version")
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  group = section.group
+  assert [group.name(method) for method in group.runs] == [
+    "Standard fine-tuning",
+    "Has a place",
+    "New method (new_a)",  # two of one name are told apart
+    "New method (new_b)",
+    "of an earlier version",
+  ]
+  assert "New method (new_a)" in report.text(report.build(runs.collect([tmp_path])))
 
 
 def test_a_perfect_score_of_a_few_examples_is_not_called_certain(tmp_path):
