@@ -32,6 +32,7 @@ class PredictionHead(base.Method):
   """
 
   parameters: ClassVar[str] = "head/(kernel|bias)"
+  printed: ClassVar[str] = "Prediction head"
 
   classes: int = 2
   pooling: Literal["first", "mean", "last"] = "mean"
