@@ -21,7 +21,7 @@ def evaluated(
   store.write_run(
     RunRecord(
       method=method,
-      printed="LoRA" if method == "lora" else "",
+      printed={"lora": "LoRA", "ia3": "IA3", "bitfit": "BitFit"}.get(method, ""),
       trained_on="rte" if stages else "none",
       seed=seed,
       selected="tune-20",
