@@ -4,6 +4,7 @@ BERTScore and MoverScore are compared with plain versions over the same tiny BER
 COMET's program stand in for themselves by what their documentation says they take and give.
 """
 
+import functools
 import itertools
 import math
 import sys
@@ -41,6 +42,7 @@ def tiny_bert(tmp_path_factory):
   return folder
 
 
+@functools.cache
 def vectors(folder, text, layer):
   """(pieces, unit vectors) of a text, its ends included."""
   import torch
