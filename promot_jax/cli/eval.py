@@ -83,14 +83,14 @@ def tasks(values, runner, stages: int):
 
   experiment, reader = runner.experiment, runner.shared.reader
   plan = experiment.evaluation
-  prompt_state(values.prompt, runner, tuned=False, stages=stages)  # refuses what cannot be attached
+  prompt_state(values.attach, runner, tuned=False, stages=stages)  # refuses what cannot be attached
   changes: dict = {}
   if values.limit:
     changes["limit"] = values.limit
   if values.shots:
     changes["shots"] = _numbers(values.shots)
-  if values.prompt != "auto":
-    changes["unseen_prompt"] = (values.prompt,)
+  if values.attach != "auto":
+    changes["unseen_prompt"] = (values.attach,)
   plan = dataclasses.replace(plan, **changes)
   experiment = dataclasses.replace(experiment, evaluation=plan)
   if not stages:
@@ -98,7 +98,7 @@ def tasks(values, runner, stages: int):
       experiment, stages=(), imported_stages={}, stage_tasks={}, stage_feature_lengths={}
     )
   if not values.tasks:
-    named = prompt_row(values.prompt_task, runner, "attached") if values.prompt_task else None
+    named = prompt_row(values.attach_task, runner, "attached") if values.attach_task else None
     if missing := data.left_out(experiment, prompt_id=named):
       runner.events.line(missing)
     return data.report_tasks(experiment, reader, prompt_id=named)
@@ -106,8 +106,8 @@ def tasks(values, runner, stages: int):
   found = []
   for name in values.tasks.split(","):
     base, given = catalog.split_shots(name)
-    state = prompt_state(values.prompt, runner, tuned=base in tuned, stages=stages)
-    row = tuned.index(base) if base in tuned else prompt_row(values.prompt_task, runner, state)
+    state = prompt_state(values.attach, runner, tuned=base in tuned, stages=stages)
+    row = tuned.index(base) if base in tuned else prompt_row(values.attach_task, runner, state)
     experiment.seqio_name(name)  # refuses unknown names
     for shots in [given] if given else plan.shots if base not in tuned or values.shots else [0]:
       task = f"{base}_{shots}shot" if shots else base
@@ -128,37 +128,37 @@ def tasks(values, runner, stages: int):
 
 
 def prompt_state(flag: str, runner, *, tuned: bool, stages: int) -> str:
-  """'attached', 'detached' or 'none' for a --prompt flag.
+  """'attached', 'detached' or 'none' for an --attach flag.
 
   Raises:
-    ConfigError: the flag asks for a prompt and the checkpoint has none.
+    ConfigError: the flag asks for a method and the checkpoint has none.
   """
   if runner.experiment.method is None or not stages:
     if flag == "on":
       which = f"'{runner.experiment.name}'" if stages else "the pretrained model"
-      raise ConfigError(f"--prompt=on: {which} has no prompt to attach; leave the flag out.")
+      raise ConfigError(f"--attach=on: {which} has no method to attach; leave the flag out.")
     return "none"
   return "attached" if flag == "on" or (flag == "auto" and tuned) else "detached"
 
 
 def prompt_row(flag: str | None, runner, prompt: str) -> int:
-  """Row of the prompt bank that a --prompt_task flag means.
+  """Row of the method's bank that an --attach_task flag means.
 
   Raises:
-    ConfigError: no such task, or the model has a prompt for each task and none was named.
+    ConfigError: no such task, or the method has a row for each task and none was named.
   """
   from tasks import catalog
 
   tuned = [catalog.split_shots(task)[0] for task in runner.experiment.tasks]
   method = runner.experiment.method
   if flag and flag not in tuned:
-    raise ConfigError(f"--prompt_task={flag}: there are prompts of {', '.join(tuned)}.")
+    raise ConfigError(f"--attach_task={flag}: there are rows of {', '.join(tuned)}.")
   if prompt != "attached" or method is None or method.tasks == 1:
     return 0
   if not flag:
     raise ConfigError(
-      f"'{runner.experiment.name}' has a prompt for each of {', '.join(tuned)}; say which one to "
-      f"attach, such as --prompt_task={tuned[0]}."
+      f"'{runner.experiment.name}' has a {type(method).__name__} for each of {', '.join(tuned)}; say which one to "
+      f"attach, such as --attach_task={tuned[0]}."
     )
   return tuned.index(flag)
 

@@ -10,7 +10,7 @@ examples:
   "eval": """\
 examples:
   promot eval --model_dir=runs/promot_rte_micro --tasks=cb,wic --shots=0,1,4
-  promot eval --model_dir=runs/promot_rte_micro --tasks=rte --prompt=on --limit=100
+  promot eval --model_dir=runs/promot_rte_micro --tasks=rte --attach=on --limit=100
 """,
   "infer": """\
 examples:

@@ -286,10 +286,18 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
     help="the pretrained backbone with the method of a method file, or an adapter of PEFT",
   )
   parser.add_argument(
-    "--prompt", choices=["auto", "on", "off"], default="auto", help="attach the learned prompt"
+    "--attach",
+    "--prompt",
+    choices=["auto", "on", "off"],
+    default="auto",
+    help="whether the trained method is attached: prompt, prefix, LoRA ... (default: for tuned tasks only;"
+    " --prompt is the same)",
   )
   parser.add_argument(
-    "--prompt_task", metavar="NAME", help="whose prompt, where the model has one for each task"
+    "--attach_task",
+    "--prompt_task",
+    metavar="NAME",
+    help="of which task, where the method has a row for each (--prompt_task is the same)",
   )
   parser.add_argument("--limit", type=whole_number, metavar="N", help="only the first N examples")
   parser.add_argument("--output", metavar="PATH", help="where to write")

@@ -48,7 +48,7 @@ def run(flags: Flags) -> int:
       + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
     )
   experiment = runners[0].experiment
-  files = experiment.files_of(values.prompt_task or experiment.tasks[0])
+  files = experiment.files_of(values.attach_task or experiment.tasks[0])
   asked = hosts.first(lambda: questions.asked(values, records, files))
   with hosts.held_by_first(lambda: answers.hold(output)):
     summary = _continued(values, runners[0], asked, output)
@@ -65,12 +65,12 @@ def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[s
 
   name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner, asked))
   plan, tuned = runner.experiment.evaluation, _is_tuned(stages, prompt)
-  words = inference.labels(runner, values.prompt_task) if values.probabilities else ()
+  words = inference.labels(runner, values.attach_task) if values.probabilities else ()
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
     "weights": runner.identity(stages, step),
-    "prompt": f"{prompt} {values.prompt_task}" if values.prompt_task else prompt,
+    "prompt": f"{prompt} {values.attach_task}" if values.attach_task else prompt,
     "strategy": repr(plan.strategy),
     "longest answer": str(plan.feature_lengths["targets"]),
     **cluster.together(lambda: inference.made_with(runner, tuned=tuned)),
@@ -137,8 +137,8 @@ def _wanted(values, runner, asked: Questions):
   if values.method:
     runner.use_method(values.method)
   name, stages, step = runner.checkpoint(values.checkpoint)
-  prompt = prompt_state(values.prompt, runner, tuned=asked.of_template, stages=stages)
-  return name, stages, step, prompt, prompt_row(values.prompt_task, runner, prompt)
+  prompt = prompt_state(values.attach, runner, tuned=asked.of_template, stages=stages)
+  return name, stages, step, prompt, prompt_row(values.attach_task, runner, prompt)
 
 
 def _is_tuned(stages: int, prompt: str) -> bool:

@@ -128,7 +128,7 @@ def left_out(experiment: Experiment, *, prompt_id: int | None = None) -> str:
   tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
   return (
     f"unseen tasks are not evaluated with a prompt: there is one for each of {', '.join(tasks)}; "
-    f"promot eval --prompt=on --prompt_task={tasks[0]} attaches one"
+    f"promot eval --attach=on --attach_task={tasks[0]} attaches one"
   )
 
 

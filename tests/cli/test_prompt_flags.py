@@ -1,4 +1,4 @@
-"""Which prompt `promot eval` and `promot infer` attach, and what they refuse."""
+"""Whether `promot eval` and `promot infer` attach the method, and what they refuse."""
 
 import types
 
@@ -28,7 +28,7 @@ def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
 def test_the_pretrained_model_and_fine_tuning_have_no_prompt_to_attach():
   for made, stages in ((runner(SoftPrompt(length=3)), 0), (runner(None), 1)):
     assert prompt_state("auto", made, tuned=True, stages=stages) == "none"
-    with pytest.raises(ConfigError, match="no prompt to attach"):
+    with pytest.raises(ConfigError, match="no method to attach"):
       prompt_state("on", made, tuned=True, stages=stages)
 
 
@@ -36,9 +36,11 @@ def test_of_a_bank_of_prompts_one_has_to_be_named():
   bank = runner(SoftPrompt(length=3, tasks=2), ("rte_1shot", "wmt14_en_fr_1shot"))
   assert prompt_row("wmt14_en_fr", bank, "attached") == 1
   assert prompt_row(None, bank, "detached") == 0
-  with pytest.raises(ConfigError, match="--prompt_task=rte"):
+  with pytest.raises(
+    ConfigError, match=r"SoftPrompt for each of rte, wmt14_en_fr; .*--attach_task=rte"
+  ):
     prompt_row(None, bank, "attached")
-  with pytest.raises(ConfigError, match="there are prompts of rte, wmt14_en_fr"):
+  with pytest.raises(ConfigError, match="there are rows of rte, wmt14_en_fr"):
     prompt_row("cb", bank, "attached")
 
 
@@ -57,3 +59,10 @@ def test_a_wrong_flag_is_one_sentence_that_points_to_the_help(arguments):
   with pytest.raises(ConfigError, match=f"See promot {arguments[0]} --help") as error:
     flags.parse(arguments)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("command", [["eval"], ["infer", "--input=a"]])
+def test_the_flags_of_earlier_versions_mean_the_same(command):
+  earlier = flags.parse([*command, "--prompt=on", "--prompt_task=rte"]).values
+  now = flags.parse([*command, "--attach=on", "--attach_task=rte"]).values
+  assert (earlier.attach, earlier.attach_task) == (now.attach, now.attach_task) == ("on", "rte")
