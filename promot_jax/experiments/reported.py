@@ -10,7 +10,7 @@ from promot_jax.evaluation import whole_files
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
-from promot_jax.networks import run
+from promot_jax.networks import network, run
 from promot_jax.training.stages import Stage
 
 
@@ -43,7 +43,9 @@ def selected(experiment: Experiment, chosen: Sequence[Mapping[str, Any]]) -> tup
     chosen: the completion marker of each stage.
   """
   if not chosen:
-    return PRETRAINED, "the pretrained model, nothing was trained"
+    start = experiment.start
+    name = "the pretrained model" if isinstance(start, network.Network) else start.about
+    return PRETRAINED, f"{name}, nothing was trained"
   stage = experiment.stages[-1]
   return f"{stage.name}-{chosen[-1]['step']}", chosen[-1]["why"]
 
