@@ -248,3 +248,48 @@ def test_a_gin_file_alone_never_imports_it(module, tmp_path, capsys, monkeypatch
   code, out, err = run(capsys, "train", f"--gin_file={recipe}", *small, *allowed)
   assert code == 0, err
   assert "data      colour: train" in out
+
+
+def write_cached(folder):
+  """The 'dev' split of 'colour' as `seqio_cache_tasks` leaves it: one example, with other words."""
+  import seqio
+  import tensorflow as tf
+
+  from promot_jax.micro import sources
+
+  words = sources.seqio_vocabulary()
+  place = folder / "colour"
+  place.mkdir(parents=True)
+  row = {"inputs": words.encode("the cat sees the dog answer:"), "targets": words.encode("red")}
+  row["rejected"] = words.encode("blue")
+  features = {
+    name: tf.train.Feature(int64_list=tf.train.Int64List(value=ids)) for name, ids in row.items()
+  }
+  features["weight"] = tf.train.Feature(float_list=tf.train.FloatList(value=[2.0]))
+  example = tf.train.Example(features=tf.train.Features(feature=features))
+  with tf.io.TFRecordWriter(str(place / "dev.tfrecord-00000-of-00001")) as writer:
+    writer.write(example.SerializeToString())
+  told = {name: {"shape": [None], "dtype": "int32"} for name in row}
+  told["weight"] = {"shape": [], "dtype": "float32"}
+  info = {"num_shards": 1, "features": told, "seqio_version": seqio.__version__}
+  (place / "info.dev.json").write_text(json.dumps(info))
+  (place / "stats.dev.json").write_text(json.dumps({"examples": 1}))
+  (place / "COMPLETED").write_text("")
+
+
+def test_cached_tasks_are_read_from_the_folders_that_were_named(module, tmp_path, monkeypatch):
+  pytest.importorskip("seqio")
+  import seqio
+
+  from promot_jax.cli import flags, task_modules
+  from tasks import load_examples
+
+  monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [])
+  write_cached(tmp_path / "cached")
+  forget()
+  arguments = ["inspect", "data", "colour", f"--task_module={module}"]
+  parsed = flags.parse([*arguments, f"--seqio_additional_cache_dirs={tmp_path / 'cached'}"])
+  task_modules.load(parsed.values)
+  cached = load_examples("colour", "dev", {}, use_cached=True)
+  assert len(cached) == 1 and cached.records[0]["example"]["weight"] == 2.0
+  assert len(load_examples("colour", "dev", {})) == 6
