@@ -20,6 +20,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints import disk, npz, t5x_names
+from promot_jax.models.backbone import Configuration
 
 FORMAT = 1
 DESCRIPTION = "method.json"
@@ -63,7 +64,7 @@ class Backbone:
       shapes=_digest(json.dumps(sorted(shapes.items())).encode()),
       fingerprint=_digest(b"".join(name.encode() + values[name] for name in sorted(values))),
       parameters=sum(math.prod(shape) for shape in shapes.values()),
-      sizes=_sizes(getattr(model, "config", None)),
+      sizes=_sizes(model.config),
     )
 
 
@@ -240,10 +241,14 @@ def _digest(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _sizes(config: Any) -> str:
-  names = ("width", "encoder_layers", "decoder_layers", "layers", "heads", "vocab_size")
-  found = [f"{name} {getattr(config, name)}" for name in names if hasattr(config, name)]
-  return ", ".join(found)
+def _sizes(config: Configuration) -> str:
+  alone = len(config.stack_layers) == 1
+  layers = [
+    f"{'layers' if alone else f'{name}_layers'} {count}"
+    for name, count in config.stack_layers.items()
+  ]
+  ends = f"heads {config.heads}", f"vocab_size {config.vocab_size}"
+  return ", ".join([f"width {config.width}", *layers, *ends])
 
 
 def _text(backbone: Backbone) -> str:

@@ -211,9 +211,8 @@ class AfterLayer(nnx.Module):
 
 def _layers(model: nnx.Module) -> list[nnx.Module]:
   """Modules that stand for all layers, those of the encoder first."""
-  parts = [getattr(model, name) for name in linears.STACKS if hasattr(model, name)]
-  return [layer for part in parts for layer in stack.members(part.layers)]
+  return [layer for part in model.stacks.values() for layer in stack.members(part.layers)]
 
 
 def _layers_with_adapter(model: nnx.Module) -> list[nnx.Module]:
-  return [layer for layer in _layers(model) if getattr(layer, "adapter", None) is not None]
+  return [layer for layer in _layers(model) if layer.adapter is not None]

@@ -109,7 +109,8 @@ class Factors(linears.Part):
   """Factors [in] or [out] of one linear layer, or a bank [tasks in|out] of them."""
 
   def __init__(self, factors: Array, *, of_inputs: bool, tasks: int = 1):
-    setattr(self, "inputs" if of_inputs else "outputs", nnx.Param(factors))
+    self.inputs = nnx.Param(factors) if of_inputs else nnx.data(None)
+    self.outputs = nnx.data(None) if of_inputs else nnx.Param(factors)
     self.tasks = tasks
 
   def ready(self, call: preparation.Call) -> nnx.Module:
@@ -117,18 +118,18 @@ class Factors(linears.Part):
     if self.tasks == 1:
       return self
     ids = call.feature(preparation.TASK_ROWS)
-    of_inputs = hasattr(self, "inputs")
+    of_inputs = self.inputs is not None
     bank = self.inputs if of_inputs else self.outputs
     factors = preparation.rows(bank[...], ids, axis=-2)
     return Factors(factors, of_inputs=of_inputs)
 
   def before(self, x: Array) -> Array:
     """l * x."""
-    return self._scaled(self.inputs, x) if hasattr(self, "inputs") else x
+    return self._scaled(self.inputs, x) if self.inputs is not None else x
 
   def after(self, x: Array, y: Array, *, key: Key | None) -> Array:
     """l * y."""
-    return self._scaled(self.outputs, y) if hasattr(self, "outputs") else y
+    return self._scaled(self.outputs, y) if self.outputs is not None else y
 
   @staticmethod
   def _scaled(factors: nnx.Param, x: Array) -> Array:
@@ -141,7 +142,7 @@ class Factors(linears.Part):
 
 def _multiply_in(linear: linears.AdaptedLinear, part: Factors) -> None:
   kernel = linear.kernel[...]
-  if hasattr(part, "inputs"):
+  if part.inputs is not None:
     linear.kernel = nnx.Param((kernel * part.inputs[...][..., :, None]).astype(kernel.dtype))
     return
   linear.kernel = nnx.Param((kernel * part.outputs[...][..., None, :]).astype(kernel.dtype))

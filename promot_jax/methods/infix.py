@@ -59,7 +59,7 @@ class InfixTuning(base.Method):
     Raises:
       ConfigError: the model has an encoder, or its prompt or prefix slot is taken.
     """
-    if hasattr(model, "encoder"):
+    if "encoder" in model.stacks:
       raise errors.ConfigError(
         f"An infix stands between x and y, and {type(model).__name__} reads x in its encoder and"
         " writes y in its decoder; at the end of x it would be a soft prompt, which x sees, and"
@@ -99,7 +99,7 @@ class InfixTuning(base.Method):
     Raises:
       ConfigError: the model has none.
     """
-    if not isinstance(getattr(getattr(model, "decoder", None), "prompt", None), InfixVectors):
+    if not isinstance(model.reader.prompt, InfixVectors):
       raise errors.ConfigError("The model has no infix to detach.")
     model = paths.copy(model)
     model.decoder.prompt = nnx.data(None)

@@ -19,8 +19,6 @@ from promot_jax.models.attention import Attention
 from promot_jax.models.layers import Linear, Mlp, product, split_key
 from promot_jax.types import Array, Key
 
-STACKS = ("encoder", "decoder")
-
 
 class Part(preparation.Unready):
   """What one method adds to one linear layer; scanned layers have one with a leading layer axis."""

@@ -227,10 +227,10 @@ class PrefixTuning(base.Method):
     """(positions counted before 0, by how much relative positions are moved)."""
     if site == "cross":
       return 0, 0
-    alone = not hasattr(model, "encoder")
+    alone = "encoder" not in model.stacks
     if self.positions == "peft" or (self.positions == "paper" and alone):
       return self.length, 0
-    stack = getattr(model, sites_lib.PLACES[site][0])
+    stack = model.stacks[sites_lib.PLACES[site][0]]
     if self.positions == "adapterhub" and stack.relative_positions:
       return self.length, self.length
     return 0, 0

@@ -71,7 +71,7 @@ def _write_adapter(
   path: pathlib.Path, trained: files.Trained, context: files.Context
 ) -> pathlib.Path:
   positions = trained.method.positions
-  alone = not hasattr(context.config, "encoder_layers")
+  alone = "encoder" not in context.config.stack_layers
   return prefix_tuning.write_prefix_adapter(
     path,
     trained.of_task(context.task).leaves,

@@ -98,11 +98,10 @@ class SoftPrompt(base.Method):
     """The model with a prompt at encoder/prompt or decoder/prompt; the backbone's arrays are shared.
 
     Raises:
-      ConfigError: the model has no prompt slot or a prompt already, or the initializer's values do
-        not fit.
+      ConfigError: the model has a prompt already, or the initializer's values do not fit.
     """
     model = paths.copy(model)
-    reader = _reader(model)
+    reader = model.reader
     if reader.prompt is not None or hasattr(model, NETWORK):
       raise errors.ConfigError("The model already has a soft prompt; detach it before attaching.")
     embedding = model.token_embedder.embedding.get_value()
@@ -126,7 +125,7 @@ class SoftPrompt(base.Method):
       ConfigError: the model has no prompt.
     """
     model = paths.copy(model)
-    reader = _reader(model)
+    reader = model.reader
     if reader.prompt is None and not hasattr(model, NETWORK):
       raise errors.ConfigError("The model has no soft prompt to detach.")
     reader.prompt = nnx.data(None)
@@ -223,18 +222,3 @@ def check_prompt_ids(prompt_ids: np.ndarray | None, tasks: int) -> None:
       f"Prompt ids {unknown.tolist()} are unknown; the model holds {tasks} prompt(s), numbered from"
       " 0."
     )
-
-
-def _reading_stack(model: nnx.Module) -> nnx.Module | None:
-  """The stack that reads the input: the encoder, or the decoder of a model that has no other."""
-  return getattr(model, "encoder", None) or getattr(model, "decoder", None)
-
-
-def _reader(model: nnx.Module) -> nnx.Module:
-  reader = _reading_stack(model)
-  if reader is None or not hasattr(reader, "prompt"):
-    raise errors.ConfigError(
-      f"A soft prompt needs a backbone with a prompt slot at 'encoder/prompt' or 'decoder/prompt';"
-      f" {type(model).__name__} has none."
-    )
-  return reader

@@ -84,8 +84,7 @@ class PromptGenerator(Generator):
     """Puts the prompt into the slot of the stack that reads the input."""
     del call
     compute = self._compute if self.tasks == 1 else jax.vmap(self._compute)
-    reader = getattr(model, "encoder", None) or model.decoder
-    reader.prompt = self.make(compute(self.table[...], self.layers), tasks=self.tasks)
+    model.reader.prompt = self.make(compute(self.table[...], self.layers), tasks=self.tasks)
 
   def _compute(self, x: Array, layers: nnx.List) -> Array:
     """[P D] -> [P D]."""

@@ -62,7 +62,7 @@ class TopLayers(base.Method):
     names = paths.parameter_names(model)
     chosen: list[str] = []
     for stack_name in self.stacks:
-      part = getattr(model, stack_name, None)
+      part = model.stacks.get(stack_name)
       if part is None:
         raise errors.ConfigError(
           f"TopLayers.stacks names the {stack_name}, and {type(model).__name__} has none."

@@ -31,6 +31,10 @@ class Backbone(nnx.Module):
     self.token_embedder = Embedder(rngs)
     self.encoder = Encoder()
 
+  @property
+  def reader(self):
+    return self.encoder
+
   def __call__(self, tokens, prompt_ids=None):
     given = {} if prompt_ids is None else {"prompt_ids": prompt_ids}
     encoder = preparation.prepare(self, given).encoder

@@ -3,6 +3,7 @@
 import inspect
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -12,6 +13,7 @@ from promot_jax.models.bart import Bart
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.t5 import T5
 from promot_jax.token_ids import TokenIds
+from tiny_models import batch_of, tiny
 
 BACKBONES = {
   "t5": (lambda: T5(sizes.t5_1_1_small(), nnx.Rngs(0)), TokenIds(pad=0, eos=1, decoder_start=0)),
@@ -59,3 +61,16 @@ def test_stacks_are_told_by_configuration_and_model_alike(make):
   assert model.reader is next(iter(model.stacks.values()))
   for name, part in model.stacks.items():
     assert getattr(model, name) is part
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart", "gpt2"])
+def test_embeddings_are_read_in_place_of_their_tokens_when_decoding_begins(kind):
+  model = tiny(kind)
+  batch = batch_of(model)
+  embeddings = model.token_embedder(np.maximum(batch["encoder_input_tokens"], 0))
+  expected, _ = model.prefill(batch, max_length=3)
+  logits, cache = model.prefill(batch, max_length=3, input_embeddings=embeddings)
+  np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+  other, _ = model.prefill(batch, max_length=3, input_embeddings=embeddings[:, ::-1])
+  assert np.abs(np.asarray(other - expected)).max() > 1e-3
+  assert cache.position.shape == ()

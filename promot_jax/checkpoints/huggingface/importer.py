@@ -168,9 +168,9 @@ def _config_of(
 
 def _require_layers(config: Any, most: int) -> None:
   """Raises ValueError for layers that no tensor can be of, before anything is made for each."""
-  for name in ("encoder_layers", "decoder_layers", "layers"):
-    if not 0 <= getattr(config, name, 0) <= most:
-      raise ValueError(f"{getattr(config, name)} {name.replace('_', ' ')}")
+  for stack, count in config.stack_layers.items():
+    if not 0 <= count <= most:
+      raise ValueError(f"{count} {stack} layers")
 
 
 def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:

@@ -126,7 +126,7 @@ def write_ia3_adapter(
     targets = sorted({*modules_lib.targets(used["outputs"], modules), *feedforward})
   content = {
     **writer.common_config(
-      reader.IA3, encoder_decoder=hasattr(config, "encoder_layers"), base_model=base_model
+      reader.IA3, encoder_decoder="encoder" in config.stack_layers, base_model=base_model
     ),
     "fan_in_fan_out": not all(modules[name].transposed for name in every),
     "feedforward_modules": feedforward,

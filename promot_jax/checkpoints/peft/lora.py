@@ -148,7 +148,7 @@ def write_lora_adapter(
   alpha = scale * rank
   content = {
     **writer.common_config(
-      reader.LORA, encoder_decoder=hasattr(config, "encoder_layers"), base_model=base_model
+      reader.LORA, encoder_decoder="encoder" in config.stack_layers, base_model=base_model
     ),
     "bias": "none",
     "fan_in_fan_out": not all(modules[name].transposed for name in joined),

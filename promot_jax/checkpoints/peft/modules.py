@@ -70,7 +70,7 @@ def open_adapter(
   """
   adapter = reader.open_adapter(path, types)
   task = adapter.config.get("task_type")
-  if task is not None and TASKS.get(task) is not hasattr(config, "encoder_layers"):
+  if task is not None and TASKS.get(task) is not ("encoder" in config.stack_layers):
     raise errors.ConfigError(
       f"'{adapter.path}' has task_type {task!r}, which this backbone is not made for; give the model"
       " that it was trained with."
@@ -123,7 +123,7 @@ def patterns(names: Iterable[str], config: Any) -> list[str]:
     layers.setdefault((stack, rest), set()).add(int(number))
   found = []
   for (stack, rest), numbers in layers.items():
-    count = getattr(config, f"{stack}_layers", None) or config.layers
+    count = config.stack_layers[stack]
     every = numbers == set(range(count))
     number = r"(\d+/)?" if every else f"({'|'.join(map(str, sorted(numbers)))})/"
     found.append(f"{stack}/layers/{number}{rest}")

@@ -121,8 +121,8 @@ def write_prefix_adapter(
     CannotWrite: the disk refused.
   """
   families.of_config(config)
-  encoder_decoder = hasattr(config, "encoder_layers")
-  layers = config.decoder_layers if encoder_decoder else config.layers
+  encoder_decoder = "encoder" in config.stack_layers
+  layers = config.stack_layers["decoder"]
   others = sorted({_site(name) for name in leaves} - {"decoder/self_attention"})
   if others:
     raise errors.ConfigError(
@@ -223,13 +223,13 @@ def _check_fits(
   path: pathlib.Path, slots: np.ndarray, config: Any, *, encoder_decoder: bool
 ) -> int:
   """Layers of the backbone's decoder."""
-  if encoder_decoder != hasattr(config, "encoder_layers"):
+  if encoder_decoder != ("encoder" in config.stack_layers):
     raise errors.ConfigError(
       f"'{path}' was trained with {'an encoder-decoder' if encoder_decoder else 'a decoder-only model'}"
       " and this model is of the other kind; give the model that it was trained with."
     )
-  layers = config.decoder_layers if encoder_decoder else config.layers
-  heads = getattr(config, "key_heads", config.heads)
+  layers = config.stack_layers["decoder"]
+  heads = config.key_heads
   head_width = config.head_width
   found = (slots.shape[0] // 2, slots.shape[1], slots.shape[3])
   if found[1:] != (heads, head_width) or found[0] < layers:

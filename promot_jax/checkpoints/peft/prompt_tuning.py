@@ -196,4 +196,4 @@ def _check_fits(
 
 
 def _is_encoder_decoder(config: Any) -> bool:
-  return hasattr(config, "encoder_layers")
+  return "encoder" in config.stack_layers
