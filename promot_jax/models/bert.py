@@ -37,6 +37,7 @@ class Bert(nnx.Module):
     self.token_embedder = table(config.vocab_size, config.width, lookup=config.embedding_lookup)
     self.type_embedder = table(config.token_types, config.width)
     self.encoder = Encoder(config.encoder_decoder, rngs=rngs)
+    self.head = nnx.data(None)
     if config.pooler:
       self.pooler = Linear(
         config.width,

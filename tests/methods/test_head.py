@@ -12,6 +12,8 @@ from promot_jax.methods.combined import Combined
 from promot_jax.methods.head import PredictionHead
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.models.bert import Bert
+from promot_jax.models.bert_config import BertConfig
 from promot_jax.training import loop
 from promot_jax.training.classification import Classification
 from promot_jax.training.stages import Stage
@@ -28,15 +30,23 @@ BATCH = {
   "decoder_target_tokens": np.asarray([[4, 7, 1], [9, 1, 0], [9, 4, 1], [9, 7, 1]], np.int32),
   "decoder_loss_weights": np.asarray([[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]], np.float32),
 }
+
+
+def bert():
+  config = BertConfig(vocab_size=40, width=12, heads=2, mlp_width=20, layers=1, max_positions=16)
+  return Bert(config, nnx.Rngs(0))
+
+
 CLASSES = [1, 0, 2]  # of the first three; the last target is no answer
 
 
-@pytest.mark.parametrize("kind", ["t5", "bart", "gpt2"])
+@pytest.mark.parametrize("kind", ["t5", "bart", "gpt2", "bert"])
 def test_the_loss_is_cross_entropy_of_the_answers_that_targets_are(kind):
-  model = HEAD.attach(tiny(kind), nnx.Rngs(1))
+  backbone = bert() if kind == "bert" else tiny(kind)
+  model = HEAD.attach(backbone, nnx.Rngs(1))
   objective = Classification(answers=ANSWERS)
   loss, metrics = objective(model, BATCH)
-  hidden, mask = (np.asarray(array, np.float64) for array in tiny(kind).encode(BATCH))
+  hidden, mask = (np.asarray(array, np.float64) for array in backbone.encode(BATCH))
   mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
   logits = mean @ np.asarray(model.head.kernel[...]) + np.asarray(model.head.bias[...])
   log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
