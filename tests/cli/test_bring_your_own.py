@@ -7,32 +7,11 @@ import pytest
 
 from promot_jax.cli.main import main
 from promot_jax.data import vocabularies
+from tiny_experiments import SHORT_RECIPE
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
-
-# A few steps and examples instead of hundreds.
-SMALL = """
-from __gin__ import dynamic_registration
-from promot_jax.experiments import experiment
-
-BATCH_SIZE = 4
-PROMPT_LENGTH = 5
-PROMPT_STEPS = 2
-PROMPT_EVAL_PERIOD = 2
-TRAIN_STEPS = 3
-EVAL_PERIOD = 3
-TRAIN_EXAMPLES = 12
-VALIDATION_EXAMPLES = 4
-TASK_FEATURE_LENGTHS = {'inputs': 80, 'targets': 8}
-experiment.EvaluationPlan:
-  unseen = ['cb']
-  limit = 4
-  batch_size = 4
-  buckets = 1
-  feature_lengths = {'inputs': 96, 'targets': 8}
-"""
 
 
 def t5(vocab_size: int, eos: int = 1):
@@ -125,7 +104,7 @@ def weights(model) -> dict[str, np.ndarray]:
 def run(tmp_path):
   """Trains with a recipe from an initial checkpoint; returns the model directory."""
   small = tmp_path / "small.gin"
-  small.write_text(SMALL)
+  small.write_text(SHORT_RECIPE)
 
   def train(recipe: str, init: str, vocabulary: str, *flags: str):
     directory = tmp_path / recipe.removesuffix(".gin")

@@ -6,6 +6,7 @@ import pytest
 
 from promot_jax.cli.main import main
 from promot_jax.data import vocabularies
+from tiny_experiments import SHORT_RECIPE
 
 # What a user writes beside a recipe: the backbone and the tokenizer it was trained with.
 GPT2 = """
@@ -41,27 +42,6 @@ bart_config.BartConfig:
   decoder_layers = 2
   max_positions = 160
 """
-# A few steps and examples instead of hundreds.
-SMALL = """
-from __gin__ import dynamic_registration
-from promot_jax.experiments import experiment
-
-BATCH_SIZE = 4
-PROMPT_LENGTH = 5
-PROMPT_STEPS = 2
-PROMPT_EVAL_PERIOD = 2
-TRAIN_STEPS = 3
-EVAL_PERIOD = 3
-TRAIN_EXAMPLES = 12
-VALIDATION_EXAMPLES = 4
-TASK_FEATURE_LENGTHS = {'inputs': 80, 'targets': 8}
-experiment.EvaluationPlan:
-  unseen = ['cb']
-  limit = 4
-  batch_size = 4
-  buckets = 1
-  feature_lengths = {'inputs': 96, 'targets': 8}
-"""
 
 
 def train(folder, written: str, tokenizer, *flags: str) -> list[str]:
@@ -69,7 +49,7 @@ def train(folder, written: str, tokenizer, *flags: str) -> list[str]:
   found = vocabularies.open_vocabulary(f"hf:{tokenizer}")
   own, small = folder / "own.gin", folder / "small.gin"
   own.write_text(written.format(folder=tokenizer, size=found.size, eos=found.eos))
-  small.write_text(SMALL)
+  small.write_text(SHORT_RECIPE)
   return ["train", *(f"--gin_file={file}" for file in ("promot_rte_micro.gin", own, small)), *flags]
 
 

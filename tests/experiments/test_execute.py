@@ -7,95 +7,25 @@ import pathlib
 import numpy as np
 import pytest
 
+import tiny_experiments
 from promot_jax.checkpoints.store import Store
-from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError, ModelDirInUse
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import data, execute, pretrained_results
 from promot_jax.experiments.comparison import Comparison
-from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.experiments.reported import Outcome
 from promot_jax.experiments.runner import Runner
 from promot_jax.experiments.session import Session
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
-from promot_jax.networks import micro_model
-from promot_jax.networks.network import Network
 from promot_jax.signals import Stop
-from promot_jax.training import optimizers, schedules
 from promot_jax.training.events import Events
-from promot_jax.training.stages import Stage
-
-BACKBONE = micro_model.config(
-  width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
-)
-PROMPT = Stage(
-  name="prompt",
-  trainable=".*/prompt/.*",
-  steps=4,
-  eval_period=2,
-  batch_size=6,
-  optimizer=optimizers.prompt_adafactor,
-  learning_rate=schedules.constant(0.3),
-)
-MODEL = Stage(
-  name="model",
-  trainable="!.*/prompt/.*",
-  steps=4,
-  eval_period=2,
-  batch_size=6,
-  optimizer=optimizers.adafactor,
-  learning_rate=schedules.constant(0.01),
-)
-
-
-class Lines:
-  """A sink that remembers lines."""
-
-  def __init__(self):
-    self.lines = []
-
-  def line(self, text):
-    self.lines.append(text)
-
-  def scalars(self, event):
-    pass
-
-  def progress(self, event):
-    pass
-
-  def rewind(self, stage, step):
-    pass
-
-  def close(self):
-    pass
+from tiny_experiments import MODEL, PROMPT, REPORT, SHORT, Lines
 
 
 def experiment(label: str, **changes) -> Experiment:
-  values = {
-    "name": label,
-    "model_dir": "unused",
-    "network": Network(backbone=BACKBONE, checkpoint="random"),
-    "source": "micro",
-    "task": "rte",
-    "feature_lengths": {"inputs": 64, "targets": 8},
-    "evaluation": EvaluationPlan(
-      unseen=("cb", "trivia_qa"),
-      shots=(1,),
-      strategy=Greedy(),
-      batch_size=8,
-      buckets=1,
-      limit=5,
-      feature_lengths={"inputs": 96, "targets": 8},
-    ),
-    "train_limit": 30,
-    "validation_limit": 7,
-    "input_buckets": 1,
-    "target_buckets": 1,
-    "seed": 3,
-    "mesh": MeshShape(data=1, model=1),
-  }
-  return Experiment(**{**values, **changes})
+  return tiny_experiments.experiment(label, **{**SHORT, "evaluation": REPORT, **changes})
 
 
 def comparison(folder: pathlib.Path) -> Comparison:

@@ -4,30 +4,24 @@ import dataclasses
 
 import pytest
 
+import tiny_experiments
 from promot_jax import errors
 from promot_jax.experiments import lengths
-from promot_jax.experiments.experiment import EvaluationPlan, Experiment
+from promot_jax.experiments.experiment import EvaluationPlan
 from promot_jax.experiments.shapes import abstract_model
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
-from promot_jax.models.bart_config import BartConfig
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks.network import Network
+from tiny_models import config
 
-SMALL = {"vocab_size": 13, "width": 8, "heads": 2, "mlp_width": 5}
-GPT2 = DecoderLMConfig(**SMALL, layers=1, head_width=4, max_positions=24, eos=1)
-ROTARY = dataclasses.replace(GPT2, positions="rotary")
-BART = BartConfig(**SMALL, encoder_layers=1, decoder_layers=1, max_positions=16)
-T5 = T5Config(**SMALL, head_width=4, encoder_layers=1, decoder_layers=1)
+GPT2 = config("gpt2")  # of 24 positions
+ROTARY = config("llama")
+BART, T5 = config("bart"), config("t5")
 
 
 def check(backbone, *, inputs, targets, method=None, **plan):
-  experiment = Experiment(
-    name="row",
-    model_dir="unused",
+  experiment = tiny_experiments.experiment(
     network=Network(backbone=backbone, checkpoint="random"),
-    task="rte",
     feature_lengths={"inputs": inputs, "targets": targets},
     method=method,
     evaluation=EvaluationPlan(**{"unseen": [], **plan}),

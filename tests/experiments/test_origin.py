@@ -15,25 +15,24 @@ from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError, DamagedCheckpoint, DataError
 from promot_jax.evaluation import report, runs
 from promot_jax.experiments import data, execute, origin, way_on
+from promot_jax.experiments.runner import Runner, Session
 from promot_jax.identity import Identity, Part, digest
+from promot_jax.methods.prompt import SoftPrompt
+from promot_jax.signals import Stop
 from promot_jax.training import choice
+from promot_jax.training.events import Events
+from tiny_experiments import MODEL, PROMPT, REPORT, SHORT, Lines, experiment
+
+
+def one_stage(folder: pathlib.Path, **changes):
+  values = {"method": SoftPrompt(length=5), "stages": [PROMPT], "evaluation": REPORT, **SHORT}
+  return experiment("prompt_tuning", model_dir=str(folder), **{**values, **changes})
 
 
 @pytest.fixture(scope="module")
-def tiny(module_of_tests):
-  """tests/experiments/test_execute.py, which knows how to make a small experiment."""
-  return module_of_tests("experiments/test_execute")
-
-
-def one_stage(tiny, folder: pathlib.Path, **changes):
-  values = {"model_dir": str(folder), "method": tiny.SoftPrompt(length=5), "stages": [tiny.PROMPT]}
-  return tiny.experiment("prompt_tuning", **{**values, **changes})
-
-
-@pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
+def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp("origin") / "run"
-  return folder, execute.execute(one_stage(tiny, folder))[0]
+  return folder, execute.execute(one_stage(folder))[0]
 
 
 @pytest.fixture
@@ -43,9 +42,9 @@ def run(finished, tmp_path):
   return tmp_path / "run"
 
 
-def again(tiny, folder: pathlib.Path, *, allow_change: bool = False, **changes):
-  sink = tiny.Lines()
-  made = one_stage(tiny, folder, **changes)
+def again(folder: pathlib.Path, *, allow_change: bool = False, **changes):
+  sink = Lines()
+  made = one_stage(folder, **changes)
   (outcome,) = execute.execute(made, sinks=[sink], allow_change=allow_change)
   return outcome, sink.lines
 
@@ -58,15 +57,15 @@ def damage(step: pathlib.Path) -> None:
   path.write_bytes(bytes(content))
 
 
-def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(tiny, run):
+def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(run):
   stage = run / "stages" / "prompt"
   (stage / "stage_complete.json").unlink()
   shutil.rmtree(stage / "checkpoint_4")
   with pytest.raises(ConfigError, match=r"training data changed: 29 records .*, was 30 records"):
-    again(tiny, run, train_limit=29)
+    again(run, train_limit=29)
   with pytest.raises(ConfigError, match=r"validation data changed: 6 records .*, was 7 records"):
-    again(tiny, run, validation_limit=6)
-  outcome, lines = again(tiny, run, train_limit=29, allow_change=True)
+    again(run, validation_limit=6)
+  outcome, lines = again(run, train_limit=29, allow_change=True)
   assert any("the training data changed: 29 records" in line for line in lines)
   assert outcome.selected.startswith("prompt-")
   stored = json.loads((stage / "checkpoint_4" / "metadata.json").read_text())["metadata"]
@@ -80,33 +79,33 @@ def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(tiny, run):
   }
 
 
-def test_a_complete_stage_is_compared_with_the_data_of_today(tiny, run):
+def test_a_complete_stage_is_compared_with_the_data_of_today(run):
   marker = run / "stages" / "prompt" / "stage_complete.json"
   with pytest.raises(ConfigError, match=r"is complete, and the training data changed: 29 records"):
-    again(tiny, run, train_limit=29)
+    again(run, train_limit=29)
   with pytest.raises(
     ConfigError, match=r"the validation data changed: 6 records .*, was 7 records"
   ):
-    again(tiny, run, validation_limit=6)
+    again(run, validation_limit=6)
   kept = marker.read_bytes()
-  _, lines = again(tiny, run, train_limit=29, allow_change=True)
+  _, lines = again(run, train_limit=29, allow_change=True)
   assert any(line.startswith("the training data changed: 29 records") for line in lines)
   assert marker.read_bytes() == kept
-  _, lines = again(tiny, run)
+  _, lines = again(run)
   assert not any("data changed" in line or "not compared" in line for line in lines)
   old = json.loads(kept)
   del old["made_from"], old["sha256"], old["guarded"]
   marker.write_text(json.dumps(old))
-  _, lines = again(tiny, run, train_limit=29)
+  _, lines = again(run, train_limit=29)
   assert sum("did not record its data" in line for line in lines) == 1
 
 
-def test_a_complete_stage_whose_data_are_gone_is_still_used(tiny, run, monkeypatch):
+def test_a_complete_stage_whose_data_are_gone_is_still_used(run, monkeypatch):
   def gone(*args, **options):
     raise DataError("There is no data set.")
 
   monkeypatch.setattr(origin, "of_data", gone)
-  _, lines = again(tiny, run)
+  _, lines = again(run)
   assert any("cannot be read and are not compared: There is no data set." in line for line in lines)
 
 
@@ -127,11 +126,11 @@ def test_other_code_is_shown_and_other_values_are_refused():
   assert "did not record" in line
 
 
-def test_a_part_of_the_examples_lies_beside_the_reported_scores(tiny, finished, run):
+def test_a_part_of_the_examples_lies_beside_the_reported_scores(finished, run):
   _, outcome = finished
-  made = one_stage(tiny, run)
+  made = one_stage(run)
   part = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, limit=2))
-  runner = tiny.Runner(part, tiny.Session(stop=tiny.Stop(), console=tiny.Events()), [])
+  runner = Runner(part, Session(stop=Stop(), console=Events()), [])
   name, stages, step = runner.checkpoint("chosen")
   tasks = data.report_tasks(part, runner.shared.reader)
   found = runner.evaluate(tasks, name=name, stages=stages, step=step)
@@ -140,7 +139,7 @@ def test_a_part_of_the_examples_lies_beside_the_reported_scores(tiny, finished, 
   assert sorted((r.task, r.count, dict(r.scores)) for r in read.reported) == sorted(
     (r.task, r.count, dict(r.scores)) for r in outcome.results
   )
-  _, lines = again(tiny, run)
+  _, lines = again(run)
   assert any("none to run" in line for line in lines)
 
 
@@ -152,11 +151,11 @@ def test_a_part_of_the_examples_lies_beside_the_reported_scores(tiny, finished, 
     {"shots": (0,)},
   ],
 )
-def test_another_way_of_measuring_leaves_the_reported_scores(tiny, finished, run, change):
+def test_another_way_of_measuring_leaves_the_reported_scores(finished, run, change):
   _, outcome = finished
-  made = one_stage(tiny, run)
+  made = one_stage(run)
   other = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, **change))
-  runner = tiny.Runner(other, tiny.Session(stop=tiny.Stop(), console=tiny.Events()), [])
+  runner = Runner(other, Session(stop=Stop(), console=Events()), [])
   name, stages, step = runner.checkpoint("chosen")
   before = {path.name: path.read_bytes() for path in (run / "evaluation" / name).iterdir()}
   runner.evaluate(
@@ -168,11 +167,11 @@ def test_another_way_of_measuring_leaves_the_reported_scores(tiny, finished, run
   assert {(r.task, r.shots, r.fingerprint) for r in outcome.results} <= {
     (r.task, r.shots, r.fingerprint) for r in read.reported
   }
-  _, lines = again(tiny, run)
+  _, lines = again(run)
   assert any("none to run" in line for line in lines)
 
 
-def test_a_result_of_other_answers_or_other_weights_of_one_name_is_not_used(tiny, run):
+def test_a_result_of_other_answers_or_other_weights_of_one_name_is_not_used(run):
   (path,) = run.glob("evaluation/*/rte.test.0shot.attached*.json")
   record = json.loads(path.read_text())
   for part in ("data", "start weights"):
@@ -187,7 +186,7 @@ def test_a_result_of_other_answers_or_other_weights_of_one_name_is_not_used(tiny
     assert f"the {part} changed" in lines[0] and "was before" in lines[0]
 
 
-def test_a_damaged_choice_is_replaced_by_the_next_best_step_and_evaluated(tiny, finished, run):
+def test_a_damaged_choice_is_replaced_by_the_next_best_step_and_evaluated(finished, run):
   _, outcome = finished
   stage = run / "stages" / "prompt"
   step = int(outcome.selected.removeprefix("prompt-"))
@@ -195,25 +194,23 @@ def test_a_damaged_choice_is_replaced_by_the_next_best_step_and_evaluated(tiny, 
   damage(stage / f"checkpoint_{step}")
   for path in run.glob("evaluation/*/*.json*"):
     path.unlink()
-  runner = tiny.Runner(
-    one_stage(tiny, run), tiny.Session(stop=tiny.Stop(), console=tiny.Events()), []
-  )
+  runner = Runner(one_stage(run), Session(stop=Stop(), console=Events()), [])
   with pytest.raises(DamagedCheckpoint, match=f"--checkpoint=prompt:{other}"):
     runner.model_of(1, step)
-  found, lines = again(tiny, run)
+  found, lines = again(run)
   assert found.selected == f"prompt-{other}"
   assert "the next best one" in found.why
   assert any(f"checkpoint_{step} is damaged" in line for line in lines)
   assert (stage / f"checkpoint_{step}.damaged").is_dir()
-  assert again(tiny, run)[0].selected == f"prompt-{other}"
+  assert again(run)[0].selected == f"prompt-{other}"
   for path in stage.glob("checkpoint_*"):
     shutil.rmtree(path)
   with pytest.raises(DamagedCheckpoint, match="restore it from a copy"):
-    again(tiny, run)
+    again(run)
 
 
-def test_no_other_step_is_offered_below_a_later_stage(tiny, finished, run):
-  stages = (tiny.PROMPT, tiny.MODEL)
+def test_no_other_step_is_offered_below_a_later_stage(finished, run):
+  stages = (PROMPT, MODEL)
   stores = [Store(run / "stages" / stage.name) for stage in stages]
   done = choice.marker(stores[0])
   damage(run / "stages" / "prompt" / f"checkpoint_{done['step']}")
@@ -265,8 +262,8 @@ def test_inspect_finds_damaged_metadata_and_lists_what_was_set_aside(run, capsys
   assert "stage_complete.json is a JSON list" in capsys.readouterr().out
 
 
-def test_records_without_a_digest_are_told_once(tiny, run, capsys):
-  _, lines = again(tiny, run)
+def test_records_without_a_digest_are_told_once(run, capsys):
+  _, lines = again(run)
   assert not any("no digest" in line for line in lines)
   edited = [run / "stages/prompt/stage_complete.json", *run.glob("evaluation/*/cb.*.json")]
   for path in edited:
@@ -274,7 +271,7 @@ def test_records_without_a_digest_are_told_once(tiny, run, capsys):
     path.write_text(
       json.dumps({name: record[name] for name in record if name not in ("sha256", "guarded")})
     )
-  _, lines = again(tiny, run)
+  _, lines = again(run)
   (line,) = [line for line in lines if "no digest" in line]
   assert line.startswith(f"{len(edited)} records of an earlier version") and str(edited[0]) in line
   assert main(["inspect", "checkpoint", str(run), "--verify"]) == 0

@@ -6,6 +6,7 @@ import shutil
 import jax
 import pytest
 
+import tiny_experiments
 from promot_jax import partitioning
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
@@ -33,17 +34,12 @@ def stage(name: str, rate: float, **changes) -> Stage:
 
 def experiment(*stages: Stage, **changes) -> Experiment:
   values = {
-    "name": "promot",
-    "model_dir": "unused",
     "network": Network(backbone=micro_model.config(), checkpoint="random"),
-    "source": "micro",
-    "task": "rte",
     "method": SoftPrompt(length=5),
     "stages": stages,
     "evaluation": EvaluationPlan(unseen=("cb",), strategy=Greedy(), batch_size=8),
-    "mesh": MeshShape(data=1, model=1),
   }
-  return Experiment(**{**values, **changes})
+  return tiny_experiments.experiment("promot", **{**values, **changes})
 
 
 def variant(*stages: Stage) -> str:

@@ -6,51 +6,27 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_experiments
 from promot_jax.data import examples as example_lists
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import TaskResult
 from promot_jax.experiments import data, epochs, execute, shapes, validation
-from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
-from promot_jax.networks import backbones, micro_model
-from promot_jax.networks.network import Network
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment
+from promot_jax.networks import backbones
 from promot_jax.planning import plan
-from promot_jax.training import choice, optimizers, schedules, selection
+from promot_jax.training import choice, schedules, selection
 from promot_jax.training.stages import Stage
+from tiny_experiments import MODEL, SHORT
 
-STAGE = Stage(
-  name="model",
-  trainable=".*",
-  steps=6,
-  eval_period=2,
-  batch_size=6,
-  microbatches=2,
-  optimizer=optimizers.adafactor,
-  learning_rate=schedules.constant(0.01),
-)
+STAGE = dataclasses.replace(MODEL, trainable=".*", steps=6, microbatches=2)
 
 
 def experiment(stage=STAGE, **changes) -> Experiment:
-  values = {
-    "name": "tuned",
-    "model_dir": "unused",
-    "network": Network(
-      backbone=micro_model.config(
-        width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
-      ),
-      checkpoint="random",
-    ),
-    "source": "micro",
-    "task": "rte",
-    "feature_lengths": {"inputs": 64, "targets": 8},
-    "stages": [stage],
-    "evaluation": EvaluationPlan(unseen=(), strategy=Greedy(), batch_size=8, buckets=1, limit=5),
-    "train_limit": 30,
-    "validation_limit": 7,
-    "mesh": MeshShape(data=1, model=1),
-  }
-  return Experiment(**{**values, **changes})
+  evaluation = EvaluationPlan(unseen=(), strategy=Greedy(), batch_size=8, buckets=1, limit=5)
+  values = {"stages": [stage], "evaluation": evaluation}
+  return tiny_experiments.experiment(**{**SHORT, **values, **changes})
 
 
 class Reader:

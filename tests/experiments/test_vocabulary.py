@@ -4,10 +4,11 @@ import dataclasses
 
 import pytest
 
+import tiny_experiments
 from promot_jax.data.vocabularies import open_vocabulary
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import execute
-from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.experiment import EvaluationPlan, Experiment
 from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.models import sizes
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
@@ -22,16 +23,9 @@ DECODER = DecoderLMConfig(
 
 
 def experiment(backbone, vocabulary="t5", **changes) -> Experiment:
-  values = {
-    "name": "own",
-    "model_dir": "unused",
-    "network": Network(backbone=backbone, checkpoint="random", vocabulary=vocabulary),
-    "source": "micro",
-    "task": "rte",
-    "evaluation": EvaluationPlan(unseen=(), limit=2),
-    "mesh": MeshShape(data=1, model=1),
-  }
-  return Experiment(**{**values, **changes})
+  network = Network(backbone=backbone, checkpoint="random", vocabulary=vocabulary)
+  values = {"network": network, "evaluation": EvaluationPlan(unseen=(), limit=2)}
+  return tiny_experiments.experiment("own", **{**values, **changes})
 
 
 def test_fitting_pairs_are_accepted(tokenizer_folder):

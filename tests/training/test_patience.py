@@ -10,6 +10,7 @@ from promot_jax.checkpoints.store import Store
 from promot_jax.training import choice
 from promot_jax.training.events import Events
 from promot_jax.training.loop import train_stage
+from tiny_experiments import Lines
 
 SCORES = {0: 0.1, 2: 0.5, 4: 0.9, 6: 0.8, 8: 0.7, 10: 0.95}
 """The validation at each step: without patience the best is at 10, with a patience of 2 it is at 4."""
@@ -17,28 +18,6 @@ SCORES = {0: 0.1, 2: 0.5, 4: 0.9, 6: 0.8, 8: 0.7, 10: 0.95}
 
 class Interrupted(Exception):
   """Stands for a crash."""
-
-
-class Lines:
-  """A sink that keeps lines."""
-
-  def __init__(self):
-    self.lines = []
-
-  def line(self, text):
-    self.lines.append(text)
-
-  def scalars(self, event):
-    pass
-
-  def progress(self, event):
-    pass
-
-  def rewind(self, stage, step):
-    pass
-
-  def close(self):
-    pass
 
 
 @pytest.fixture
