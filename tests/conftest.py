@@ -69,26 +69,20 @@ def tokenizer_folder(tmp_path_factory) -> Callable[[str], pathlib.Path]:
   return functools.cache(lambda family: tiny_tokenizers.make(family, root / family))
 
 
-_T5X_SHAPES = {
-  "t5_1_1_tiny": {"vocab_size": 192, "width": 128, "heads": 4, "mlp_width": 128},
-  "t5_1_1_tiny_bf16": {"vocab_size": 64, "width": 16, "heads": 2, "mlp_width": 24},
-  "prompt_t5_1_1_tiny": {"vocab_size": 64, "width": 16, "heads": 2, "mlp_width": 24},
-}
-
-
-@pytest.fixture(scope="session", params=sorted(_T5X_SHAPES))
+@pytest.fixture(scope="session", params=["prompt_t5_1_1_tiny", "t5_1_1_tiny", "t5_1_1_tiny_bf16"])
 def written_by_t5x(request, shared_data):
   """(a model with the weights of a T5X checkpoint, what T5X computed with them by name)."""
   import numpy as np
   from flax import nnx
 
+  import tiny_models
   from promot_jax.checkpoints import restore, t5x
   from promot_jax.methods.prompt import SoftPrompt
-  from promot_jax.models import T5, T5Config
+  from promot_jax.models import T5
 
   folder = shared_data / "t5x_checkpoint" / request.param
-  shape = {**_T5X_SHAPES[request.param], "head_width": 8, "encoder_layers": 2, "decoder_layers": 1}
-  model = nnx.eval_shape(lambda: T5(T5Config(**shape), nnx.Rngs(0)))
+  config = tiny_models.config("t5", **tiny_models.T5X_SIZES[request.param])
+  model = nnx.eval_shape(lambda: T5(config, nnx.Rngs(0)))
   leaves = t5x.open_t5x(folder / "legacy")
   if request.param.startswith("prompt"):
     model = nnx.eval_shape(lambda: SoftPrompt(length=5).attach(model, nnx.Rngs(0)))

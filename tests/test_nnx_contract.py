@@ -17,8 +17,9 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from promot_jax import paths
-from promot_jax.models import T5, KVCache, T5Config, stack, stack_layers
+from promot_jax.models import KVCache, stack, stack_layers
 from promot_jax.models.attention import prepend
+from tiny_models import tiny
 
 TARGETS = 4
 
@@ -60,31 +61,18 @@ class LearnedVectors(nnx.Module):
     return jnp.concatenate([rows, embeddings], 1), jnp.concatenate([seen, mask], 1)
 
 
-def _config(**changes):
-  shape = {
-    "vocab_size": 32,
-    "width": 16,
-    "heads": 2,
-    "head_width": 6,
-    "mlp_width": 24,
-    "encoder_layers": 2,
-    "decoder_layers": 3,
-  }
-  return T5Config(**{**shape, **changes})
-
-
 @pytest.fixture(scope="module")
 def model():
-  return T5(_config(), nnx.Rngs(0))
+  return tiny("t5", encoder_layers=2, decoder_layers=3)
 
 
 @pytest.fixture(scope="module")
 def batch():
   random = np.random.default_rng(1)
-  source = random.integers(2, 32, (8, 5)).astype(np.int32)
+  source = random.integers(2, 40, (8, 5)).astype(np.int32)
   source[1, 3:] = 0
   source[2, 1:] = 0
-  targets = random.integers(2, 32, (8, TARGETS)).astype(np.int32)
+  targets = random.integers(2, 40, (8, TARGETS)).astype(np.int32)
   shifted = np.concatenate([np.zeros((8, 1), np.int32), targets[:, :-1]], 1)
   return {
     "encoder_input_tokens": source,
@@ -264,12 +252,13 @@ def _with_slots(model, positions):
       yield layer.self_attention
       yield layer.encoder_decoder_attention
 
-  model.encoder.prompt = LearnedVectors(draw(3, 16))
+  model.encoder.prompt = LearnedVectors(draw(3, model.config.width))
+  keys = (model.config.heads, 2, model.config.head_width)
   cross = [layer.encoder_decoder_attention for layer in model.decoder.layers]
   for attention in attentions():
     # Cross-attention has no positions that a prefix could take part in.
     counted = 0 if any(attention is other for other in cross) else positions
-    attention.prefix = LearnedKeys(draw(2, 2, 6), draw(2, 2, 6), positions=counted)
+    attention.prefix = LearnedKeys(draw(*keys), draw(*keys), positions=counted)
   return model
 
 

@@ -5,12 +5,14 @@ mesh that splits `model`, and differ from one another where the formats allow, s
 fail.  A test whose point is a size or a setting gives it as a change.
 """
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -37,7 +39,15 @@ _KINDS: dict[str, tuple[type, dict[str, Any]]] = {
   "llama": (DecoderLMConfig, {**_GATED, "norm": "rms", "kv_heads": 2}),
   "palm": (DecoderLMConfig, {**_GATED, **_PALM}),
 }
-KINDS = tuple(_KINDS)
+
+# of the checkpoints that T5X wrote for the tests
+_T5X = {"head_width": 8, "encoder_layers": 2, "decoder_layers": 1}
+_T5X_SMALL = {**_T5X, "vocab_size": 64, "width": 16, "heads": 2, "mlp_width": 24}
+T5X_SIZES = {
+  "t5_1_1_tiny": {**_T5X, "vocab_size": 192, "width": 128, "heads": 4, "mlp_width": 128},
+  "t5_1_1_tiny_bf16": _T5X_SMALL,
+  "prompt_t5_1_1_tiny": _T5X_SMALL,
+}
 
 
 def config(kind: str, **changes) -> Any:
@@ -97,6 +107,33 @@ def program(model: nnx.Module, batch: Mapping[str, Any]) -> jax.stages.Compiled:
   """What `logits` runs for a model and batch as they lie on the devices; called with (state, batch)."""
   graphdef, state = nnx.split(model)
   return _logits.lower(state, batch, graphdef=graphdef).compile()
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _logits_and_gradients(state, batch, key, graphdef):
+  def loss(state):
+    model = nnx.merge(graphdef, state)
+    logits = model.logits(model.hidden(batch, key=key))
+    return jnp.square(logits).mean(), logits
+
+  gradients, logits = jax.grad(loss, has_aux=True)(state)
+  return logits, gradients
+
+
+def logits_and_gradients(
+  model: nnx.Module, batch: Mapping[str, Any], key: jax.Array | None = None
+) -> tuple[jax.Array, Any]:
+  """Logits [B T V], and the gradients of their mean square in the form of the model."""
+  graphdef, state = nnx.split(model)
+  logits, gradients = _logits_and_gradients(state, batch, key, graphdef)
+  return logits, nnx.merge(graphdef, gradients)
+
+
+def reconfigured(model: Any, **changes) -> Any:
+  """The same weights under another configuration."""
+  config = dataclasses.replace(model.config, **changes)
+  other = nnx.eval_shape(lambda: backbones.build(config, nnx.Rngs(1)))
+  return paths.replace_leaves(other, paths.named_leaves(model))
 
 
 def compilations() -> int:

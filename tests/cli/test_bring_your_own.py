@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import tiny_transformers
 from promot_jax.cli.main import main
 from promot_jax.data import vocabularies
 from tiny_experiments import SHORT_RECIPE
@@ -14,86 +15,21 @@ transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 
-def t5(vocab_size: int, eos: int = 1):
-  shape = {"d_model": 16, "d_kv": 6, "num_heads": 3, "d_ff": 20, "num_layers": 2}
-  config = transformers.T5Config(
-    vocab_size=vocab_size,
-    num_decoder_layers=1,
-    feed_forward_proj="gated-gelu",
-    tie_word_embeddings=False,
-    decoder_start_token_id=0,
-    eos_token_id=eos,
-    **shape,
-  )
-  return transformers.T5ForConditionalGeneration(config)
-
-
-def mt5(vocab_size: int, eos: int):
-  config = transformers.MT5Config(
-    vocab_size=vocab_size,
-    d_model=16,
-    d_kv=6,
-    num_heads=3,
-    d_ff=20,
-    num_layers=1,
-    num_decoder_layers=2,
-    tie_word_embeddings=False,
-    decoder_start_token_id=0,
-    eos_token_id=eos,
-  )
-  return transformers.MT5ForConditionalGeneration(config)
-
-
-def bart(vocab_size: int, eos: int):
-  config = transformers.BartConfig(
-    vocab_size=vocab_size,
-    d_model=16,
-    encoder_layers=2,
-    decoder_layers=1,
-    encoder_attention_heads=2,
-    decoder_attention_heads=2,
-    encoder_ffn_dim=24,
-    decoder_ffn_dim=24,
-    max_position_embeddings=160,
-    eos_token_id=eos,
-  )
-  return transformers.BartForConditionalGeneration(config)
-
-
-def gpt2(vocab_size: int, eos: int):
-  config = transformers.GPT2Config(
-    vocab_size=vocab_size,
-    n_embd=16,
-    n_layer=2,
-    n_head=2,
-    n_positions=160,
-    bos_token_id=eos,
-    eos_token_id=eos,
-  )
-  return transformers.GPT2LMHeadModel(config)
-
-
-def llama(vocab_size: int, eos: int):
-  config = transformers.LlamaConfig(
-    vocab_size=vocab_size,
-    hidden_size=16,
-    intermediate_size=24,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=160,
-    eos_token_id=eos,
-  )
-  return transformers.LlamaForCausalLM(config)
-
-
+# of each family: the tokenizer, and fields of the model
 FAMILIES = {
-  "t5": ("t5", t5),
-  "mt5": ("t5", mt5),
-  "bart": ("bart", bart),
-  "gpt2": ("gpt2", gpt2),
-  "llama": ("llama", llama),
+  "t5": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+  "mt5": ("t5", {"tie_word_embeddings": False, "num_layers": 1}),
+  "bart": ("bart", {"max_position_embeddings": 160}),
+  "gpt2": ("gpt2", {"n_positions": 160}),
+  "llama": ("llama", {"max_position_embeddings": 160}),
 }
+
+
+def built(family: str, size: int, eos: int = 1):
+  """The model of a family for a vocabulary."""
+  bos = {"bos_token_id": eos} if family == "gpt2" else {}
+  fields = {"vocab_size": size, "eos_token_id": eos, **bos, **FAMILIES[family][1]}
+  return tiny_transformers.build(family, **fields)
 
 
 def weights(model) -> dict[str, np.ndarray]:
@@ -130,11 +66,10 @@ def run(tmp_path):
 def test_a_hugging_face_model_is_evaluated_tuned_and_given_back(
   family, tokenizer_folder, tmp_path, capsys, run
 ):
-  tokenizer, make = FAMILIES[family]
-  words = tokenizer_folder(tokenizer)
+  words = tokenizer_folder(FAMILIES[family][0])
   found = vocabularies.open_vocabulary(f"hf:{words}")
   torch.manual_seed(0)
-  original = make(found.size, found.eos)
+  original = built(family, found.size, found.eos)
   original.save_pretrained(tmp_path / "theirs")
 
   directory = run("fine_tune_rte_micro.gin", f"hf:{tmp_path / 'theirs'}", f"hf:{words}")
@@ -162,7 +97,7 @@ def test_a_t5x_checkpoint_is_tuned_and_given_back(tmp_path, run):
   from promot_jax.micro.vocabulary import vocabulary
 
   torch.manual_seed(0)
-  t5(vocabulary().size).save_pretrained(tmp_path / "theirs")
+  built("t5", vocabulary().size).save_pretrained(tmp_path / "theirs")
   source = tmp_path / "checkpoint_7"
   assert main(["convert", f"hf:{tmp_path / 'theirs'}", str(source), "--to=t5x", "--step=7"]) == 0
   gin = tmp_path / "shape.gin"
@@ -173,12 +108,12 @@ from promot_jax.models import t5_config
 MODEL = @t5_config.T5Config()
 t5_config.T5Config:
   vocab_size = {vocabulary().size}
-  width = 16
+  width = 24
   heads = 3
-  head_width = 6
-  mlp_width = 20
+  head_width = 10
+  mlp_width = 36
   encoder_layers = 2
-  decoder_layers = 1
+  decoder_layers = 2
   tied_logits = True  # as transformers 5 saves every T5
   scale_logits = False
 """
@@ -189,7 +124,7 @@ t5_config.T5Config:
   before, after = read_t5x(source), read_t5x(tuned)
   assert before.keys() <= after.keys()
   assert main(["convert", str(directory), str(tmp_path / "p.npy"), "--to=prompt"]) == 0
-  assert np.load(tmp_path / "p.npy").shape == (5, 16)
+  assert np.load(tmp_path / "p.npy").shape == (5, 24)
 
 
 def test_a_peft_prompt_starts_prompt_tuning_and_is_given_back(tokenizer_folder, tmp_path, run):
@@ -197,7 +132,7 @@ def test_a_peft_prompt_starts_prompt_tuning_and_is_given_back(tokenizer_folder, 
   words = tokenizer_folder("gpt2")
   found = vocabularies.open_vocabulary(f"hf:{words}")
   torch.manual_seed(0)
-  gpt2(found.size, found.eos).save_pretrained(tmp_path / "theirs")
+  built("gpt2", found.size, found.eos).save_pretrained(tmp_path / "theirs")
   model = peft.get_peft_model(
     transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "theirs"),
     peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5),
@@ -219,6 +154,6 @@ def test_a_peft_prompt_starts_prompt_tuning_and_is_given_back(tokenizer_folder, 
   loaded = peft.PeftModel.from_pretrained(base, written)
   prompt = loaded.get_prompt_embedding_to_save("default").numpy()
   theirs = model.get_prompt_embedding_to_save("default").detach().numpy()
-  assert prompt.shape == theirs.shape == (5, 16)
+  assert prompt.shape == theirs.shape == (5, 24)
   # Two steps of prompt tuning moved it, from where PEFT had left it.
   assert 0 < np.abs(prompt - theirs).max() < 3

@@ -9,9 +9,7 @@ from promot_jax.checkpoints import restore, t5x
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring
 from promot_jax.decoding.strategies import Greedy
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
-from tiny_models import tiny
+from tiny_models import T5X_SIZES, tiny
 
 V = 40
 
@@ -65,16 +63,8 @@ def test_positions_scored_in_parts_give_the_same_scores(monkeypatch, numbers_at_
 
 def test_scores_of_t5x_checkpoints_equal_score_batch_of_t5x(shared_data):
   folder = shared_data / "t5x_checkpoint" / "t5_1_1_tiny"
-  config = T5Config(
-    vocab_size=192,
-    width=128,
-    heads=4,
-    head_width=8,
-    mlp_width=128,
-    encoder_layers=2,
-    decoder_layers=1,
-  )
-  model = restore.restore_into(T5(config, nnx.Rngs(0)), t5x.open_t5x(folder / "legacy"))
+  model = tiny("t5", **T5X_SIZES["t5_1_1_tiny"])
+  model = restore.restore_into(model, t5x.open_t5x(folder / "legacy"))
   with np.load(folder / "expected_io.npz") as file:
     batch = {name: file[f"batch/{name}"] for name in make_batch(TARGETS)}
     expected = file["score_batch"]

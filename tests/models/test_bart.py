@@ -3,7 +3,6 @@
 That its arithmetic is BART's is proved in tests/parity/test_bart_transformers.py.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -20,6 +19,7 @@ from promot_jax.models.attention import prepend
 from promot_jax.models.bart import Bart
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.kv_cache import KVCache
+from tiny_models import logits_and_gradients, reconfigured
 
 PAD, EOS = 1, 2
 
@@ -50,13 +50,6 @@ def _model(**changes):
   return paths.replace_leaves(model, leaves)
 
 
-def _reconfigured(model, **changes):
-  """The same weights under another configuration."""
-  config = dataclasses.replace(model.config, **changes)
-  other = nnx.eval_shape(lambda: Bart(config, nnx.Rngs(1)))
-  return paths.replace_leaves(other, paths.named_leaves(model))
-
-
 def _batch():
   random = np.random.default_rng(0)
   source = random.integers(3, 31, (2, 5)).astype(np.int32)
@@ -69,24 +62,6 @@ def _batch():
 @jax.jit
 def _logits(model, batch, key=None):
   return model.logits(model.hidden(batch, key=key))
-
-
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _run_split(graphdef, state, batch, key):
-  def loss(state):
-    model = nnx.merge(graphdef, state)
-    logits = model.logits(model.hidden(batch, key=key))
-    return jnp.square(logits).mean(), logits
-
-  gradients, logits = jax.grad(loss, has_aux=True)(state)
-  return logits, gradients
-
-
-def _run(model, batch, key=None):
-  """Logits, and gradients in the form of the model."""
-  graphdef, state = nnx.split(model)
-  logits, gradients = _run_split(graphdef, state, batch, key)
-  return logits, nnx.merge(graphdef, gradients)
 
 
 def _assert_close(actual, expected, tolerance=2e-5):
@@ -109,9 +84,9 @@ def test_forms_of_the_stack_have_equal_outputs_and_gradients(scanned, remat, dro
   layers = {"encoder_layers": 1, "decoder_layers": 2} if dropout_rate else {}
   model = _model(**dict.fromkeys(names, dropout_rate), **layers)
   key = jax.random.key(4) if dropout_rate else None
-  other = _reconfigured(stack_layers(model) if scanned else model, remat=remat)
-  expected, expected_gradients = _run(model, _batch(), key)
-  logits, gradients = _run(other, _batch(), key)
+  other = reconfigured(stack_layers(model) if scanned else model, remat=remat)
+  expected, expected_gradients = logits_and_gradients(model, _batch(), key)
+  logits, gradients = logits_and_gradients(other, _batch(), key)
   _assert_close(logits, expected)
   _assert_close(unstack_layers(gradients), expected_gradients, 1e-4)
 
@@ -122,7 +97,7 @@ def test_the_bias_of_the_logits_is_added_has_no_gradient_and_is_never_trained():
   without = paths.copy(model)
   without.final_logits_bias = type(model.final_logits_bias)(jnp.zeros_like(bias))
   np.testing.assert_allclose(_logits(model, batch) - bias, _logits(without, batch), atol=2e-5)
-  _, gradients = _run(model, batch)
+  _, gradients = logits_and_gradients(model, batch)
   assert not np.asarray(gradients.final_logits_bias[...]).any()
   _, trained, frozen = paths.split(model, ".*")
   assert list(paths.named_leaves(frozen)) == ["final_logits_bias"]
@@ -144,7 +119,7 @@ def test_padding_does_not_change_real_positions():
 
 def test_bfloat16_compute_is_near_float32_and_ends_in_float32():
   model = _model()
-  low = _reconfigured(model, dtype="bfloat16")
+  low = reconfigured(model, dtype="bfloat16")
   hidden = jax.jit(lambda model, batch: model.hidden(batch))(low, _batch())
   assert hidden.dtype == jnp.bfloat16
   logits, expected = _logits(low, _batch()), _logits(model, _batch())

@@ -13,6 +13,7 @@ from flax import nnx
 from promot_jax import paths
 from promot_jax.errors import ConfigError
 from promot_jax.models import T5, T5Config, stack_layers, unstack_layers
+from tiny_models import logits_and_gradients, reconfigured
 
 
 def _config(**changes):
@@ -33,13 +34,6 @@ def _model(**changes):
   return jax.jit(lambda key: T5(_config(**changes), nnx.Rngs(key)))(jax.random.key(0))
 
 
-def _reconfigured(model, **changes):
-  """The same weights under another configuration."""
-  config = dataclasses.replace(model.config, **changes)
-  other = nnx.eval_shape(lambda: T5(config, nnx.Rngs(1)))
-  return paths.replace_leaves(other, paths.named_leaves(model))
-
-
 def _batch(rows=2):
   random = np.random.default_rng(0)
   source = random.integers(2, 31, (rows, 5)).astype(np.int32)
@@ -58,24 +52,6 @@ def _logits(model, batch, key=None):
   return model.logits(model.hidden(batch, key=key))
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _run_split(graphdef, state, batch, key):
-  def loss(state):
-    model = nnx.merge(graphdef, state)
-    logits = model.logits(model.hidden(batch, key=key))
-    return jnp.square(logits).mean(), logits
-
-  gradients, logits = jax.grad(loss, has_aux=True)(state)
-  return logits, gradients
-
-
-def _run(model, batch, key=None):
-  """Logits, and gradients in the form of the model."""
-  graphdef, state = nnx.split(model)
-  logits, gradients = _run_split(graphdef, state, batch, key)
-  return logits, nnx.merge(graphdef, gradients)
-
-
 def _assert_close(actual, expected, tolerance=2e-5):
   actual, expected = paths.named_leaves(actual), paths.named_leaves(expected)
   assert actual.keys() == expected.keys()
@@ -92,9 +68,9 @@ def _assert_close(actual, expected, tolerance=2e-5):
 def test_forms_of_the_stack_have_equal_outputs_and_gradients(scanned, remat, dropout_rate):
   model = _model(dropout_rate=dropout_rate)
   key = jax.random.key(4) if dropout_rate else None
-  other = _reconfigured(stack_layers(model) if scanned else model, remat=remat)
-  expected, expected_gradients = _run(model, _batch(), key)
-  logits, gradients = _run(other, _batch(), key)
+  other = reconfigured(stack_layers(model) if scanned else model, remat=remat)
+  expected, expected_gradients = logits_and_gradients(model, _batch(), key)
+  logits, gradients = logits_and_gradients(other, _batch(), key)
   _assert_close(logits, expected)
   _assert_close(unstack_layers(gradients), expected_gradients, 1e-4)
 
@@ -107,12 +83,12 @@ def test_forms_of_a_stack_with_a_bias_table_in_every_layer_are_equal(scanned, re
     *(f"decoder/layers/{i}/relpos_bias/rel_embedding" for i in range(3)),
     *(f"encoder/layers/{i}/relpos_bias/rel_embedding" for i in range(2)),
   ]
-  expected, gradients = _run(model, batch)
+  expected, gradients = logits_and_gradients(model, batch)
   for name in own:
     assert np.abs(paths.named_leaves(gradients)[name]).max() > 1e-7, name
   other = stack_layers(model) if scanned else model
-  other = _reconfigured(other, remat=remat)
-  logits, found = _run(other, batch)
+  other = reconfigured(other, remat=remat)
+  logits, found = logits_and_gradients(other, batch)
   np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
   _assert_close(unstack_layers(found) if scanned else found, gradients)
 
@@ -176,7 +152,7 @@ def test_a_target_position_does_not_see_later_ones():
 
 def test_bfloat16_compute_is_near_float32_and_ends_in_float32():
   model = _model()
-  low = _reconfigured(model, dtype="bfloat16")
+  low = reconfigured(model, dtype="bfloat16")
   hidden = jax.jit(lambda model, batch: model.hidden(batch))(low, _batch())
   assert hidden.dtype == jnp.bfloat16
   logits, expected = _logits(low, _batch()), _logits(model, _batch())
@@ -230,7 +206,7 @@ def test_dropout_sits_where_t5x_has_it_and_repeats_along_the_length():
 
 def test_one_hot_lookup_equals_gather():
   model = _model()
-  other = _reconfigured(model, embedding_lookup="one_hot")
+  other = reconfigured(model, embedding_lookup="one_hot")
   np.testing.assert_allclose(_logits(other, _batch()), _logits(model, _batch()), atol=1e-5)
 
 

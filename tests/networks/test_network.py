@@ -10,20 +10,12 @@ from flax import nnx
 from promot_jax import paths
 from promot_jax.checkpoints import npz
 from promot_jax.errors import ConfigError
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import micro_model, network
 from promot_jax.networks.loaded import Loaded
 from promot_jax.networks.network import Network
+from tiny_models import config
 
-CONFIG = T5Config(
-  vocab_size=13,
-  width=8,
-  heads=2,
-  head_width=3,
-  mlp_width=5,
-  encoder_layers=2,
-  decoder_layers=1,
-)
+CONFIG = config("t5")
 RANDOM = Network(backbone=CONFIG, checkpoint="random")
 
 

@@ -14,82 +14,23 @@ import torch
 import transformers
 from flax import nnx
 
+import tiny_transformers
 from promot_jax.checkpoints import huggingface, restore
-from promot_jax.models.bart import Bart
-from promot_jax.models.bart_config import BartConfig
-from promot_jax.models.decoder_lm import DecoderLM
-from promot_jax.models.decoder_lm_config import DecoderLMConfig
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
+from promot_jax.networks import backbones
 
-VOCABULARY, WIDTH, NEW, LENGTHS = 31, 24, 5, (6, 4)
-NETWORKS = {T5Config: T5, BartConfig: Bart, DecoderLMConfig: DecoderLM}
-_T5 = {
-  "vocab_size": VOCABULARY,
-  "d_model": WIDTH,
-  "num_heads": 3,
-  "d_kv": 10,
-  "d_ff": 36,
-  "decoder_start_token_id": 0,
-}
-
-
-def _t5(layers, **fields):
-  shape = {**_T5, "num_layers": layers, "num_decoder_layers": layers}
-  return transformers.T5ForConditionalGeneration(transformers.T5Config(**shape, **fields))
-
-
-MODELS = {
-  "t5": lambda: _t5(2, feed_forward_proj="gated-gelu"),
-  "t5_of_3_layers": lambda: _t5(3, feed_forward_proj="relu", scale_decoder_outputs=True),
-  "t5_of_4_layers": lambda: _t5(4, feed_forward_proj="relu", scale_decoder_outputs=True),
-  "mt5": lambda: transformers.MT5ForConditionalGeneration(
-    transformers.MT5Config(
-      **_T5, num_layers=2, num_decoder_layers=1, feed_forward_proj="gated-gelu"
-    )
-  ),
-  "umt5": lambda: transformers.UMT5ForConditionalGeneration(
-    transformers.UMT5Config(**_T5, num_layers=2, num_decoder_layers=2)
-  ),
-  "bart": lambda: transformers.BartForConditionalGeneration(
-    transformers.BartConfig(
-      vocab_size=VOCABULARY,
-      d_model=WIDTH,
-      encoder_layers=2,
-      decoder_layers=2,
-      encoder_attention_heads=3,
-      decoder_attention_heads=3,
-      encoder_ffn_dim=36,
-      decoder_ffn_dim=36,
-      max_position_embeddings=20,
-      scale_embedding=True,  # a prompt is not scaled
-      forced_eos_token_id=None,
-    )
-  ),
-  "gpt2": lambda: transformers.GPT2LMHeadModel(
-    transformers.GPT2Config(
-      vocab_size=VOCABULARY,
-      n_embd=WIDTH,
-      n_head=3,
-      n_layer=3,
-      n_inner=36,
-      n_positions=24,
-      eos_token_id=7,
-      bos_token_id=7,
-    )
-  ),
-  "llama": lambda: transformers.LlamaForCausalLM(
-    transformers.LlamaConfig(
-      vocab_size=VOCABULARY,
-      hidden_size=WIDTH,
-      intermediate_size=36,
-      num_hidden_layers=2,
-      num_attention_heads=6,
-      num_key_value_heads=2,
-      head_dim=10,
-      eos_token_id=7,
-    )
-  ),
+VOCABULARY, NEW, LENGTHS = 31, 5, (6, 4)
+_GATED = {"feed_forward_proj": "gated-gelu"}
+_RELU = {"feed_forward_proj": "relu", "scale_decoder_outputs": True}
+_BART = {"decoder_layers": 2, "max_position_embeddings": 20, "forced_eos_token_id": None}
+_MODELS = {
+  "t5": ("t5", _GATED),
+  "t5_of_3_layers": ("t5", {**_RELU, "num_layers": 3, "num_decoder_layers": 3}),
+  "t5_of_4_layers": ("t5", {**_RELU, "num_layers": 4, "num_decoder_layers": 4}),
+  "mt5": ("mt5", {**_GATED, "num_decoder_layers": 1}),
+  "umt5": ("umt5", {}),
+  "bart": ("bart", {**_BART, "scale_embedding": True}),  # a prompt is not scaled
+  "gpt2": ("gpt2", {"n_layer": 3, "n_positions": 24, "bos_token_id": 7, "eos_token_id": 7}),
+  "llama": ("llama", {"eos_token_id": 7}),
 }
 
 
@@ -104,7 +45,8 @@ class Pairs:
   def _folder(self, kind):
     """Where transformers saved the model of a kind."""
     torch.manual_seed(1)
-    model = MODELS[kind]()
+    family, fields = _MODELS[kind]
+    model = tiny_transformers.build(family, vocab_size=VOCABULARY, **fields)
     randomize(model.named_parameters())
     model.save_pretrained(self._root / kind)
     return self._root / kind
@@ -113,8 +55,7 @@ class Pairs:
     """Our model of these files."""
     folder = self.folder(kind)
     config = dataclasses.replace(huggingface.config(str(folder)), dropout_rate=0.0)
-    network = NETWORKS[type(config)]
-    model = nnx.eval_shape(lambda: network(config, nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: backbones.build(config, nnx.Rngs(0)))
     return restore.restore_into(model, huggingface.open_hf(folder, config))
 
   def theirs(self, kind):

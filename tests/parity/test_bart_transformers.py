@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_transformers
 from promot_jax import paths
 from promot_jax.checkpoints.huggingface import importer, writer
 from promot_jax.decoding.generate import generate
@@ -28,13 +29,7 @@ PAD, BOS, EOS = 1, 0, 2
 VOCABULARY = 33
 SHAPE = {
   "vocab_size": VOCABULARY,
-  "d_model": 24,
-  "encoder_layers": 2,
   "decoder_layers": 3,
-  "encoder_attention_heads": 3,
-  "decoder_attention_heads": 3,
-  "encoder_ffn_dim": 36,
-  "decoder_ffn_dim": 36,
   "max_position_embeddings": 20,
   "dropout": 0.0,
 }
@@ -46,9 +41,7 @@ VARIANTS = {
 
 def _make_pair(variant, folder):
   torch.manual_seed(0)
-  model = transformers.BartForConditionalGeneration(
-    transformers.BartConfig(**SHAPE, **VARIANTS[variant])
-  ).eval()
+  model = tiny_transformers.build("bart", **SHAPE, **VARIANTS[variant]).eval()
   with torch.no_grad():
     for name, weight in model.named_parameters():
       if weight.ndim == 1:  # 1 and 0 would hide mistakes

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_transformers
 from promot_jax import paths
 from promot_jax.checkpoints.huggingface import gpt2, llama, translation
 from promot_jax.checkpoints.stored import StoredArray
@@ -32,16 +33,6 @@ transformers = pytest.importorskip("transformers", reason="needs the [torch] ext
 pytestmark = pytest.mark.parity
 
 VOCABULARY, EOS = 53, 7
-LLAMA = {
-  "vocab_size": VOCABULARY,
-  "hidden_size": 24,
-  "intermediate_size": 36,
-  "num_hidden_layers": 2,
-  "num_attention_heads": 6,
-  "num_key_value_heads": 2,
-  "head_dim": 10,  # 6 * 10 != 24
-  "eos_token_id": EOS,
-}
 SCALED_ROPE = {
   "rope_type": "llama3",
   "rope_theta": 500.0,
@@ -51,25 +42,14 @@ SCALED_ROPE = {
   "original_max_position_embeddings": 64,
 }
 VARIANTS = {
-  "gpt2": lambda: transformers.GPT2LMHeadModel(
-    transformers.GPT2Config(
-      vocab_size=VOCABULARY,
-      n_embd=24,
-      n_head=3,
-      n_layer=2,
-      n_inner=36,
-      n_positions=40,
-      eos_token_id=EOS,
-    )
-  ),
-  "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)),
-  "llama_tied_scaled_rope": lambda: transformers.LlamaForCausalLM(
-    transformers.LlamaConfig(
-      **{**LLAMA, "num_key_value_heads": 1}, tie_word_embeddings=True, rope_parameters=SCALED_ROPE
-    )
+  "gpt2": ("gpt2", {}),
+  "llama": ("llama", {}),
+  "llama_tied_scaled_rope": (
+    "llama",
+    {"num_key_value_heads": 1, "tie_word_embeddings": True, "rope_parameters": SCALED_ROPE},
   ),
 }
-FAMILIES = {"gpt2": gpt2.FAMILY, "llama": llama.FAMILY, "llama_tied_scaled_rope": llama.FAMILY}
+FAMILIES = {"gpt2": gpt2.FAMILY, "llama": llama.FAMILY}
 LENGTHS = ((6, 4), (3, 5), (1, 2), (4, 1))  # of x and y, in each row
 SOURCE, TARGET = 7, 5
 
@@ -80,10 +60,12 @@ def _stored(name, array):
 
 
 @functools.cache
-def _pair(kind):
+def _pair(variant):
   """The same random model here and in transformers, and the table between them."""
   torch.manual_seed(3)
-  other = VARIANTS[kind]().eval()
+  kind, fields = VARIANTS[variant]
+  fields = {**fields, "vocab_size": VOCABULARY, "eos_token_id": EOS}
+  other = tiny_transformers.build(kind, **fields).eval()
   with torch.no_grad():
     for parameter in other.parameters():  # biases are 0 otherwise, and logits too close to 0
       parameter += 0.2 * torch.randn(parameter.shape)
@@ -239,7 +221,7 @@ def test_four_beams_of_unequal_prompts_are_those_of_generate(kind):
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_an_exported_configuration_is_read_back_and_gives_transformers_the_same_model(kind):
   model, other, pairs = _pair(kind)
-  family = FAMILIES[kind]
+  family = FAMILIES[VARIANTS[kind][0]]
   assert family.writes(model.config)
   content = family.config_to(model.config)
   assert family.config_from(content, ()) == model.config

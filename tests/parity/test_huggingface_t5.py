@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_transformers
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, restore
 from promot_jax.models import T5
@@ -21,21 +22,12 @@ transformers = pytest.importorskip("transformers", reason="needs the [torch] ext
 
 pytestmark = pytest.mark.parity
 
-SHAPE = {
-  "vocab_size": 50,
-  "d_model": 24,
-  "num_heads": 3,
-  "d_kv": 10,  # 3 * 10 != 24
-  "d_ff": 36,
-  "num_layers": 2,
-  "num_decoder_layers": 3,
-  "dropout_rate": 0.0,
-}
+SHAPE = {"vocab_size": 50, "num_decoder_layers": 3, "dropout_rate": 0.0}
 VARIANTS = {
-  "t5_1_0": ("T5", {"feed_forward_proj": "relu", "scale_decoder_outputs": True}),
-  "t5_1_1": ("T5", {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}),
-  "mt5": ("MT5", {"feed_forward_proj": "gated-gelu"}),
-  "umt5": ("UMT5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+  "t5_1_0": ("t5", {"feed_forward_proj": "relu", "scale_decoder_outputs": True}),
+  "t5_1_1": ("t5", {"feed_forward_proj": "gated-gelu", "scale_decoder_outputs": False}),
+  "mt5": ("mt5", {"feed_forward_proj": "gated-gelu"}),
+  "umt5": ("umt5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
 }
 # What transformers 4 writes in place of `scale_decoder_outputs`.
 OLD_STYLE = {"t5_1_0": True, "t5_1_1": False, "mt5": False, "umt5": False}
@@ -50,8 +42,7 @@ def saved(request, tmp_path_factory):
   """(name of the variant, transformers' model, folder that it was saved to)."""
   kind, settings = VARIANTS[request.param]
   torch.manual_seed(0)
-  config = getattr(transformers, f"{kind}Config")(**SHAPE, **settings)
-  model = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
+  model = tiny_transformers.build(kind, **SHAPE, **settings).eval()
   with torch.no_grad():
     for name, weight in model.named_parameters():
       if "layer_norm" in name or "relative_attention_bias" in name:
@@ -184,8 +175,8 @@ def test_a_padded_vocabulary_predicts_the_same_tokens_and_is_trimmed_again(saved
 
 
 def test_a_scaled_umt5_is_read_and_written(tmp_path):
-  config = transformers.UMT5Config(**SHAPE)  # ties and scales unless config.json says otherwise
-  theirs = transformers.UMT5ForConditionalGeneration(config).eval()
+  # ties and scales unless config.json says otherwise
+  theirs = tiny_transformers.build("umt5", **SHAPE).eval()
   theirs.save_pretrained(tmp_path / "theirs")
   model = our_model(tmp_path / "theirs")
   assert model.config.tied_logits and model.config.relative_bias == "per_layer"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_transformers
 from promot_jax import errors, paths
 from promot_jax.checkpoints import method_files
 from promot_jax.checkpoints.peft import prefix_tuning, prompt_tuning
@@ -134,7 +135,7 @@ def test_p_tuning_goes_both_ways(pairs, peft_pairs, tmp_path, kind):
   )
 
   network = PromptNetwork(hidden=7, hidden_layers=2, activation="relu")
-  rows = np.random.default_rng(5).normal(size=(LENGTH, peft_pairs.WIDTH)).astype(np.float32)
+  rows = np.random.default_rng(5).normal(size=(LENGTH, tiny_transformers.WIDTH)).astype(np.float32)
   method = SoftPrompt(length=LENGTH, initializer=FromArray(array=rows), network=network)
   ours = method.fold(method.attach(backbone, nnx.Rngs(3)))
   (name,) = paths.match(SoftPrompt.parameters, paths.named_leaves(ours))

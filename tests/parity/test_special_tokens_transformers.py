@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_transformers
 from promot_jax import errors, paths
 from promot_jax.checkpoints.huggingface import importer, reader, writer
 from promot_jax.decoding.generate import generate
@@ -26,57 +27,13 @@ VOCABULARY, ENDS, LENGTH = 37, [7, 5, 9], 12
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 3, "eos_token_id": 7}
 
 
-def _t5():
-  return transformers.T5ForConditionalGeneration(
-    transformers.T5Config(
-      **COMMON, d_model=24, d_kv=10, num_heads=3, d_ff=36, num_layers=2, decoder_start_token_id=0
-    )
-  )
-
-
-def _bart():
-  return transformers.BartForConditionalGeneration(
-    transformers.BartConfig(
-      **COMMON,
-      d_model=24,
-      encoder_layers=2,
-      decoder_layers=1,
-      encoder_attention_heads=3,
-      decoder_attention_heads=3,
-      encoder_ffn_dim=36,
-      decoder_ffn_dim=36,
-      max_position_embeddings=40,
-    )
-  )
-
-
-def _gpt2():
-  return transformers.GPT2LMHeadModel(
-    transformers.GPT2Config(**COMMON, n_embd=24, n_layer=2, n_head=3, n_positions=40)
-  )
-
-
-def _llama():
-  return transformers.LlamaForCausalLM(
-    transformers.LlamaConfig(
-      **COMMON,
-      hidden_size=24,
-      intermediate_size=36,
-      num_hidden_layers=2,
-      num_attention_heads=6,
-      num_key_value_heads=1,
-      head_dim=10,
-    )
-  )
-
-
-MODELS = {"t5": _t5, "bart": _bart, "gpt2": _gpt2, "llama": _llama}
+MODELS = {"t5": {}, "bart": {}, "gpt2": {}, "llama": {"num_key_value_heads": 1}}
 
 
 def save(kind, folder, **settings):
   """A random model of theirs in `folder`, with these settings in its generation_config.json."""
   torch.manual_seed(5)
-  model = MODELS[kind]().eval()
+  model = tiny_transformers.build(kind, **COMMON, **MODELS[kind]).eval()
   with torch.no_grad():
     for name, weight in model.named_parameters():
       center = 1.0 if (weight.ndim == 1 and "norm" in name) or "ln_" in name else 0.0

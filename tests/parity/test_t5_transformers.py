@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import tiny_transformers
 from promot_jax import paths
 from promot_jax.models import T5, T5Config, stack_layers
 
@@ -21,16 +22,7 @@ transformers = pytest.importorskip("transformers", reason="needs the [torch] ext
 
 pytestmark = pytest.mark.parity
 
-SHAPE = {
-  "vocab_size": 50,
-  "d_model": 24,
-  "num_heads": 3,
-  "d_kv": 10,  # 3 * 10 != 24
-  "d_ff": 36,
-  "num_layers": 2,
-  "num_decoder_layers": 3,
-  "dropout_rate": 0.0,
-}
+SHAPE = {"vocab_size": 50, "num_decoder_layers": 3, "dropout_rate": 0.0}
 VARIANTS = {
   "t5_1_0": {
     "feed_forward_proj": "relu",
@@ -45,7 +37,6 @@ VARIANTS = {
   "mt5": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
   "umt5": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
 }
-KINDS = {"mt5": "MT5", "umt5": "UMT5"}
 OURS = {
   "t5_1_0": {"mlp_activations": ("relu",), "tied_logits": True},
   "t5_1_1": {"mlp_activations": ("gelu", "linear")},
@@ -111,10 +102,10 @@ def _batch(source_length: int):
 def pair(request, tmp_path_factory):
   """(their model, our model with the same weights, name map); weights went through their file."""
   variant = request.param
-  kind = KINDS.get(variant, "T5")
-  config = getattr(transformers, f"{kind}Config")(**SHAPE, **VARIANTS[variant])
+  kind = variant if variant in ("mt5", "umt5") else "t5"
   torch.manual_seed(0)
-  model = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
+  model = tiny_transformers.build(kind, **SHAPE, **VARIANTS[variant]).eval()
+  config = model.config
   tied = OURS[variant].get("tied_logits", False)
   with torch.no_grad():
     for name, weight in model.named_parameters():

@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from flax import nnx
 
+import tiny_models
+import tiny_transformers
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, known_settings
 from promot_jax.checkpoints.huggingface import known, t5
-from promot_jax.models import T5Config
-from promot_jax.networks import backbones
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 transformers = pytest.importorskip("transformers", reason="needs the [torch] extra")
@@ -57,18 +56,8 @@ def test_a_t5s_activation_is_the_one_that_transformers_takes(proj, gated, activa
 
 
 def test_a_head_that_is_tied_and_not_scaled_is_loaded_by_transformers(tmp_path):
-  config = T5Config(
-    vocab_size=40,
-    width=12,
-    heads=2,
-    head_width=5,
-    mlp_width=20,
-    encoder_layers=1,
-    decoder_layers=2,
-    tied_logits=True,
-    scale_logits=False,
-  )
-  model = backbones.build(config, nnx.Rngs(0))
+  model = tiny_models.tiny("t5", tied_logits=True, scale_logits=False)
+  config = model.config
   folder = huggingface.write_hf(tmp_path / "a", paths.named_leaves(model), config)
   theirs, info = transformers.T5ForConditionalGeneration.from_pretrained(
     folder, output_loading_info=True
@@ -88,17 +77,7 @@ def test_a_head_that_is_tied_and_not_scaled_is_loaded_by_transformers(tmp_path):
 
 def tiny_llama(seed):
   torch.manual_seed(seed)
-  return transformers.LlamaForCausalLM(
-    transformers.LlamaConfig(
-      vocab_size=37,
-      hidden_size=24,
-      intermediate_size=36,
-      num_hidden_layers=2,
-      num_attention_heads=6,
-      num_key_value_heads=2,
-      attention_dropout=0.2,
-    )
-  )
+  return tiny_transformers.build("llama", attention_dropout=0.2)
 
 
 def test_of_a_single_file_and_shards_transformers_reads_what_we_read(tmp_path):
@@ -117,19 +96,7 @@ def test_of_a_single_file_and_shards_transformers_reads_what_we_read(tmp_path):
 
 
 def test_a_tensor_that_the_index_omits_is_read_by_transformers_too(tmp_path):
-  model = transformers.T5ForConditionalGeneration(
-    transformers.T5Config(
-      vocab_size=37,
-      d_model=24,
-      d_kv=10,
-      num_heads=3,
-      d_ff=36,
-      num_layers=2,
-      num_decoder_layers=2,
-      feed_forward_proj="gated-gelu",
-      tie_word_embeddings=False,
-    )
-  )
+  model = tiny_transformers.build("t5", feed_forward_proj="gated-gelu", tie_word_embeddings=False)
   model.save_pretrained(tmp_path, max_shard_size="4KB")
   index = tmp_path / "model.safetensors.index.json"
   content = json.loads(index.read_text())

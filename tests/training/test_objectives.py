@@ -10,10 +10,9 @@ from flax import nnx
 
 from promot_jax import errors, paths, token_ids
 from promot_jax.models.readout import Readout
-from promot_jax.models.t5 import T5
-from promot_jax.models.t5_config import T5Config
 from promot_jax.training import objectives
 from promot_jax.training.objectives import Supervised
+from tiny_models import T5X_SIZES, tiny
 
 B, T, D, V = 2, 3, 4, 11
 
@@ -138,17 +137,8 @@ def test_summed_loss_is_the_one_t5x_computed(shared_data, chunk):
   """T5X's default is the plain sum over the target tokens of the batch."""
   folder = shared_data / "t5x_checkpoint" / "t5_1_1_tiny"
   stored, io = np.load(folder / "expected_state.npz"), np.load(folder / "expected_io.npz")
-  config = T5Config(
-    vocab_size=192,
-    width=128,
-    heads=4,
-    head_width=8,
-    mlp_width=128,
-    encoder_layers=2,
-    decoder_layers=1,
-  )
   model = paths.replace_leaves(
-    T5(config, nnx.Rngs(0)),
+    tiny("t5", **T5X_SIZES["t5_1_1_tiny"]),
     {
       re.sub(r"layers_(\d+)", r"layers/\1", path.removeprefix("target/")): jnp.asarray(stored[path])
       for path in stored.files
