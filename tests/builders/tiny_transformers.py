@@ -17,7 +17,6 @@ _T5 = {
   "d_ff": 36,
   "num_layers": 2,
   "num_decoder_layers": 2,
-  "decoder_start_token_id": 0,
 }
 _BART = {
   "vocab_size": VOCABULARY,

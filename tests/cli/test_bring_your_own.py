@@ -16,9 +16,10 @@ pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 
 # of each family: the tokenizer, and fields of the model
+_T5 = {"tie_word_embeddings": False, "decoder_start_token_id": 0}
 FAMILIES = {
-  "t5": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
-  "mt5": ("t5", {"tie_word_embeddings": False, "num_layers": 1}),
+  "t5": ("t5", {**_T5, "feed_forward_proj": "gated-gelu"}),
+  "mt5": ("t5", {**_T5, "num_layers": 1}),
   "bart": ("bart", {"max_position_embeddings": 160}),
   "gpt2": ("gpt2", {"n_positions": 160}),
   "llama": ("llama", {"max_position_embeddings": 160}),

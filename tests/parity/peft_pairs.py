@@ -19,8 +19,12 @@ from promot_jax.checkpoints import huggingface, restore
 from promot_jax.networks import backbones
 
 VOCABULARY, NEW, LENGTHS = 31, 5, (6, 4)
-_GATED = {"feed_forward_proj": "gated-gelu"}
-_RELU = {"feed_forward_proj": "relu", "scale_decoder_outputs": True}
+_GATED = {"feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0}
+_RELU = {
+  "feed_forward_proj": "relu",
+  "scale_decoder_outputs": True,
+  "decoder_start_token_id": 0,
+}
 _BART = {"decoder_layers": 2, "max_position_embeddings": 20, "forced_eos_token_id": None}
 _MODELS = {
   "t5": ("t5", _GATED),

@@ -27,7 +27,12 @@ VOCABULARY, ENDS, LENGTH = 37, [7, 5, 9], 12
 COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 3, "eos_token_id": 7}
 
 
-MODELS = {"t5": {}, "bart": {}, "gpt2": {}, "llama": {"num_key_value_heads": 1}}
+MODELS = {
+  "t5": {"decoder_start_token_id": 0},
+  "bart": {},
+  "gpt2": {},
+  "llama": {"num_key_value_heads": 1},
+}
 
 
 def save(kind, folder, **settings):
