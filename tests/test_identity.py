@@ -90,6 +90,11 @@ def test_a_safetensors_file_counts_with_its_header(tmp_path):
   assert len(digests) == 2
 
 
-def test_the_code_is_told_by_its_source():
-  assert identity.of_code().digest == identity.of_code().digest
+def test_the_code_is_told_by_its_source(tmp_path, monkeypatch):
+  monkeypatch.setattr(identity, "__file__", str(tmp_path / "identity.py"))
+  digests = []
+  for text in ("a = 1", "a = 2", "a = 1"):
+    (tmp_path / "inner.py").write_text(text)
+    digests.append(identity.of_code.__wrapped__().digest)  # without the cache
+  assert digests[0] == digests[2] != digests[1]
   assert identity.of_code().about.startswith("promot_jax ")

@@ -56,7 +56,8 @@ def test_names_carry_the_tokenizer_and_are_equal_for_one_place(tokenizer_folder)
   resolve = tasks.resolve
   assert resolve("rte_1shot", source="micro", vocabulary=name) == f"rte_1shot.micro.{label}"
   assert resolve("xsum", vocabulary=name, target="sentinel") == f"xsum.tfds.{label}.sentinel"
-  assert seqio_vocabularies.seqio_vocabulary(name) == seqio_vocabularies.seqio_vocabulary(name)
+  made = seqio_vocabularies.seqio_vocabulary.__wrapped__  # without the cache
+  assert made(name) == made(name) != made(f"hf:{tokenizer_folder('gpt2')}")
   with pytest.raises(errors.ConfigError, match=r"'rte.micro' names its vocabulary already.*'rte'"):
     resolve("rte.micro", source="micro", vocabulary=name)
 
