@@ -106,28 +106,6 @@ def test_the_bias_of_the_logits_is_added_has_no_gradient_and_is_never_trained():
     paths.split(model, "final_logits_bias")
 
 
-def test_padding_does_not_change_real_positions():
-  model, batch = _model(), _batch()
-  wide = {
-    "encoder_input_tokens": np.pad(
-      batch["encoder_input_tokens"], [(0, 0), (0, 3)], constant_values=PAD
-    ),
-    "decoder_input_tokens": np.pad(batch["decoder_input_tokens"], [(0, 0), (0, 2)]),
-  }
-  np.testing.assert_allclose(_logits(model, wide)[:, :4], _logits(model, batch), atol=2e-5)
-
-
-def test_bfloat16_compute_is_near_float32_and_ends_in_float32():
-  model = _model()
-  low = reconfigured(model, dtype="bfloat16")
-  hidden = jax.jit(lambda model, batch: model.hidden(batch))(low, _batch())
-  assert hidden.dtype == jnp.bfloat16
-  logits, expected = _logits(low, _batch()), _logits(model, _batch())
-  assert logits.dtype == jnp.float32
-  assert np.abs(logits - expected).max() < 0.05 * np.abs(expected).max()
-  assert len(np.unique(np.asarray(logits).view(np.uint32) & 0xFFFF)) > 100, "not rounded"
-
-
 def test_bfloat16_compute_normalizes_and_softmaxes_in_float32():
   model = nnx.eval_shape(lambda: Bart(_config(dtype="bfloat16"), nnx.Rngs(0)))
   traced = jax.make_jaxpr(lambda model: _logits(model, _batch()))(model)
@@ -146,16 +124,6 @@ def _equations(jaxpr):
     yield equation
     for inner in jax.extend.core.jaxprs_in_params(equation.params):
       yield from _equations(inner)
-
-
-def test_dropout_depends_on_the_key_and_only_on_it():
-  layers = {"encoder_layers": 1, "decoder_layers": 1}
-  model = _model(dropout_rate=0.3, attention_dropout_rate=0.3, **layers)
-  batch, key = _batch(), jax.random.key(0)
-  np.testing.assert_array_equal(_logits(model, batch, key), _logits(model, batch, key))
-  other = _logits(model, batch, jax.random.key(1))
-  assert np.abs(_logits(model, batch, key) - other).max() > 1e-2
-  np.testing.assert_array_equal(_logits(model, batch), _logits(_model(**layers), batch))
 
 
 class _Prompt(nnx.Module):
@@ -200,16 +168,6 @@ def _tuned(model, *, positions=0):
     layer.self_attention.prefix = prefix()
     layer.encoder_decoder_attention.prefix = prefix()
   return tuned
-
-
-def test_a_prompt_of_token_vectors_equals_those_tokens_in_the_input():
-  plain, batch = _model(), _batch()
-  tokens = np.array([5, 6, 7], np.int32)
-  prompted = paths.copy(plain)
-  prompted.encoder.prompt = _Prompt(plain.token_embedder(tokens))
-  longer = np.concatenate([np.tile(tokens, (2, 1)), batch["encoder_input_tokens"]], 1)
-  expected = _logits(plain, dict(batch, encoder_input_tokens=longer))
-  np.testing.assert_allclose(_logits(prompted, batch), expected, atol=2e-5)
 
 
 def test_every_slot_reaches_the_logits():

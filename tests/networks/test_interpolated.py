@@ -11,21 +11,13 @@ from promot_jax import partitioning, paths
 from promot_jax.checkpoints import npz
 from promot_jax.cli import gin_config
 from promot_jax.errors import ConfigError
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks.interpolated import Interpolated
 from promot_jax.networks.loaded import Loaded
 from promot_jax.networks.network import Network
+from tiny_models import config
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent.parent / "gin"
-CONFIG = T5Config(
-  vocab_size=12,
-  width=8,
-  heads=2,
-  head_width=4,
-  mlp_width=6,
-  encoder_layers=2,
-  decoder_layers=1,
-)
+CONFIG = config("t5", encoder_layers=2, decoder_layers=1)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from promot_jax import partitioning, paths
 from promot_jax.errors import ConfigError
 from promot_jax.methods.lora import LoRA
 from promot_jax.models.readout import Readout
-from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import network
 from promot_jax.networks.loaded import Loaded
 from promot_jax.networks.network import Network
@@ -23,6 +22,7 @@ from promot_jax.training.objectives import Supervised
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import create_state
 from promot_jax.training.step import make_train_step
+from tiny_models import config
 
 B, S, T, D, E, V = 2, 4, 3, 6, 5, 11
 
@@ -128,16 +128,9 @@ STAGE = {
   "optimizer": optimizers.sgd,
   "learning_rate": schedules.constant(0.1),
 }
-CONFIG = T5Config(
-  vocab_size=12,
-  width=8,
-  heads=2,
-  head_width=4,
-  mlp_width=6,
-  encoder_layers=1,
-  decoder_layers=1,
+TEACHER = Network(
+  backbone=config("t5", vocab_size=12, decoder_layers=1), checkpoint="random", seed=4
 )
-TEACHER = Network(backbone=CONFIG, checkpoint="random", seed=4)
 
 
 def test_a_teacher_and_an_objective_that_learns_from_it_come_together():
