@@ -73,6 +73,7 @@ def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(run):
     "training data",
     "validation data",
     "start weights",
+    "teacher",
     "settings",
     "code",
     "values",
