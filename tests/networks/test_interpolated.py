@@ -77,8 +77,8 @@ def test_its_identity_and_content_are_of_both_and_of_the_weight(pair):
 
 
 def test_networks_of_other_shapes_or_words_are_refused_before_anything_is_read(pair):
-  wider = dataclasses.replace(pair[1], backbone=dataclasses.replace(CONFIG, mlp_width=7))
-  with pytest.raises(ConfigError, match=r"mlp/wo/kernel.*6.*7"):
+  wider = dataclasses.replace(pair[1], backbone=dataclasses.replace(CONFIG, mlp_width=21))
+  with pytest.raises(ConfigError, match=r"mlp/wo/kernel.*20.*21"):
     Interpolated(first=pair[0], second=wider).check()
   with pytest.raises(ConfigError, match="vocabulary t5, and the second mt5"):
     Interpolated(first=pair[0], second=pair[1].spelled("mt5")).check()
