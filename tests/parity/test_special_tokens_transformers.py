@@ -131,13 +131,13 @@ def test_a_t5_begins_with_a_forced_token(tmp_path):
 @pytest.mark.parametrize("kind", MODELS)
 def test_generation_config_decides_by_what_it_lacks(kind, tmp_path):
   """config.json ends outputs at 7 and, in BART, forces 7; generation_config.json knows neither."""
-  save(kind, tmp_path)
+  saved = save(kind, tmp_path)
   config = json.loads((tmp_path / "config.json").read_text())
   (tmp_path / "config.json").write_text(
     json.dumps({**config, "eos_token_id": 7, "forced_eos_token_id": 7})
   )
   (tmp_path / reader.GENERATION).write_text(json.dumps({"decoder_start_token_id": 0}))
-  other = type(MODELS[kind]()).from_pretrained(tmp_path).eval()
+  other = type(saved).from_pretrained(tmp_path).eval()
   model = ours(tmp_path)
   assert TokenIds.of(model).ends == () and TokenIds.of(model).eos == 7
   assert TokenIds.of(model).forced_last is None
