@@ -30,7 +30,7 @@ COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 3, "eos_token_id": 7}
 MODELS = {
   "t5": {"decoder_start_token_id": 0},
   "bart": {},
-  "gpt2": {},
+  "gpt2": {"n_inner": None},  # whose outputs do not all repeat one token
   "llama": {"num_key_value_heads": 1},
 }
 
