@@ -47,16 +47,15 @@ SHORT = {
 }
 """Fields of an experiment that takes few examples, of one shape."""
 
-SHORT_RECIPE = """
+_SHORT_STAGES = {
+  "prompt": "PROMPT_LENGTH = 5\nPROMPT_STEPS = 2\nPROMPT_EVAL_PERIOD = 2\n",
+  "model": "TRAIN_STEPS = 3\nEVAL_PERIOD = 3\n",
+}
+_SHORT_RECIPE = """
 from __gin__ import dynamic_registration
 from promot_jax.experiments import experiment
 
 BATCH_SIZE = 4
-PROMPT_LENGTH = 5
-PROMPT_STEPS = 2
-PROMPT_EVAL_PERIOD = 2
-TRAIN_STEPS = 3
-EVAL_PERIOD = 3
 TRAIN_EXAMPLES = 12
 VALIDATION_EXAMPLES = 4
 TASK_FEATURE_LENGTHS = {'inputs': 80, 'targets': 8}
@@ -67,10 +66,14 @@ experiment.EvaluationPlan:
   buckets = 1
   feature_lengths = {'inputs': 96, 'targets': 8}
 """
-"""A gin file behind one of the recipes: a few steps and examples instead of hundreds."""
 
 
-def experiment(name: str = "tuned", **changes) -> Experiment:
+def short_recipe(*stages: str) -> str:
+  """A gin file behind a recipe of these stages: a few steps and examples instead of hundreds."""
+  return _SHORT_RECIPE + "".join(_SHORT_STAGES[stage] for stage in stages)
+
+
+def experiment(name: str = "tuned", /, **changes) -> Experiment:
   """The micro RTE with an untrained network of one layer, on one device."""
   values = {
     "name": name,

@@ -8,13 +8,18 @@ import pytest
 import tiny_transformers
 from promot_jax.cli.main import main
 from promot_jax.data import vocabularies
-from tiny_experiments import SHORT_RECIPE
+from tiny_experiments import short_recipe
 
 torch = pytest.importorskip("torch", reason="needs the [torch] extra")
 transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 
+STAGES = {
+  "fine_tune_rte_micro.gin": ["model"],
+  "promot_rte_micro.gin": ["prompt", "model"],
+  "prompt_tune_rte_micro.gin": ["prompt"],
+}
 # of each family: the tokenizer, and fields of the model
 _T5 = {"tie_word_embeddings": False, "decoder_start_token_id": 0}
 FAMILIES = {
@@ -40,11 +45,11 @@ def weights(model) -> dict[str, np.ndarray]:
 @pytest.fixture
 def run(tmp_path):
   """Trains with a recipe from an initial checkpoint; returns the model directory."""
-  small = tmp_path / "small.gin"
-  small.write_text(SHORT_RECIPE)
 
   def train(recipe: str, init: str, vocabulary: str, *flags: str):
     directory = tmp_path / recipe.removesuffix(".gin")
+    small = tmp_path / "small.gin"
+    small.write_text(short_recipe(*STAGES[recipe]))
     code = main(
       [
         "train",

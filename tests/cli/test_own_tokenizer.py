@@ -6,7 +6,7 @@ import pytest
 
 from promot_jax.cli.main import main
 from promot_jax.data import vocabularies
-from tiny_experiments import SHORT_RECIPE
+from tiny_experiments import short_recipe
 
 # What a user writes beside a recipe: the backbone and the tokenizer it was trained with.
 GPT2 = """
@@ -49,7 +49,7 @@ def train(folder, written: str, tokenizer, *flags: str) -> list[str]:
   found = vocabularies.open_vocabulary(f"hf:{tokenizer}")
   own, small = folder / "own.gin", folder / "small.gin"
   own.write_text(written.format(folder=tokenizer, size=found.size, eos=found.eos))
-  small.write_text(SHORT_RECIPE)
+  small.write_text(short_recipe("prompt", "model"))
   return ["train", *(f"--gin_file={file}" for file in ("promot_rte_micro.gin", own, small)), *flags]
 
 
