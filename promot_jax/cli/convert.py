@@ -48,10 +48,11 @@ def run(flags: Flags) -> int:
 def _of_source(values) -> Any:
   from promot_jax.conversion import formats
   from promot_jax.methods import files
+  from promot_jax.methods.formats import Context
 
   if formats.is_of_method(values.to):
     config = formats.model_config(values.model) if values.model else None
-    trained = files.open_trained(values.source, files.Context(config=config))
+    trained = files.open_trained(values.source, Context(config=config))
     return formats.Weights(
       leaves=trained.leaves, config=config, where=values.source, trained=trained
     )

@@ -30,6 +30,7 @@ from promot_jax.checkpoints.stored import StoredArray, as_stored, converted, der
 from promot_jax.errors import ConfigError
 from promot_jax.methods import files
 from promot_jax.methods.base import Method
+from promot_jax.methods.formats import PEFT, Context, Trained
 from promot_jax.models.published_sizes import SIZES
 from promot_jax.networks import backbones, micro_model
 
@@ -51,7 +52,7 @@ class Weights:
   config: Any
   where: str
   note: str = ""
-  trained: files.Trained | None = None
+  trained: Trained | None = None
 
   @property
   def backbone(self) -> dict[str, StoredArray]:
@@ -290,10 +291,10 @@ def _write_trained(weights: Weights, path: pathlib.Path, target: Target) -> path
       f"--to={target.to} writes what a run trained beside its backbone, and '{weights.where}' is no model"
       " directory of a run with a method; name one that promot train wrote."
     )
-  if target.to == files.PEFT and (weights.config is None or not target.base_model):
+  if target.to == PEFT and (weights.config is None or not target.base_model):
     raise ConfigError(
       "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
       " where the source does not say which backbone the prompt belongs to."
     )
-  context = files.Context(config=weights.config, base_model=target.base_model, task=target.task)
+  context = Context(config=weights.config, base_model=target.base_model, task=target.task)
   return files.write(path, weights.trained, target.to, context, where=weights.where)

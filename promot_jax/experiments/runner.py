@@ -33,6 +33,7 @@ from promot_jax.experiments.reported import Outcome
 from promot_jax.experiments.session import Session
 from promot_jax.experiments.shared_results import open_results
 from promot_jax.methods import files
+from promot_jax.methods.formats import Trained
 from promot_jax.networks import network, trained_methods
 from promot_jax.probing import scores
 from promot_jax.probing.features import FeatureStore
@@ -53,7 +54,7 @@ class Runner:
     self.results = self.open_results(self.folder / "evaluation")
     self._sinks = sinks
     self._models: dict[int, nnx.Module] = {}  # number of stages done -> model
-    self._method_file: tuple[pathlib.Path, files.Trained] | None = None
+    self._method_file: tuple[pathlib.Path, Trained] | None = None
 
     self.events = Events(sinks)
 

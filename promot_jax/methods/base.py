@@ -3,14 +3,12 @@
 import abc
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from flax import nnx
 
 from promot_jax import errors, paths
-
-if TYPE_CHECKING:
-  from promot_jax.methods.files import Format
+from promot_jax.methods.formats import Format
 
 Model = TypeVar("Model", bound=nnx.Module)
 
@@ -29,7 +27,7 @@ class Method(abc.ABC):
   """Pattern of the parameters that the method adds."""
   printed: ClassVar[str]
   """What training it is called in a report."""
-  formats: ClassVar[Mapping[str, "Format"]] = MappingProxyType({})
+  formats: ClassVar[Mapping[str, Format]] = MappingProxyType({})
   """Name of a kind of file -> how what was trained is read and written there.  Method files and steps
   of our own runs hold those of every method."""
   in_checkpoints: ClassVar[bool] = False

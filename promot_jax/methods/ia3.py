@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, files, ia3_formats, linears, settings
+from promot_jax.methods import base, ia3_formats, linears, settings
+from promot_jax.methods.formats import Formats
 from promot_jax.models import preparation
 from promot_jax.types import Array, Key
 
@@ -34,7 +35,7 @@ class IA3(base.Method):
 
   parameters: ClassVar[str] = r".*/ia3/(inputs|outputs)"
   printed: ClassVar[str] = "IA3"
-  formats: ClassVar[files.Formats] = ia3_formats.FORMATS
+  formats: ClassVar[Formats] = ia3_formats.FORMATS
 
   outputs: paths.Patterns | None = ".*/(key|value)"
   inputs: paths.Patterns | None = ".*/mlp/wo"

@@ -17,6 +17,7 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.checkpoints import prompt_files
 from promot_jax.methods import files, prompt_formats
+from promot_jax.methods.formats import Context, Formats, Stored
 
 RECIPE_VALUES = (
   "RandomUniform",
@@ -164,9 +165,9 @@ class FromFile:
     prompt = np.asarray(prompt_files.prompt_of(found.leaves, where=os.fspath(self.path)))
     return _given_rows(prompt, shape, task, f"prompt file '{self.path}'")
 
-  def stored(self, formats: files.Formats, config: Any = None) -> files.Stored:
+  def stored(self, formats: Formats, config: Any = None) -> Stored:
     """What the file holds of a method with these formats; `config`: of the backbone."""
-    return files.stored(self.path, formats, files.Context(config=config, name=self.name))
+    return files.stored(self.path, formats, Context(config=config, name=self.name))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

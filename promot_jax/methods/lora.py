@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, files, linears, lora_formats, lora_initializers, settings
+from promot_jax.methods import base, linears, lora_formats, lora_initializers, settings
+from promot_jax.methods.formats import Formats
 from promot_jax.methods.lora_initializers import FromFile, LoRAInitializer, UniformDown
 from promot_jax.models import preparation
 from promot_jax.models.layers import dropout, product
@@ -45,7 +46,7 @@ class LoRA(base.Method):
 
   parameters: ClassVar[str] = r".*/lora/(down|up)"
   printed: ClassVar[str] = "LoRA"
-  formats: ClassVar[files.Formats] = lora_formats.FORMATS
+  formats: ClassVar[Formats] = lora_formats.FORMATS
 
   rank: int = 4
   alpha: float | None = None

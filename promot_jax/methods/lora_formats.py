@@ -8,7 +8,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints.peft import lora
-from promot_jax.methods import files
+from promot_jax.methods.formats import PEFT, Context, Format, Formats, Stored, Trained
 
 _LEAF = re.compile(r"(.*)/lora/(down|up)")
 
@@ -33,12 +33,12 @@ def updates_of(
   return {name: (parts["down"], parts["up"]) for name, parts in found.items()}
 
 
-def _read_adapter(path: pathlib.Path, context: files.Context) -> files.Stored:
+def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
   found = lora.read_lora_adapter(path, context.config)
   leaves: dict[str, np.ndarray] = {}
   for name, (down, up) in found.arrays.items():
     leaves |= {f"{name}/lora/down": down, f"{name}/lora/up": up}
-  return files.Stored(
+  return Stored(
     leaves=leaves,
     settings={
       "rank": found.rank,
@@ -50,9 +50,7 @@ def _read_adapter(path: pathlib.Path, context: files.Context) -> files.Stored:
   )
 
 
-def _write_adapter(
-  path: pathlib.Path, trained: files.Trained, context: files.Context
-) -> pathlib.Path:
+def _write_adapter(path: pathlib.Path, trained: Trained, context: Context) -> pathlib.Path:
   trained = trained.of_task(context.task)
   return lora.write_lora_adapter(
     path,
@@ -72,6 +70,4 @@ def scale_of(fields: Mapping[str, object]) -> float | None:
   return alpha / rank if isinstance(alpha, int | float) else 1.0
 
 
-FORMATS: files.Formats = {
-  files.PEFT: files.Format(types=lora.TYPES, read=_read_adapter, write=_write_adapter)
-}
+FORMATS: Formats = {PEFT: Format(types=lora.TYPES, read=_read_adapter, write=_write_adapter)}

@@ -26,9 +26,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, files, prefix_formats, prefix_initializers
+from promot_jax.methods import base, prefix_formats, prefix_initializers
 from promot_jax.methods import settings as settings_lib
 from promot_jax.methods import sites as sites_lib
+from promot_jax.methods.formats import Formats
 from promot_jax.methods.prefix_initializers import (
   FromArrays,
   FromFile,
@@ -88,7 +89,7 @@ class PrefixTuning(base.Method):
 
   parameters: ClassVar[str] = r"(.*/prefix|prefix_network)/.*"
   printed: ClassVar[str] = "Prefix tuning"
-  formats: ClassVar[files.Formats] = prefix_formats.FORMATS
+  formats: ClassVar[Formats] = prefix_formats.FORMATS
 
   length: int = 10
   sites: Sequence[str] | None = None

@@ -8,7 +8,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints.peft import prefix_tuning
-from promot_jax.methods import files
+from promot_jax.methods.formats import PEFT, Context, Format, Formats, Stored, Trained
 
 _PREFIX = re.compile(r"(.*)/layers/(\d+)/(\w+)/prefix/(keys|values)")
 
@@ -53,10 +53,10 @@ def prefix_of(
   }
 
 
-def _read_adapter(path: pathlib.Path, context: files.Context) -> files.Stored:
+def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
   # PEFT sizes a prefix by the encoder's layers, so without a configuration the decoder has as many.
   found = prefix_tuning.read_prefix_adapter(path, context.config)
-  return files.Stored(
+  return Stored(
     leaves={
       f"decoder/layers/{layer}/self_attention/prefix/{part}": rows
       for part, values in (("keys", found.keys), ("values", found.values))
@@ -67,9 +67,7 @@ def _read_adapter(path: pathlib.Path, context: files.Context) -> files.Stored:
   )
 
 
-def _write_adapter(
-  path: pathlib.Path, trained: files.Trained, context: files.Context
-) -> pathlib.Path:
+def _write_adapter(path: pathlib.Path, trained: Trained, context: Context) -> pathlib.Path:
   positions = trained.method.positions
   alone = "encoder" not in context.config.stack_layers
   return prefix_tuning.write_prefix_adapter(
@@ -81,6 +79,6 @@ def _write_adapter(
   )
 
 
-FORMATS: files.Formats = {
-  files.PEFT: files.Format(types=prefix_tuning.TYPES, read=_read_adapter, write=_write_adapter)
+FORMATS: Formats = {
+  PEFT: Format(types=prefix_tuning.TYPES, read=_read_adapter, write=_write_adapter)
 }

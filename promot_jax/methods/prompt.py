@@ -18,7 +18,8 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors, paths
-from promot_jax.methods import base, files, prompt_formats, settings
+from promot_jax.methods import base, prompt_formats, settings
+from promot_jax.methods.formats import Formats
 from promot_jax.methods.initializers import (
   ClassLabels,
   FromArray,
@@ -78,7 +79,7 @@ class SoftPrompt(base.Method):
 
   parameters: ClassVar[str] = "(.*/prompt|prompt_network)/.*"
   printed: ClassVar[str] = "Prompt tuning"
-  formats: ClassVar[files.Formats] = prompt_formats.FORMATS
+  formats: ClassVar[Formats] = prompt_formats.FORMATS
   in_checkpoints: ClassVar[bool] = True
 
   length: int = 100

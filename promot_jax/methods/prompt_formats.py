@@ -6,27 +6,25 @@ import numpy as np
 
 from promot_jax.checkpoints import prompt_files
 from promot_jax.checkpoints.peft import prompt_tuning, reader
-from promot_jax.methods import files
+from promot_jax.methods.formats import PEFT, PROMPT, Context, Format, Formats, Stored, Trained
 
 
-def _stored(prompt: np.ndarray, *, stack: str = "encoder", **notes: object) -> files.Stored:
+def _stored(prompt: np.ndarray, *, stack: str = "encoder", **notes: object) -> Stored:
   tasks = prompt.shape[0] if prompt.ndim == 3 else 1
-  return files.Stored(
+  return Stored(
     leaves={f"{stack}/prompt/prompt": prompt},
     settings={"length": prompt.shape[-2] if prompt.ndim > 1 else 1, "tasks": tasks},
     notes=notes,
   )
 
 
-def _read_adapter(path: pathlib.Path, context: files.Context) -> files.Stored:
+def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
   found = prompt_tuning.read_prompt_adapter(path, context.config)
   stack = "encoder" if found.encoder_decoder else "decoder"
   return _stored(found.prompt, stack=stack, base_model=found.base_model)
 
 
-def _write_adapter(
-  path: pathlib.Path, trained: files.Trained, context: files.Context
-) -> pathlib.Path:
+def _write_adapter(path: pathlib.Path, trained: Trained, context: Context) -> pathlib.Path:
   through_network = trained.method.network is not None
   return prompt_tuning.write_prompt_adapter(
     path,
@@ -37,22 +35,20 @@ def _write_adapter(
   )
 
 
-def _read_prompt(path: pathlib.Path, context: files.Context) -> files.Stored:
+def _read_prompt(path: pathlib.Path, context: Context) -> Stored:
   return _stored(prompt_files.read_prompt(path, name=context.name))
 
 
-def _write_prompt(
-  path: pathlib.Path, trained: files.Trained, context: files.Context
-) -> pathlib.Path:
+def _write_prompt(path: pathlib.Path, trained: Trained, context: Context) -> pathlib.Path:
   return prompt_files.write_numpy(path, _prompt(trained, context))
 
 
-def _prompt(trained: files.Trained, context: files.Context) -> np.ndarray:
+def _prompt(trained: Trained, context: Context) -> np.ndarray:
   (prompt,) = trained.of_task(context.task).leaves.values()
   return prompt
 
 
-FORMATS: files.Formats = {
-  files.PEFT: files.Format(types=prompt_tuning.TYPES, read=_read_adapter, write=_write_adapter),
-  files.PROMPT: files.Format(read=_read_prompt, write=_write_prompt, alone=True),
+FORMATS: Formats = {
+  PEFT: Format(types=prompt_tuning.TYPES, read=_read_adapter, write=_write_adapter),
+  PROMPT: Format(read=_read_prompt, write=_write_prompt, alone=True),
 }

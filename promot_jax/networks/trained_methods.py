@@ -17,7 +17,7 @@ from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.errors import ConfigError, DamagedRecord
 from promot_jax.methods import files
 from promot_jax.methods.base import Method
-from promot_jax.methods.files import Trained
+from promot_jax.methods.formats import Context, Trained
 
 _BACKBONE = "backbone.json"
 _BACKBONE_SHAPE = {"architecture": str, "shapes": str, "fingerprint": str, "parameters": int}
@@ -47,7 +47,7 @@ def export(
     CannotWrite: the disk refused.
   """
   found = trained(model, method, notes=notes)
-  return files.write_method_file(pathlib.Path(path), found, files.Context())
+  return files.write_method_file(pathlib.Path(path), found, Context())
 
 
 def attached(model: nnx.Module, given: Trained, *, where: str) -> tuple[nnx.Module, Method]:

@@ -10,6 +10,7 @@ from promot_jax.checkpoints import huggingface, prompt_files, step_reader
 from promot_jax.checkpoints.store import Store
 from promot_jax.cli.main import main
 from promot_jax.methods import files
+from promot_jax.methods.formats import Context
 from promot_jax.methods.prompt import SoftPrompt
 from tiny_models import config, tiny
 
@@ -77,7 +78,7 @@ def test_a_prompt_is_written_alone(tmp_path, folder):
   peft = ["convert", step, str(tmp_path / "peft"), "--to=peft", f"--base_model={folder}"]
   assert main(peft) == 2  # the width is of a backbone that nobody named
   assert main([*peft, f"--model={folder}"]) == 0
-  found = files.stored(tmp_path / "peft", SoftPrompt.formats, files.Context())
+  found = files.stored(tmp_path / "peft", SoftPrompt.formats, Context())
   np.testing.assert_array_equal(found.leaves["encoder/prompt/prompt"], prompt)
 
 

@@ -11,6 +11,7 @@ from promot_jax.conversion import formats
 from promot_jax.methods import files
 from promot_jax.methods.adapter import Adapter
 from promot_jax.methods.combined import Combined
+from promot_jax.methods.formats import Context, Trained
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
@@ -50,8 +51,8 @@ def _with(method, folder):
   leaves = paths.named_leaves(attached)
   own = {name: leaves[name] + 0.3 for name in paths.match(method.parameters, leaves)}
   attached = paths.replace_leaves(attached, {**leaves, **own})
-  context = files.Context(config=CONFIG, base_model="base")
-  files.write(folder, files.Trained.of(attached, method), "peft", context, where="run")
+  context = Context(config=CONFIG, base_model="base")
+  files.write(folder, Trained.of(attached, method), "peft", context, where="run")
   return attached
 
 
@@ -102,7 +103,7 @@ def test_a_folder_that_is_neither_says_what_either_would_have(tmp_path):
 def converted(path, method, to):
   """The model with a method, and its method written as `promot convert` writes it."""
   attached = method.attach(model(), nnx.Rngs(1))
-  trained = files.Trained.of(attached, method)
+  trained = Trained.of(attached, method)
   weights = formats.Weights(
     leaves=paths.named_leaves(attached), config=CONFIG, where="run", trained=trained
   )

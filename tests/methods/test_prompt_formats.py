@@ -9,6 +9,7 @@ from promot_jax.checkpoints import prompt_files, t5x_writer
 from promot_jax.checkpoints.peft import prompt_tuning
 from promot_jax.checkpoints.store import Store
 from promot_jax.methods import files
+from promot_jax.methods.formats import Context, Trained
 from promot_jax.methods.prompt import FromFile, SoftPrompt
 from tiny_models import config
 
@@ -17,7 +18,7 @@ CONFIG = config("t5", width=WIDTH)
 
 
 def read_prompt(path):
-  found = files.stored(path, SoftPrompt.formats, files.Context())
+  found = files.stored(path, SoftPrompt.formats, Context())
   return prompt_files.prompt_of(found.leaves, where=str(path))
 
 
@@ -120,9 +121,9 @@ def test_checkpoints_without_a_prompt_and_banks_say_so(tmp_path, prompt):
     read_prompt(tmp_path)
   bank = np.stack([prompt, prompt + 1])
   name = "encoder/prompt/prompt"
-  trained = files.Trained(method=SoftPrompt(length=LENGTH, tasks=2), leaves={name: bank})
+  trained = Trained(method=SoftPrompt(length=LENGTH, tasks=2), leaves={name: bank})
   np.testing.assert_array_equal(trained.of_task(1).leaves[name], prompt + 1)
-  alone = files.Trained(method=SoftPrompt(length=LENGTH), leaves={name: prompt})
+  alone = Trained(method=SoftPrompt(length=LENGTH), leaves={name: prompt})
   np.testing.assert_array_equal(alone.of_task(None).leaves[name], prompt)
   for task in (None, 2):
     with pytest.raises(errors.ConfigError, match="values of 2 tasks"):

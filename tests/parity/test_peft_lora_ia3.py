@@ -14,6 +14,7 @@ from flax import nnx
 from promot_jax import errors, paths
 from promot_jax.checkpoints.peft import reader
 from promot_jax.methods import files, lora
+from promot_jax.methods.formats import Context, Trained
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import FromFile, LoRA
 from promot_jax.networks import trained_methods
@@ -38,8 +39,8 @@ def changed(model, method):
 
 
 def write_adapter(folder, model, method, config, *, base_model):
-  context = files.Context(config=config, base_model=base_model)
-  return files.write(folder, files.Trained.of(model, method), "peft", context, where="run")
+  context = Context(config=config, base_model=base_model)
+  return files.write(folder, Trained.of(model, method), "peft", context, where="run")
 
 
 def attached(ours, adapter):
