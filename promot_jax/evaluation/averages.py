@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from promot_jax.evaluation import uncertainty
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 
 UNSEEN_TASKS: Mapping[str, str] = {
   "cb": "accuracy",

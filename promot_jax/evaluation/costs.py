@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from promot_jax.evaluation import runs as runs_lib
-from promot_jax.evaluation.results import StageRecord
+from promot_jax.evaluation.records import StageRecord
 from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.tables import Cell, Column, Row, Table
 

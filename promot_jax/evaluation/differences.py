@@ -6,7 +6,7 @@ runs recorded.
 
 from collections.abc import Iterable, Sequence
 
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.evaluation.runs import Group, Run
 
 

@@ -17,7 +17,7 @@ from promot_jax.evaluation import running, scorer
 from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.kept import Kept
 from promot_jax.evaluation.outputs import Outputs
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.evaluation.setting import Batching, Setting
 from promot_jax.evaluation.subject import Subject
 from promot_jax.evaluation.task import EvalTask

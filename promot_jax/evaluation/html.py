@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from promot_jax.evaluation import plots
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.escaping import html as _safe
-from promot_jax.evaluation.results import Prediction
+from promot_jax.evaluation.records import Prediction
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import QUOTED, Cell, Table

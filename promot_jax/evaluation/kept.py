@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from promot_jax.evaluation.journal import Journal
-from promot_jax.evaluation.results import Prediction, ResultStore, TaskResult
+from promot_jax.evaluation.records import Prediction, TaskResult
+from promot_jax.evaluation.results import ResultStore
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from promot_jax.evaluation.journal import Journal
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.evaluation.rows import Row
 from promot_jax.evaluation.scorer import Output
 

@@ -17,7 +17,7 @@ from promot_jax import errors, guarded_json
 from promot_jax.evaluation import escaping, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
-from promot_jax.evaluation.results import Prediction, TaskResult
+from promot_jax.evaluation.records import Prediction, TaskResult
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import Table

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from promot_jax import errors
 from promot_jax.evaluation import averages, published, uncertainty, ways
-from promot_jax.evaluation.results import ResultStore, RunRecord, TaskResult
+from promot_jax.evaluation.records import RunRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore
 from promot_jax.evaluation.tables import Cell
 from promot_jax.printable import visible
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.evaluation.results import Prediction, TaskResult
+from promot_jax.evaluation.records import Prediction, TaskResult
 from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.metrics import confidence, postprocess

@@ -14,7 +14,8 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.data import features
 from promot_jax.decoding.strategies import Sample
-from promot_jax.evaluation.results import PROMPTS, TaskResult
+from promot_jax.evaluation.records import TaskResult
+from promot_jax.evaluation.results import PROMPTS
 from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.identity import Identity

@@ -8,7 +8,7 @@ where the score is a share, else the normal one of the standard error.
 import math
 from collections.abc import Sequence
 
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.metrics import confidence
 
 _SHARES = ("accuracy", "exact_match")

@@ -6,12 +6,10 @@ of it: of two results that differ in nothing else, the fuller one says the same 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from promot_jax.evaluation import whole_files
-
-if TYPE_CHECKING:
-  from promot_jax.evaluation.results import RunRecord, TaskResult
+from promot_jax.evaluation.records import RunRecord, TaskResult
 
 _OF_DATA = ("options",)  # the tokens of the first example's answers
 
@@ -22,20 +20,20 @@ def of(settings: Mapping[str, Any]) -> str:
   return whole_files.fingerprint(whole_files.plain(kept))[:8]
 
 
-def name(result: "TaskResult") -> str:
+def name(result: TaskResult) -> str:
   """What a result is of, whatever the way: `rte.1shot.detached`, with the row of a prompt bank."""
   row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
   return f"{result.task}.{result.shots}shot.{result.prompt}{row}"
 
 
-def own(results: Sequence["TaskResult"]) -> dict[str, str]:
+def own(results: Sequence[TaskResult]) -> dict[str, str]:
   """What a run records of its own results: name -> split and way."""
   return {name(result): f"{result.split} {of(result.settings)}" for result in results}
 
 
 def reported(
-  results: Sequence["TaskResult"], record: "RunRecord"
-) -> tuple[list["TaskResult"], list["TaskResult"]]:
+  results: Sequence[TaskResult], record: RunRecord
+) -> tuple[list[TaskResult], list[TaskResult]]:
   """(the results of one checkpoint that a report shows, those measured in other ways).
 
   Of what the run's own plan measured, its split and its way are taken.  Other tasks and shots, which
@@ -59,13 +57,13 @@ def reported(
   return shown, others
 
 
-def _decoded_as_planned(result: "TaskResult", record: "RunRecord") -> bool:
+def _decoded_as_planned(result: TaskResult, record: RunRecord) -> bool:
   """Whether an answer was written as the plan's are; what is not recorded is taken to be so."""
   planned, decoding = record.settings.get("strategy"), result.settings.get("decoding")
   return None in (planned, decoding) or planned == decoding
 
 
-def _fullest(results: Sequence["TaskResult"]) -> list["TaskResult"]:
+def _fullest(results: Sequence[TaskResult]) -> list[TaskResult]:
   """For each split, the result of most examples; of equal ones the first."""
   best: dict[str, TaskResult] = {}
   for result in results:
@@ -75,5 +73,5 @@ def _fullest(results: Sequence["TaskResult"]) -> list["TaskResult"]:
   return list(best.values())
 
 
-def _size(result: "TaskResult") -> tuple[bool, int]:
+def _size(result: TaskResult) -> tuple[bool, int]:
   return result.limit is None, result.count

@@ -25,7 +25,7 @@ from promot_jax.data.task import Task
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.averages import UNSEEN_TASKS
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.evaluation.whole_files import write_bytes, write_text
 from promot_jax.experiments import progress
 from promot_jax.experiments.experiment import check_seed

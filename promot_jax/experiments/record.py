@@ -10,7 +10,8 @@ import jax
 
 from promot_jax import __version__, guarded_json, paths
 from promot_jax.evaluation import ways
-from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
+from promot_jax.evaluation.records import RunRecord, StageRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import backbone_is_untouched

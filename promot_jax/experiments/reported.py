@@ -7,7 +7,7 @@ from typing import Any
 
 from promot_jax import hosts
 from promot_jax.evaluation import whole_files
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import PRETRAINED
 from promot_jax.networks import network, run

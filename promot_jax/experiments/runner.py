@@ -12,7 +12,8 @@ from promot_jax import hosts, identity, partitioning, paths
 from promot_jax.checkpoints.shared import AnyStore, open_store
 from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.evaluation import evaluator
-from promot_jax.evaluation.results import ResultStore, TaskResult
+from promot_jax.evaluation.records import TaskResult
+from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import (
   data,
   epochs,

@@ -12,7 +12,8 @@ from typing import Any
 
 from promot_jax import hosts
 from promot_jax.evaluation.journal import Journal
-from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
+from promot_jax.evaluation.records import Prediction, RunRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore
 
 
 class SharedJournal(Journal):

@@ -17,7 +17,7 @@ from promot_jax.data import examples as example_lists
 from promot_jax.data.batches import EvalBatches
 from promot_jax.data.task import Task
 from promot_jax.evaluation import evaluator
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import decoder
 from promot_jax.token_ids import TokenIds

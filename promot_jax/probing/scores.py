@@ -13,7 +13,8 @@ from flax import nnx
 from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import whole_files
-from promot_jax.evaluation.results import Prediction, ResultStore, TaskResult
+from promot_jax.evaluation.records import Prediction, TaskResult
+from promot_jax.evaluation.results import ResultStore
 from promot_jax.metrics import confidence
 from promot_jax.metrics.accuracy import Accuracy
 from promot_jax.probing import probe as probe_lib

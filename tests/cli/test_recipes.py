@@ -14,7 +14,7 @@ from promot_jax import paths
 from promot_jax.cli import config_record, gin_config, gin_effect, gin_files, gin_scan
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import runs
-from promot_jax.evaluation.results import RunRecord
+from promot_jax.evaluation.records import RunRecord
 from promot_jax.experiments import record, shapes
 from promot_jax.experiments.comparison import experiments_of
 from promot_jax.methods import discovery

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from promot_jax.evaluation import averages
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 
 
 def suite(scores, *, shots=1, prompt="detached", error=None):

@@ -8,7 +8,8 @@ import pytest
 
 from promot_jax import guarded_json
 from promot_jax.evaluation import averages, report, runs
-from promot_jax.evaluation.results import ResultStore, RunRecord, StageRecord, TaskResult
+from promot_jax.evaluation.records import RunRecord, StageRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore
 
 BACKBONE = 2000
 

@@ -13,7 +13,8 @@ import pytest
 
 from promot_jax import errors, guarded_json
 from promot_jax.evaluation import averages, escaping, plots, report, runs
-from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
+from promot_jax.evaluation.records import Prediction, RunRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore
 
 HOSTILE = '</td><script>alert(1)</script><img src="http://x/y" onerror=1>"\'&'
 

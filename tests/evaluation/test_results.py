@@ -10,7 +10,8 @@ import pytest
 
 from promot_jax import errors, guarded_json
 from promot_jax.evaluation import whole_files
-from promot_jax.evaluation.results import Prediction, ResultStore, RunRecord, TaskResult
+from promot_jax.evaluation.records import Prediction, RunRecord, TaskResult
+from promot_jax.evaluation.results import ResultStore
 
 RESULT = TaskResult(
   task="cb",

@@ -11,7 +11,7 @@ from promot_jax.data import examples as example_lists
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.experiments import data, epochs, execute, shapes, validation
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment
 from promot_jax.networks import backbones

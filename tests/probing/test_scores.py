@@ -7,7 +7,7 @@ import pytest
 
 from promot_jax import errors
 from promot_jax.data.examples import Examples, LengthReport
-from promot_jax.evaluation.results import TaskResult
+from promot_jax.evaluation.records import TaskResult
 from promot_jax.probing import scores
 from promot_jax.probing.probe import Probe
 from tiny_models import tiny
