@@ -1,6 +1,7 @@
 """The layers of docs/architecture: who may import whom, read from the source with `ast`."""
 
 import ast
+import itertools
 import pathlib
 import re
 
@@ -8,86 +9,24 @@ import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
-# Layer -> layers it may import (itself and EVERYONE are always allowed).
-EVERYONE = {
-  "errors",
-  "types",
-  "paths",
-  "token_ids",
-  "identity",
-  "guarded_json",
-  "printable",
-  "signals",
-  "cache_folders",
-  "task_package",
-}
-ALLOWED = {
-  "errors": set(),
-  "types": set(),
-  "paths": set(),
-  "token_ids": set(),
-  "cache_folders": set(),
-  "task_package": set(),
-  "identity": set(),
-  "guarded_json": set(),
-  "printable": set(),
-  "signals": set(),
-  "partitioning": set(),
-  "hosts": set(),
-  "models": set(),
-  "methods": {"models", "checkpoints"},
-  "data": {"metrics"},
-  "decoding": {"models"},
-  "training": {
-    "models",
-    "methods.base",
-    "partitioning",
-    "checkpoints",
-    "hosts",
-    "metrics.registry",
-  },
-  "metrics": set(),
-  "micro": {
-    "data.task",
-    "data.few_shot",
-    "data.frames",
-    "data.joining",
-    "metrics.metric",
-  },
-  "evaluation": {"decoding", "data", "models", "metrics"},
-  "checkpoints": {"partitioning", "models", "hosts"},
-  "tasks": {"data", "metrics", "micro"},
-  "networks": {"partitioning", "hosts", "models", "methods", "data", "micro", "checkpoints"},
-  "conversion": {"models", "methods", "checkpoints", "networks"},
-  "probing": {"models", "methods.settings", "data", "evaluation", "metrics"},
-  "experiments": {
-    "partitioning",
-    "hosts",
-    "models",
-    "methods",
-    "data",
-    "decoding",
-    "training",
-    "metrics",
-    "micro",
-    "evaluation",
-    "checkpoints",
-    "tasks",
-    "networks",
-    "probing",
-  },
-  "planning": {
-    "partitioning",
-    "models",
-    "methods",
-    "data",
-    "training",
-    "checkpoints",
-    "networks",
-    "experiments",
-    "tasks",
-  },
-}
+PAGE = (REPOSITORY / "docs" / "architecture.md").read_text()
+
+
+def everyone() -> set[str]:
+  """What the page says that all may import."""
+  (sentence,) = re.findall(r"everyone may import (.*?)\.\s", PAGE, re.DOTALL)
+  return set(re.findall(r"`(\w+)`", sentence))
+
+
+def table() -> dict[str, set[str]]:
+  """Room -> rooms that it may import, of the page's table."""
+  rows = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|$", PAGE, re.MULTILINE)
+  return {room: set(re.findall(r"`([\w.]+)`", allowed)) for room, allowed in rows}
+
+
+EVERYONE = everyone()
+# Room -> rooms it may import (itself and EVERYONE are always allowed).
+ALLOWED = {**{room: set() for room in EVERYONE}, **table()}
 # Light layers: what they may never import, at the top of a file or inside a function.
 NEVER = {
   "metrics": {"jax", "flax", "optax", "tensorflow", "seqio"},
@@ -158,12 +97,45 @@ def test_every_import_is_in_the_table_of_layers():
   assert not wrong, "\n".join(wrong)
 
 
+def test_the_table_allows_nothing_that_no_file_needs():
+  used = {room: set() for room in ALLOWED}
+  for path in python_files():
+    layer = layer_of(path)
+    for _, module in imports(path):
+      name = module.removeprefix("promot_jax.")
+      used.get(layer, set()).update(
+        allowed for allowed in ALLOWED.get(layer, ()) if f"{name}.".startswith(f"{allowed}.")
+      )
+  stale = {room: ALLOWED[room] - used[room] for room in ALLOWED if room != "cli"}
+  assert not {room: rooms for room, rooms in stale.items() if rooms}
+
+
+def test_the_picture_shows_arrows_of_the_table_only():
+  (picture,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+  arrows = []
+  for line in picture.splitlines():
+    rooms = line.strip().split(" --> ")
+    arrows += itertools.pairwise(rooms)
+  assert len(arrows) > 10
+  for start, end in arrows:
+    assert start == "cli" or any(name.split(".")[0] == end for name in ALLOWED[start]), (start, end)
+
+
 def test_a_method_never_imports_another_method():
   wrong = []
   for path in (REPOSITORY / "promot_jax" / "methods").glob("*.py"):
     for line, module in imports(path):
       name = module.removeprefix("promot_jax.methods.").split(".")[0]
-      shared = {"base", "copies", "discovery", "files", "initializers", "linears", "settings"}
+      shared = {
+        "base",
+        "copies",
+        "discovery",
+        "files",
+        "formats",
+        "initializers",
+        "linears",
+        "settings",
+      }
       shared |= {"sites"}
       # A method too long for one file has its parts in files that begin with its name.
       own = name.startswith(path.stem.split("_")[0])

@@ -74,6 +74,10 @@ class Backbone(nnx.Module):
     self.encoder = nnx.Module()
     self.encoder.prompt = nnx.data(None)
 
+  @property
+  def reader(self):
+    return self.encoder
+
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_read_exactly_and_starts_a_prompt(tmp_path, prompt, form):
