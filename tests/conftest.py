@@ -33,6 +33,14 @@ def forget_compiled():
   jax.clear_caches()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_tasks():
+  """Drops the tasks that a file's tests made findable: users' tables, which later files know nothing of."""
+  yield
+  if catalog := sys.modules.get("tasks.catalog"):
+    catalog._added.clear()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
   """Folder of real data sets and T5X checkpoints that are not part of the repository."""
