@@ -1,6 +1,7 @@
 """Every gin file is read, built and checked with abstract shapes; nothing is allocated."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -180,16 +181,20 @@ def test_no_recipe_repeats_the_pattern_of_a_method():
   names = set().union(*map(own_names, kinds.values()))
   assert len(kinds) >= 8
   repeated, words = [], 0
+
+  @functools.cache
+  def selected(pattern: str) -> set[str]:
+    try:
+      return {name for name in names if re.fullmatch(pattern, name)}
+    except re.error:
+      return set()
+
   for path in sorted(FOLDER.rglob("*.gin")):
     scanned = gin_scan.scan([str(path)], folders=[str(FOLDER)], check=False)
     for binding in (*scanned.bindings.values(), *scanned.macros.values()):
       for text in strings(binding.value):
         words += text in ("method", "!method")
-        body = text.removeprefix("!")
-        try:
-          hits = {name for name in names if re.fullmatch(body, name)}
-        except re.error:
-          continue
+        hits = selected(text.removeprefix("!"))
         if hits and hits != names:
           repeated.append(f"{binding.place}: {binding.name} = {text!r} selects {min(hits)}")
   assert words and not repeated, "\n".join(repeated)
