@@ -87,6 +87,7 @@ found = importlib.util.find_spec("promot_jax")
 here = pathlib.Path(sys.argv[1]).resolve()
 assert found and pathlib.Path(found.origin).resolve().is_relative_to(here)
 needed = {"test": "pytest", "torch": "torch", "tpu": "libtpu", "gpu": "jax_cuda12_plugin"}
+needed |= {"bertscore": "bert_score", "moverscore": "ot"}
 for extra in filter(None, sys.argv[2].split(",")):
   assert importlib.util.find_spec(needed[extra])
 PY
