@@ -23,6 +23,8 @@ from promot_jax.identity import Identity
 _STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 # What a terminal obeys or hides, and JSON leaves as it is: as an escape it is the same JSON.
 _UNSEEN = re.compile("[\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_FORMER = {"prompt": "method"}
+"""Words of what earlier versions made answers with, by those of now."""
 _pipes: dict[
   pathlib.Path, IO[str]
 ] = {}  # closed between two writes, a pipe would end for its reader
@@ -158,10 +160,11 @@ def _require_same(output: pathlib.Path, made: Identity, stored: Mapping[str, Any
   earlier = Identity.from_json(stored.get("made_with"))
   if earlier is None:  # written by 0.1.0 before it had identities: names and texts
     earlier = made_with({name: text for name, text in stored.items() if isinstance(text, str)})
+  before = {_FORMER.get(name, name): part for name, part in earlier.parts.items()}
   changed = [
-    f"{name}: {earlier.parts[name].about} -> {part.about}"
+    f"{name}: {before[name].about} -> {part.about}"
     for name, part in made.parts.items()
-    if name in earlier.parts and earlier.parts[name].digest != part.digest
+    if name in before and before[name].digest != part.digest
   ]
   if changed:
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""`promot eval`: scores of a model directory's checkpoints on any tasks, shots and prompt states."""
+"""`promot eval`: scores of a model directory's checkpoints on any tasks and shots, with the method or without."""
 
 import dataclasses
 import functools
@@ -50,7 +50,13 @@ def run(flags: Flags) -> int:
     show(
       json.dumps(
         [
-          {"experiment": experiment, "checkpoint": name, **dataclasses.asdict(result)}
+          # `prompt` is what readers of earlier versions look for.
+          {
+            "experiment": experiment,
+            "checkpoint": name,
+            **dataclasses.asdict(result),
+            "prompt": result.method,
+          }
           for experiment, name, result in rows
         ]
       )
@@ -83,14 +89,14 @@ def tasks(values, runner, stages: int):
 
   experiment, reader = runner.experiment, runner.shared.reader
   plan = experiment.evaluation
-  prompt_state(values.attach, runner, tuned=False, stages=stages)  # refuses what cannot be attached
+  method_state(values.attach, runner, tuned=False, stages=stages)  # refuses what cannot be attached
   changes: dict = {}
   if values.limit:
     changes["limit"] = values.limit
   if values.shots:
     changes["shots"] = _numbers(values.shots)
   if values.attach != "auto":
-    changes["unseen_prompt"] = (values.attach,)
+    changes["unseen_method"] = (values.attach,)
   plan = dataclasses.replace(plan, **changes)
   experiment = dataclasses.replace(experiment, evaluation=plan)
   if not stages:
@@ -98,16 +104,16 @@ def tasks(values, runner, stages: int):
       experiment, stages=(), imported_stages={}, stage_tasks={}, stage_feature_lengths={}
     )
   if not values.tasks:
-    named = prompt_row(values.attach_task, runner, "attached") if values.attach_task else None
-    if missing := data.left_out(experiment, prompt_id=named):
+    named = bank_row(values.attach_task, runner, "attached") if values.attach_task else None
+    if missing := data.left_out(experiment, bank_row=named):
       runner.events.line(missing)
-    return data.report_tasks(experiment, reader, prompt_id=named)
+    return data.report_tasks(experiment, reader, bank_row=named)
   tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
   found = []
   for name in values.tasks.split(","):
     base, given = catalog.split_shots(name)
-    state = prompt_state(values.attach, runner, tuned=base in tuned, stages=stages)
-    row = tuned.index(base) if base in tuned else prompt_row(values.attach_task, runner, state)
+    state = method_state(values.attach, runner, tuned=base in tuned, stages=stages)
+    row = tuned.index(base) if base in tuned else bank_row(values.attach_task, runner, state)
     experiment.seqio_name(name)  # refuses unknown names
     for shots in [given] if given else plan.shots if base not in tuned or values.shots else [0]:
       task = f"{base}_{shots}shot" if shots else base
@@ -118,8 +124,8 @@ def tasks(values, runner, stages: int):
           values.split or experiment.splits_of(task).report,
           reader,
           tuned=base in tuned and stages > 0 and state != "detached",
-          prompt=state,
-          prompt_id=row,
+          method=state,
+          bank_row=row,
           lengths=plan.task_lengths.get(base, plan.feature_lengths),
           limit=plan.limit,
         )
@@ -127,7 +133,7 @@ def tasks(values, runner, stages: int):
   return found
 
 
-def prompt_state(flag: str, runner, *, tuned: bool, stages: int) -> str:
+def method_state(flag: str, runner, *, tuned: bool, stages: int) -> str:
   """'attached', 'detached' or 'none' for an --attach flag.
 
   Raises:
@@ -141,7 +147,7 @@ def prompt_state(flag: str, runner, *, tuned: bool, stages: int) -> str:
   return "attached" if flag == "on" or (flag == "auto" and tuned) else "detached"
 
 
-def prompt_row(flag: str | None, runner, prompt: str) -> int:
+def bank_row(flag: str | None, runner, state: str) -> int:
   """Row of the method's bank that an --attach_task flag means.
 
   Raises:
@@ -153,7 +159,7 @@ def prompt_row(flag: str | None, runner, prompt: str) -> int:
   method = runner.experiment.method
   if flag and flag not in tuned:
     raise ConfigError(f"--attach_task={flag}: there are rows of {', '.join(tuned)}.")
-  if prompt != "attached" or method is None or method.tasks == 1:
+  if state != "attached" or method is None or method.tasks == 1:
     return 0
   if not flag:
     raise ConfigError(
@@ -180,7 +186,7 @@ def _table(rows) -> str:
       "task",
       "split",
       "shots",
-      "prompt",
+      "method",
       "n",
       "metric",
       "value",
@@ -196,7 +202,7 @@ def _table(rows) -> str:
         result.task,
         result.split,
         str(result.shots),
-        result.prompt,
+        result.method,
         str(result.count),
         result.metric,
         f"{result.score:.2f}",

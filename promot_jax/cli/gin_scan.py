@@ -208,12 +208,13 @@ class Reader:
   def _bind(self, statement, imports, place: str) -> None:
     scope, selector, parameter, value, _ = statement
     if not parameter:  # NAME = value
-      scope = f"{scope}/{selector}" if scope else selector
+      scope = recipe_values.macro_now(f"{scope}/{selector}" if scope else selector)
       selector, parameter = _MACRO, "value"
     elif selector in ("macro", _MACRO) and parameter == "value" and scope:
-      selector = _MACRO
+      scope, selector = recipe_values.macro_now(scope), _MACRO
     else:
       selector = self._resolve(selector, imports, place)
+      parameter = recipe_values.parameter_now(selector, parameter)
       if moved := recipe_values.moved(selector, parameter):
         self._refer(scope, selector, moved, place)
         selector, parameter, _ = moved
@@ -255,7 +256,7 @@ class Reader:
       raise ConfigError(
         f"{place}: '%{name}' is no macro; gin's constants are not used here. Write the value."
       )
-    return Macro(name)
+    return Macro(recipe_values.macro_now(name))
 
   def _resolve(self, selector: str, imports: Mapping[str, Any], place: str) -> str:
     """Full name of `module.name` in a file with these imports."""

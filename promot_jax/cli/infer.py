@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promot_jax.cli import answers, cluster, directory, questions
-from promot_jax.cli.eval import prompt_row, prompt_state
+from promot_jax.cli.eval import bank_row, method_state
 from promot_jax.cli.flags import Flags
 from promot_jax.cli.questions import Questions
 from promot_jax.cli.screen import show
@@ -63,14 +63,14 @@ def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[s
   from promot_jax import hosts
   from promot_jax.experiments import inference, origin
 
-  name, stages, step, prompt, row = cluster.together(lambda: _wanted(values, runner, asked))
-  plan, tuned = runner.experiment.evaluation, _is_tuned(stages, prompt)
+  name, stages, step, state, row = cluster.together(lambda: _wanted(values, runner, asked))
+  plan, tuned = runner.experiment.evaluation, _is_tuned(stages, state)
   words = inference.labels(runner, values.attach_task) if values.probabilities else ()
   made_with = {
     "experiment": runner.experiment.name,
     "checkpoint": name,
     "weights": runner.identity(stages, step),
-    "prompt": f"{prompt} {values.attach_task}" if values.attach_task else prompt,
+    "method": f"{state} {values.attach_task}" if values.attach_task else state,
     "strategy": repr(plan.strategy),
     "longest answer": str(plan.feature_lengths["targets"]),
     **cluster.together(lambda: inference.made_with(runner, tuned=tuned)),
@@ -92,11 +92,11 @@ def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[s
     form = form if inference.ends_with_line(runner, tuned=tuned) else ""
     show(
       f"{questions.name(values)} {len(asked)} lines · done before {done} · {max(0, len(asked) - done)} to go "
-      f"· {name}, prompt {prompt}{form}",
+      f"· {name}, method {state}{form}",
       file=sys.stderr,
     )
   if done < len(asked):
-    _answer(runner, (stages, step, prompt, row), asked, inputs, words, done, output, values)
+    _answer(runner, (stages, step, state, row), asked, inputs, words, done, output, values)
   return {
     "input": questions.name(values),
     "output": str(output),
@@ -133,17 +133,17 @@ def _inputs(values, runner, asked: Questions, tuned: bool) -> list[Any]:
 
 
 def _wanted(values, runner, asked: Questions):
-  """(name, stages, step, prompt state, prompt row) that the flags ask for."""
+  """(name, stages, step, state of the method, row of its bank) that the flags ask for."""
   if values.method:
     runner.use_method(values.method)
   name, stages, step = runner.checkpoint(values.checkpoint)
-  prompt = prompt_state(values.attach, runner, tuned=asked.of_template, stages=stages)
-  return name, stages, step, prompt, prompt_row(values.attach_task, runner, prompt)
+  state = method_state(values.attach, runner, tuned=asked.of_template, stages=stages)
+  return name, stages, step, state, bank_row(values.attach_task, runner, state)
 
 
-def _is_tuned(stages: int, prompt: str) -> bool:
+def _is_tuned(stages: int, state: str) -> bool:
   """Whether the model reads texts as it was tuned to."""
-  return stages > 0 and prompt != "detached"
+  return stages > 0 and state != "detached"
 
 
 def _answer(
@@ -152,11 +152,11 @@ def _answer(
   from promot_jax import hosts
   from promot_jax.experiments import inference
 
-  stages, step, prompt, row = checkpoint
+  stages, step, state, row = checkpoint
   model = runner.model_of(stages, step)
-  if prompt == "detached":
+  if state == "detached":
     model = runner.experiment.method.detach(model)
-  options = {"tuned": _is_tuned(stages, prompt), "prompt_id": row}
+  options = {"tuned": _is_tuned(stages, state), "bank_row": row}
   size = _BATCHES * runner.experiment.evaluation.batch_size
   start = time.monotonic()
   for first in range(done, len(asked), size):

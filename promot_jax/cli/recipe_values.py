@@ -81,6 +81,10 @@ _MOVED_PARAMETERS = {
   (EXPERIMENT, "allow_nan"): (_NETWORK, "allow_nan"),
 }
 """Parameters that recipes and model directories of earlier versions bind, by where they are now."""
+_PLAN = "promot_jax.experiments.experiment.EvaluationPlan"
+_RENAMED = {(_PLAN, "unseen_prompt"): "unseen_method"}
+"""Parameters that have another name now."""
+_RENAMED_MACROS = {"UNSEEN_PROMPT": "UNSEEN_METHOD"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,6 +142,16 @@ def moved(selector: str, parameter: str) -> tuple[str, str, str] | None:
   """(selector, parameter, of the former object the one that names the new object) of a moved parameter."""
   found = _MOVED_PARAMETERS.get((selector, parameter))
   return (*found, "network") if found else None
+
+
+def parameter_now(selector: str, parameter: str) -> str:
+  """The name of a parameter that earlier versions may have called otherwise."""
+  return _RENAMED.get((selector, parameter), parameter)
+
+
+def macro_now(name: str) -> str:
+  """The name of a macro that earlier versions may have called otherwise."""
+  return _RENAMED_MACROS.get(name, name)
 
 
 def offered(module: str, *, place: str = "") -> tuple[str, ...]:

@@ -74,15 +74,15 @@ def average(
   results: Iterable[TaskResult],
   *,
   shots: int,
-  prompt_on: bool = False,
+  attached: bool = False,
   unseen: Sequence[str] = PUBLISHED,
 ) -> Average:
   """Norm. Avg of one checkpoint's results at a number of shots.
 
   Args:
-    results: any results of the checkpoint; those of other tasks, shots and prompt state are
-      ignored.
-    prompt_on: average the results with the prompt attached instead of those without a prompt.
+    results: any results of the checkpoint; those of other tasks, shots and states of the method
+      are ignored.
+    attached: average the results with the method attached instead of those without one.
     unseen: the tasks of the average.
   """
   found = {
@@ -90,7 +90,7 @@ def average(
     for result in results
     if result.task in unseen
     and result.shots == shots
-    and (result.prompt == "attached") == prompt_on
+    and (result.method == "attached") == attached
     and metric_of(result) in result.scores
   }
   missing = tuple(task for task in unseen if task not in found)

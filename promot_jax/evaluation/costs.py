@@ -79,7 +79,7 @@ def _scores(group: Group, method: str) -> list[Cell | None]:
     if task != "none"
   ]
   for shots in group.shots:
-    cells += [runs_lib.average_cell(runs, shots=shots, prompt_on=on) for on in (False, True)]
+    cells += [runs_lib.average_cell(runs, shots=shots, attached=on) for on in (False, True)]
   return cells
 
 

@@ -2,7 +2,7 @@
 
     tasks -> rows -> pooled batches -> generate or score options -> text -> metrics -> TaskResult
 
-Tasks that see the same model (prompt attached or not) share one stream of length-bucketed batches,
+Tasks that see the same model (method attached or not) share one stream of length-bucketed batches,
 so a whole suite of tasks compiles a handful of shapes.  Where results are kept, raw outputs are journaled
 batch by batch and finished results are found again: repeating a stopped evaluation runs only what is
 missing.

@@ -79,10 +79,11 @@ class RunRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskResult:
-  """Scores of one checkpoint on one task at one number of shots with the prompt on or off.
+  """Scores of one checkpoint on one task at one number of shots with the method on or off.
 
   Args:
-    prompt: `attached`, `detached`, or `none` for a model that never had one.
+    method: `attached`, `detached`, or `none` for a model that never had one.
+    bank_row: which row of the method's bank was used, where it has one for each task.
     metric: name of the headline score, the one that enters Norm. Avg.
     scores, standard_errors: by metric name, 0 to 100; errors are over the test examples.
     intervals: 95 % limits over the test examples, by metric name, where there are any
@@ -98,12 +99,12 @@ class TaskResult:
 
   task: str
   shots: int
-  prompt: str
+  method: str
   metric: str
   scores: Mapping[str, float]
   count: int
   split: str = ""
-  prompt_id: int = 0
+  bank_row: int = 0
   standard_errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
   intervals: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -3,11 +3,11 @@
 Layout below one folder, usually `MODEL_DIR/evaluation`:
 
     run.json                                          RunRecord: how the model was made
-    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.json           TaskResult: scores and settings
-    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.jsonl          one Prediction a line
-    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.ranked.json    the same with answers ranked, not generated
-    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.firstM.json    the same of the first M examples only
-    CHECKPOINT/TASK.SPLIT.Nshot.PROMPT.as-WAY.json    the same measured in another way (`ways.py`)
+    CHECKPOINT/TASK.SPLIT.Nshot.METHOD.json           TaskResult: scores and settings
+    CHECKPOINT/TASK.SPLIT.Nshot.METHOD.jsonl          one Prediction a line
+    CHECKPOINT/TASK.SPLIT.Nshot.METHOD.ranked.json    the same with answers ranked, not generated
+    CHECKPOINT/TASK.SPLIT.Nshot.METHOD.firstM.json    the same of the first M examples only
+    CHECKPOINT/TASK.SPLIT.Nshot.METHOD.as-WAY.json    the same measured in another way (`ways.py`)
     CHECKPOINT/outputs.partial.jsonl                  raw outputs of an unfinished evaluation
 
 A result is complete when its .json exists: predictions are written first, and every file appears by
@@ -35,7 +35,7 @@ from promot_jax.metrics.registry import scale_of
 FORMAT = 1
 ORIGIN = ("data", "start weights")
 """Parts of `TaskResult.made_from` that a stored result must share to be used."""
-PROMPTS = ("none", "attached", "detached")
+METHOD_STATES = ("none", "attached", "detached")
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_.+-]*")
 
@@ -91,7 +91,7 @@ class ResultStore:
     _write_record(path, stored)
 
   def find(self, checkpoint: str, wanted: TaskResult) -> TaskResult | None:
-    """The stored result with `wanted`'s task, split, shots, prompt and fingerprint, or None.
+    """The stored result with `wanted`'s task, split, shots, state of the method and fingerprint, or None.
 
     A result that is damaged, or whose predictions are, is reported and counts as absent: evaluating
     again replaces it, and keeps what was there as `.damaged`.
@@ -122,7 +122,7 @@ class ResultStore:
     return sorted(folders, key=natural_order)
 
   def results(self, checkpoint: str) -> list[TaskResult]:
-    """Every result of a checkpoint, sorted by task, shots, prompt.
+    """Every result of a checkpoint, sorted by task, shots, state of the method.
 
     A result that is damaged is reported and left out.
     """
@@ -133,7 +133,7 @@ class ResultStore:
         found.append(_load(path, TaskResult))
       except errors.DamagedRecord as error:
         self.report(str(error))
-    return sorted(found, key=lambda r: (r.task, r.shots, r.prompt, r.prompt_id, r.split))
+    return sorted(found, key=lambda r: (r.task, r.shots, r.method, r.bank_row, r.split))
 
   def records(self) -> list[pathlib.Path]:
     """The files of the run's record and of all results."""
@@ -198,16 +198,16 @@ class ResultStore:
     return plain if other is None or ways.of(other.settings) == way else beside
 
   def _path(self, checkpoint: str, result: TaskResult, *, way: str = "") -> pathlib.Path:
-    if result.prompt not in PROMPTS:
+    if result.method not in METHOD_STATES:
       raise errors.ConfigError(
-        f"Prompt state '{result.prompt}' is unknown; use one of {', '.join(PROMPTS)}."
+        f"State '{result.method}' of the method is unknown; use one of {', '.join(METHOD_STATES)}."
       )
-    row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
+    row = f"_{result.bank_row}" if result.method == "attached" and result.bank_row else ""
     how = ".ranked" if result.settings.get("answers") == "ranked" else ""
     how += f".first{result.limit}" if result.limit else ""
     how += f".as-{way}" if way else ""
     name = (
-      f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.prompt}{row}{how}.json"
+      f"{result.task}.{result.split or 'all'}.{result.shots}shot.{result.method}{row}{how}.json"
     )
     return self.root / safe_name(checkpoint) / safe_name(name)
 
@@ -234,12 +234,13 @@ _ADVICE = {
   "RunRecord": "The scores beside it are safe; promot train on the run's folder writes it again.",
   "TaskResult": prediction_file.ADVICE,
 }
+_FORMER = {"TaskResult": {"prompt": "method", "prompt_id": "bank_row"}}
+"""Fields of records of earlier versions, by their names now."""
 _SHAPES: Mapping[str, guarded_json.Shape] = {
   "RunRecord": {"method": str},
   "TaskResult": {
     "task": str,
     "shots": int,
-    "prompt": str,
     "metric": str,
     "scores": dict,
     "count": int,
@@ -267,9 +268,11 @@ def _load(path: pathlib.Path, kind: type) -> Any:
   if record is None:
     raise errors.DataError(f"There is no {path}; run promot train or promot eval first.")
   names = {field.name for field in dataclasses.fields(kind)}
+  former = _FORMER.get(kind.__name__, {})
+  content = {former.get(key, key): value for key, value in record.content.items()}
   try:
-    field_types.require(record.content, kind)
-    loaded = kind(**{key: value for key, value in record.content.items() if key in names})
+    field_types.require(content, kind)
+    loaded = kind(**{key: value for key, value in content.items() if key in names})
     return _sound(loaded) if isinstance(loaded, TaskResult) else loaded
   except (TypeError, ValueError, AttributeError) as error:
     raise errors.DamagedRecord(f"{path} is no {kind.__name__} ({error}). {advice}") from None

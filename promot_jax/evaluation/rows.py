@@ -16,7 +16,7 @@ from promot_jax.evaluation.setting import Batching, Setting
 from promot_jax.evaluation.task import EvalTask
 
 WHOLE, DETACHED = "whole", "detached"
-"""The states of a model that tasks see: as it is, and without its prompt."""
+"""The states of a model that tasks see: as it is, and without its method."""
 
 
 class Row(NamedTuple):
@@ -42,7 +42,7 @@ class Pool(NamedTuple):
 
 def state_of(task: EvalTask) -> str:
   """Which model a task sees; `none` and `attached` both take the model as it is."""
-  return DETACHED if task.prompt == "detached" else WHOLE
+  return DETACHED if task.method == "detached" else WHOLE
 
 
 def of_task(position: int, task: EvalTask) -> list[Row]:
@@ -101,7 +101,7 @@ def batches(
     features={
       "inputs": [np.asarray(task.examples.inputs[row.example]) for task, row in zip(owners, rows)],
       "targets": [_target(task, row) for task, row in zip(owners, rows)],
-      "prompt_ids": np.asarray([task.prompt_row(row.example) for task, row in zip(owners, rows)]),
+      "prompt_ids": np.asarray([task.row_of(row.example) for task, row in zip(owners, rows)]),
       **{
         name: [task.examples.features[name][row.example] for task, row in zip(owners, rows)]
         for name in kinds

@@ -187,12 +187,12 @@ def group(runs: Iterable[Run]) -> list[Group]:
 
 
 def task_cell(
-  runs: Sequence[Run], *, task: str, shots: int, prompt_on: bool = False, metric: str = ""
+  runs: Sequence[Run], *, task: str, shots: int, attached: bool = False, metric: str = ""
 ) -> Cell | None:
   """The mean headline score over runs, or None if no run has it.
 
   Args:
-    prompt_on: take results with the prompt attached instead of those without one.
+    attached: take results with the method attached instead of those without one.
     metric: another score than the headline one, such as `format_share`.
   """
   found = []
@@ -201,7 +201,7 @@ def task_cell(
       result
       for result in run.reported
       if (result.task, result.shots) == (task, shots)
-      and (result.prompt == "attached") == prompt_on
+      and (result.method == "attached") == attached
       and (not metric or metric in result.scores)
     ]
     # A run may also hold scores on the split that chose its checkpoint; the test split reports.
@@ -215,32 +215,32 @@ def task_cell(
 
 
 def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
-  """The tuned task's score: prompt attached where there is one, in the form it was tuned in.
+  """The tuned task's score: method attached where there is one, in the form it was tuned in.
 
   Models tuned with a demonstration are scored with one if such a result exists.
   """
   for shots in (1, 0) if method.endswith("_1shot") else (0,):
-    for prompt_on in (True, False):
-      cell = task_cell(runs, task=task, shots=shots, prompt_on=prompt_on)
+    for attached in (True, False):
+      cell = task_cell(runs, task=task, shots=shots, attached=attached)
       if cell:
         return dataclasses.replace(cell, note=f"{shots}-shot") if shots else cell
   return None
 
 
 def average_cell(
-  runs: Sequence[Run], *, shots: int, pretrained: Sequence[Run] = (), prompt_on: bool = False
+  runs: Sequence[Run], *, shots: int, pretrained: Sequence[Run] = (), attached: bool = False
 ) -> Cell | None:
   """Norm. Avg over runs that have all of their unseen tasks, the same of each, with its difference from the pretrained mean."""
-  cell = _average(runs, shots, prompt_on)
+  cell = _average(runs, shots, attached)
   base = _average(pretrained, shots, False) if pretrained else None
   if cell and base:
     return dataclasses.replace(cell, difference=cell.value - base.value)
   return cell
 
 
-def _average(runs: Sequence[Run], shots: int, prompt_on: bool) -> Cell | None:
+def _average(runs: Sequence[Run], shots: int, attached: bool) -> Cell | None:
   found = [
-    averages.average(run.reported, shots=shots, prompt_on=prompt_on, unseen=run.unseen)
+    averages.average(run.reported, shots=shots, attached=attached, unseen=run.unseen)
     for run in runs
   ]
   known = [(a.value, a.interval) for a in found if a.value is not None]

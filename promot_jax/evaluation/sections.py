@@ -22,7 +22,7 @@ class Section:
   Args:
     summary: a line for each method: tuned tasks and Norm. Avg, ours and quoted.
     costs: what each method trains, what a step costs, what is kept; None of older runs.
-    main: laid out as the paper's table; further: format share, prompt on, checkpoints.
+    main: laid out as the paper's table; further: format share, method on, checkpoints.
     differences: (aspect, ours, paper), the plain statement of what differs.
   """
 
@@ -42,7 +42,7 @@ class Section:
 
 def section(group: Group) -> Section:
   """Everything a report shows of one group."""
-  further = [_format_table(group), _prompt_on_table(group), _checkpoint_table(group)]
+  further = [_format_table(group), _attached_table(group), _checkpoint_table(group)]
   names = " + ".join(group.tuned_tasks)
   title = "Pretrained model" if group.trained_on == "none" else f"Tuned on {names}"
   if group.variant:
@@ -196,7 +196,7 @@ def _computed_average(wanted: Mapping[str, str], shots: int | None) -> Cell | No
 
 def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
   notes = [
-    f"Scores are 0 to 100. Norm. Avg: plain mean of {averages.described(group.unseen)}, prompt removed; in "
+    f"Scores are 0 to 100. Norm. Avg: plain mean of {averages.described(group.unseen)}, method removed; in "
     "brackets the difference from the pretrained model."
     if group.unseen
     else "Scores are 0 to 100."
@@ -326,13 +326,13 @@ def _format_table(group: Group) -> Table | None:
   )
 
 
-def _prompt_on_table(group: Group) -> Table | None:
-  """Unseen tasks with the prompt left on, beside the same with it removed: a column of ours."""
+def _attached_table(group: Group) -> Table | None:
+  """Unseen tasks with the method left on, beside the same with it removed: a column of ours."""
   methods = {
     method: runs
     for method, runs in group.runs.items()
     if any(
-      result.prompt == "attached" and result.task in group.unseen
+      result.method == "attached" and result.task in group.unseen
       for run in runs
       for result in run.reported
     )
@@ -347,20 +347,22 @@ def _prompt_on_table(group: Group) -> Table | None:
     for runs in methods.values():
       for on in (False, True):
         if label == "Norm. Avg":
-          cells.append(runs_lib.average_cell(runs, shots=shots, prompt_on=on))
+          cells.append(runs_lib.average_cell(runs, shots=shots, attached=on))
         else:
-          cells.append(runs_lib.task_cell(runs, task=label, shots=shots, prompt_on=on))
+          cells.append(runs_lib.task_cell(runs, task=label, shots=shots, attached=on))
     if any(cells):
       rows.append(Row(label=label, detail=f"{shots}-shot", cells=tuple(cells), strong=strong))
   return Table(
-    title="Unseen tasks with the prompt off and on",
+    title="Unseen tasks with the method off and on",
     columns=tuple(
       Column(group=group.name(method), header=state)
       for method in methods
-      for state in ("prompt off", "prompt on")
+      for state in ("method off", "method on")
     ),
     rows=tuple(rows),
-    notes=("The paper removes the prompt on unseen tasks; the prompt-on columns are ours.",),
+    notes=(
+      "The paper removes the prompt on unseen tasks; the columns with the method on are ours.",
+    ),
   )
 
 

@@ -24,7 +24,7 @@ class Subject:
   make: gives it, with its method attached if it has one; called once, and only if something is left to
     run.
   decode: token ids -> text, the vocabulary's.
-  detach: model -> model without its prompt; needed if a task asks for `detached`.
+  detach: model -> model without its method; needed if a task asks for `detached`.
   identity: anything that tells two models of one checkpoint name apart, such as a digest.
   made_from: what is known of its origin; a stored result of another one is not used.
   place: puts a host batch onto the devices; by default JAX does.
@@ -46,10 +46,10 @@ class Subject:
       ConfigError: a task asks for `detached` and there is no `detach`.
     """
     if DETACHED in states and self.detach is None:
-      names = [task.label for task in tasks if task.prompt == "detached"]
+      names = [task.label for task in tasks if task.method == "detached"]
       raise errors.ConfigError(
-        f"Tasks {', '.join(names)} ask for the prompt detached, but the evaluation got no way to "
-        "detach it; pass detach=method.detach, or prompt='none' for a model without a method."
+        f"Tasks {', '.join(names)} ask for the method detached, but the evaluation got no way to "
+        "detach it; pass detach=method.detach, or method='none' for a model without a method."
       )
     whole = _committed(self.make())
     without = self.detach(whole) if self.detach and DETACHED in states else whole

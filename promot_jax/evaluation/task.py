@@ -15,7 +15,7 @@ from promot_jax import errors
 from promot_jax.data import features
 from promot_jax.decoding.strategies import Sample
 from promot_jax.evaluation.records import TaskResult
-from promot_jax.evaluation.results import PROMPTS
+from promot_jax.evaluation.results import METHOD_STATES
 from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.identity import Identity
@@ -41,8 +41,8 @@ class EvalTask:
     postprocess: decoded output -> prediction; one that `reads_record` is also given the record.
     references: record -> accepted answers; None takes the record's `answers` if it has any, else
       the decoded target without sentinels.
-    prompt: `none` if the model never had a prompt, `attached` to use it, `detached` to take it off.
-    prompt_id: row of the prompt bank, for `attached`; None takes each example's own `prompt_ids`.
+    method: `none` if the model never had one, `attached` to use it, `detached` to take it off.
+    bank_row: of the method's bank, for `attached`; None takes each example's own `prompt_ids`.
     options: answer -> its target tokens, with what shall be counted of their end; one mapping for
       all examples or one for each.  If given, nothing is generated: the answer with the highest
       log-probability (the sum over its tokens) is the prediction.
@@ -61,8 +61,8 @@ class EvalTask:
   metric: str = ""
   postprocess: Callable[..., Any] = postprocess.between_sentinels
   references: Callable[[Mapping[str, Any]], Any] | None = None
-  prompt: str = "none"
-  prompt_id: int | None = None
+  method: str = "none"
+  bank_row: int | None = None
   options: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None
   stop: Sequence[str] = ()
   writing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -71,9 +71,9 @@ class EvalTask:
   limit: int | None = None
 
   def __post_init__(self):
-    if self.prompt not in PROMPTS:
+    if self.method not in METHOD_STATES:
       raise errors.ConfigError(
-        f"Task '{self.label}' asks for prompt '{self.prompt}'; use one of {', '.join(PROMPTS)}."
+        f"Task '{self.label}' asks for the method '{self.method}'; use one of {', '.join(METHOD_STATES)}."
       )
 
   @property
@@ -93,10 +93,10 @@ class EvalTask:
       return {}
     return self.options if isinstance(self.options, Mapping) else self.options[index]
 
-  def prompt_row(self, index: int) -> int:
-    """Row of the prompt bank that example `index` uses."""
-    if self.prompt_id is not None:
-      return self.prompt_id
+  def row_of(self, index: int) -> int:
+    """Row of the method's bank that example `index` uses."""
+    if self.bank_row is not None:
+      return self.bank_row
     return int(self.examples.prompt_ids[index])
 
 
@@ -136,7 +136,7 @@ def plan(
   if isinstance(setting.strategy, Sample) and not task.ranked:
     settings["seed"] = setting.seed
   identities = {
-    "task": [task.label, task.split, task.shots, task.prompt, task.prompt_id, task.metric],
+    "task": [task.label, task.split, task.shots, task.method, task.bank_row, task.metric],
     "examples": _digest(task),
     "settings": settings,
     "identity": identity,
@@ -144,8 +144,8 @@ def plan(
   return TaskResult(
     task=task.label,
     shots=task.shots,
-    prompt=task.prompt,
-    prompt_id=task.prompt_id or 0,
+    method=task.method,
+    bank_row=task.bank_row or 0,
     split=task.split,
     metric=task.metric,
     scores={},
@@ -173,7 +173,7 @@ def _made_from(task: EvalTask, made_from: Identity | None) -> Mapping[str, Any]:
 def _digest(task: EvalTask) -> str:
   """Of everything a model sees of the examples."""
   examples = task.examples
-  rows = np.asarray([task.prompt_row(i) for i in range(len(examples.inputs))], np.int32)
+  rows = np.asarray([task.row_of(i) for i in range(len(examples.inputs))], np.int32)
   digest = hashlib.sha256(rows.tobytes())
   each = [task.options_of(i) for i in range(len(rows) if task.ranked else 0)]
   options = [ids for choices in each for ids in choices.values()]

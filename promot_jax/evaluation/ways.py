@@ -21,9 +21,9 @@ def of(settings: Mapping[str, Any]) -> str:
 
 
 def name(result: TaskResult) -> str:
-  """What a result is of, whatever the way: `rte.1shot.detached`, with the row of a prompt bank."""
-  row = f"_{result.prompt_id}" if result.prompt == "attached" and result.prompt_id else ""
-  return f"{result.task}.{result.shots}shot.{result.prompt}{row}"
+  """What a result is of, whatever the way: `rte.1shot.detached`, with the row of a method's bank."""
+  row = f"_{result.bank_row}" if result.method == "attached" and result.bank_row else ""
+  return f"{result.task}.{result.shots}shot.{result.method}{row}"
 
 
 def own(results: Sequence[TaskResult]) -> dict[str, str]:

@@ -57,7 +57,7 @@ def _rates(experiment: Experiment, stage: str) -> mixtures.Rates:
 
 def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list[EvalTask]:
   """The selection split of what a stage trains on, with the method attached if there is one."""
-  prompt = "none" if experiment.method is None else "attached"
+  state = "none" if experiment.method is None else "attached"
   tasks = catalog.members(experiment.task_of(stage))
   return [
     eval_task(
@@ -66,8 +66,8 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
       experiment.splits_of(task).select,
       reader,
       tuned=True,
-      prompt=prompt,
-      prompt_id=number,
+      method=state,
+      bank_row=number,
       lengths=experiment.lengths_of(stage),
       limit=experiment.validation_limit,
     )
@@ -76,33 +76,32 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
 
 
 def report_tasks(
-  experiment: Experiment, reader: Reader, *, prompt_id: int | None = None
+  experiment: Experiment, reader: Reader, *, bank_row: int | None = None
 ) -> list[EvalTask]:
   """Everything that the experiment's evaluation plan measures, the tuned tasks first.
 
   Args:
-    prompt_id: row of the prompt bank that unseen tasks use where the plan has them with the prompt
-      on.  None: the only prompt; with a prompt for each task, these evaluations are left out
+    bank_row: row of the method's bank that unseen tasks use where the plan has them with the method
+      on.  None: the only one; with a row for each task, these evaluations are left out
       (`left_out` says so).
   """
   plan, method = experiment.evaluation, experiment.method
   adapted = bool(experiment.stages)
-  wanted: list[tuple[str, bool, str, int, Mapping[str, int]]] = []  # name, tuned, prompt, row
+  wanted: list[tuple[str, bool, str, int, Mapping[str, int]]] = []  # name, tuned, state, row
   if plan.tuned:
-    prompt = "attached" if method is not None and adapted else "none"
+    state = "attached" if method is not None and adapted else "none"
     lengths = experiment.feature_lengths
-    wanted += [(task, adapted, prompt, row, lengths) for row, task in enumerate(experiment.tasks)]
-  for state in plan.unseen_prompt:
-    if state == "on" and (method is None or not adapted or _is_open(experiment, prompt_id)):
+    wanted += [(task, adapted, state, row, lengths) for row, task in enumerate(experiment.tasks)]
+  for switch in plan.unseen_method:
+    if switch == "on" and (method is None or not adapted or _is_open(experiment, bank_row)):
       continue  # nothing to attach, or nobody said which
-    prompt = (
-      "none" if method is None or not adapted else "attached" if state == "on" else "detached"
-    )
+    state = "detached" if switch == "off" else "attached"
+    state = state if method is not None and adapted else "none"
     for base in plan.unseen:
       lengths = plan.task_lengths.get(base, plan.feature_lengths)
       names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
-      row = prompt_id or 0 if state == "on" else 0
-      wanted += [(name, False, prompt, row, lengths) for name in names]
+      row = bank_row or 0 if switch == "on" else 0
+      wanted += [(name, False, state, row, lengths) for name in names]
   return [
     eval_task(
       experiment,
@@ -110,31 +109,31 @@ def report_tasks(
       experiment.splits_of(task).report,
       reader,
       tuned=tuned,
-      prompt=prompt,
-      prompt_id=row,
+      method=state,
+      bank_row=row,
       lengths=lengths,
       limit=plan.limit,
     )
-    for task, tuned, prompt, row, lengths in wanted
+    for task, tuned, state, row, lengths in wanted
   ]
 
 
-def left_out(experiment: Experiment, *, prompt_id: int | None = None) -> str:
+def left_out(experiment: Experiment, *, bank_row: int | None = None) -> str:
   """A sentence about what `report_tasks` leaves out of the plan; empty if it is nothing."""
   plan = experiment.evaluation
-  wanted = "on" in plan.unseen_prompt and plan.unseen and experiment.stages
-  if not wanted or not _is_open(experiment, prompt_id):
+  wanted = "on" in plan.unseen_method and plan.unseen and experiment.stages
+  if not wanted or not _is_open(experiment, bank_row):
     return ""
   tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
   return (
-    f"unseen tasks are not evaluated with a prompt: there is one for each of {', '.join(tasks)}; "
+    f"unseen tasks are not evaluated with the method: it has a row for each of {', '.join(tasks)}; "
     f"promot eval --attach=on --attach_task={tasks[0]} attaches one"
   )
 
 
-def _is_open(experiment: Experiment, prompt_id: int | None) -> bool:
-  """Whether there are several prompts and none was named."""
-  return prompt_id is None and experiment.method is not None and experiment.method.tasks > 1
+def _is_open(experiment: Experiment, bank_row: int | None) -> bool:
+  """Whether the method has several rows and none was named."""
+  return bank_row is None and experiment.method is not None and experiment.method.tasks > 1
 
 
 def eval_task(
@@ -144,8 +143,8 @@ def eval_task(
   reader: Reader,
   *,
   tuned: bool,
-  prompt: str,
-  prompt_id: int,
+  method: str,
+  bank_row: int,
   lengths: Mapping[str, int],
   limit: int | None,
 ) -> EvalTask:
@@ -169,8 +168,8 @@ def eval_task(
     metric=experiment.metric if tuned and experiment.metric else found.metric,
     postprocess=found.postprocess,
     references=found.references,
-    prompt=prompt,
-    prompt_id=prompt_id,
+    method=method,
+    bank_row=bank_row,
     max_target_length=lengths["targets"],
     split=split,
     stop=writing.stop(words, tuned=tuned),
@@ -206,7 +205,7 @@ def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask
 
   Args:
     train: prompt ids of the training examples; None where nothing is trained.
-    tasks: only those with the prompt attached are looked at.
+    tasks: only those with the method attached are looked at.
 
   Raises:
     DataError: a prompt that the bank does not have.
@@ -217,8 +216,8 @@ def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask
   if train is not None:
     check_prompt_ids(train, prompts)
   for task in tasks:
-    if task.prompt == "attached":
-      rows = [task.prompt_row(index) for index in range(len(task.examples.inputs))]
+    if task.method == "attached":
+      rows = [task.row_of(index) for index in range(len(task.examples.inputs))]
       check_prompt_ids(np.asarray(rows), prompts)
 
 

@@ -48,9 +48,9 @@ class MeshShape:
 class EvaluationPlan:
   """What is measured, with which weights.
 
-  tuned: whether the tuned task(s) are measured, prompt attached, in the form they were tuned in.
-  unseen: names of tasks without shots; scored with the prompt `unseen_prompt` at each of `shots`.
-  unseen_prompt: 'off' (the paper's tables), 'on', or both.
+  tuned: whether the tuned task(s) are measured, method attached, in the form they were tuned in.
+  unseen: names of tasks without shots; scored with the method `unseen_method` at each of `shots`.
+  unseen_method: 'off' (the paper's tables), 'on', or both.
   checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
   strategy: how answers are decoded.
   buckets: how many padded input lengths there may be; each is one compilation.
@@ -61,7 +61,7 @@ class EvaluationPlan:
   tuned: bool = True
   unseen: Sequence[str] = UNSEEN
   shots: Sequence[int] = (1,)
-  unseen_prompt: Sequence[str] = ("off",)
+  unseen_method: Sequence[str] = ("off",)
   checkpoints: Sequence[str] = ("chosen",)
   strategy: Any = dataclasses.field(default_factory=Beam)
   batch_size: int = 32
@@ -73,12 +73,12 @@ class EvaluationPlan:
   task_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    for name in ("unseen", "shots", "unseen_prompt", "checkpoints"):
+    for name in ("unseen", "shots", "unseen_method", "checkpoints"):
       value = getattr(self, name)
       if isinstance(value, str) or not isinstance(value, Iterable):
         raise ConfigError(f"EvaluationPlan.{name}={value!r} must be a list: write [{value!r}].")
       object.__setattr__(self, name, tuple(value))
-    _check_choice("EvaluationPlan.unseen_prompt", self.unseen_prompt, ("off", "on"))
+    _check_choice("EvaluationPlan.unseen_method", self.unseen_method, ("off", "on"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
     for task in (*self.unseen, *self.task_lengths):

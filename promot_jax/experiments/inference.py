@@ -70,16 +70,16 @@ def answer(
   inputs: Sequence[np.ndarray],
   *,
   tuned: bool,
-  prompt_id: int = 0,
+  bank_row: int = 0,
 ) -> list[tuple[str, float]]:
   """(answer, score of the decoding strategy) of each input.
 
   Args:
     runner: gives vocabulary, decoding strategy, lengths and devices.
-    model: with the prompt attached or detached, as wanted.
+    model: with the method attached or detached, as wanted.
     inputs: tokens, as `encode` gives them, no longer than its limit.
     tuned: as for `encode`.
-    prompt_id: row of the prompt bank.
+    bank_row: of the method's bank.
   """
   plan = runner.experiment.evaluation
   longest = plan.feature_lengths["targets"]
@@ -90,7 +90,7 @@ def answer(
     inputs,
     [words.target_frame.around([])] * len(inputs),
     [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
-    prompt_id=prompt_id,
+    prompt_id=bank_row,
   )
   answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
   special = TokenIds.of(runner.experiment.backbone)
@@ -133,14 +133,14 @@ def probabilities(
   words: Sequence[str],
   *,
   tuned: bool,
-  prompt_id: int = 0,
+  bank_row: int = 0,
 ) -> list[dict[str, float]]:
   """p(label | input) among a few labels: softmax over the sums of their tokens' log-probabilities.
 
   Args:
     texts: what `inputs`, their tokens, were made of.
     words: the labels.
-    model, tuned, prompt_id: as for `answer`.
+    model, tuned, bank_row: as for `answer`.
   """
   vocabulary = _words(runner, tuned)
   targets = [joining.option_tokens(vocabulary, text, word) for text in texts for word in words]
@@ -150,7 +150,7 @@ def probabilities(
     [tokens for tokens in inputs for _ in words],
     targets,
     [{"inputs": "", "targets": "", "answers": []}] * count,
-    prompt_id=prompt_id,
+    prompt_id=bank_row,
   )
   scores = np.zeros(count)
   special = TokenIds.of(runner.experiment.backbone)

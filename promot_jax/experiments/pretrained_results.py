@@ -43,7 +43,7 @@ def take_over(
   folders: Sequence[pathlib.Path],
   pretrained_identity: str,
 ) -> int:
-  """Copies the pretrained model's results of tasks whose prompt is detached; returns how many.
+  """Copies the pretrained model's results of tasks whose method is detached; returns how many.
 
   Args:
     tasks: what is to be evaluated; others than `detached` ones are left alone.
@@ -56,9 +56,9 @@ def take_over(
   copied, made_from = 0, subject.made_from
   for task in tasks:
     wanted = task_lib.plan(task, setting, identity=subject.identity, made_from=made_from)
-    if task.prompt != "detached" or kept.find(wanted) is not None:
+    if task.method != "detached" or kept.find(wanted) is not None:
       continue
-    plain = dataclasses.replace(task, prompt="none")
+    plain = dataclasses.replace(task, method="none")
     same = task_lib.plan(plain, setting, identity=pretrained_identity, made_from=made_from)
     for folder in folders:
       source = open_results(folder)
@@ -67,7 +67,7 @@ def take_over(
         continue
       predictions = list(source.predictions(PRETRAINED, found)) if hosts.is_first() else []
       result = dataclasses.replace(
-        found, prompt=task.prompt, fingerprint=wanted.fingerprint, checkpoint=kept.checkpoint
+        found, method=task.method, fingerprint=wanted.fingerprint, checkpoint=kept.checkpoint
       )
       kept.write(result, predictions)
       copied += 1

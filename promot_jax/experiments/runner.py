@@ -360,7 +360,7 @@ class Runner:
       )
       if copied:
         self.events.line(
-          f"evaluated {name}: {copied} results without the prompt are the pretrained model's, whose "
+          f"evaluated {name}: {copied} results without the method are the pretrained model's, whose "
           "backbone it has; not run again"
         )
     left = evaluator.unfinished(subject, tasks, setting=setting, kept=kept)
@@ -369,7 +369,7 @@ class Runner:
       self.events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
     else:
       self.events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
-    if experiment.method is not None and any(task.prompt == "attached" for task in tasks):
+    if experiment.method is not None and any(task.method == "attached" for task in tasks):
       data.check_prompts(shapes.abstract_model(experiment), None, tasks)
 
     begun = False

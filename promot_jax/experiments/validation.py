@@ -168,6 +168,6 @@ def forced(
 
 
 def _with_rows(task: evaluator.EvalTask) -> example_lists.Examples:
-  """The examples, each with the prompt that the task gives it."""
+  """The examples, each with the row of the bank that the task gives it."""
   count = len(task.examples.inputs)
-  return task.examples.with_prompt_ids(np.asarray([task.prompt_row(i) for i in range(count)]))
+  return task.examples.with_prompt_ids(np.asarray([task.row_of(i) for i in range(count)]))

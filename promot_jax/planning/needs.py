@@ -108,7 +108,7 @@ def room_text(model_dir: str, needed: int = 0) -> str:
 
 def _evaluations(experiment: Experiment) -> int:
   plan = experiment.evaluation
-  unseen = len(plan.unseen) * len(plan.shots) * len(plan.unseen_prompt)
+  unseen = len(plan.unseen) * len(plan.shots) * len(plan.unseen_method)
   return unseen + plan.tuned * len(experiment.tasks)
 
 

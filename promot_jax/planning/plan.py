@@ -159,11 +159,11 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
   unseen = [
     f"{task}_{shots}shot" if shots else task for task in plan.unseen for shots in plan.shots
   ]
-  count = len(unseen) * len(plan.unseen_prompt) + plan.tuned * len(experiment.tasks)
+  count = len(unseen) * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)
   yield (
     f"evaluate  {count} evaluations of {', '.join(plan.checkpoints)} checkpoint: tuned "
     f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(plan.unseen)} unseen tasks x "
-    f"{'/'.join(map(str, plan.shots))} shots, prompt {' and '.join(plan.unseen_prompt)}; {strategy}"
+    f"{'/'.join(map(str, plan.shots))} shots, method {' and '.join(plan.unseen_method)}; {strategy}"
   )
 
 

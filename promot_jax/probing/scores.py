@@ -64,7 +64,7 @@ def probed(
   """
   done = []
   for result in results:
-    own = tuned.get((result.task, result.shots)) if result.prompt != "detached" else None
+    own = tuned.get((result.task, result.shots)) if result.method != "detached" else None
     mark = repr(probe) if own is not None else ""
     wanted = dataclasses.replace(
       result, fingerprint=whole_files.fingerprint([result.fingerprint, mark])

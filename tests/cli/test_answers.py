@@ -69,6 +69,17 @@ def test_another_model_is_refused_and_a_file_of_an_earlier_version_known(tmp_pat
   assert answers.begin(output, records(3), MADE, whole=True) == 3
 
 
+def test_what_earlier_versions_called_otherwise_still_counts(tmp_path):
+  output = tmp_path / "a.jsonl"
+  before = answers.made_with({"prompt": "attached rte"})
+  assert answers.begin(output, records(1), before, whole=True) == 0
+  answers.append(output, json.dumps({**records(1)[0], "prediction": "yes", "score": 0.0}) + "\n")
+  with pytest.raises(ConfigError, match="method: attached rte -> detached"):
+    answers.begin(output, records(1), answers.made_with({"method": "detached"}), whole=True)
+  same = answers.made_with({"method": "attached rte"})
+  assert answers.begin(output, records(1), same, whole=True) == 1
+
+
 def test_a_torn_line_is_answered_again(tmp_path):
   output = tmp_path / "a.jsonl"
   answered(output, 3)

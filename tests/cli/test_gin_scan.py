@@ -75,6 +75,17 @@ def test_parameters_of_earlier_versions_are_found_where_they_are_now(tmp_path):
   }
 
 
+def test_names_of_earlier_versions_bind_what_they_are_called_now(tmp_path):
+  text = (
+    HEAD
+    + "from promot_jax.experiments import experiment\n"
+    + "UNSEEN_PROMPT = ['off']\nexperiment.EvaluationPlan.unseen_prompt = %UNSEEN_PROMPT\n"
+  )
+  found = gin_scan.scan([write(tmp_path, text)], ["UNSEEN_PROMPT = ['on']"], folders=[])
+  assert found.flat() == {"experiment.EvaluationPlan.unseen_method": "['on']"}
+  assert list(found.macros) == ["UNSEEN_METHOD"]
+
+
 def test_a_former_parameter_leaves_the_network_that_a_recipe_names(tmp_path):
   text = (
     HEAD

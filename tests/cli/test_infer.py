@@ -24,7 +24,7 @@ def stand_in(monkeypatch, tmp_path):
   monkeypatch.setattr(
     inference,
     "answer",
-    lambda runner, model, inputs, *, tuned, prompt_id: [
+    lambda runner, model, inputs, *, tuned, bank_row: [
       (str(len(ids)), math.nan if number % 2 else -1.0) for number, ids in enumerate(inputs)
     ],
   )

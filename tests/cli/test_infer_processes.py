@@ -17,7 +17,7 @@ import pathlib, sys, time
 from promot_jax.cli.main import main
 from promot_jax.experiments import inference
 
-def answer(runner, model, inputs, *, tuned, prompt_id):
+def answer(runner, model, inputs, *, tuned, bank_row):
   time.sleep(0.2)
   return [(str(len(ids)), -1.0) for ids in inputs]
 

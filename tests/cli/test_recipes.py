@@ -324,7 +324,7 @@ def test_the_overlay_leaves_what_is_done_as_the_recipe_says():
   [("comparison_methods_rte.gin", ("off", "on")), ("comparison_rte.gin", ("off",))],
 )
 def test_a_comparison_keeps_its_say_on_unseen_tasks(name, expected):
-  found = {e.evaluation.unseen_prompt for e in experiments_of(build(small(name)))}
+  found = {e.evaluation.unseen_method for e in experiments_of(build(small(name)))}
   assert found == {expected}
 
 
@@ -396,7 +396,7 @@ def test_promot_rte_has_the_settings_of_the_paper():
   assert experiment.method.length == 100
   assert experiment.evaluation.strategy.width == 4
   assert experiment.evaluation.shots == (1, 4)
-  assert experiment.evaluation.unseen_prompt == ("off", "on")
+  assert experiment.evaluation.unseen_method == ("off", "on")
   assert shapes.mesh_sizes(experiment.mesh) == {"data": 4, "model": 16}
 
 

@@ -8,12 +8,12 @@ from promot_jax.evaluation import averages
 from promot_jax.evaluation.records import TaskResult
 
 
-def suite(scores, *, shots=1, prompt="detached", error=None):
+def suite(scores, *, shots=1, method="detached", error=None):
   return [
     TaskResult(
       task=task,
       shots=shots,
-      prompt=prompt,
+      method=method,
       metric=metric,
       scores={"other": 99.0, metric: score},
       standard_errors={} if error is None else {metric: error},
@@ -34,11 +34,11 @@ def test_the_average_is_the_plain_mean_of_eight_scores():
   assert (result.tasks, result.examples, result.missing) == (8, sum(range(10, 18)), ())
 
 
-def test_other_shots_and_the_prompt_left_on_are_not_mixed_in():
-  results = suite([10.0] * 8) + suite([50.0] * 8, shots=4) + suite([80.0] * 8, prompt="attached")
+def test_other_shots_and_the_method_left_on_are_not_mixed_in():
+  results = suite([10.0] * 8) + suite([50.0] * 8, shots=4) + suite([80.0] * 8, method="attached")
   assert averages.average(results, shots=1).value == 10
   assert averages.average(results, shots=4).value == 50
-  assert averages.average(results, shots=1, prompt_on=True).value == 80
+  assert averages.average(results, shots=1, attached=True).value == 80
 
 
 def test_there_is_no_average_while_a_task_is_missing():

@@ -36,11 +36,11 @@ def evaluated(
     )
   )
 
-  def put(task, shots, prompt, metric, score):
+  def put(task, shots, state, metric, score):
     store.write(
       "tune-20",
       TaskResult(
-        task=task, shots=shots, prompt=prompt, metric=metric, scores={metric: score}, count=7
+        task=task, shots=shots, method=state, metric=metric, scores={metric: score}, count=7
       ),
     )
 

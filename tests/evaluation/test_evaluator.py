@@ -132,31 +132,31 @@ def test_a_result_says_by_which_rule_answers_were_compared():
 
 def test_a_detached_task_sees_the_model_without_its_prompt():
   tasks = [
-    echo_task("tuned", [5, 6, 7], offset=3, prompt="attached", shots=0),
-    echo_task("unseen", [8, 9], offset=0, prompt="detached"),
-    echo_task("unseen", [8, 9], offset=3, prompt="attached"),
+    echo_task("tuned", [5, 6, 7], offset=3, method="attached", shots=0),
+    echo_task("unseen", [8, 9], offset=0, method="detached"),
+    echo_task("unseen", [8, 9], offset=3, method="attached"),
   ]
   found = run(Echo(3), tasks, detach=lambda model: Echo(0))
   assert [result.score for result in found] == [100.0, 100.0, 100.0]
-  assert [result.prompt for result in found] == ["attached", "detached", "attached"]
+  assert [result.method for result in found] == ["attached", "detached", "attached"]
 
 
 def test_each_task_uses_its_own_row_of_the_prompt_bank():
   tasks = [
-    echo_task("rte", [5, 6], offset=0, prompt="attached", prompt_id=0),
-    echo_task("wmt14_en_fr", [5, 6], offset=1, prompt="attached", prompt_id=1),
+    echo_task("rte", [5, 6], offset=0, method="attached", bank_row=0),
+    echo_task("wmt14_en_fr", [5, 6], offset=1, method="attached", bank_row=1),
   ]
   assert [result.score for result in run(Echo(0), tasks)] == [100.0, 100.0]
 
 
 def test_detached_without_a_way_to_detach_is_refused():
   with pytest.raises(errors.ConfigError, match="no way to detach"):
-    run(Echo(0), [echo_task("cb", [5], prompt="detached")])
+    run(Echo(0), [echo_task("cb", [5], method="detached")])
 
 
 def test_an_unknown_prompt_state_and_an_empty_task_are_refused():
   with pytest.raises(errors.ConfigError, match="'on'"):
-    echo_task("cb", [5], prompt="on")
+    echo_task("cb", [5], method="on")
   with pytest.raises(errors.DataError, match="no examples"):
     run(Echo(0), [echo_task("cb", [])])
 
@@ -268,8 +268,8 @@ BART = TokenIds(pad=1, eos=2, decoder_start=2, forced_first=0, forced_last=2)
     ),
     (
       three_questions(
-        prompt="attached",
-        prompt_id=1,
+        method="attached",
+        bank_row=1,
         max_target_length=9,
         stop=["\n"],
         writing={"one text": True},
@@ -285,7 +285,7 @@ BART = TokenIds(pad=1, eos=2, decoder_start=2, forced_first=0, forced_last=2)
       "310dda87",
     ),
     (
-      three_questions(options={"yes": [3, 1], "no": [4, 1]}, prompt="detached"),
+      three_questions(options={"yes": [3, 1], "no": [4, 1]}, method="detached"),
       Setting(special=T5, max_target_length=16, seed=3),
       "start",
       "41e553f2e2de58284353be0588db2078f23d24cf97eb027a242a17c2d7bd59d9",

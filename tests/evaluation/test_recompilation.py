@@ -1,4 +1,4 @@
-"""What an evaluation compiled for one checkpoint serves all others, with the prompt and without."""
+"""What an evaluation compiled for one checkpoint serves all others, with the method and without."""
 
 import contextlib
 
@@ -37,13 +37,13 @@ def examples(seed):
   )
 
 
-def task(label, prompt, **options):
+def task(label, method, **options):
   return EvalTask(
     label=label,
     shots=1,
     examples=examples(len(label)),
     metric_fns=[accuracy.accuracy],
-    prompt=prompt,
+    method=method,
     **options,
   )
 
@@ -106,7 +106,7 @@ def test_other_checkpoints_compile_nothing(strategy):
   jax.clear_caches()
   with compilations() as first:
     evaluate(fresh(0), strategy)
-  # Two buckets, generated with and without the prompt; options are scored in two buckets.
+  # Two buckets, generated with and without the method; options are scored in two buckets.
   programs = [name for name in first if "decode" in name or "score" in name]
   assert len(programs) == 6, first
   for make in (fresh, trained, restored):

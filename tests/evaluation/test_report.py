@@ -49,11 +49,11 @@ def evaluate_by_hand(
   store.write_run(RunRecord(**{"method": method, "seed": seed, **defaults, **record}))
   prompted = method.startswith(("promot", "prompt", "joint", "random"))
 
-  def put(task, number, prompt, metric, score):
+  def put(task, number, state, metric, score):
     result = TaskResult(
       task=task,
       shots=number,
-      prompt=prompt,
+      method=state,
       metric=metric,
       scores={metric: score, "format_share": share},
       standard_errors={metric: 2.0, "format_share": 0.0},

@@ -16,7 +16,7 @@ from promot_jax.evaluation.results import ResultStore
 RESULT = TaskResult(
   task="cb",
   shots=4,
-  prompt="detached",
+  method="detached",
   metric="accuracy",
   scores={"accuracy": 46.43},
   count=56,
@@ -90,11 +90,24 @@ def test_another_way_of_measuring_lies_beside_and_replaces_nothing(tmp_path):
   assert found == {("Beam()", None, 55.0), ("Greedy()", None, 45.0), ("Greedy()", 4, 30.0)}
 
 
-def test_prompt_states_and_bank_rows_do_not_overwrite_each_other(tmp_path):
+def test_states_of_the_method_and_bank_rows_do_not_overwrite_each_other(tmp_path):
   store = ResultStore(tmp_path)
-  for prompt, row in (("none", 0), ("detached", 0), ("attached", 0), ("attached", 1)):
-    store.write("best", TaskResult(**{**vars(RESULT), "prompt": prompt, "prompt_id": row}))
+  for state, row in (("none", 0), ("detached", 0), ("attached", 0), ("attached", 1)):
+    store.write("best", TaskResult(**{**vars(RESULT), "method": state, "bank_row": row}))
   assert len(store.results("best")) == 4
+
+
+def test_a_result_of_an_earlier_version_is_found_by_its_former_names(tmp_path):
+  store = ResultStore(tmp_path)
+  wanted = dataclasses.replace(RESULT, method="attached", bank_row=2)
+  store.write("best", wanted, [PREDICTION])
+  (path,) = (tmp_path / "best").glob("*.json")
+  content = json.loads(path.read_text())
+  content["prompt"], content["prompt_id"] = content.pop("method"), content.pop("bank_row")
+  path.write_text(guarded_json.text(content))
+  for found in (store.find("best", wanted), *store.results("best")):
+    assert (found.method, found.bank_row, found.scores) == ("attached", 2, wanted.scores)
+    assert len(list(store.predictions("best", found))) == 1
 
 
 def damaged(data: bytes, seed: int) -> list[bytes]:

@@ -70,9 +70,9 @@ def test_each_experiment_is_evaluated_on_the_tuned_and_the_unseen_tasks(finished
 
 def test_the_prompt_is_attached_for_the_tuned_task_only(finished):
   _, outcomes, _ = finished
-  assert [result.prompt for result in outcomes[0].results] == ["none"] * 3
+  assert [result.method for result in outcomes[0].results] == ["none"] * 3
   for outcome in outcomes[1:]:
-    assert [r.prompt for r in outcome.results] == ["attached", "detached", "detached"]
+    assert [r.method for r in outcome.results] == ["attached", "detached", "detached"]
 
 
 def test_the_record_has_the_step_time_of_every_stage_taken_over_ones_included(finished):
@@ -109,11 +109,11 @@ def test_prompt_tuning_leaves_unseen_tasks_as_the_pretrained_model_has_them(fini
 
 def test_the_pretrained_models_results_are_taken_over_where_its_backbone_is_untouched(finished):
   folder, (pretrained, tuned, _), lines = finished
-  (said,) = [line for line in lines if "results without the prompt are the pretrained" in line]
+  (said,) = [line for line in lines if "results without the method are the pretrained" in line]
   assert said.startswith(f"evaluated {tuned.selected}: 2 results")
   assert f"evaluating {tuned.selected}: 1 of 3 results to run" in lines
   store = ResultStore(folder / "prompt_tuning" / "evaluation")
-  assert [result.prompt for result in tuned.results] == ["attached", "detached", "detached"]
+  assert [result.method for result in tuned.results] == ["attached", "detached", "detached"]
   assert scores(tuned)[1:] == scores(pretrained)[1:]
   assert raw_outputs(store, tuned.selected, tuned.results[1:]) == raw_outputs(
     ResultStore(folder / "pretrained" / "evaluation"), "pretrained", pretrained.results[1:]
@@ -135,17 +135,17 @@ def test_unseen_tasks_with_one_of_several_prompts_are_left_out_and_named():
     task="rte_and_wmt14_en_fr",
     method=SoftPrompt(length=5, tasks=2),
     stages=[dataclasses.replace(PROMPT, metric="mean")],
-    evaluation=EvaluationPlan(unseen=("cb",), unseen_prompt=("off", "on"), limit=2),
+    evaluation=EvaluationPlan(unseen=("cb",), unseen_method=("off", "on"), limit=2),
   )
   reader = Reader(lambda text: None)
   assert "one for each of rte, wmt14_en_fr" in data.left_out(bank)
-  assert [task.prompt for task in data.report_tasks(bank, reader)[2:]] == ["detached"]
-  named = data.report_tasks(bank, reader, prompt_id=1)[2:]
-  assert [(task.prompt, task.prompt_id) for task in named] == [("detached", 0), ("attached", 1)]
-  assert not data.left_out(bank, prompt_id=1)
+  assert [task.method for task in data.report_tasks(bank, reader)[2:]] == ["detached"]
+  named = data.report_tasks(bank, reader, bank_row=1)[2:]
+  assert [(task.method, task.bank_row) for task in named] == [("detached", 0), ("attached", 1)]
+  assert not data.left_out(bank, bank_row=1)
   shared = dataclasses.replace(bank, method=SoftPrompt(length=5))
   assert not data.left_out(shared)
-  states = [task.prompt for task in data.report_tasks(shared, reader)[2:]]
+  states = [task.method for task in data.report_tasks(shared, reader)[2:]]
   assert states == ["detached", "attached"]
 
 

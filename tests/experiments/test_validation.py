@@ -110,7 +110,7 @@ def test_every_score_of_every_task_has_a_name():
     return TaskResult(
       task=task,
       shots=0,
-      prompt="none",
+      method="none",
       split="validation",
       metric=metric,
       scores=scores,

@@ -61,7 +61,7 @@ def experiment(folder, network=None, **changes) -> Experiment:
     or Network(backbone=backbone, checkpoint="random", vocabulary=f"hf:{folder}"),
     "source": "micro",
     "task": "rte",
-    "evaluation": EvaluationPlan(unseen=("cb", "web_questions"), unseen_prompt=("off", "on")),
+    "evaluation": EvaluationPlan(unseen=("cb", "web_questions"), unseen_method=("off", "on")),
     "mesh": MeshShape(data=1, model=1),
   }
   return Experiment(**{**values, **changes})
@@ -69,7 +69,7 @@ def experiment(folder, network=None, **changes) -> Experiment:
 
 def forms(tasks) -> list[tuple[str, str, str]]:
   return [
-    (task.label, task.prompt, "plain" if task.examples.vocabulary.endswith("%20") else "tuned")
+    (task.label, task.method, "plain" if task.examples.vocabulary.endswith("%20") else "tuned")
     for task in tasks
   ]
 
@@ -149,7 +149,7 @@ def evaluated(tokenizer_folder):
   )
   read = types.SimpleNamespace(examples=lambda *_: examples)
   task = data.eval_task(
-    own, "cb", "validation", read, tuned=False, prompt="none", prompt_id=0, lengths=LENGTHS, limit=3
+    own, "cb", "validation", read, tuned=False, method="none", bank_row=0, lengths=LENGTHS, limit=3
   )
   return own, DecoderLM(own.backbone, nnx.Rngs(3)), words, task
 

@@ -49,7 +49,7 @@ def store(folder, lines):
 GENERATION = TaskResult(
   task="toy",
   shots=0,
-  prompt="none",
+  method="none",
   metric="exact_match",
   scores={"exact_match": 12.5},
   standard_errors={"exact_match": 3.0},

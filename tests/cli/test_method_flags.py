@@ -5,7 +5,7 @@ import types
 import pytest
 
 from promot_jax.cli import flags
-from promot_jax.cli.eval import prompt_row, prompt_state
+from promot_jax.cli.eval import bank_row, method_state
 from promot_jax.errors import ConfigError
 from promot_jax.methods.prompt import SoftPrompt
 
@@ -18,7 +18,7 @@ def runner(method, tasks=("rte",)):
 def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
   promot = runner(SoftPrompt(length=3))
   states = [
-    prompt_state(flag, promot, tuned=tuned, stages=2)
+    method_state(flag, promot, tuned=tuned, stages=2)
     for flag in ("auto", "on", "off")
     for tuned in (True, False)
   ]
@@ -27,21 +27,21 @@ def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
 
 def test_the_pretrained_model_and_fine_tuning_have_no_prompt_to_attach():
   for made, stages in ((runner(SoftPrompt(length=3)), 0), (runner(None), 1)):
-    assert prompt_state("auto", made, tuned=True, stages=stages) == "none"
+    assert method_state("auto", made, tuned=True, stages=stages) == "none"
     with pytest.raises(ConfigError, match="no method to attach"):
-      prompt_state("on", made, tuned=True, stages=stages)
+      method_state("on", made, tuned=True, stages=stages)
 
 
 def test_of_a_bank_of_prompts_one_has_to_be_named():
   bank = runner(SoftPrompt(length=3, tasks=2), ("rte_1shot", "wmt14_en_fr_1shot"))
-  assert prompt_row("wmt14_en_fr", bank, "attached") == 1
-  assert prompt_row(None, bank, "detached") == 0
+  assert bank_row("wmt14_en_fr", bank, "attached") == 1
+  assert bank_row(None, bank, "detached") == 0
   with pytest.raises(
     ConfigError, match=r"SoftPrompt for each of rte, wmt14_en_fr; .*--attach_task=rte"
   ):
-    prompt_row(None, bank, "attached")
+    bank_row(None, bank, "attached")
   with pytest.raises(ConfigError, match="there are rows of rte, wmt14_en_fr"):
-    prompt_row("cb", bank, "attached")
+    bank_row("cb", bank, "attached")
 
 
 @pytest.mark.parametrize(
