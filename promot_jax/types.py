@@ -37,7 +37,7 @@ Key: TypeAlias = jax.Array
 Batch: TypeAlias = Mapping[str, Any]
 """Features by name: encoder_input_tokens [B S], decoder_input_tokens [B T], decoder_target_tokens
 [B T] (int32), decoder_loss_weights [B T] (float32) and, optionally, encoder_input_mask [B S] (bool, True
-where the input is text; without it ids tell, see `models.padding`), prompt_ids [B] (int32), and whatever
+where the input is text; without it ids tell, see `models.attention`), prompt_ids [B] (int32), and whatever
 else a method or an objective reads."""
 
 PyTree: TypeAlias = Any

@@ -23,6 +23,8 @@ from promot_jax.token_ids import TokenIds
 
 Batch = dict[str, np.ndarray]
 
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 64, 2**16  # of an `Interleaving`
+
 
 def read_only(batch: Mapping[str, np.ndarray]) -> Batch:
   """What a model is given that has to answer, or to read only: everything but the answers."""
@@ -69,7 +71,7 @@ class TrainBatches:
     self.seed = seed
     self._special = special
     sizes = [len(task) for task in self._tasks]
-    self._interleaving = mixtures.Interleaving(rates(sizes))
+    self._interleaving = Interleaving(rates(sizes))
     self._starts = np.cumsum([0, *sizes[:-1]])  # of each task in the concatenated examples
     self._sizes = np.asarray(sizes)
     self._all = example_lists.concatenate(self._tasks)
@@ -198,6 +200,48 @@ class EvalBatches:
     return self._shapes.split(np.arange(len(self._all)), self.batch_size)[::-1]
 
 
+class Interleaving:
+  """A block of task numbers that is repeated for ever: the order in which tasks are drawn.
+
+  Any position of the endless stream can be looked up without what comes before it.
+
+  Args:
+    rates: share of each task; they sum to 1.  A task is in every block at least once, and the
+      block is long enough (up to 65536) that no rate is far off.
+  """
+
+  def __init__(self, rates: np.ndarray):
+    rates = np.asarray(rates, dtype=float)
+    wanted = int(2 ** np.ceil(np.log2(8 / rates.min()))) if len(rates) > 1 else 1
+    length = int(np.clip(wanted, _SHORTEST_BLOCK, _LONGEST_BLOCK)) if len(rates) > 1 else 1
+    self.counts = _apportion(rates, length)  # draws of each task in one block
+    # Task t's j-th draw belongs at (j + 1/2) / count of the block, which spreads it evenly.
+    places = np.concatenate([(np.arange(count) + 0.5) / count for count in self.counts])
+    tasks = np.repeat(np.arange(len(rates)), self.counts)
+    self.block = tasks[np.lexsort((tasks, places))]  # [length] task of each place
+    self._rank = np.zeros(len(self.block), dtype=np.int64)  # how many draws of it came before
+    for task in range(len(rates)):
+      members = self.block == task
+      self._rank[members] = np.arange(members.sum())
+
+  def draw(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Task of each stream position, and the number of earlier draws of that task."""
+    block, place = np.divmod(positions, len(self.block))
+    tasks = self.block[place]
+    return tasks, block * self.counts[tasks] + self._rank[place]
+
+
+def _apportion(rates: np.ndarray, length: int) -> np.ndarray:
+  """Whole numbers in proportion to `rates` that sum to `length`, each at least 1."""
+  exact = rates * length
+  counts = np.maximum(np.floor(exact), 1).astype(np.int64)
+  while counts.sum() < length:
+    counts[np.argmax(exact - counts)] += 1
+  while counts.sum() > length:
+    counts[np.argmax(counts - exact + (counts > 1))] -= 1
+  return counts
+
+
 class _Lengths:
   """Source and target lengths [N] of examples."""
 
@@ -294,13 +338,14 @@ def collate(
     DataError: an example of a decoder-only model has no input.
     ConfigError: a feature's buckets do not hold an example.
   """
+  every_input, every_target = examples.features["inputs"], examples.features["targets"]
   rows = len(indices)
   source = np.full((rows, shape[0]), special.pad, dtype=np.int32)
   target = np.full((rows, shape[1]), special.pad, dtype=np.int32)
   mask = np.zeros((rows, shape[0]), dtype=bool)
   weights = np.zeros((rows, shape[1]), dtype=np.float32)
   for row, index in enumerate(indices):
-    inputs, targets = examples.inputs[index], examples.targets[index]
+    inputs, targets = every_input[index], every_target[index]
     if special.decoder_start is None and not len(inputs):
       raise errors.DataError(
         f"Example {index} has no input token, and a decoder-only model needs one to begin after; give"
@@ -321,5 +366,5 @@ def collate(
     **batch,
     "decoder_target_tokens": target,
     "decoder_loss_weights": weights,
-    "prompt_ids": np.asarray(examples.prompt_ids[np.asarray(indices)], dtype=np.int32),
+    "prompt_ids": np.asarray(examples.features["prompt_ids"], np.int32)[np.asarray(indices)],
   }

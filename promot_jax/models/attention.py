@@ -1,18 +1,22 @@
-"""Multi-head, grouped-query and multi-query attention, and the slot for learned prefixes.
+"""Multi-head, grouped-query and multi-query attention, its masks, and the slot for learned prefixes.
 
 Keys and values have heads before positions, [B H L K]: both products of attention then read them as
 they are.  With positions first, XLA transposes the whole cache at every step of a decode.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from promot_jax.errors import ConfigError
+from promot_jax.models import stack
 from promot_jax.models.kv_cache import KVCache
 from promot_jax.models.layers import Initializer, Linear, dropout, fan_in_normal, split_key
 from promot_jax.models.positions import RotaryPositions
-from promot_jax.types import Array, Bool, Float, Int, Key
+from promot_jax.types import Array, Batch, Bool, Float, Int, Key
 
 MASKED = -1e10
 """Bias of a position that must not be attended to.  Finite: a row without any key gives no NaN."""
@@ -293,3 +297,61 @@ def prepend(
   if mask is not None:
     mask = jnp.pad(mask, front, constant_values=True)
   return join(prefix.keys, keys), join(prefix.values, values), bias, mask
+
+
+# What prefixes of a stack's layers ask for: the name says which attention of each layer is meant.
+
+
+def prefix_positions(layers: stack.Layers, attention: str) -> int:
+  """The largest number of positions that a prefix of these layers wants counted before 0."""
+  return max(getattr(member, attention).prefix_positions for member in stack.members(layers))
+
+
+def displacement(layers: stack.Layers, attention: str) -> int:
+  """By how much relative positions are moved by a prefix of these layers; nearly always 0."""
+  prefixes = [getattr(member, attention).prefix for member in stack.members(layers)]
+  return max(getattr(prefix, "displacement", 0) for prefix in prefixes)
+
+
+# Masks: which positions of an input are text, which of the targets are known.
+
+
+def input_mask(batch: Batch, shape: Sequence[int], *, pad: int) -> Bool[Array, "B S"]:
+  """Of that shape: True where a batch's input is text, and may be attended to.
+
+  A batch says it itself: `encoder_input_mask` is made where rows are put together, from their lengths,
+  and no id has to be given up for padding.  Without it, for batches made by hand, see `is_text`.
+
+  Args:
+    batch: its `encoder_input_mask`, or else its `encoder_input_tokens`, says it; with neither, all
+      of the input is text.
+    pad: the model's id of padding, for `is_text`.
+  """
+  mask, tokens = batch.get("encoder_input_mask"), batch.get("encoder_input_tokens")
+  if mask is not None:
+    return jnp.asarray(mask, bool)
+  return jnp.ones(shape, bool) if tokens is None else is_text(jnp.asarray(tokens), pad=pad)
+
+
+def is_text(tokens: Int[Array, "B S"], *, pad: int) -> Bool[Array, "B S"]:
+  """True for a token, False for padding, as far as ids can tell.
+
+  Padding is the run of `pad` at the end of a row; the same id before another token is a token.  Where
+  no token pads (`pad` is -1), negative ids are padding wherever they are.
+
+    ids, pad=0    8 0 3 0 0          ids, pad=-1   -1 -1 8 0
+    is text       1 1 1 0 0          is text        0  0 1 1
+  """
+  real = tokens != pad
+  return real if pad < 0 else jax.lax.cummax(real.astype(jnp.int8), axis=1, reverse=True) > 0
+
+
+def causal_bias(length: int, *, offset: int = 0) -> Float[np.ndarray, "T O+T"]:
+  """Float32, for T targets and the O positions before them that all of them see.
+
+  1 0 0   Position i sees positions <= i.  Padding is at the end of targets, so nothing else needs
+  1 1 0   hiding from a real position.
+  1 1 1
+  """
+  visible = np.arange(offset + length)[None, :] - offset <= np.arange(length)[:, None]
+  return np.where(visible, 0.0, MASKED).astype(np.float32)

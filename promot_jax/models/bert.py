@@ -10,10 +10,10 @@ import functools
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax.models.attention import input_mask
 from promot_jax.models.bert_config import BertConfig
 from promot_jax.models.encoder_decoder_stacks import Encoder
 from promot_jax.models.layers import Embedding, Linear, normal
-from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import prepare
 from promot_jax.types import Array, Batch, Bool, Float, Key
 
@@ -59,7 +59,7 @@ class Bert(nnx.Module):
 
     Args:
       batch: encoder_input_tokens [B S], maybe encoder_input_mask [B S] (without it see
-        `padding.input_mask`) and encoder_input_types [B S], and what methods read.
+        `attention.input_mask`) and encoder_input_types [B S], and what methods read.
       input_embeddings: in place of the embedded tokens, before types and positions are added.
       key: for dropout.
 

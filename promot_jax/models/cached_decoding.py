@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax.models import stack
-from promot_jax.models.attention import MASKED
+from promot_jax.models.attention import MASKED, displacement, prefix_positions
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.types import Array, Bool, Float, PyTree
 
@@ -95,25 +95,3 @@ def step(
   x, written = stack.run(layers, one_layer, embeddings[:, None, :], inputs)
   cache = dataclasses.replace(cache, self_attention=written, position=cache.position + 1)
   return x[:, 0, :], cache
-
-
-def causal_bias(length: int, *, offset: int = 0) -> Float[np.ndarray, "T O+T"]:
-  """Float32, for T targets and the O positions before them that all of them see.
-
-  1 0 0   Position i sees positions <= i.  Padding is at the end of targets, so nothing else needs
-  1 1 0   hiding from a real position.
-  1 1 1
-  """
-  visible = np.arange(offset + length)[None, :] - offset <= np.arange(length)[:, None]
-  return np.where(visible, 0.0, MASKED).astype(np.float32)
-
-
-def prefix_positions(layers: stack.Layers, attention: str) -> int:
-  """The largest number of positions that a prefix of these layers wants counted before 0."""
-  return max(getattr(member, attention).prefix_positions for member in stack.members(layers))
-
-
-def displacement(layers: stack.Layers, attention: str) -> int:
-  """By how much relative positions are moved by a prefix of these layers; nearly always 0."""
-  prefixes = [getattr(member, attention).prefix for member in stack.members(layers)]
-  return max(getattr(prefix, "displacement", 0) for prefix in prefixes)

@@ -15,14 +15,13 @@ import dataclasses
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax.models.attention import input_mask
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.decoder_stack import Decoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding
-from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import features_read, prepare
 from promot_jax.models.readout import Readout
-from promot_jax.token_ids import TokenIds
 from promot_jax.types import Array, Batch, Bool, Float, Int, Key
 
 
@@ -36,6 +35,7 @@ class DecoderLM(nnx.Module):
 
   def __init__(self, config: DecoderLMConfig, rngs: nnx.Rngs):
     self.config = config
+    self.token_ids = config.token_ids
     self.token_embedder = Embedding(
       config.vocab_size,
       config.width,
@@ -46,6 +46,8 @@ class DecoderLM(nnx.Module):
     )
     self.decoder = Decoder(config, rngs=rngs)
     self.head = nnx.data(None)
+    self.tied_logits = config.tied_logits
+    self.logits_scale = config.logits_scale
 
   def hidden(
     self,
@@ -58,7 +60,7 @@ class DecoderLM(nnx.Module):
 
     Args:
       batch: encoder_input_tokens [B S], decoder_target_tokens [B T], what methods read, and maybe
-        encoder_input_mask [B S] (without it see `padding.input_mask`).
+        encoder_input_mask [B S] (without it see `attention.input_mask`).
       input_embeddings: [B S D] in place of the embedded x.  Then `encoder_input_tokens` may be left
         out.
       key: for dropout; None: no dropout.
@@ -95,9 +97,9 @@ class DecoderLM(nnx.Module):
   @property
   def readout(self) -> Readout:
     """The output kernel, which may be the embedding table, and the factor of the logits."""
-    tied = self.config.tied_logits
+    tied = self.tied_logits
     kernel = self.token_embedder.embedding[...].T if tied else self.decoder.logits_dense.kernel[...]
-    return Readout(kernel=kernel, scale=self.config.logits_scale)
+    return Readout(kernel=kernel, scale=self.logits_scale)
 
   @property
   def reader(self) -> Decoder:
@@ -108,11 +110,6 @@ class DecoderLM(nnx.Module):
   def stacks(self) -> dict[str, nnx.Module]:
     """Its stacks of layers by name: one."""
     return {"decoder": self.decoder}
-
-  @property
-  def token_ids(self) -> TokenIds:
-    """What pads, begins and ends its sequences."""
-    return self.config.token_ids
 
   def prefill(
     self,

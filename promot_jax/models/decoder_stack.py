@@ -16,8 +16,7 @@ from flax import nnx
 
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
-from promot_jax.models.attention import Attention
-from promot_jax.models.cached_decoding import prefix_positions
+from promot_jax.models.attention import Attention, prefix_positions
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.models.layers import LayerNorm, Linear, Mlp, RMSNorm, dropout, normal, split_key

@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from promot_jax.models.attention import input_mask
 from promot_jax.models.encoder_decoder_stacks import Decoder, Encoder
 from promot_jax.models.kv_cache import DecodeCache
 from promot_jax.models.layers import Embedding, split_key
-from promot_jax.models.padding import input_mask
 from promot_jax.models.preparation import features_read, prepare
 from promot_jax.models.readout import Readout
-from promot_jax.token_ids import TokenIds
 from promot_jax.types import Array, Batch, Bool, Float, Int, Key
 
 
@@ -35,6 +34,7 @@ class EncoderDecoder(nnx.Module):
   def __init__(self, config: Any, rngs: nnx.Rngs):
     """`config` is of a family; its `encoder_decoder` says what that is made of."""
     self.config = config
+    self.token_ids = config.token_ids
     made_of = config.encoder_decoder
     self.token_embedder = Embedding(
       made_of.vocab_size,
@@ -83,7 +83,7 @@ class EncoderDecoder(nnx.Module):
   ) -> tuple[Float[Array, "B P+S D"], Bool[Array, "B P+S"]]:
     """Memory and its mask; P is the length of an attached prompt.
 
-    `encoder_input_mask` [B S] says which positions are text; without it see `padding.input_mask`.
+    `encoder_input_mask` [B S] says which positions are text; without it see `attention.input_mask`.
     With `input_embeddings`, `encoder_input_tokens` may be left out.
     """
     model = prepare(self, batch, key)
@@ -118,11 +118,6 @@ class EncoderDecoder(nnx.Module):
   def stacks(self) -> dict[str, nnx.Module]:
     """Its stacks of layers by name, the reader first."""
     return {"encoder": self.encoder, "decoder": self.decoder}
-
-  @property
-  def token_ids(self) -> TokenIds:
-    """What pads, begins and ends its sequences."""
-    return self.config.token_ids
 
   def prefill(
     self,

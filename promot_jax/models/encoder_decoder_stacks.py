@@ -14,7 +14,7 @@ from flax import nnx
 
 from promot_jax.errors import ConfigError
 from promot_jax.models import cached_decoding, stack
-from promot_jax.models.attention import Attention
+from promot_jax.models.attention import Attention, causal_bias, displacement, prefix_positions
 from promot_jax.models.encoder_decoder_config import EncoderDecoderConfig
 from promot_jax.models.kv_cache import DecodeCache, KVCache
 from promot_jax.models.layers import LayerNorm, Linear, Mlp, RMSNorm, dropout, normal, split_key
@@ -61,8 +61,8 @@ class Encoder(nnx.Module):
     if self.prompt is not None:
       embeddings, mask = self.prompt(embeddings, mask)
     in_key, layers_key, *out_key = split_key(key, 2 if self.encoder_norm is None else 3)
-    length, offset = embeddings.shape[1], cached_decoding.prefix_positions(self.layers, "attention")
-    moved = cached_decoding.displacement(self.layers, "attention")
+    length, offset = embeddings.shape[1], prefix_positions(self.layers, "attention")
+    moved = displacement(self.layers, "attention")
     x = _with_positions(self, embeddings, offset, what="encoder input")
     x = dropout(x, self.dropout_rate, in_key, broadcast=self.dropout_axes)
     bias = _bias_by_layer(
@@ -156,11 +156,11 @@ class Decoder(nnx.Module):
     """
     in_key, layers_key, *out_key = split_key(key, 2 if self.decoder_norm is None else 3)
     length, offset = embeddings.shape[1], self._offset
-    moved = cached_decoding.displacement(self.layers, "self_attention")
+    moved = displacement(self.layers, "self_attention")
     x = _with_positions(self, embeddings, offset, what="target")
     x = dropout(x, self.dropout_rate, in_key, broadcast=self.dropout_axes)
     # A bias, not a mask: the positions that have one anyway then cost one sum for both.
-    causal = cached_decoding.causal_bias(length, offset=offset)
+    causal = causal_bias(length, offset=offset)
     bias = _bias_by_layer(
       self,
       lambda table: table(length, offset + length, offset=offset - moved) + causal,
@@ -213,7 +213,7 @@ class Decoder(nnx.Module):
   @property
   def _offset(self) -> int:
     """How many positions a learned prefix takes before the first token."""
-    return cached_decoding.prefix_positions(self.layers, "self_attention")
+    return prefix_positions(self.layers, "self_attention")
 
 
 class DecoderLayer(nnx.Module):

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 from promot_jax import errors
 from promot_jax.models.readout import LogSum, Part
-from promot_jax.token_ids import TokenIds
 from promot_jax.training import limits, losses, objectives
 from promot_jax.training.losses import TokenStatistics
 from promot_jax.training.objectives import Batch, Metrics, Supervised
@@ -85,7 +84,7 @@ class Distillation:
     apart = (divergence.value * weights).sum()
     loss = (1 - self.weight) * (terms.cross_entropy + terms.z_loss)
     loss += self.weight * self.temperature**2 * apart
-    metrics = objectives.token_metrics(terms, batch, TokenIds.of(model).pad, loss=loss)
+    metrics = objectives.token_metrics(terms, batch, model.token_ids.pad, loss=loss)
     return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
 
   def normalizer(self, batch: Batch) -> jax.Array | float:

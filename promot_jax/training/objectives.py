@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax import errors
-from promot_jax.models.padding import input_mask, is_text
-from promot_jax.token_ids import TokenIds
+from promot_jax.models.attention import input_mask, is_text
 from promot_jax.training import limits, losses
 from promot_jax.types import Array, Float
 
@@ -100,7 +99,7 @@ class Supervised:
       chunk=self.vocabulary_chunk,
     )
     loss = terms.cross_entropy + terms.z_loss
-    return loss, token_metrics(terms, batch, TokenIds.of(model).pad, loss=loss)
+    return loss, token_metrics(terms, batch, model.token_ids.pad, loss=loss)
 
   def normalizer(self, batch: Batch) -> jax.Array | float:
     """What the loss sum of the whole batch is divided by; 1 for a batch without target tokens."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import optax
 
 from promot_jax import errors, paths
@@ -147,7 +148,7 @@ def adamw(
       b2=b2,
       eps=eps,
       weight_decay=weight_decay,
-      mask=lambda params: _mask(decayed, params),
+      mask=_mask(decayed),
     ),
     global_norm_clip_threshold,
   )
@@ -239,19 +240,29 @@ def _group_of(groups: Sequence[Group], names: Sequence[str]) -> dict[str, str]:
   return {name: labels[name] for name in names}
 
 
-def _mask(patterns: Sequence[str], params: Any) -> Any:
-  """Tree of booleans: which parameters the patterns select.
+def _mask(patterns: Sequence[str]) -> Callable[[Any], Any]:
+  """Function of parameters that gives a tree of booleans: which of them the patterns select.
 
-  Raises:
-    PathError: a plain pattern matches nothing.
+  Patterns are matched once for each structure of parameters, though every shape of a batch traces the
+  update anew.  The function raises PathError where a plain pattern matches nothing.
   """
   patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-  names = list(paths.named_leaves(params))
   plain = [pattern for pattern in patterns if not pattern.startswith("!")]
   excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-  chosen = {
-    name
-    for name in (paths.match(plain, names) if plain else names)
-    if not any(re.fullmatch(pattern, name) for pattern in excluded)
-  }
-  return paths.replace_leaves(params, {name: name in chosen for name in names})
+  known: dict[Any, list[bool]] = {}
+
+  def selected(names: Sequence[str]) -> list[bool]:
+    chosen = {
+      name
+      for name in (paths.match(plain, names) if plain else names)
+      if not any(re.fullmatch(pattern, name) for pattern in excluded)
+    }
+    return [name in chosen for name in names]
+
+  def mask(params: Any) -> Any:
+    structure = jax.tree.structure(params)
+    if structure not in known:
+      known[structure] = selected(list(paths.named_leaves(params)))
+    return jax.tree.unflatten(structure, known[structure])
+
+  return mask

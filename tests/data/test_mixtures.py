@@ -5,6 +5,7 @@ import pytest
 
 from promot_jax import errors
 from promot_jax.data import mixtures
+from promot_jax.data.batches import Interleaving
 
 
 def test_rates_are_equal_proportional_or_between():
@@ -26,7 +27,7 @@ def test_wrong_weights_and_temperatures_are_refused():
 
 @pytest.mark.parametrize("rates", [[0.5, 0.5], [0.05, 0.15, 0.8], [0.001, 0.999], [1.0]])
 def test_tasks_are_drawn_at_their_rates_and_evenly(rates):
-  interleaving = mixtures.Interleaving(np.array(rates))
+  interleaving = Interleaving(np.array(rates))
   drawn, _ = interleaving.draw(np.arange(40 * len(interleaving.block)))
   shares = np.bincount(drawn) / len(drawn)
   np.testing.assert_allclose(shares, rates, rtol=0.13)
@@ -35,14 +36,14 @@ def test_tasks_are_drawn_at_their_rates_and_evenly(rates):
 
 
 def test_the_draws_of_each_task_are_counted_without_gaps():
-  interleaving = mixtures.Interleaving(np.array([0.3, 0.7]))
+  interleaving = Interleaving(np.array([0.3, 0.7]))
   tasks, draws = interleaving.draw(np.arange(500))
   for task in (0, 1):
     assert draws[tasks == task].tolist() == list(range((tasks == task).sum()))
 
 
 def test_a_position_can_be_looked_up_alone():
-  interleaving = mixtures.Interleaving(np.array([0.3, 0.7]))
+  interleaving = Interleaving(np.array([0.3, 0.7]))
   tasks, draws = interleaving.draw(np.arange(500))
   task, draw = interleaving.draw(np.array([321]))
   assert (task[0], draw[0]) == (tasks[321], draws[321])

@@ -11,9 +11,9 @@ from promot_jax.data.examples import Examples
 from promot_jax.data.length_report import LengthReport
 from promot_jax.decoding.generate import generate
 from promot_jax.decoding.strategies import Greedy
+from promot_jax.models.attention import is_text
 from promot_jax.models.bart_config import BartConfig
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
-from promot_jax.models.padding import is_text
 from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import backbones
 from promot_jax.token_ids import TokenIds

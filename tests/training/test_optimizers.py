@@ -66,6 +66,16 @@ def test_decay_may_select_nothing():
   np.testing.assert_allclose(updates["bias"], [-0.1], rtol=2e-5)
 
 
+def test_decay_patterns_are_matched_once_for_parameters_of_one_structure(monkeypatch):
+  matched = []
+  monkeypatch.setattr(paths, "match", lambda patterns, names: matched.append(1) or list(names))
+  optimizer = optimizers.adamw(0.1)
+  for number in range(3):
+    values = {"kernel": jnp.ones(2 + number), "scale": jnp.ones(2)}
+    optimizer.update(values, optimizer.init(values), values)
+  assert len(matched) == 1
+
+
 def test_sgd_follows_the_schedule():
   schedule = schedules.linear(1.0, total_steps=4)  # 1, 0.75, ...
   new = one_update(optimizers.sgd(schedule), steps=2)
