@@ -24,24 +24,44 @@ def render(
   separator: str = templates.SEPARATOR,
   before_answer: str = templates.BLANK,
   target_form: templates.TargetForm = "raw",
+  output_features=None,
 ) -> tf.data.Dataset:
   """Text of every record by its template, the demonstrations of the source before it.
 
-  The result has `inputs` and `targets` (text), `answers` (all accepted texts, raw) and `problem`:
-  empty, or why the record could not be rendered.
+  The result has `inputs` and `targets` (text), `answers` (all accepted texts, raw), `problem`: empty, or
+  why the record could not be rendered, and the arrays of the task's further features.
   """
+  kinds = {name: feature.kind for name, feature in task.features.items()}
 
   def text(record, demonstrations=()):
-    try:
-      one = task.render(record())
-    except errors.DataError as problem:
-      return "", "", [], str(problem)
     shown = [(first.decode(), second.decode()) for first, second in demonstrations]
-    prompt = templates.join_shots(
-      shown, one.input, separator=separator, before_answer=before_answer
-    )
+    try:
+      found = record()
+      one = task.render(found)
+      prompt = templates.join_shots(
+        shown, one.input, separator=separator, before_answer=before_answer
+      )
+      arrays = made(found, prompt)
+    except errors.DataError as problem:
+      nothing = [np.zeros([0] * kind.rank, kind.dtype) for kind in kinds.values()]
+      return "", "", [], str(problem), *nothing
     target = templates.target_text(one.target, target_form) if one.target else ""
-    return prompt, target, list(one.answers), ""
+    return prompt, target, list(one.answers), "", *arrays
+
+  def made(record, prompt):
+    try:
+      return [
+        feature.array(
+          name,
+          record,
+          vocabulary=output_features["inputs"].vocabulary.plain,
+          after=prompt,
+          target=target_form,
+        )
+        for name, feature in task.features.items()
+      ]
+    except errors.DataError as error:
+      raise errors.DataError(f"{task.name}: {error}") from error
 
   text_spec = tf.TensorSpec([], tf.string)
   outputs = {
@@ -49,6 +69,7 @@ def render(
     "targets": text_spec,
     "answers": tf.TensorSpec([None], tf.string),
     "problem": text_spec,
+    **{name: tf.TensorSpec([None] * kind.rank, kind.dtype) for name, kind in kinds.items()},
   }
   rendered = records.mapped(task, dataset, text, outputs)
   return rendered.map(lambda element: {name: element[name] for name in outputs})

@@ -7,11 +7,14 @@ preprocessors, postprocessor, metrics, vocabulary and, of a mixture, rates; all 
 
 import dataclasses
 import functools
+import operator
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promot_jax import errors
+from promot_jax.data import features
+from promot_jax.data.record_features import RecordFeature
 from promot_jax.data.task import Source, Task
 from promot_jax.data.vocabularies import Vocabulary
 
@@ -148,6 +151,15 @@ def _value(name: str, registration: int) -> Task:
     metric_fns=tuple(found.predict_metric_fns),
     own_postprocess=Postprocess(name=name),
     references=functools.partial(_target, name),
+    features={
+      each: RecordFeature(
+        # A question's line has it under its name: text, or what the preprocessors make of an example.
+        of=operator.itemgetter(each),
+        kind=kind,
+        form="targets" if found.output_features[each].add_eos else "plain",
+      )
+      for each, kind in features.declared(found).items()
+    },
   )
 
 

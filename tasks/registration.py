@@ -1,13 +1,22 @@
 """Puts tasks into seqio's registry under each of their names; reads no file."""
 
+import dataclasses
 import functools
 
 import seqio
+import tensorflow as tf
 
-from promot_jax.data import joining, templates, vocabularies
+from promot_jax.data import features, joining, templates, vocabularies
 from promot_jax.data.task import Task
 from tasks import catalog, preprocessors, sources
 from tasks import vocabularies as seqio_vocabularies
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared(seqio.Feature):
+  """A feature whose arrays are made before seqio sees them, with its kind as the task declares it."""
+
+  kind: features.Feature = features.Feature()  # noqa: RUF009 (a frozen value)
 
 
 def add_all() -> None:
@@ -88,6 +97,7 @@ def add_version(
       # Known without reading a file for ours; a decoder-only input ends with its separator.
       "inputs": seqio.Feature(found, add_eos=not vocabulary or _ends_with_eos(found)),
       "targets": seqio.Feature(answers, add_eos=True),
+      **_declared(task),
     },
     preprocessors=preprocessors.pipeline(
       task,
@@ -102,3 +112,18 @@ def add_version(
 
 def _ends_with_eos(vocabulary: seqio_vocabularies.LazyVocabulary) -> bool:
   return vocabulary.plain.input_frame.suffix == (vocabulary.plain.eos,)
+
+
+def _declared(task: Task) -> dict[str, Declared]:
+  for name in task.features:
+    features.require_name(name, owner=f"task '{task.name}'")
+  return {
+    name: Declared(
+      seqio.PassThroughVocabulary(size=0),
+      add_eos=False,
+      dtype=tf.as_dtype(feature.kind.dtype),
+      rank=feature.kind.rank,
+      kind=feature.kind,
+    )
+    for name, feature in task.features.items()
+  }

@@ -83,6 +83,10 @@ def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[s
   if start := origin.of_start(runner.experiment).part("start weights"):
     made_with["start weights"] = str(start)
   inputs = cluster.together(lambda: _inputs(values, runner, asked, tuned))
+  lines = [(each.where, each.text, each.record) for each in asked.lines]
+  given = cluster.together(
+    lambda: inference.features(runner, lines, tuned=tuned, task=values.attach_task)
+  )
   made = answers.made_with(made_with)
   whole = values.limit is None
   content = [question.record for question in asked.lines]
@@ -96,7 +100,7 @@ def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[s
       file=sys.stderr,
     )
   if done < len(asked):
-    _answer(runner, (stages, step, state, row), asked, inputs, words, done, output, values)
+    _answer(runner, (stages, step, state, row), asked, inputs, given, words, done, output, values)
   return {
     "input": questions.name(values),
     "output": str(output),
@@ -147,7 +151,15 @@ def _is_tuned(stages: int, state: str) -> bool:
 
 
 def _answer(
-  runner, checkpoint, asked: Questions, inputs, words, done: int, output: pathlib.Path, values
+  runner,
+  checkpoint,
+  asked: Questions,
+  inputs,
+  given,
+  words,
+  done: int,
+  output: pathlib.Path,
+  values,
 ) -> None:
   from promot_jax import hosts
   from promot_jax.experiments import inference
@@ -163,6 +175,7 @@ def _answer(
     chunk, tokens = asked.lines[first : first + size], inputs[first : first + size]
     texts = [each.text for each, ids in zip(chunk, tokens) if ids is not None]
     wanted = [ids for ids in tokens if ids is not None]
+    options["given"] = given.of([n for n, ids in enumerate(tokens, first) if ids is not None])
     found = iter(inference.answer(runner, model, wanted, **options) if wanted else [])
     answered = [(None, None) if ids is None else next(found) for ids in tokens]
     added = [_added(each, values) for each in answered]

@@ -26,11 +26,13 @@ class Question:
   """One line of the input.
 
   number: of the line.
+  where: input and line, for messages.
   record: what it holds, and what the answer is added to.
   text: what the model reads.
   """
 
   number: int
+  where: str
   record: Mapping[str, Any]
   text: str
 
@@ -103,7 +105,7 @@ def asked(values, records: Records, files: OwnFiles | None = None) -> Questions:
     else:
       text = text_lines.text_field(record, values.field or FIELD, where=where)
     _require_free(record, values, where)
-    found.append(Question(number=number, record=record, text=text))
+    found.append(Question(number=number, where=where, record=record, text=text))
   made_by = template.template if template is not None else values.field or FIELD
   return Questions(lines=tuple(found), made_by=made_by, of_template=template is not None)
 

@@ -88,9 +88,20 @@ def whole(
 
 
 def rendered(
-  task: Any, split: str, seed: int, name: str, use_cached: bool, lengths: Mapping[str, int | None]
+  task: Any,
+  split: str,
+  seed: int,
+  name: str,
+  use_cached: bool,
+  lengths: Mapping[str, int | None],
+  *,
+  features: Sequence[str] = (),
 ) -> Iterator[Mapping[str, Any]]:
-  """Whole, uncut elements; TensorFlow's errors become ours."""
+  """Uncut elements with what is read of each; TensorFlow's errors become ours.
+
+  Args:
+    features: names of what is read beside the texts.
+  """
   import tensorflow as tf
 
   if use_cached:
@@ -106,7 +117,11 @@ def rendered(
       sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1, use_cached=False
     )
     spec = dataset.element_spec
-    dataset = dataset.map(lambda element: {key: element[key] for key in _KEYS if key in spec})
+    keys = [key for key in (*_KEYS, *features) if key in spec]
+    dataset = dataset.map(lambda element: {key: element[key] for key in keys})
+    if features:  # of any shape, of which there may be no blocks
+      yield from dataset.as_numpy_iterator()
+      return
     # In blocks: TensorFlow spends more on handing over an element than on what is in it.
     for block in dataset.ragged_batch(_BLOCK).as_numpy_iterator():
       columns = {key: _rows(value) for key, value in block.items()}

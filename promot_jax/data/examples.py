@@ -38,6 +38,8 @@ class Examples:
       of a prompt bank that each example uses; and whatever else the task declares.
     records: for each example the texts `inputs` and `targets`, and `answers`, all accepted ones.
     kinds: of the features beside those three (`data.features`).
+    room: the largest of each dimension of these features, where it is not that of these examples: every
+      part of a longer list is then padded to one shape.
     lengths: what was cut or left out.
     fingerprint: identifies the arguments and the code these examples came from.
   """
@@ -48,6 +50,7 @@ class Examples:
   records: Sequence[dict[str, Any]]
   lengths: LengthReport
   kinds: Mapping[str, Feature] = dataclasses.field(default_factory=dict)
+  room: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
   fingerprint: str = ""
 
   def __post_init__(self) -> None:
@@ -73,7 +76,10 @@ class Examples:
   @functools.cached_property
   def extents(self) -> Mapping[str, tuple[int, ...]]:
     """The largest of each dimension of the features of `kinds`."""
-    return {name: kind.extents(self.features[name]) for name, kind in self.kinds.items()}
+    return {
+      name: self.room.get(name) or kind.extents(self.features[name])
+      for name, kind in self.kinds.items()
+    }
 
   @functools.cached_property
   def content(self) -> identity.Part:
@@ -185,7 +191,11 @@ def load_examples(
     told = {key: value for key, value in arguments.items() if key != "use_cached"}
     kinds = features_lib.declared(task)
     reader = _Reader(**{**told, "name": task.name, "frames": _frames(task), "kinds": kinds})
-    read = elements.whole if whole_records or kinds else elements.rendered
+    read = (
+      elements.whole
+      if whole_records
+      else functools.partial(elements.rendered, features=tuple(kinds))
+    )
     stored = reader.read(
       read(task, split, seed, name, use_cached, feature_lengths), whole=whole_records
     )
@@ -215,8 +225,15 @@ def in_memory(
   records: Sequence[dict[str, Any]],
   *,
   prompt_id: int = 0,
+  features: Mapping[str, Sequence[np.ndarray]] | None = None,
+  kinds: Mapping[str, Feature] | None = None,
+  room: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Examples:
-  """Examples that come from no seqio task."""
+  """Examples that come from no seqio task.
+
+  Args:
+    features, kinds, room: what they hold beside inputs and targets; see `Examples`.
+  """
   return Examples(
     name=name,
     split="all",
@@ -224,7 +241,10 @@ def in_memory(
       "inputs": inputs,
       "targets": targets,
       "prompt_ids": np.full(len(inputs), prompt_id, np.int32),
+      **(features or {}),
     },
+    kinds=kinds or {},
+    room=room or {},
     records=records,
     lengths=LengthReport(
       examples=len(inputs),

@@ -17,6 +17,11 @@ from promot_jax import errors
 OWN = ("inputs", "targets", "prompt_ids")
 """Features of every example; they have rules of their own (`batches`)."""
 
+_TAKEN = (*OWN, "answers", "problem", "demonstrations")
+"""Names that a declared feature cannot have: those of what else is read of an example."""
+_ABSENT = np.iinfo(np.int32).min
+"""In an example's array: no entry, behind the end of a row that is shorter than another one."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -35,12 +40,18 @@ class Feature:
   buckets: tuple[int, ...] = ()
 
   def array(self, name: str, value: Any) -> np.ndarray:
-    """One example's array.
+    """One example's array; rows of whole numbers may have different lengths.
 
     Raises:
       DataError: it has another number of dimensions, or does not fit the type.
     """
-    found = np.asarray(value)
+    try:
+      found = _rectangle(value) if self.rank == 2 else np.asarray(value)
+    except ValueError:  # numpy's, of lists that are no array
+      raise errors.DataError(
+        f"feature '{name}' of an example has rows of different lengths; it was declared with"
+        f" {self.rank} dimensions of {self.dtype}."
+      ) from None
     if found.ndim != self.rank:
       raise errors.DataError(
         f"feature '{name}' of an example has {found.ndim} dimensions; it was declared with {self.rank}."
@@ -51,6 +62,12 @@ class Feature:
     if self.dtype.startswith("int") and not np.array_equal(made, found):
       raise errors.DataError(f"feature '{name}' of an example does not fit {self.dtype}.")
     return made
+
+  def entries(self, array: np.ndarray) -> Any:
+    """An example's array as it was made: rows of different lengths are a list again."""
+    if self.rank == 2 and (array == _ABSENT).any():
+      return [row[row != _ABSENT] for row in array]
+    return array
 
   def extents(self, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
     """The largest of each dimension, at least 1."""
@@ -86,13 +103,24 @@ class Feature:
     mask = np.zeros((len(arrays), *shape), bool)
     for row, array in enumerate(arrays):
       place = (row, *(slice(0, size) for size in array.shape))
-      rows[place] = array
-      mask[place] = True
+      mask[place] = array != _ABSENT
+      rows[place] = np.where(mask[place], array, self.pad)
     return {name: rows, f"{name}_mask": mask}
+
+
+def require_name(name: str, *, owner: str) -> None:
+  """Raises ConfigError if a feature has the name of something else in an example or a batch."""
+  if name in _TAKEN or name.startswith(("encoder_", "decoder_")) or not name.isidentifier():
+    raise errors.ConfigError(
+      f"{owner} declares a feature {name!r}; its name is letters, digits and '_', does not begin with"
+      f" encoder_ or decoder_, and is none of {', '.join(_TAKEN)}."
+    )
 
 
 def declared(task: Any) -> dict[str, Feature]:
   """The kinds of what a seqio task's output features declare beside inputs and targets.
+
+  Those of our own tasks say their `kind` themselves.
 
   Raises:
     ConfigError: a feature has more than two dimensions, or the name of one of a batch's arrays.
@@ -100,6 +128,9 @@ def declared(task: Any) -> dict[str, Feature]:
   found = {}
   for name, feature in task.output_features.items():
     if name in OWN:
+      continue
+    if (kind := getattr(feature, "kind", None)) is not None:
+      found[name] = kind
       continue
     rank = int(getattr(feature, "rank", 1))
     if rank > 2 or name.startswith(("encoder_", "decoder_")):
@@ -115,6 +146,19 @@ def declared(task: Any) -> dict[str, Feature]:
       pad=feature.vocabulary.pad_id if whole else 0,
     )
   return found
+
+
+def _rectangle(value: Any) -> np.ndarray:
+  """Lists in rows as an array; shorter rows of whole numbers are filled up with `_ABSENT`."""
+  if not isinstance(value, Sequence):
+    return np.asarray(value)
+  rows = [np.asarray(row) for row in value]
+  if any(row.ndim != 1 or (row.size and row.dtype.kind not in "bi") for row in rows):
+    return np.asarray(value)
+  made = np.full((len(rows), max((row.size for row in rows), default=0)), _ABSENT, np.int64)
+  for place, row in enumerate(rows):
+    made[place, : row.size] = row
+  return made
 
 
 def pack(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

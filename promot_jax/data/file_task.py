@@ -5,6 +5,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from promot_jax.data.file_features import RECORD
 from promot_jax.data.own_files import OwnFiles
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.data.templates import Rendered
@@ -36,12 +37,13 @@ def task_of(files: OwnFiles) -> Task:
     name=files.name,
     # The experiment's source chooses the words a model reads; the rows are the same.
     sources={"tfds": source, "micro": source},
-    fields=(("input",), ("answers",), ("problem",)),
+    fields=(("input",), ("answers",), ("problem",), *[(RECORD,)] * bool(files.declared)),
     template=_text,
     labels=labels,
     first_token=bool(labels) and all(postprocess.first_word(word) == word for word in labels),
     metric=files.metric,
     metric_fns=(metric,),
+    features={each.name: each.of_task for each in files.declared},
   )
 
 
@@ -84,6 +86,7 @@ class Tables:
           [list(row.text.answers) for row in rows], dtype=tf.string, ragged_rank=1
         ),
         "problem": tf.constant([_problem(row) for row in rows], tf.string),
+        RECORD: tf.constant([row.features for row in rows], tf.string),
       }
       # The identity makes plain tensors of the rows of ragged columns.
       return tf.data.Dataset.from_tensor_slices(columns).map(lambda record: record)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from promot_jax import identity
-from promot_jax.data import file_split, tables
+from promot_jax.data import file_features, file_split, tables
 from promot_jax.data.templates import Rendered
 from promot_jax.data.text_template import TextTemplate
 from promot_jax.errors import ConfigError, DataError
@@ -34,11 +34,13 @@ class FileRow:
 
   where: file and line.
   problem: why it cannot be used; empty where it can, and `text` is empty where it cannot.
+  features: what it holds beside the texts (`file_features.record`).
   """
 
   where: str
   text: Rendered
   problem: str = ""
+  features: str = "{}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,6 +59,7 @@ class OwnFiles:
   quotes: whether cells of TSV and CSV may stand in double quotes.
   metric: what is reported, a name of `metrics.registry`.
   name: of the task.
+  features: what a row holds beside input and target, by name (`data.file_features`); None: nothing.
 
   Raises:
     ConfigError: a setting is none of these.
@@ -73,6 +76,7 @@ class OwnFiles:
   quotes: bool = True
   metric: str = "accuracy"
   name: str = "files"
+  features: Any = None
 
   def __post_init__(self):
     for field in ("train_file", "validation_file", "test_file"):
@@ -94,6 +98,12 @@ class OwnFiles:
         f"TASK_NAME={self.name!r} must be letters, digits and '_', and not end as 'NAME_1shot' does."
       )
     _check_labels(self.labels)
+    self.declared  # noqa: B018  (refuses what is no declaration)
+
+  @functools.cached_property
+  def declared(self) -> tuple[file_features.FileFeature, ...]:
+    """What `features` says."""
+    return file_features.parsed(self.features)
 
   @functools.cached_property
   def _templates(self) -> tuple[TextTemplate, TextTemplate]:
@@ -143,6 +153,14 @@ class OwnFiles:
         raise DataError(f"{where} has no {column!r}, which {template} needs; it has: {found}.")
     return template.fill(_texts(template, cells, where))
 
+  def record_of(self, cells: Mapping[str, Any], *, where: str) -> dict[str, str]:
+    """What the task's features are made of, of one row, which needs no target.
+
+    Raises:
+      DataError: a column is missing or holds something else.
+    """
+    return {file_features.RECORD: file_features.record(self.declared, cells, where=where)}
+
   def rows(self, split: str) -> Sequence[FileRow]:
     """The rows of a split in their order; read once.
 
@@ -164,6 +182,8 @@ class OwnFiles:
       ConfigError: a file cannot be read.
     """
     settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    if not settings["features"]:
+      del settings["features"]  # which nobody's tables had at first
     paths = {field: settings.pop(field) for field in ("train_file", "validation_file", "test_file")}
     content = {field: self._content(field) for field, path in paths.items() if path is not None}
     return identity.digest([settings, content])
@@ -214,7 +234,7 @@ class OwnFiles:
     if field not in self._kept:
       table = tables.read(getattr(self, field), quotes=self.quotes)
       self._digests[field] = self._content(field)
-      for template in self._templates:
+      for template in (*self._templates, *(each.template for each in self.declared)):
         table.require(template.columns, what=str(template))
       self._kept[field] = [self._rendered(table, row) for row in table.rows]
     return self._kept[field]
@@ -225,10 +245,12 @@ class OwnFiles:
     try:
       text = template.fill(_texts(template, row.cells, where))
       answers = _answers(target, row.cells, where)
+      features = file_features.record(self.declared, row.cells, where=where)
     except DataError as error:
       return FileRow(where=where, text=_NO_TEXT, problem=str(error))
     first = answers[0] if answers else ""
-    return FileRow(where=where, text=Rendered(input=text, target=first, answers=answers))
+    rendered = Rendered(input=text, target=first, answers=answers)
+    return FileRow(where=where, text=rendered, features=features)
 
 
 _NO_TEXT = Rendered(input="", target="", answers=())

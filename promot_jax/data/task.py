@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from promot_jax import errors
+from promot_jax.data.record_features import RecordFeature
 from promot_jax.data.templates import Rendered
 from promot_jax.metrics import format_share, postprocess
 from promot_jax.metrics.metric import Metric
@@ -116,6 +117,8 @@ class Task:
   first_token: whether a label is told by the first word of an output.
   own_postprocess: in place of ours: `f(output)`, or `f(output, record)` where it says `reads_record`.
   references: record -> what the metrics compare with; None: the record's answers.
+  features: what an example holds beside its input and target, by name; what they are made of is among
+    `fields`.  `references` and a postprocessor that `reads_record` find them in the record, too.
   """
 
   name: str
@@ -130,6 +133,7 @@ class Task:
   first_token: bool = False
   own_postprocess: Callable[..., Any] | None = None
   references: Callable[[Record], Any] | None = None
+  features: Mapping[str, RecordFeature] = dataclasses.field(default_factory=dict)
 
   def source(self, name: str) -> Source:
     """One of its sources.

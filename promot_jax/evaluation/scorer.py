@@ -109,10 +109,9 @@ def _text_tokens(tokens: Iterable[int], special: TokenIds) -> list[int]:
 def _references(
   task: EvalTask, index: int, decode: Callable[[Sequence[int]], str], special: TokenIds
 ) -> Any:
-  record = task.examples.records[index]
   if task.references:
-    return task.references(record)
-  answers = record.get("answers")
+    return task.references(task.record(index))
+  answers = task.examples.records[index].get("answers")
   if answers is not None and len(answers):
     texts = [answers] if isinstance(answers, (str, bytes)) else list(answers)
     return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]

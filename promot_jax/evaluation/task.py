@@ -84,8 +84,16 @@ class EvalTask:
   def predicted(self, index: int, output: str) -> Any:
     """The prediction of example `index` from its decoded output."""
     if getattr(self.postprocess, "reads_record", False):
-      return self.postprocess(output, self.examples.records[index])
+      return self.postprocess(output, self.record(index))
     return self.postprocess(output)
+
+  def record(self, index: int) -> Mapping[str, Any]:
+    """The record of an example; its `features` by name, where the task declares some."""
+    record, kinds = self.examples.records[index], getattr(self.examples, "kinds", {})
+    if not kinds:
+      return record
+    arrays = {name: self.examples.features[name][index] for name in kinds}
+    return {**record, "features": {n: kinds[n].entries(array) for n, array in arrays.items()}}
 
   def options_of(self, index: int) -> Mapping[str, Sequence[int]]:
     """The answers among which example `index` chooses; none where it is generated."""

@@ -1,7 +1,9 @@
 """Answers to texts that belong to no task, in the order in which they came."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -10,14 +12,16 @@ from promot_jax import partitioning
 from promot_jax.data import examples as example_lists
 from promot_jax.data import joining, vocabularies
 from promot_jax.data.batches import EvalBatches, read_only
+from promot_jax.data.features import Feature
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring
-from promot_jax.errors import ConfigError
-from promot_jax.experiments import writing
+from promot_jax.errors import ConfigError, DataError
+from promot_jax.experiments import shapes, writing
 from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.experiments.runner import Runner
 from promot_jax.metrics import postprocess
+from promot_jax.models import preparation
 from promot_jax.token_ids import TokenIds
 from tasks import catalog
 
@@ -64,6 +68,65 @@ def cut(runner: Runner, tokens: np.ndarray, limit: int, *, tuned: bool) -> np.nd
   return words.input_frame.cut(tokens, limit, at="start" if words.joining.one_text else "end")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Given:
+  """What questions hold beside their inputs: features that the method reads, one array a question.
+
+  room: the largest of each dimension, through all questions (`Examples.room`).
+  """
+
+  kinds: Mapping[str, Feature] = dataclasses.field(default_factory=dict)
+  features: Mapping[str, Sequence[np.ndarray]] = dataclasses.field(default_factory=dict)
+  room: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+
+  def of(self, places: Sequence[int]) -> "Given":
+    """Of the questions with these numbers, in their order."""
+    chosen = {name: [arrays[n] for n in places] for name, arrays in self.features.items()}
+    return dataclasses.replace(self, features=chosen)
+
+
+def features(
+  runner: Runner,
+  questions: Sequence[tuple[str, str, Mapping[str, Any]]],
+  *,
+  tuned: bool,
+  task: str | None = None,
+) -> Given:
+  """The features that the attached method reads and the tuned task declares, made of the questions.
+
+  Args:
+    questions: (where it stands, input, what the line holds) of each.
+    tuned: as for `encode`; a detached method reads nothing.
+    task: of several tuned tasks the one that is meant; None: the first.
+
+  Raises:
+    DataError: a line lacks what a feature is made of, or holds something else.
+  """
+  experiment = runner.experiment
+  name = task or experiment.tasks[0]
+  found = catalog.find(name).features
+  if not found or not tuned or experiment.method is None:
+    return Given()
+  read = preparation.names_read(shapes.abstract_model(experiment))
+  wanted = {each: found[each] for each in found if {each, f"{each}_mask"} & read}
+  files, words = experiment.files_of(name), _words(runner, tuned)
+  arrays: dict[str, list[np.ndarray]] = {each: [] for each in wanted}
+  for where, text, line in questions if wanted else ():
+    record = files.record_of(line, where=where) if files is not None else line
+    for each, feature in wanted.items():
+      try:
+        array = feature.array(each, record, vocabulary=words, after=text, target=experiment.targets)
+      except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+      arrays[each].append(array)
+  kinds = {each: feature.kind for each, feature in wanted.items()}
+  return Given(
+    kinds=kinds,
+    features=arrays,
+    room={each: kind.extents(arrays[each]) for each, kind in kinds.items()},
+  )
+
+
 def answer(
   runner: Runner,
   model: nnx.Module,
@@ -71,6 +134,7 @@ def answer(
   *,
   tuned: bool,
   bank_row: int = 0,
+  given: Given = Given(),
 ) -> list[tuple[str, float]]:
   """(answer, score of the decoding strategy) of each input.
 
@@ -80,6 +144,7 @@ def answer(
     inputs: tokens, as `encode` gives them, no longer than its limit.
     tuned: as for `encode`.
     bank_row: of the method's bank.
+    given: what else the method reads of each input.
   """
   plan = runner.experiment.evaluation
   longest = plan.feature_lengths["targets"]
@@ -91,6 +156,7 @@ def answer(
     [words.target_frame.around([])] * len(inputs),
     [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
     prompt_id=bank_row,
+    **vars(given),
   )
   answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
   special = TokenIds.of(runner.experiment.backbone)
@@ -134,13 +200,14 @@ def probabilities(
   *,
   tuned: bool,
   bank_row: int = 0,
+  given: Given = Given(),
 ) -> list[dict[str, float]]:
   """p(label | input) among a few labels: softmax over the sums of their tokens' log-probabilities.
 
   Args:
     texts: what `inputs`, their tokens, were made of.
     words: the labels.
-    model, tuned, bank_row: as for `answer`.
+    model, tuned, bank_row, given: as for `answer`.
   """
   vocabulary = _words(runner, tuned)
   targets = [joining.option_tokens(vocabulary, text, word) for text in texts for word in words]
@@ -151,6 +218,7 @@ def probabilities(
     targets,
     [{"inputs": "", "targets": "", "answers": []}] * count,
     prompt_id=bank_row,
+    **vars(given.of([place for place in range(len(inputs)) for _ in words])),
   )
   scores = np.zeros(count)
   special = TokenIds.of(runner.experiment.backbone)

@@ -142,6 +142,11 @@ def features_read(model: nnx.Module, batch: Batch) -> Mapping[str, Array]:
   return _read_by(_waiting(model), batch)
 
 
+def names_read(model: nnx.Module) -> frozenset[str]:
+  """Names of the features that modules of the model read, or use where there are any."""
+  return frozenset(name for module in _waiting(model) for name in module.reads)
+
+
 def rows(bank: Shaped[Array, "..."], ids: Int[Array, "B"], *, axis: int) -> Shaped[Array, "..."]:
   """Each example's row of a bank: [... tasks ...] -> [... B ...] along `axis`, counted from the end.
 
