@@ -15,6 +15,7 @@ from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import backbone_is_untouched
+from promot_jax.printable import without_secrets
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run_record(
     measured=ways.own(results),
     stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
-    command=" ".join(["promot", *sys.argv[1:]]),
+    command=without_secrets(" ".join(["promot", *sys.argv[1:]])),
   )
 
 
