@@ -65,7 +65,6 @@ def config_from(
     eos=tokens.eos,
     output_ends=tokens.output_ends,
     forced_eos=tokens.forced_eos,
-    written_pad=tokens.pad,
   )
 
 
