@@ -31,4 +31,6 @@ export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
 if command -v shellcheck >/dev/null; then shellcheck -x launch/*.sh .ci/run; fi
-"$PYTHON" -m pytest -m "$marks" --durations=10 "${arguments[@]+"${arguments[@]}"}"
+# Files are dealt out to as many processes as there are cores; a file's tests share what they compiled.
+"$PYTHON" -m pytest -m "$marks" --durations=10 --numprocesses=logical --maxprocesses=8 \
+  --dist=loadfile "${arguments[@]+"${arguments[@]}"}"
