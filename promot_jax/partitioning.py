@@ -33,6 +33,7 @@ class Rules:
 
   A leaf with more dimensions than the spec has extra leading ones (stacked layers), which are not
   split.  A leaf with fewer (optimizer statistics) is replicated, and so is one that no rule names.
+  A dimension of length 1 is never split.
   """
 
   pairs: Sequence[tuple[str, PartitionSpec]]
@@ -42,9 +43,12 @@ class Rules:
     for pattern, spec in self.pairs:
       if re.fullmatch(pattern, name):
         extra = len(shape) - len(spec)
-        if extra < 0 or 1 in shape:  # a statistic, or a placeholder for one that is not kept
+        if extra < 0:  # a statistic
           break
-        return PartitionSpec(*(None,) * extra, *spec)
+        # Adafactor keeps an array [1] in place of a moment that it does not need, also of a bias,
+        # whose rule would split it.  A stack of one layer is split like a longer one.
+        own = (None if size == 1 else axis for size, axis in zip(shape[extra:], spec))
+        return PartitionSpec(*(None,) * extra, *own)
     return PartitionSpec(*(None,) * len(shape))
 
 

@@ -4,10 +4,19 @@ Names of tasks and runs, model outputs and paths may hold anything.  A terminal 
 and a reader is misled by direction overrides and zero-width characters, in HTML and Markdown too.
 """
 
+import re
 import unicodedata
 
 _JOINERS = "\u200c\u200d"  # Persian, Indic scripts and emoji need them; they hide nothing
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"\\]+")
+# `container@account` names a place in abfs://; of the web, whatever stands there lets somebody in.
+_USER = re.compile(r"(?<=://)(?:[^/?#:]*:[^/?#]*|(?<=http://)[^/?#]+|(?<=https://)[^/?#]+)@")
+_SECRET = re.compile(
+  r"([?&;#](?:[\w.~-]*(?:token|key|secret|signature|password|passwd|pwd|credential|auth)|(?:[\w.~-]*[._-])?sig)=)"
+  r"[^&;#]*",
+  re.IGNORECASE,
+)
 
 
 def visible(text: str, *, kept: str = "") -> str:
@@ -24,3 +33,11 @@ def visible(text: str, *, kept: str = "") -> str:
     else character
     for character in text
   )
+
+
+def without_secrets(text: str) -> str:
+  """The text with `***` for what lets somebody in through a URL: passwords, keys, tokens, signatures.
+
+  For records, which are kept, copied and published.  A configuration that is read again keeps its URLs.
+  """
+  return _URL.sub(lambda url: _SECRET.sub(r"\1***", _USER.sub("***@", url[0])), text)

@@ -40,7 +40,8 @@ def load_examples(
 
 def digest(name: str) -> str:
   """Of the data that a registered name reads; empty where they cannot change."""
-  return catalog.find(name).source(catalog.place_of(name.split(".")[1])).origin.digest()
+  source = name.split(".")[1]
+  return catalog.find(name).source(source).origin.digest()
 
 
 def register(name: str | None = None, vocabulary: str = "t5") -> None:

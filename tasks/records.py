@@ -8,21 +8,21 @@ import numpy as np
 import tensorflow as tf
 
 from promot_jax import errors
-from promot_jax.data.task import PROBLEM, WHERE, Path, Task
+from promot_jax.data.task import Path, Task
 
 
 def paths(task: Task, structure: Mapping[str, Any]) -> list[Path]:
-  """Fields of `task`, and a record's place and problem, that are in `structure`, an element or its spec.
+  """Fields of `task` that are in `structure`, an element (or its spec) of the source.
 
   Raises:
     DataError: a field that the template needs is not there.
   """
   found = []
-  for path in (*task.fields, WHERE, PROBLEM):
+  for path in task.fields:
     try:
       leaf(structure, path)
     except (KeyError, TypeError):
-      if path in (*task.optional, WHERE, PROBLEM):
+      if path in task.optional:
         continue
       raise errors.DataError(
         f"{task.name}: the source has no field {'/'.join(path)!r}; it has: {', '.join(structure)}."

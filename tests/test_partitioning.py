@@ -84,6 +84,19 @@ def test_stacked_layers_keep_their_layer_axis_whole():
   assert spec("0/mu/decoder/layers/mlp/wo/kernel", (3, M, D)) == PartitionSpec(None, "model", None)
 
 
+def test_a_stack_of_one_layer_is_split_and_what_has_length_one_is_not():
+  spec = partitioning.T5_RULES.spec
+  axes = {
+    ("top_layers/decoder/layers/mlp/wi_0/kernel", (1, D, M)): (None, None, "model"),
+    ("encoder/layers/attention/query/bias", (1, H * K)): (None, "model"),
+    ("encoder/relpos_bias/rel_embedding", (1, 32)): (None, None),
+    ("encoder/layers/0/mlp/wi/bias/v", (1,)): (None,),  # what Adafactor keeps of no moment
+    ("encoder/layers/0/mlp/wi/kernel/v", (1,)): (None,),
+  }
+  for (name, shape), expected in axes.items():
+    assert spec(name, shape) == PartitionSpec(*expected), name
+
+
 def test_prompts_are_on_every_device():
   spec = partitioning.T5_RULES.spec
   assert spec("encoder/prompt/prompt", (5, D)) == PartitionSpec(None, None)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from promot_jax import errors
 from promot_jax.checkpoints import links
+from promot_jax.printable import without_secrets
 
 FILE = ".lease"
 _log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Lease:
       "pid": os.getpid(),
       "host": socket.gethostname(),
       "since": time.time(),
-      "command": " ".join(sys.argv)[:500],
+      "command": without_secrets(" ".join(sys.argv))[:500],
     }
     self._write(self._file, self._info)
 

@@ -50,21 +50,14 @@ class Backbone:
   @classmethod
   def of(cls, model: Any) -> "Backbone":
     """That of a network whose methods are detached."""
-    named = paths.named_leaves(model)
-    shapes: dict[str, list[int]] = {}
     values: dict[str, bytes] = {}
-    for name, leaf in named.items():
-      for number, layer_name in enumerate(_unrolled_names(name, leaf)):
-        stacked = layer_name != name
-        shapes[layer_name] = list(leaf.shape[1:] if stacked else leaf.shape)
-        if len(shapes[layer_name]) > 1:  # norms and biases start equal everywhere
-          values[layer_name] = _sample(leaf, number if stacked else None)
+    for name, leaf in paths.named_leaves(model).items():
+      for number, (layer_name, shape) in enumerate(_layers(name, leaf).items()):
+        if len(shape) > 1:  # norms and biases start equal everywhere
+          values[layer_name] = _sample(leaf, number if layer_name != name else None)
     return cls(
-      architecture=type(model).__name__,
-      shapes=_digest(json.dumps(sorted(shapes.items())).encode()),
       fingerprint=_digest(b"".join(name.encode() + values[name] for name in sorted(values))),
-      parameters=sum(math.prod(shape) for shape in shapes.values()),
-      sizes=_sizes(model.config),
+      **_architecture(model),
     )
 
 
@@ -192,19 +185,27 @@ def check_backbone(wanted: Backbone | None, model: nnx.Module, *, where: str) ->
   Raises:
     ConfigError: it is another one.
   """
+  check_architecture(wanted, model, where=where)
   if wanted is None:
     return
   found = Backbone.of(model)
-  if (wanted.architecture, wanted.shapes) != (found.architecture, found.shapes):
-    raise errors.ConfigError(
-      f"'{where}' was trained with {_text(wanted)}, and this model is {_text(found)}; set MODEL and"
-      " INITIAL_CHECKPOINT_PATH to the network that it was trained with."
-    )
   if wanted.fingerprint != found.fingerprint:
     raise errors.ConfigError(
       f"'{where}' was trained with other weights of {_text(wanted)} (fingerprint"
       f" {wanted.fingerprint}, and these have {found.fingerprint}); set INITIAL_CHECKPOINT_PATH to the"
       " checkpoint that it was trained with."
+    )
+
+
+def check_architecture(wanted: Backbone | None, model: Any, *, where: str) -> None:
+  """As `check_backbone`, without looking at the values: the model may be shapes only."""
+  if wanted is None:
+    return
+  found = Backbone(**_architecture(model), fingerprint="")
+  if (wanted.architecture, wanted.shapes) != (found.architecture, found.shapes):
+    raise errors.ConfigError(
+      f"'{where}' was trained with {_text(wanted)}, and this model is {_text(found)}; set MODEL and"
+      " INITIAL_CHECKPOINT_PATH to the network that it was trained with."
     )
 
 
@@ -218,9 +219,24 @@ def layout_of(leaves: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
   return t5x_names.to_layout_of(leaves, wanted, lambda arrays, shape, read: read(*arrays))
 
 
-def _unrolled_names(name: str, leaf: Any) -> list[str]:
+def _architecture(model: Any) -> dict[str, Any]:
+  """The fields of `Backbone` that shapes tell."""
+  shapes: dict[str, list[int]] = {}
+  for name, leaf in paths.named_leaves(model).items():
+    shapes |= _layers(name, leaf)
+  return {
+    "architecture": type(model).__name__,
+    "shapes": _digest(json.dumps(sorted(shapes.items())).encode()),
+    "parameters": sum(math.prod(shape) for shape in shapes.values()),
+    "sizes": _sizes(model.config),
+  }
+
+
+def _layers(name: str, leaf: Any) -> dict[str, list[int]]:
+  """Name in an unrolled network -> shape, of a parameter or of each layer of a stacked one."""
   shape = tuple(leaf.shape)
-  return list(t5x_names.unrolled({name: _Shape(shape)}, lambda arrays, shape, read: _Shape(shape)))
+  names = t5x_names.unrolled({name: _Shape(shape)}, lambda arrays, shape, read: _Shape(shape))
+  return {each: list(shape if each == name else shape[1:]) for each in names}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,8 @@
 `recipe_values`, parsed by our own scanner and never run.  Beside it, for people: `config.gin` (a
 recipe in one file) and `operative_config.gin` (what was used, defaults included).  Directories of
 earlier versions have a flat file without macros; of those, `config.gin` is read in the same way.
-`starts.jsonl` has a line for every accepted start: when, which command, what it changed.
+`starts.jsonl` has a line for every accepted start: when, which command, what it changed; passwords
+and tokens in its URLs are masked.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from promot_jax import __version__
 from promot_jax.cli import gin_config, gin_effect, gin_files, gin_scan, gin_values, recipe_values
 from promot_jax.cli.gin_effect import EXPERIMENT
 from promot_jax.errors import CannotWrite, ConfigError
+from promot_jax.printable import without_secrets
 
 FLAT = "config.flat.txt"
 GIN = "config.gin"
@@ -204,7 +206,7 @@ def write(
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _append(folder / STARTS, json.dumps(start))
+    _append(folder / STARTS, without_secrets(json.dumps(start)))
     for name in texts:  # the one that is read again comes last
       temporary[name].replace(folder / name)
   except OSError as error:

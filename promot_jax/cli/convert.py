@@ -65,27 +65,29 @@ def _of_model_dir(flags: Flags) -> Any:
 
   from promot_jax import paths
   from promot_jax.conversion import formats
+  from promot_jax.experiments import checkpoint_names
+  from promot_jax.experiments.restored import Restored
   from promot_jax.networks import trained_methods
 
   values = flags.values
   merged = argparse.Namespace(**{**vars(values), "model_dir": values.source})
-  runners = directory.runners(dataclasses.replace(flags, values=merged))
-  if len(runners) > 1:
+  directories = directory.opened(dataclasses.replace(flags, values=merged))
+  if len(directories) > 1:
     raise ConfigError(
       f"{values.source} has several experiments; name one: "
-      + ", ".join(str(runner.folder) for runner in runners)
+      + ", ".join(str(each.folder) for each in directories)
     )
-  runner = runners[0]
-  _, stages, step = runner.checkpoint(values.checkpoint)
-  model, method = runner.model_of(stages, step), runner.experiment.method
+  opened = directories[0]
+  checkpoint = checkpoint_names.named(opened, values.checkpoint)
+  model, method = Restored(opened).model(checkpoint), checkpoint.method
   written, trained = model, None
-  if stages and method is not None and formats.is_of_method(values.to):
+  if method is not None and formats.is_of_method(values.to):
     trained = trained_methods.trained(model, method, notes={"run": values.source})
-  elif stages and method is not None:
+  elif method is not None:
     written = formats.backbone_of(model, method, merge=values.merge)
   return formats.Weights(
     leaves=paths.named_leaves(written),
-    config=runner.experiment.backbone,
+    config=opened.experiment.backbone,
     where=values.source,
     trained=trained,
   )

@@ -8,8 +8,8 @@ from promot_jax.cli.flags import Flags
 from promot_jax.errors import ConfigError
 
 
-def runners(flags: Flags):
-  """A Runner for each experiment that the command line means.
+def opened(flags: Flags):
+  """The ModelDirectory of each experiment that the command line means.
 
   The configuration is the given gin files', or the one that `promot train` kept in --model_dir or,
   for one experiment of a comparison, above it; that is read as plain values, since the directory may
@@ -27,19 +27,22 @@ def runners(flags: Flags):
   import sys
 
   from promot_jax import signals
-  from promot_jax.experiments.runner import Runner
+  from promot_jax.experiments.model_directory import ModelDirectory
   from promot_jax.experiments.session import Session
   from promot_jax.training.events import Console, Events
 
   sinks = [] if values.quiet or cluster.number() else [Console(sys.stderr)]
   stop = signals.current()
   stop.work = "the batch"
-  shared = Session(stop=stop, console=Events(sinks), experiments=every)
-  return [Runner(experiment, shared, sinks) for experiment in chosen]
+  console = Events(sinks)
+  session = Session(stop=stop, console=console, experiments=every)
+  return [
+    ModelDirectory(experiment=experiment, session=session, events=console) for experiment in chosen
+  ]
 
 
 def experiments(flags: Flags):
-  """The experiments that the command line means, for a command that runs no model; as `runners`."""
+  """The experiments that the command line means, for a command that runs no model; as `opened`."""
   return _experiments(flags)[1]
 
 

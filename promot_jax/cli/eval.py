@@ -18,32 +18,31 @@ def run(flags: Flags) -> int:
     PromotError: see `promot_jax.errors`.
   """
   values = flags.values
-  runners = directory.runners(flags)
+  directories = directory.opened(flags)
 
   from promot_jax import hosts
   from promot_jax.checkpoints.lease import Lease
+  from promot_jax.experiments import measurement
+  from promot_jax.experiments.restored import Restored
 
-  if values.output and len(runners) > 1:
+  if values.output and len(directories) > 1:
     raise ConfigError(
       "--output is for one experiment; name its folder: "
-      + ", ".join(str(runner.folder) for runner in runners)
+      + ", ".join(str(opened.folder) for opened in directories)
     )
-  for runner in runners:  # before data are read and the folder is made
-    if values.method:
-      cluster.together(functools.partial(runner.use_method, values.method))
-    if values.checkpoint == "pretrained" and not runner.folder.exists():
-      cluster.together(runner.experiment.start.check)
+  for opened in directories:  # before data are read and the folder is made
+    cluster.together(functools.partial(_check, values, opened))
   rows, folders = [], []
-  for runner in runners:
+  for opened in directories:
     # Scores of a part of the data must not replace those that the report shows.
-    part = runner.folder / "evaluation_of_parts" if values.limit or values.split else None
-    store = runner.open_results(values.output or part or runner.results.root)
+    part = opened.folder / "evaluation_of_parts" if values.limit or values.split else None
+    store = opened.results(values.output or part)
     folders.append(str(store.root))
-    lease = functools.partial(Lease, values.output or runner.folder, whole=_named(values))
+    lease = functools.partial(Lease, values.output or opened.folder, whole=_named(values))
     with hosts.held_by_first(lease):
-      name, stages, step, wanted = cluster.together(functools.partial(_wanted, values, runner))
-      found = runner.evaluate(wanted, name=name, stages=stages, step=step, store=store)
-    rows += [(runner.experiment.name, name, result) for result in found]
+      checkpoint, wanted = cluster.together(functools.partial(_wanted, values, opened))
+      found = measurement.measure(opened, checkpoint, wanted, models=Restored(opened), store=store)
+    rows += [(opened.experiment.name, checkpoint.name, result) for result in found]
   if not hosts.is_first():
     return 0
   if values.json:
@@ -72,13 +71,25 @@ def _named(values) -> str | None:
   return values.output or (None if values.gin_file else values.model_dir)
 
 
-def _wanted(values, runner):
-  """(name, stages, step, tasks) that the flags ask for."""
-  name, stages, step = runner.checkpoint(values.checkpoint)
-  return name, stages, step, tasks(values, runner, stages)
+def _check(values, opened) -> None:
+  """Refuses what needs no stage of a run and cannot be made."""
+  from promot_jax.experiments import checkpoint_names
+
+  if values.method or (values.checkpoint == "pretrained" and not opened.folder.exists()):
+    named = checkpoint_names.named(opened, values.checkpoint, method_file=values.method)
+    if not opened.folder.exists():
+      named.start.check()
 
 
-def tasks(values, runner, stages: int):
+def _wanted(values, opened):
+  """(checkpoint, tasks) that the flags ask for."""
+  from promot_jax.experiments import checkpoint_names
+
+  checkpoint = checkpoint_names.named(opened, values.checkpoint, method_file=values.method)
+  return checkpoint, tasks(values, opened, checkpoint)
+
+
+def tasks(values, opened, checkpoint):
   """The evaluation tasks that the flags ask for; without --tasks the recipe's own plan.
 
   Raises:
@@ -87,9 +98,9 @@ def tasks(values, runner, stages: int):
   from promot_jax.experiments import data
   from tasks import catalog
 
-  experiment, reader = runner.experiment, runner.shared.reader
+  experiment, reader = opened.experiment, opened.session.reader
   plan = experiment.evaluation
-  method_state(values.attach, runner, tuned=False, stages=stages)  # refuses what cannot be attached
+  method_state(values.attach, checkpoint, tuned=False)  # refuses what cannot be attached
   changes: dict = {}
   if values.limit:
     changes["limit"] = values.limit
@@ -99,21 +110,23 @@ def tasks(values, runner, stages: int):
     changes["unseen_method"] = (values.attach,)
   plan = dataclasses.replace(plan, **changes)
   experiment = dataclasses.replace(experiment, evaluation=plan)
-  if not stages:
-    experiment = dataclasses.replace(
-      experiment, stages=(), imported_stages={}, stage_tasks={}, stage_feature_lengths={}
-    )
   if not values.tasks:
-    named = bank_row(values.attach_task, runner, "attached") if values.attach_task else None
-    if missing := data.left_out(experiment, bank_row=named):
-      runner.events.line(missing)
-    return data.report_tasks(experiment, reader, bank_row=named)
+    named = None
+    if values.attach_task:
+      named = bank_row(values.attach_task, experiment, checkpoint.method, "attached")
+    if missing := data.left_out(experiment, checkpoint=checkpoint, bank_row=named):
+      opened.events.line(missing)
+    return data.report_tasks(experiment, reader, checkpoint=checkpoint, bank_row=named)
   tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
   found = []
   for name in values.tasks.split(","):
     base, given = catalog.split_shots(name)
-    state = method_state(values.attach, runner, tuned=base in tuned, stages=stages)
-    row = tuned.index(base) if base in tuned else bank_row(values.attach_task, runner, state)
+    state = method_state(values.attach, checkpoint, tuned=base in tuned)
+    row = (
+      tuned.index(base)
+      if base in tuned
+      else bank_row(values.attach_task, experiment, checkpoint.method, state)
+    )
     experiment.seqio_name(name)  # refuses unknown names
     for shots in [given] if given else plan.shots if base not in tuned or values.shots else [0]:
       task = f"{base}_{shots}shot" if shots else base
@@ -123,7 +136,7 @@ def tasks(values, runner, stages: int):
           task,
           values.split or experiment.splits_of(task).report,
           reader,
-          tuned=base in tuned and stages > 0 and state != "detached",
+          tuned=base in tuned and checkpoint.tuned and state != "detached",
           method=state,
           bank_row=row,
           lengths=plan.task_lengths.get(base, plan.feature_lengths),
@@ -133,21 +146,21 @@ def tasks(values, runner, stages: int):
   return found
 
 
-def method_state(flag: str, runner, *, tuned: bool, stages: int) -> str:
+def method_state(flag: str, checkpoint, *, tuned: bool) -> str:
   """'attached', 'detached' or 'none' for an --attach flag.
 
   Raises:
     ConfigError: the flag asks for a method and the checkpoint has none.
   """
-  if runner.experiment.method is None or not stages:
+  if checkpoint.method is None:
     if flag == "on":
-      which = f"'{runner.experiment.name}'" if stages else "the pretrained model"
+      which = f"checkpoint '{checkpoint.name}'" if checkpoint.tuned else "the pretrained model"
       raise ConfigError(f"--attach=on: {which} has no method to attach; leave the flag out.")
     return "none"
   return "attached" if flag == "on" or (flag == "auto" and tuned) else "detached"
 
 
-def bank_row(flag: str | None, runner, state: str) -> int:
+def bank_row(flag: str | None, experiment, method, state: str) -> int:
   """Row of the method's bank that an --attach_task flag means.
 
   Raises:
@@ -155,15 +168,14 @@ def bank_row(flag: str | None, runner, state: str) -> int:
   """
   from tasks import catalog
 
-  tuned = [catalog.split_shots(task)[0] for task in runner.experiment.tasks]
-  method = runner.experiment.method
+  tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
   if flag and flag not in tuned:
     raise ConfigError(f"--attach_task={flag}: there are rows of {', '.join(tuned)}.")
   if state != "attached" or method is None or method.tasks == 1:
     return 0
   if not flag:
     raise ConfigError(
-      f"'{runner.experiment.name}' has a {type(method).__name__} for each of {', '.join(tuned)}; say which one to "
+      f"'{experiment.name}' has a {type(method).__name__} for each of {', '.join(tuned)}; say which one to "
       f"attach, such as --attach_task={tuned[0]}."
     )
   return tuned.index(flag)

@@ -41,66 +41,76 @@ def run(flags: Flags) -> int:
   from promot_jax import hosts
 
   records = hosts.first(lambda: questions.records(values))
-  runners = directory.runners(flags)
-  if len(runners) > 1:
+  directories = directory.opened(flags)
+  if len(directories) > 1:
     raise ConfigError(
       f"{values.model_dir} has several experiments; name one: "
-      + ", ".join(f"--model_dir={runner.folder}" for runner in runners)
+      + ", ".join(f"--model_dir={opened.folder}" for opened in directories)
     )
-  experiment = runners[0].experiment
+  experiment = directories[0].experiment
   files = experiment.files_of(values.attach_task or experiment.tasks[0])
   asked = hosts.first(lambda: questions.asked(values, records, files))
   with hosts.held_by_first(lambda: answers.hold(output)):
-    summary = _continued(values, runners[0], asked, output)
+    summary = _continued(values, directories[0], asked, output)
   if hosts.is_first():
     screen = sys.stderr if answers.is_standard_output(output) else sys.stdout
     show(json.dumps(summary) if values.json else f"{output}: {len(asked)} lines", file=screen)
   return 0
 
 
-def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[str, Any]:
+def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[str, Any]:
   """Answers what is not answered; gives what was made, and with what."""
   from promot_jax import hosts
-  from promot_jax.experiments import inference, origin
+  from promot_jax.experiments import free_texts, origin, restored
+  from promot_jax.experiments.restored import Restored
 
-  name, stages, step, state, row = cluster.together(lambda: _wanted(values, runner, asked))
-  plan, tuned = runner.experiment.evaluation, _is_tuned(stages, state)
-  words = inference.labels(runner, values.attach_task) if values.probabilities else ()
+  experiment = opened.experiment
+  checkpoint, state, row = cluster.together(lambda: _wanted(values, opened, asked))
+  tuned = checkpoint.tuned and state != "detached"
+  form = cluster.together(lambda: free_texts.form(experiment, tuned=tuned, bank_row=row))
+  labels = free_texts.labels(experiment, values.attach_task) if values.probabilities else ()
   made_with = {
-    "experiment": runner.experiment.name,
-    "checkpoint": name,
-    "weights": runner.identity(stages, step),
+    "experiment": experiment.name,
+    "checkpoint": checkpoint.name,
+    "weights": restored.identity(opened, checkpoint),
     "method": f"{state} {values.attach_task}" if values.attach_task else state,
-    "strategy": repr(plan.strategy),
-    "longest answer": str(plan.feature_lengths["targets"]),
-    **cluster.together(lambda: inference.made_with(runner, tuned=tuned)),
+    **cluster.together(lambda: free_texts.made_with(experiment, tuned=tuned)),
     "field": asked.made_by,
     "added fields": f"{values.prediction_field}, {values.score_field}",
     "too long": values.too_long,
-    "probabilities": ", ".join(words) or "none",
+    "probabilities": ", ".join(labels) or "none",
   }
   # By the content of the files: another model may have come to lie under the same name.
-  if start := origin.of_start(runner.experiment).part("start weights"):
+  if start := origin.of_start(experiment).part("start weights"):
     made_with["start weights"] = str(start)
-  inputs = cluster.together(lambda: _inputs(values, runner, asked, tuned))
+  inputs = cluster.together(lambda: _inputs(values, form, asked))
   lines = [(each.where, each.text, each.record) for each in asked.lines]
   given = cluster.together(
-    lambda: inference.features(runner, lines, tuned=tuned, task=values.attach_task)
+    lambda: free_texts.features(
+      experiment,
+      checkpoint,
+      lines,
+      form=form,
+      attached=state == "attached",
+      task=values.attach_task,
+    )
   )
   made = answers.made_with(made_with)
   whole = values.limit is None
   content = [question.record for question in asked.lines]
   done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
-    form = ", plain text: an answer ends with its line"
-    form = form if inference.ends_with_line(runner, tuned=tuned) else ""
+    ends = ", plain text: an answer ends with its line" if form.ends_with_line else ""
     show(
       f"{questions.name(values)} {len(asked)} lines · done before {done} · {max(0, len(asked) - done)} to go "
-      f"· {name}, method {state}{form}",
+      f"· {checkpoint.name}, method {state}{ends}",
       file=sys.stderr,
     )
   if done < len(asked):
-    _answer(runner, (stages, step, state, row), asked, inputs, given, words, done, output, values)
+    model = Restored(opened).model(checkpoint)
+    if state == "detached":
+      model = checkpoint.method.detach(model)
+    _answer(opened, form, model, asked, inputs, given, labels, done, output, values)
   return {
     "input": questions.name(values),
     "output": str(output),
@@ -109,11 +119,12 @@ def _continued(values, runner, asked: Questions, output: pathlib.Path) -> dict[s
   }
 
 
-def _inputs(values, runner, asked: Questions, tuned: bool) -> list[Any]:
+def _inputs(values, form, asked: Questions) -> list[Any]:
   """Tokens of each text, at most as many as the plan allows; None for a line that is skipped."""
-  from promot_jax.experiments import inference
+  from promot_jax.inference import answering
 
-  tokens, limit = inference.encode(runner, [each.text for each in asked.lines], tuned=tuned)
+  tokens = answering.encode(form, [each.text for each in asked.lines])
+  limit = form.longest_input
   long = [place for place, ids in enumerate(tokens) if len(ids) > limit]
   if long and values.too_long == "refuse":
     numbers = ", ".join(str(asked.lines[place].number) for place in long[:_NAMED])
@@ -127,7 +138,7 @@ def _inputs(values, runner, asked: Questions, tuned: bool) -> list[Any]:
   inputs: list[Any] = list(tokens)
   for place in long:
     skipped = values.too_long == "skip"
-    inputs[place] = None if skipped else inference.cut(runner, tokens[place], limit, tuned=tuned)
+    inputs[place] = None if skipped else answering.cut(form, tokens[place])
   if long and not values.quiet and cluster.number() == 0:
     show(
       f"{len(long)} of {len(asked)} lines have more than {limit} tokens: {values.too_long}",
@@ -136,60 +147,58 @@ def _inputs(values, runner, asked: Questions, tuned: bool) -> list[Any]:
   return inputs
 
 
-def _wanted(values, runner, asked: Questions):
-  """(name, stages, step, state of the method, row of its bank) that the flags ask for."""
-  if values.method:
-    runner.use_method(values.method)
-  name, stages, step = runner.checkpoint(values.checkpoint)
-  state = method_state(values.attach, runner, tuned=asked.of_template, stages=stages)
-  return name, stages, step, state, bank_row(values.attach_task, runner, state)
+def _wanted(values, opened, asked: Questions):
+  """(checkpoint, state of the method, row of its bank) that the flags ask for."""
+  from promot_jax.experiments import checkpoint_names
 
-
-def _is_tuned(stages: int, state: str) -> bool:
-  """Whether the model reads texts as it was tuned to."""
-  return stages > 0 and state != "detached"
+  checkpoint = checkpoint_names.named(opened, values.checkpoint, method_file=values.method)
+  state = method_state(values.attach, checkpoint, tuned=asked.of_template)
+  row = bank_row(values.attach_task, opened.experiment, checkpoint.method, state)
+  return checkpoint, state, row
 
 
 def _answer(
-  runner,
-  checkpoint,
+  opened,
+  form,
+  model,
   asked: Questions,
   inputs,
   given,
-  words,
+  labels,
   done: int,
   output: pathlib.Path,
   values,
 ) -> None:
   from promot_jax import hosts
-  from promot_jax.experiments import inference
+  from promot_jax.inference import answering
 
-  stages, step, state, row = checkpoint
-  model = runner.model_of(stages, step)
-  if state == "detached":
-    model = runner.experiment.method.detach(model)
-  options = {"tuned": _is_tuned(stages, state), "bank_row": row}
-  size = _BATCHES * runner.experiment.evaluation.batch_size
+  size = _BATCHES * form.batch_size
   start = time.monotonic()
   for first in range(done, len(asked), size):
     chunk, tokens = asked.lines[first : first + size], inputs[first : first + size]
     texts = [each.text for each, ids in zip(chunk, tokens) if ids is not None]
     wanted = [ids for ids in tokens if ids is not None]
-    options["given"] = given.of([n for n, ids in enumerate(tokens, first) if ids is not None])
-    found = iter(inference.answer(runner, model, wanted, **options) if wanted else [])
+    own = given.of([n for n, ids in enumerate(tokens, first) if ids is not None])
+    found = iter(
+      answering.answer(form, model, wanted, given=own, place=opened.place, first=first)
+      if wanted
+      else []
+    )
     answered = [(None, None) if ids is None else next(found) for ids in tokens]
     added = [_added(each, values) for each in answered]
-    if words:
+    if labels:
       shares = iter(
-        inference.probabilities(runner, model, texts, wanted, words, **options) if wanted else []
+        answering.probabilities(form, model, texts, wanted, labels, given=own, place=opened.place)
+        if wanted
+        else []
       )
       for fields, ids in zip(added, tokens):
         fields[questions.PROBABILITIES] = None if ids is None else next(shares)
     lines = _lines(chunk, added)
     hosts.only_first(functools.partial(answers.append, output, lines))
-    runner.shared.stop.nothing_to_save = False  # from now on, what is begun is finished
+    opened.session.stop.nothing_to_save = False  # from now on, what is begun is finished
     if first + size < len(asked):
-      runner.shared.stop_if_asked()
+      opened.session.stop_if_asked()
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / max(time.monotonic() - start, 1e-3)
       show(f"{first + len(chunk)}/{len(asked)}  {rate:.3g} lines/s", file=sys.stderr)

@@ -32,9 +32,11 @@ from promot_jax.methods import files
 from promot_jax.methods.base import Method
 from promot_jax.methods.formats import PEFT, Context, Trained
 from promot_jax.models.published_sizes import SIZES
+from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import backbones, micro_model
 
 PROMPT = r"(encoder|decoder)/prompt/.*"
+_HEAD = "decoder/logits_dense/kernel"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,10 @@ def open_weights(text: str, *, model: str | None = None, vocabulary: int | None 
       note=huggingface.decoding_note(source.place),
     )
   leaves = sources.open_source(source)
+  own = model and model not in SIZES and huggingface.lacks_weights(model)
+  if own and isinstance(config, T5Config):
+    # Whether a T5 ties a head that it does not scale, config.json does not tell: the arrays do.
+    config = dataclasses.replace(config, tied_logits=config.tied_logits or _HEAD not in leaves)
   return Weights(leaves=leaves, config=config or _recognized(leaves, text), where=text)
 
 

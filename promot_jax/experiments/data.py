@@ -10,7 +10,9 @@ from promot_jax.data import mixtures
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.experiments import checkpoint as checkpoints
 from promot_jax.experiments import writing
+from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
@@ -76,27 +78,32 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
 
 
 def report_tasks(
-  experiment: Experiment, reader: Reader, *, bank_row: int | None = None
+  experiment: Experiment,
+  reader: Reader,
+  *,
+  checkpoint: Checkpoint | None = None,
+  bank_row: int | None = None,
 ) -> list[EvalTask]:
   """Everything that the experiment's evaluation plan measures, the tuned tasks first.
 
   Args:
+    checkpoint: which is measured; None: what the experiment ends with.
     bank_row: row of the method's bank that unseen tasks use where the plan has them with the method
       on.  None: the only one; with a row for each task, these evaluations are left out
       (`left_out` says so).
   """
-  plan, method = experiment.evaluation, experiment.method
-  adapted = bool(experiment.stages)
+  plan, checkpoint = experiment.evaluation, checkpoint or checkpoints.last(experiment)
+  method, adapted = checkpoint.method, checkpoint.tuned
   wanted: list[tuple[str, bool, str, int, Mapping[str, int]]] = []  # name, tuned, state, row
   if plan.tuned:
-    state = "attached" if method is not None and adapted else "none"
+    state = "attached" if method is not None else "none"
     lengths = experiment.feature_lengths
     wanted += [(task, adapted, state, row, lengths) for row, task in enumerate(experiment.tasks)]
   for switch in plan.unseen_method:
-    if switch == "on" and (method is None or not adapted or _is_open(experiment, bank_row)):
+    if switch == "on" and (method is None or _is_open(checkpoint, bank_row)):
       continue  # nothing to attach, or nobody said which
     state = "detached" if switch == "off" else "attached"
-    state = state if method is not None and adapted else "none"
+    state = state if method is not None else "none"
     for base in plan.unseen:
       lengths = plan.task_lengths.get(base, plan.feature_lengths)
       names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
@@ -118,11 +125,13 @@ def report_tasks(
   ]
 
 
-def left_out(experiment: Experiment, *, bank_row: int | None = None) -> str:
+def left_out(
+  experiment: Experiment, *, checkpoint: Checkpoint | None = None, bank_row: int | None = None
+) -> str:
   """A sentence about what `report_tasks` leaves out of the plan; empty if it is nothing."""
-  plan = experiment.evaluation
-  wanted = "on" in plan.unseen_method and plan.unseen and experiment.stages
-  if not wanted or not _is_open(experiment, bank_row):
+  plan, checkpoint = experiment.evaluation, checkpoint or checkpoints.last(experiment)
+  wanted = "on" in plan.unseen_method and plan.unseen
+  if not wanted or not _is_open(checkpoint, bank_row):
     return ""
   tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
   return (
@@ -131,9 +140,9 @@ def left_out(experiment: Experiment, *, bank_row: int | None = None) -> str:
   )
 
 
-def _is_open(experiment: Experiment, bank_row: int | None) -> bool:
+def _is_open(checkpoint: Checkpoint, bank_row: int | None) -> bool:
   """Whether the method has several rows and none was named."""
-  return bank_row is None and experiment.method is not None and experiment.method.tasks > 1
+  return bank_row is None and checkpoint.method is not None and checkpoint.method.tasks > 1
 
 
 def eval_task(
@@ -223,5 +232,5 @@ def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask
 
 def format_metric(experiment: Experiment) -> Any:
   """Share of outputs in the tuned task's format; None where the task has none that can be told."""
-  every = (catalog.find(task).format_metric(experiment.place) for task in experiment.tasks)
+  every = (catalog.find(task).format_metric(experiment.source) for task in experiment.tasks)
   return next((metric for metric in every if metric is not None), None)

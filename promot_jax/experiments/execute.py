@@ -10,20 +10,24 @@ disk, and nothing is loaded that nobody needs.  Layout of a model directory:
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from promot_jax import hosts, partitioning, signals
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
-from promot_jax.errors import ConfigError
-from promot_jax.experiments import record, shapes
+from promot_jax.errors import ConfigError, DamagedCheckpoint
+from promot_jax.evaluation.records import TaskResult
+from promot_jax.experiments import course, data, measurement, record, reported, shapes, way_on
+from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.experiments.reported import Outcome
-from promot_jax.experiments.runner import Runner
+from promot_jax.experiments.restored import Restored
 from promot_jax.experiments.session import Session
-from promot_jax.training.events import Events, Sink
+from promot_jax.training.events import Events, JsonLines, Sink
+from promot_jax.training.tensorboard import TensorBoard
 
 
 def execute(
@@ -58,7 +62,7 @@ def execute(
   ):
     open_store(folder).check_writable()
     hosts.check_shared(folder)
-    shared = Session(
+    session = Session(
       stop=stop,
       console=console,
       allow_change=allow_change,
@@ -72,10 +76,91 @@ def execute(
       own = pathlib.Path(experiment.model_dir)
       # `promot eval` of one experiment knows that experiment's folder only.
       with _lease(own, console, whole=folder) if own != folder else contextlib.nullcontext():
-        outcomes.append(Runner(experiment, shared, sinks).run())
+        outcomes.append(_outcome(experiment, session, sinks))
     if hosts.is_first() and (remark := record.unguarded(each.model_dir for each in experiments)):
       console.line(remark)
   return outcomes
+
+
+def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) -> Outcome:
+  """Trains what is not trained, evaluates what is not evaluated; writes the record of the run."""
+  with _metrics_files(pathlib.Path(experiment.model_dir), session.console) as files:
+    directory = ModelDirectory(
+      experiment=experiment, session=session, events=Events([*sinks, *files])
+    )
+    while True:
+      try:
+        outcome, chosen = _trained_and_measured(directory)
+        break
+      except way_on.ChoiceDamaged as damage:
+        stores = [directory.store(stage) for stage in experiment.stages]
+        imported = experiment.stages[damage.position].name in experiment.imported_stages
+        way_on.choose_again(experiment.stages, stores, damage, imported=imported)
+  directory.results().write_run(
+    record.run_record(
+      outcome.experiment,
+      selected=outcome.selected,
+      why=outcome.why,
+      results=outcome.results,
+      step_seconds=[marker.get("step_seconds") for marker in chosen],
+    )
+  )
+  return outcome
+
+
+def _trained_and_measured(directory: ModelDirectory) -> tuple[Outcome, list[course.Marker]]:
+  """The outcome, and the completion markers of all stages."""
+  directory, chosen = course.run(directory)
+  experiment = directory.experiment
+  reported.note_network(experiment)
+  selected, why = reported.selected(experiment, chosen)
+  models = Restored(directory)
+  results = _measured(directory, chosen, selected, models)
+  name = selected.name
+  if experiment.probe is not None:
+    name, results = measurement.probed(directory, selected, results, models=models)
+  return Outcome(experiment=experiment, selected=name, why=why, results=results), chosen
+
+
+def _measured(
+  directory: ModelDirectory,
+  chosen: Sequence[course.Marker],
+  selected: Checkpoint,
+  models: Restored,
+) -> list[TaskResult]:
+  """Measures every checkpoint of the plan; returns the results of the selected one."""
+  experiment, session = directory.experiment, directory.session
+  tasks = data.report_tasks(experiment, session.reader)
+  if missing := data.left_out(experiment):
+    directory.events.line(missing)
+  results: list[TaskResult] = []
+  for checkpoint in reported.evaluated(
+    experiment, chosen, lambda stage: directory.store(stage).steps()
+  ):
+    session.stop_if_asked()
+    try:
+      found = measurement.measure(directory, checkpoint, tasks, models=models)
+    except DamagedCheckpoint as damage:
+      if checkpoint.name == selected.name or isinstance(damage, way_on.ChoiceDamaged):
+        raise
+      directory.events.line(f"{damage} It is not evaluated.")
+      continue
+    if checkpoint.name == selected.name:
+      results = found
+  return results
+
+
+@contextlib.contextmanager
+def _metrics_files(folder: pathlib.Path, console: Events) -> Iterator[list[Sink]]:
+  """The sinks that write into a model directory."""
+  files: list[Sink] = []
+  if hosts.is_first():
+    train = folder / "train"
+    files = [JsonLines(train / "metrics.jsonl", report=console.line), TensorBoard(train)]
+  try:
+    yield files
+  finally:
+    Events(files).close()
 
 
 def _check(run: Experiment | Comparison) -> None:

@@ -3,7 +3,6 @@
 ProMoT's first stage is prompt tuning: in a comparison it is trained once.
 """
 
-import dataclasses
 import os
 import pathlib
 import shutil
@@ -14,9 +13,7 @@ from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.methods.base import Method
-from promot_jax.training import choice, optimizers, schedules
-from promot_jax.training.stages import Stage
+from promot_jax.training import choice
 
 
 def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
@@ -36,27 +33,6 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
   source = pathlib.Path(name) if os.sep in name else folder.parent / name
   content = hosts.first(lambda: _copy(experiment.name, stage, source, store.directory))
   store.write_json(choice.MARKER, content)
-
-
-def experiment_with(experiment: Experiment, method: Method) -> Experiment:
-  """The experiment that has a file's method and one stage, which trained it."""
-  name = "method"
-  stage = Stage(
-    name=name,
-    trainable=method.parameters,
-    steps=0,
-    batch_size=1,
-    optimizer=optimizers.sgd,
-    learning_rate=schedules.create_learning_rate_scheduler(),
-  )
-  return dataclasses.replace(
-    experiment,
-    method=method,
-    stages=(stage,),
-    imported_stages={},
-    stage_tasks={},
-    stage_feature_lengths={},
-  )
 
 
 def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> dict[str, Any]:

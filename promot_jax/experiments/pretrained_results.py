@@ -15,22 +15,24 @@ from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.subject import Subject
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import shapes
+from promot_jax.experiments.checkpoint import PRETRAINED, Checkpoint
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.shared_results import open_results
 
-PRETRAINED = "pretrained"
-"""Name of the checkpoint before any stage."""
 
+def backbone_is_untouched(experiment: Experiment, checkpoint: Checkpoint) -> bool:
+  """Whether a checkpoint with its method taken off is the pretrained model.
 
-def backbone_is_untouched(experiment: Experiment, stages: int) -> bool:
-  """Whether the first `stages` stages train nothing that the backbone had before."""
-  if experiment.method is None or not stages:
+  That is so of a method file, and of stages that train nothing that the backbone had before.
+  """
+  if checkpoint.method is None:
     return False
   backbone = experiment.start.abstract()
   own = set(paths.named_leaves(backbone))
   names = paths.named_leaves(shapes.abstract_model(experiment))
   return not any(
-    own.intersection(paths.match(stage.trainable, names)) for stage in experiment.stages[:stages]
+    own.intersection(paths.match(stage.trainable, names))
+    for stage in experiment.stages[: checkpoint.stages]
   )
 
 

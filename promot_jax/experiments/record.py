@@ -12,9 +12,10 @@ from promot_jax import __version__, guarded_json, paths
 from promot_jax.evaluation import ways
 from promot_jax.evaluation.records import RunRecord, StageRecord, TaskResult
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import shapes
+from promot_jax.experiments import checkpoint, shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import backbone_is_untouched
+from promot_jax.printable import without_secrets
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def run_record(
     measured=ways.own(results),
     stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
-    command=" ".join(["promot", *sys.argv[1:]]),
+    command=without_secrets(" ".join(["promot", *sys.argv[1:]])),
   )
 
 
@@ -80,8 +81,9 @@ def printed(experiment: Experiment) -> str:
 
 
 def _trains_backbone(experiment: Experiment) -> bool:
-  count = len(experiment.stages)
-  return count > 0 and not backbone_is_untouched(experiment, count)
+  return bool(experiment.stages) and not backbone_is_untouched(
+    experiment, checkpoint.last(experiment)
+  )
 
 
 def unguarded(folders: Iterable[str]) -> str:
@@ -119,12 +121,12 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
   """What every measured or tuned task was read from; of the micro world there is but one of each."""
   names = [*experiment.tasks, *experiment.evaluation.unseen]
   bases = dict.fromkeys(catalog.split_shots(name)[0] for name in names)
-  read = [base for base in bases if experiment.source != "micro" or not catalog.is_ours(base)]
+  read = [base for base in bases if experiment.source == "tfds" or not catalog.is_ours(base)]
   if not read:
     return {}
   from tasks import provenance
 
-  return {base: provenance.data_set(base, experiment.place) for base in read}
+  return {base: provenance.data_set(base) for base in read}
 
 
 def _variant(experiment: Experiment) -> str:

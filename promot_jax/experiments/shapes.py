@@ -16,6 +16,7 @@ from promot_jax.checkpoints import disk
 from promot_jax.data import file_task
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import epochs, lengths, validation
+from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
@@ -45,6 +46,11 @@ def abstract_model(experiment: Experiment) -> Any:
   if method is None:
     return model
   return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), model)
+
+
+def abstract_checkpoint(experiment: Experiment, checkpoint: Checkpoint) -> Any:
+  """The model of a checkpoint, as shapes."""
+  return abstract_model(experiment) if checkpoint.stages else checkpoint.start.abstract()
 
 
 def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]:

@@ -199,7 +199,7 @@ def build(description: Mapping[str, Any]) -> Any:
 
 def _place(path: str | os.PathLike) -> pathlib.Path:
   text = os.fspath(path)
-  return locations.fetch_hf(text) if text.startswith("hf:") else pathlib.Path(text)
+  return locations.fetch_hf(text) if text.startswith("hf:") else pathlib.Path(text).expanduser()
 
 
 def _plain(value: Any) -> Any:

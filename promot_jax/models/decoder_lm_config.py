@@ -97,6 +97,9 @@ class DecoderLMConfig:
   """Token that ends an output of the greatest length, or several of which one may; None: any."""
   pad: int = -1
   """Marks padding in batches; by default a number that no token has."""
+  written_pad: int | None = dataclasses.field(default=None, repr=False)
+  """The id that a file of transformers names for padding: written again by a conversion, used by no
+  computation here."""
   decoder_start: None = None
   """Always None, by which data code knows that there are no separate decoder inputs."""
 

@@ -21,6 +21,7 @@ from promot_jax.errors import ConfigError
 from promot_jax.identity import Part
 from promot_jax.methods.base import Method
 from promot_jax.networks import backbones, micro_model
+from promot_jax.printable import without_secrets
 
 RECIPE_VALUES = ("Network",)
 
@@ -113,7 +114,7 @@ class Network:
 
   @property
   def about(self) -> str:
-    return self.checkpoint
+    return without_secrets(self.checkpoint)
 
   def seeded(self, seed: int) -> "Network":
     return dataclasses.replace(self, seed=seed) if self.seed is None else self
@@ -127,11 +128,11 @@ class Network:
     if self.checkpoint == RANDOM:
       config = hashlib.sha256(repr(self.backbone).encode()).hexdigest()[:12]
       return f"random:{self.seed or 0}:{config}"
-    return self.checkpoint
+    return self.about  # without a token, so that a new one goes on with the same run
 
   def content(self) -> Part | None:
     found = sources.content(self.checkpoint)
-    return Part(digest=found, about=self.checkpoint) if found else None
+    return Part(digest=found, about=self.about) if found else None
 
   def check(self) -> None:
     """As the protocol says.

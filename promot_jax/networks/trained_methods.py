@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from promot_jax import paths
 from promot_jax.checkpoints import method_files
@@ -18,6 +19,7 @@ from promot_jax.errors import ConfigError, DamagedRecord
 from promot_jax.methods import files
 from promot_jax.methods.base import Method
 from promot_jax.methods.formats import Context, Trained
+from promot_jax.networks import network
 
 _BACKBONE = "backbone.json"
 _BACKBONE_SHAPE = {"architecture": str, "shapes": str, "fingerprint": str, "parameters": int}
@@ -50,21 +52,57 @@ def export(
   return files.write_method_file(pathlib.Path(path), found, Context())
 
 
-def attached(model: nnx.Module, given: Trained, *, where: str) -> tuple[nnx.Module, Method]:
+def attached(
+  model: nnx.Module, given: Trained, *, where: str, mesh: Mesh | None = None
+) -> tuple[nnx.Module, Method]:
   """The model with a method and its trained values, and the method as it is there.
 
   Args:
     model: the backbone, without a method.
     where: the file, for messages.
+    mesh: on which the model lies; None: a single device.
 
   Raises:
     ConfigError: the model is another one than the file belongs to.
   """
   method_files.check_backbone(given.backbone, model, where=where)
   method = given.method.folded()
-  model = method.attach(model, nnx.Rngs(0))
+  model = network.attach(model, method, mesh, seed=0)
   leaves = paths.named_leaves(model)
   wanted = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
+  found = _fitting(given, wanted, where=where)
+  values = {
+    name: jax.device_put(np.asarray(found[name], leaf.dtype), leaf.sharding)
+    for name, leaf in wanted.items()
+  }
+  return paths.replace_leaves(model, {**leaves, **values}), method
+
+
+def attached_shapes(model: Any, given: Trained, *, where: str) -> Any:
+  """The shapes of `attached`; of the backbone only its architecture is compared.
+
+  Args:
+    model: the shapes of the backbone.
+    where: the file, for messages.
+
+  Raises:
+    ConfigError: the file belongs to a model of other shapes.
+  """
+  method_files.check_architecture(given.backbone, model, where=where)
+  method = given.method.folded()
+  model = nnx.eval_shape(lambda backbone: method.attach(backbone, nnx.Rngs(0)), model)
+  leaves = paths.named_leaves(model)
+  wanted = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
+  _fitting(given, wanted, where=where)
+  return model
+
+
+def _fitting(given: Trained, wanted: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+  """The values of a file in the layout of a model's parameters.
+
+  Raises:
+    ConfigError: they are others, or of other shapes.
+  """
   found = method_files.layout_of(given.leaves, wanted)
   if set(found) != set(wanted) or any(
     tuple(found[name].shape) != tuple(wanted[name].shape) for name in wanted
@@ -73,11 +111,7 @@ def attached(model: nnx.Module, given: Trained, *, where: str) -> tuple[nnx.Modu
       f"'{where}' holds {', '.join(sorted(found)[:3])} ..., and its method needs"
       f" {', '.join(sorted(wanted)[:3])} ... of other shapes; the file was changed, write it again."
     )
-  values = {
-    name: jax.device_put(np.asarray(found[name], leaf.dtype), leaf.sharding)
-    for name, leaf in wanted.items()
-  }
-  return paths.replace_leaves(model, {**leaves, **values}), method
+  return found
 
 
 def remember_backbone(store: AnyStore, model: nnx.Module) -> None:

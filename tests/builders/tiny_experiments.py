@@ -2,9 +2,13 @@
 
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.model_directory import ModelDirectory
+from promot_jax.experiments.session import Session
 from promot_jax.networks import micro_model
 from promot_jax.networks.network import Network
+from promot_jax.signals import Stop
 from promot_jax.training import optimizers, schedules
+from promot_jax.training.events import Events
 from promot_jax.training.stages import Stage
 
 BACKBONE = micro_model.config(
@@ -84,6 +88,12 @@ def experiment(name: str = "tuned", /, **changes) -> Experiment:
     "mesh": MeshShape(data=1, model=1),
   }
   return Experiment(**{**values, **changes})
+
+
+def opened(made: Experiment, /, **session) -> ModelDirectory:
+  """An experiment as another process finds it, which says nothing; `session`: fields of the Session."""
+  values = {"stop": Stop(), "console": Events(), **session}
+  return ModelDirectory(experiment=made, session=Session(**values), events=Events())
 
 
 class Lines:

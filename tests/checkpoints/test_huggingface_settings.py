@@ -1,5 +1,6 @@
 """What of a Hugging Face folder is understood: settings, families, files beside each other."""
 
+import dataclasses
 import json
 import shutil
 
@@ -223,6 +224,37 @@ def test_a_head_that_is_tied_and_not_scaled_is_stored_again_and_comes_back_tied(
   cut = huggingface.write_hf(tmp_path / "b", leaves, config, vocabulary=33)
   arrays = arrays_of(cut / "model.safetensors")
   assert arrays["lm_head.weight"].shape == arrays["shared.weight"].shape == (33, 12)
+
+
+def test_a_config_alone_goes_with_an_npz_that_has_no_head(tmp_path):
+  config = T5Config(**{**vars(T5), "tied_logits": True, "scale_logits": False})
+  folder = huggingface.write_hf(tmp_path / "whole", leaves_of(config), config)
+  alone = tmp_path / "alone"
+  alone.mkdir()
+  (alone / "config.json").write_bytes((folder / "config.json").read_bytes())
+  np.savez(tmp_path / "w.npz", **leaves_of(config))
+  weights = formats.open_weights(str(tmp_path / "w.npz"), model=str(alone))
+  formats.check(weights)
+  assert weights.config.tied_logits and weights.config.logits_scale == 1.0
+  # Of a head that is stored, and of a size that has one, nothing is guessed.
+  np.savez(tmp_path / "own.npz", **leaves_of(T5))
+  assert not formats.open_weights(str(tmp_path / "own.npz"), model=str(alone)).config.tied_logits
+  assert not formats.open_weights(str(tmp_path / "w.npz"), model="t5_1_1_small").config.tied_logits
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_id_of_padding_that_is_never_used_is_written_again(kind, tmp_path):
+  config = tiny_models.config(kind, bos=1, eos=2, written_pad=5)
+  folder = huggingface.write_hf(tmp_path / "a", leaves_of(config), config)
+  for name in ("config.json", "generation_config.json"):
+    assert json.loads((folder / name).read_text())["pad_token_id"] == 5
+  again = huggingface.config(str(folder))
+  assert (again.pad, again.written_pad) == (-1, 5)
+  assert huggingface.open_hf(folder, dataclasses.replace(config, written_pad=None))
+  assert "written_pad" not in repr(config), "results of random networks are found by it"
+  # torch refuses padding beyond the table.
+  cut = huggingface.write_hf(tmp_path / "b", leaves_of(config), config, vocabulary=5)
+  assert json.loads((cut / "config.json").read_text())["pad_token_id"] is None
 
 
 def test_heads_of_their_own_stay_apart(tmp_path):

@@ -193,9 +193,12 @@ def test_a_line_of_the_history_that_was_torn_does_not_spoil_the_next(tmp_path):
   scanned = gin_config.read(["promot_rte_micro.gin"], [])
   gin_config.build(scanned)
   tmp_path.joinpath(config_record.STARTS).write_text('{"time": "20')
-  config_record.write(tmp_path, scanned, command=["a"], changed=[])
+  command = ["a", "--gin.INITIAL_CHECKPOINT_PATH='https://me:word@host/m?token=abc'"]
+  config_record.write(tmp_path, scanned, command=command, changed=[])
   lines = tmp_path.joinpath(config_record.STARTS).read_text().splitlines()
-  assert len(lines) == 2 and json.loads(lines[1])["command"] == ["a"]
+  assert len(lines) == 2
+  masked = "--gin.INITIAL_CHECKPOINT_PATH='https://***@host/m?token=***'"
+  assert json.loads(lines[1])["command"] == ["a", masked]
 
 
 def test_a_flat_file_of_an_earlier_version_is_compared_by_meaning(tmp_path):

@@ -11,7 +11,8 @@ import pytest
 
 from promot_jax.checkpoints import sources
 from promot_jax.cli.main import main
-from promot_jax.experiments import inference, writing
+from promot_jax.experiments import writing
+from promot_jax.inference import answering
 from promot_jax.token_ids import TokenIds
 
 LONG = "the cat sees the dog . " * 200
@@ -22,9 +23,9 @@ def stand_in(monkeypatch, tmp_path):
   """Answers are the number of tokens; every second score is NaN."""
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
   monkeypatch.setattr(
-    inference,
+    answering,
     "answer",
-    lambda runner, model, inputs, *, tuned, bank_row: [
+    lambda form, model, inputs, *, place, given, first: [
       (str(len(ids)), math.nan if number % 2 else -1.0) for number, ids in enumerate(inputs)
     ],
   )

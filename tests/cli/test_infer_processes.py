@@ -15,13 +15,13 @@ pytestmark = pytest.mark.slow  # three starts of the command
 SLOW_ANSWERS = """
 import pathlib, sys, time
 from promot_jax.cli.main import main
-from promot_jax.experiments import inference
+from promot_jax.inference import answering
 
-def answer(runner, model, inputs, *, tuned, bank_row):
+def answer(form, model, inputs, *, place, given, first):
   time.sleep(0.2)
   return [(str(len(ids)), -1.0) for ids in inputs]
 
-inference.answer = answer
+answering.answer = answer
 started = pathlib.Path(sys.argv.pop(1))
 started.touch()
 while len(list(started.parent.glob("started-*"))) < int(sys.argv[1]):

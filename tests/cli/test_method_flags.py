@@ -7,18 +7,18 @@ import pytest
 from promot_jax.cli import flags
 from promot_jax.cli.eval import bank_row, method_state
 from promot_jax.errors import ConfigError
+from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.methods.prompt import SoftPrompt
 
 
-def runner(method, tasks=("rte",)):
-  experiment = types.SimpleNamespace(name="promot", method=method, tasks=list(tasks))
-  return types.SimpleNamespace(experiment=experiment)
+def tuned_checkpoint(method) -> Checkpoint:
+  return Checkpoint(name="model-4", start=None, method=method, stages=2, step=4)
 
 
 def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
-  promot = runner(SoftPrompt(length=3))
+  promot = tuned_checkpoint(SoftPrompt(length=3))
   states = [
-    method_state(flag, promot, tuned=tuned, stages=2)
+    method_state(flag, promot, tuned=tuned)
     for flag in ("auto", "on", "off")
     for tuned in (True, False)
   ]
@@ -26,22 +26,27 @@ def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
 
 
 def test_the_pretrained_model_and_fine_tuning_have_no_prompt_to_attach():
-  for made, stages in ((runner(SoftPrompt(length=3)), 0), (runner(None), 1)):
-    assert method_state("auto", made, tuned=True, stages=stages) == "none"
-    with pytest.raises(ConfigError, match="no method to attach"):
-      method_state("on", made, tuned=True, stages=stages)
+  pretrained = Checkpoint(name="pretrained", start=None)
+  for checkpoint, words in (
+    (pretrained, "the pretrained model"),
+    (tuned_checkpoint(None), "checkpoint 'model-4'"),
+  ):
+    assert method_state("auto", checkpoint, tuned=True) == "none"
+    with pytest.raises(ConfigError, match=f"{words} has no method to attach"):
+      method_state("on", checkpoint, tuned=True)
 
 
 def test_of_a_bank_of_prompts_one_has_to_be_named():
-  bank = runner(SoftPrompt(length=3, tasks=2), ("rte_1shot", "wmt14_en_fr_1shot"))
-  assert bank_row("wmt14_en_fr", bank, "attached") == 1
-  assert bank_row(None, bank, "detached") == 0
+  made = types.SimpleNamespace(name="promot", tasks=["rte_1shot", "wmt14_en_fr_1shot"])
+  bank = made, SoftPrompt(length=3, tasks=2)
+  assert bank_row("wmt14_en_fr", *bank, "attached") == 1
+  assert bank_row(None, *bank, "detached") == 0
   with pytest.raises(
     ConfigError, match=r"SoftPrompt for each of rte, wmt14_en_fr; .*--attach_task=rte"
   ):
-    bank_row(None, bank, "attached")
+    bank_row(None, *bank, "attached")
   with pytest.raises(ConfigError, match="there are rows of rte, wmt14_en_fr"):
-    bank_row("cb", bank, "attached")
+    bank_row("cb", *bank, "attached")
 
 
 @pytest.mark.parametrize(

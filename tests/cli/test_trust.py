@@ -364,8 +364,8 @@ def test_the_users_own_bindings_count_over_a_model_directorys(tmp_path):
 def test_a_model_directory_is_written_where_it_lies_and_not_where_its_file_says(tmp_path):
   run, _, _ = kept(tmp_path, f"experiment.Experiment.model_dir = {str(tmp_path / 'elsewhere')!r}")
   command = flags.parse(["eval", f"--model_dir={run}", "--quiet"])
-  (runner,) = directory.runners(command)
-  assert runner.folder == run
+  (opened,) = directory.opened(command)
+  assert opened.folder == run
 
 
 def test_a_later_versions_configuration_is_refused_with_what_to_do(tmp_path, capsys):

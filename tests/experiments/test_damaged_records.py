@@ -124,15 +124,13 @@ def test_other_commands_refuse_a_damaged_record_in_one_sentence(tiny, finished, 
   (name,) = [path.relative_to(folder) for path in folder.glob(pattern)]
   copy = tmp_path / "run"
   shutil.copytree(folder, copy)
-  runner_of = tiny.Runner
   for content in mutations((folder / name).read_bytes(), 13, 16):
     (copy / name).write_bytes(content)
-    shared = tiny.Session(stop=tiny.Stop(), console=tiny.Events())
-    runner = runner_of(two_stages(tiny, copy), shared, [])
+    directory = tiny.opened(two_stages(tiny, copy))
     try:
-      checkpoint = runner.checkpoint("chosen")
-      runner.model_of(*checkpoint[1:])
+      chosen = tiny.checkpoint_names.named(directory, "chosen")
+      tiny.Restored(directory).model(chosen)
     except PromotError as error:
       assert error.exit_code == 74 and str(copy / name) in str(error) and "\n" not in str(error)
     else:
-      assert name.name == "score.json" and checkpoint[0] == outcome.selected
+      assert name.name == "score.json" and chosen.name == outcome.selected

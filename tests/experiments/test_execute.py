@@ -1,6 +1,7 @@
 """A whole small comparison, its repetition, and what its parts have in common."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -11,17 +12,21 @@ import tiny_experiments
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import ConfigError, ModelDirInUse
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import data, execute, pretrained_results
+from promot_jax.experiments import (
+  checkpoint,
+  checkpoint_names,
+  data,
+  execute,
+  measurement,
+  pretrained_results,
+)
 from promot_jax.experiments.comparison import Comparison
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.experiments.reported import Outcome
-from promot_jax.experiments.runner import Runner
-from promot_jax.experiments.session import Session
+from promot_jax.experiments.restored import Restored
 from promot_jax.methods.prompt import SoftPrompt, prompt_count
-from promot_jax.signals import Stop
-from promot_jax.training.events import Events
-from tiny_experiments import MODEL, PROMPT, REPORT, SHORT, Lines
+from tiny_experiments import MODEL, PROMPT, REPORT, SHORT, Lines, opened
 
 
 def experiment(label: str, **changes) -> Experiment:
@@ -96,13 +101,13 @@ def raw_outputs(store: ResultStore, checkpoint: str, results) -> list:
 
 def test_prompt_tuning_leaves_unseen_tasks_as_the_pretrained_model_has_them(finished, tmp_path):
   folder, (pretrained, tuned, _), _ = finished
-  # Evaluated anew: this runner knows of no pretrained model whose results it could take over.
-  runner = Runner(tuned.experiment, Session(stop=Stop(), console=Events()), [])
-  name, stages, step = runner.checkpoint("chosen")
+  # Evaluated anew: this session knows of no pretrained model whose results it could take over.
+  directory = opened(tuned.experiment)
+  chosen = checkpoint_names.named(directory, "chosen")
   store = ResultStore(tmp_path)
-  tasks = data.report_tasks(tuned.experiment, runner.shared.reader)[1:]
-  results = runner.evaluate(tasks, name=name, stages=stages, step=step, store=store)
-  assert raw_outputs(store, name, results) == raw_outputs(
+  tasks = data.report_tasks(tuned.experiment, directory.session.reader)[1:]
+  results = measurement.measure(directory, chosen, tasks, models=Restored(directory), store=store)
+  assert raw_outputs(store, chosen.name, results) == raw_outputs(
     ResultStore(folder / "pretrained" / "evaluation"), "pretrained", pretrained.results[1:]
   )
 
@@ -122,11 +127,15 @@ def test_the_pretrained_models_results_are_taken_over_where_its_backbone_is_unto
 
 def test_a_backbone_is_untouched_while_only_the_prompt_is_trained(finished):
   _, (pretrained, tuned, promot), _ = finished
-  untouched = pretrained_results.backbone_is_untouched
-  assert untouched(tuned.experiment, 1) and untouched(promot.experiment, 1)
-  assert not untouched(promot.experiment, 2)
-  assert not untouched(promot.experiment, 0)  # the prompt is not attached yet
-  assert not untouched(pretrained.experiment, 0)
+
+  def untouched(outcome: Outcome, stages: int) -> bool:
+    which = checkpoint.after(outcome.experiment, stages)
+    return pretrained_results.backbone_is_untouched(outcome.experiment, which)
+
+  assert untouched(tuned, 1) and untouched(promot, 1)
+  assert not untouched(promot, 2)
+  assert not untouched(promot, 0)  # the prompt is not attached yet
+  assert not untouched(pretrained, 0)
 
 
 def test_unseen_tasks_with_one_of_several_prompts_are_left_out_and_named():
@@ -138,7 +147,7 @@ def test_unseen_tasks_with_one_of_several_prompts_are_left_out_and_named():
     evaluation=EvaluationPlan(unseen=("cb",), unseen_method=("off", "on"), limit=2),
   )
   reader = Reader(lambda text: None)
-  assert "one for each of rte, wmt14_en_fr" in data.left_out(bank)
+  assert "a row for each of rte, wmt14_en_fr" in data.left_out(bank)
   assert [task.method for task in data.report_tasks(bank, reader)[2:]] == ["detached"]
   named = data.report_tasks(bank, reader, bank_row=1)[2:]
   assert [(task.method, task.bank_row) for task in named] == [("detached", 0), ("attached", 1)]
@@ -206,23 +215,24 @@ def test_a_stage_is_not_taken_over_from_an_experiment_that_runs_later(tmp_path):
 
 def test_the_pretrained_checkpoint_of_a_promot_run_has_no_prompt(finished):
   _, outcomes, _ = finished
-  shared = Session(stop=Stop(), console=Events())
-  runner = Runner(outcomes[2].experiment, shared, [])
-  assert prompt_count(runner.model_of(0, None)) == 0
-  assert prompt_count(runner.model_of(1, None)) == 1
+  directory = opened(outcomes[2].experiment)
+  models = Restored(directory)
+  for name, prompts in (("pretrained", 0), ("prompt", 1)):
+    assert prompt_count(models.model(checkpoint_names.named(directory, name))) == prompts
 
 
 def test_checkpoints_are_named_by_stage_and_step(finished):
   _, outcomes, _ = finished
-  shared = Session(stop=Stop(), console=Events())
-  runner = Runner(outcomes[2].experiment, shared, [])
-  assert runner.checkpoint("pretrained") == ("pretrained", 0, None)
-  assert runner.checkpoint("model:2") == ("model-2", 2, 2)
-  assert runner.checkpoint("chosen")[0] == outcomes[2].selected
+  directory = opened(outcomes[2].experiment)
+  named = functools.partial(checkpoint_names.named, directory)
+  assert named("pretrained") == checkpoint.pretrained(directory.experiment)
+  assert named("model:2") == checkpoint.after(directory.experiment, 2, 2)
+  assert (named("model:2").name, named("model:2").tuned) == ("model-2", True)
+  assert named("chosen").name == outcomes[2].selected
   with pytest.raises(ConfigError, match="no such step"):
-    runner.checkpoint("model:3")
+    named("model:3")
   with pytest.raises(ConfigError, match="names no stage"):
-    runner.checkpoint("modl")
+    named("modl")
 
 
 @pytest.mark.parametrize(

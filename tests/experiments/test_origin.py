@@ -14,14 +14,12 @@ from promot_jax.cli.main import main
 from promot_jax.decoding import strategies
 from promot_jax.errors import ConfigError, DamagedCheckpoint, DataError
 from promot_jax.evaluation import report, runs
-from promot_jax.experiments import data, execute, origin, way_on
-from promot_jax.experiments.runner import Runner, Session
+from promot_jax.experiments import checkpoint_names, data, execute, measurement, origin, way_on
+from promot_jax.experiments.restored import Restored
 from promot_jax.identity import Identity, Part, digest
 from promot_jax.methods.prompt import SoftPrompt
-from promot_jax.signals import Stop
 from promot_jax.training import choice
-from promot_jax.training.events import Events
-from tiny_experiments import MODEL, PROMPT, REPORT, SHORT, Lines, experiment
+from tiny_experiments import MODEL, PROMPT, REPORT, SHORT, Lines, experiment, opened
 
 
 def one_stage(folder: pathlib.Path, **changes):
@@ -47,6 +45,13 @@ def again(folder: pathlib.Path, *, allow_change: bool = False, **changes):
   made = one_stage(folder, **changes)
   (outcome,) = execute.execute(made, sinks=[sink], allow_change=allow_change)
   return outcome, sink.lines
+
+
+def measured(directory):
+  """(name, results) of the chosen checkpoint."""
+  chosen = checkpoint_names.named(directory, "chosen")
+  tasks = data.report_tasks(directory.experiment, directory.session.reader)
+  return chosen.name, measurement.measure(directory, chosen, tasks, models=Restored(directory))
 
 
 def damage(step: pathlib.Path) -> None:
@@ -131,10 +136,7 @@ def test_a_part_of_the_examples_lies_beside_the_reported_scores(finished, run):
   _, outcome = finished
   made = one_stage(run)
   part = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, limit=2))
-  runner = Runner(part, Session(stop=Stop(), console=Events()), [])
-  name, stages, step = runner.checkpoint("chosen")
-  tasks = data.report_tasks(part, runner.shared.reader)
-  found = runner.evaluate(tasks, name=name, stages=stages, step=step)
+  found = measured(opened(part))[1]
   assert [(result.count, result.limit) for result in found] == [(2, 2)] * 3
   (read,) = runs.collect([run])
   assert sorted((r.task, r.count, dict(r.scores)) for r in read.reported) == sorted(
@@ -156,12 +158,9 @@ def test_another_way_of_measuring_leaves_the_reported_scores(finished, run, chan
   _, outcome = finished
   made = one_stage(run)
   other = dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, **change))
-  runner = Runner(other, Session(stop=Stop(), console=Events()), [])
-  name, stages, step = runner.checkpoint("chosen")
+  name = outcome.selected
   before = {path.name: path.read_bytes() for path in (run / "evaluation" / name).iterdir()}
-  runner.evaluate(
-    data.report_tasks(other, runner.shared.reader), name=name, stages=stages, step=step
-  )
+  assert measured(opened(other))[0] == name
   after = {path.name: path.read_bytes() for path in (run / "evaluation" / name).iterdir()}
   assert before.items() < after.items()
   (read,) = runs.collect([run])
@@ -195,9 +194,9 @@ def test_a_damaged_choice_is_replaced_by_the_next_best_step_and_evaluated(finish
   damage(stage / f"checkpoint_{step}")
   for path in run.glob("evaluation/*/*.json*"):
     path.unlink()
-  runner = Runner(one_stage(run), Session(stop=Stop(), console=Events()), [])
+  directory = opened(one_stage(run))
   with pytest.raises(DamagedCheckpoint, match=f"--checkpoint=prompt:{other}"):
-    runner.model_of(1, step)
+    Restored(directory).model(checkpoint_names.named(directory, f"prompt:{step}"))
   found, lines = again(run)
   assert found.selected == f"prompt-{other}"
   assert "the next best one" in found.why

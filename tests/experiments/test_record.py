@@ -54,6 +54,12 @@ def test_runs_that_differ_in_the_backbones_learning_rate_are_variants():
   assert variant(prompt) == ""
 
 
+def test_the_record_keeps_no_secret_of_the_command(monkeypatch):
+  monkeypatch.setattr("sys.argv", ["promot", "train", "--gin.A='https://host/m?token=abc'"])
+  made = record.run_record(experiment(), selected="pretrained", why="")
+  assert made.command == "promot train --gin.A='https://host/m?token=***'"
+
+
 def test_the_record_tells_the_types_of_the_weights():
   made = experiment(stage("prompt", 0.3, frozen_dtype="bfloat16"))
   precision = record.run_record(made, selected="prompt-2", why="").environment["precision"]

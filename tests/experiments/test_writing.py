@@ -18,9 +18,10 @@ from promot_jax.decoding import generate as generate_lib
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import data, inference, writing
+from promot_jax.experiments import data, free_texts, writing
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.experiments.reader import text_vocabulary
+from promot_jax.inference import answering
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
@@ -218,13 +219,12 @@ def test_an_output_is_cut_at_its_line_before_it_is_scored(evaluated, monkeypatch
 
 def test_texts_of_no_task_are_read_as_the_model_was_taught(tokenizer_folder):
   own = experiment(tokenizer_folder("gpt2"))
-  runner = types.SimpleNamespace(experiment=own)
+  plain, tuned = (free_texts.form(own, tuned=state) for state in (False, True))
   words = text_vocabulary(own)
   text = "Q: who sells the lamp? A:"
-  (plain,), _ = inference.encode(runner, [text + " "], tuned=False)
-  (tuned,), _ = inference.encode(runner, [text], tuned=True)
-  assert plain.tolist() == words.encode(text)
-  assert tuned.tolist() == words.encode(text + "\n")
-  assert inference.cut(runner, plain, 2, tuned=False).tolist() == plain[-2:].tolist()
-  assert inference.ends_with_line(runner, tuned=False)
-  assert not inference.ends_with_line(runner, tuned=True)
+  (tokens,) = answering.encode(plain, [text + " "])
+  assert tokens.tolist() == words.encode(text)
+  assert answering.encode(tuned, [text])[0].tolist() == words.encode(text + "\n")
+  short = dataclasses.replace(plain, longest_input=2)
+  assert answering.cut(short, tokens).tolist() == tokens[-2:].tolist()
+  assert plain.ends_with_line and not tuned.ends_with_line

@@ -343,8 +343,7 @@ def test_sharded_over_a_mesh_it_computes_the_same(name, kind, scanned, data):
   split = set(paths.match([r".*attention/\w+/kernel", r".*/mlp/\w+/kernel", "token_.*"], leaves))
   for leaf, value in leaves.items():
     parts = value.size // value.addressable_shards[0].data.size
-    # A stack of one layer is taken for a placeholder, and is whole on every device.
-    assert parts == 2 if leaf in split and 1 not in value.shape else parts in (1, 2), leaf
+    assert parts == 2 if leaf in split else parts in (1, 2), leaf
   run = program(placed, batch)
   assert "all-reduce" in run.as_text(), "the parts of a product are summed over 'model'"
   close(run(nnx.state(placed), batch), logits(model))

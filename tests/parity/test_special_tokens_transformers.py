@@ -149,7 +149,7 @@ def test_generation_config_decides_by_what_it_lacks(kind, tmp_path):
 @pytest.mark.parametrize(
   "settings",
   [
-    {"eos_token_id": ENDS, "forced_eos_token_id": [5, 9]},
+    {"eos_token_id": ENDS, "forced_eos_token_id": [5, 9], "pad_token_id": 6},
     {"eos_token_id": None, "forced_eos_token_id": None},
     {"eos_token_id": 7},
   ],
@@ -161,7 +161,8 @@ def test_special_tokens_survive_a_round_trip(kind, settings, tmp_path):
   writer.write_hf(tmp_path / "ours", importer.open_hf(tmp_path / "theirs"), config)
   assert importer.config(str(tmp_path / "ours")) == config
   again = type(other).from_pretrained(tmp_path / "ours").generation_config
-  for name in ("eos_token_id", "forced_eos_token_id", "forced_bos_token_id"):
+  names = ("eos_token_id", "forced_eos_token_id", "forced_bos_token_id", "pad_token_id")
+  for name in names:
     assert getattr(again, name) == getattr(other.generation_config, name), name
 
 

@@ -8,6 +8,7 @@ from promot_jax.checkpoints.huggingface.importer import (
   config,
   decoding_note,
   encoder_config,
+  lacks_weights,
   open_hf,
 )
 from promot_jax.checkpoints.huggingface.reader import is_hf
@@ -20,6 +21,7 @@ __all__ = [
   "decoding_note",
   "encoder_config",
   "is_hf",
+  "lacks_weights",
   "open_hf",
   "write_hf",
 ]

@@ -118,7 +118,6 @@ def config_to(config: BartConfig) -> dict[str, Any]:
     "init_std": config.init_std,
     "tie_word_embeddings": True,
     "bos_token_id": config.bos,
-    "pad_token_id": config.pad,
     **special_tokens.of_config_json(config),
     "decoder_start_token_id": config.decoder_start,
     "forced_bos_token_id": config.forced_bos,

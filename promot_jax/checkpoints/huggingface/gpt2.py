@@ -65,6 +65,7 @@ def config_from(
     eos=tokens.eos,
     output_ends=tokens.output_ends,
     forced_eos=tokens.forced_eos,
+    written_pad=tokens.pad,
   )
 
 

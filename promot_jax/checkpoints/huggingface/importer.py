@@ -38,6 +38,7 @@ _FREE = {
   "remat",
   "scan_layers",
   "source_attention",  # a causal model may be tuned on as a prefix language model
+  "written_pad",
 }
 _MOST_LAYERS = 10_000  # of a config.json without weights
 # Fields of which two values may mean the same -> what they mean.
@@ -96,6 +97,11 @@ def _stored_config(path: str) -> Any:
     )
   tensors = reader.open_tensors(folder) if reader.has_weights(folder) else None
   return _config_of(found, tensors, folder)
+
+
+def lacks_weights(path: str) -> bool:
+  """Whether a folder, URL or name of the hub has a config.json only."""
+  return not reader.has_weights(locations.fetch_hf(path))
 
 
 def open_hf(path: str | os.PathLike, config: Any = None) -> dict[str, StoredArray]:

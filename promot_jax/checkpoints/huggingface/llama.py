@@ -34,7 +34,8 @@ def config_from(
 ) -> DecoderLMConfig:
   """Our configuration of a config.json of `model_type` llama; its tensors say nothing more.
 
-  Padding is -1, whatever the file says: no token means it.
+  Padding is -1, whatever the file says: no token means it.  The id of the file is kept for a
+  conversion back.
 
   Raises:
     ConfigError: a value is missing, or asks for arithmetic that our model does not have.
@@ -80,6 +81,7 @@ def config_from(
     eos=tokens.eos,
     output_ends=tokens.output_ends,
     forced_eos=tokens.forced_eos,
+    written_pad=tokens.pad,
   )
 
 

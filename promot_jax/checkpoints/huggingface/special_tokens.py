@@ -81,10 +81,12 @@ def read(content: Mapping[str, Any], *, eos: int, forced_eos: int | None = None)
 
 
 def of_config_json(config: Any) -> dict[str, Any]:
-  """`eos_token_id` of a config.json for a backbone of ours; the other ids are its family's."""
+  """Ids of ends and padding in a config.json for a backbone of ours; the others are its family's."""
   ids = TokenIds.of(config)
   listed = len(ids.ends) > 1 and ids.ends[0] == ids.eos
-  return {"eos_token_id": list(ids.ends) if listed else ids.eos}
+  # Decoder-only models pad with a number that no token has, and which no file may name.
+  pad = ids.pad if ids.pad >= 0 else getattr(config, "written_pad", None)
+  return {"eos_token_id": list(ids.ends) if listed else ids.eos, "pad_token_id": pad}
 
 
 def generation_config(config: Any, content: Mapping[str, Any]) -> dict[str, Any]:

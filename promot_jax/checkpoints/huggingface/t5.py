@@ -119,7 +119,6 @@ def config_to(config: T5Config) -> dict[str, Any]:
     "dropout_rate": config.dropout_rate,
     "tie_word_embeddings": scaled,
     "decoder_start_token_id": config.decoder_start,
-    "pad_token_id": config.pad,
     **special_tokens.of_config_json(config),
     "use_cache": True,
   }

@@ -60,6 +60,8 @@ def write_hf(
         f"The model has {config.vocab_size} rows in its vocabulary, so {vocabulary} cannot be kept."
       )
     content["vocab_size"] = vocabulary
+    if (content.get("pad_token_id") or 0) >= vocabulary:
+      content["pad_token_id"] = None  # torch refuses an embedding without the row of its padding
   tensors = translation.to_theirs(unrolled, family.names(config), vocabulary=vocabulary)
   if dtype is not None:
     tensors = {name: converted(array, dtype) for name, array in tensors.items()}

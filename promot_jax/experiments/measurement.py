@@ -1,0 +1,149 @@
+"""Measuring the checkpoints of an experiment; what is stored already is not run again."""
+
+import functools
+from collections.abc import Sequence
+
+from flax import nnx
+
+from promot_jax import partitioning
+from promot_jax.evaluation import evaluator
+from promot_jax.evaluation.records import TaskResult
+from promot_jax.evaluation.results import ResultStore
+from promot_jax.experiments import data, origin, pretrained_results, progress, restored, shapes
+from promot_jax.experiments.checkpoint import Checkpoint
+from promot_jax.experiments.model_directory import ModelDirectory
+from promot_jax.experiments.reader import decoder
+from promot_jax.experiments.restored import Restored
+from promot_jax.probing import scores
+from promot_jax.probing.features import FeatureStore
+from promot_jax.token_ids import TokenIds
+
+
+def measure(
+  directory: ModelDirectory,
+  checkpoint: Checkpoint,
+  tasks: Sequence[evaluator.EvalTask],
+  *,
+  models: Restored,
+  store: ResultStore | None = None,
+) -> list[TaskResult]:
+  """Scores of one checkpoint on each task.
+
+  Args:
+    models: of the directory.
+    store: where results are kept and found; None: the experiment's own.
+
+  Raises:
+    PromotError: of a checkpoint that cannot be restored, data that do not fit, or a signal.
+  """
+  experiment, session, events = directory.experiment, directory.session, directory.events
+  name, plan = checkpoint.name, experiment.evaluation
+  setting = evaluator.Setting(
+    special=TokenIds.of(experiment.backbone),
+    strategy=plan.strategy,
+    max_target_length=plan.feature_lengths["targets"],
+    format_metric=data.format_metric(experiment),
+    seed=experiment.seed,
+  )
+  kept = evaluator.Kept(store=store or directory.results(), checkpoint=name)
+  subject = _subject(directory, checkpoint, models)
+  if pretrained_results.backbone_is_untouched(experiment, checkpoint):
+    copied = pretrained_results.take_over(
+      tasks,
+      subject=subject,
+      setting=setting,
+      kept=kept,
+      folders=(directory.folder / "evaluation", *session.pretrained_results),
+      pretrained_identity=experiment.start.identity(),
+    )
+    if copied:
+      events.line(
+        f"evaluated {name}: {copied} results without the method are the pretrained model's, whose "
+        "backbone it has; not run again"
+      )
+  left = evaluator.unfinished(subject, tasks, setting=setting, kept=kept)
+  if not left:
+    session.accept()
+    events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
+  else:
+    events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
+  if checkpoint.method is not None and any(task.method == "attached" for task in tasks):
+    data.check_prompts(shapes.abstract_checkpoint(experiment, checkpoint), None, tasks)
+
+  begun = False
+
+  def stop_if_asked() -> None:
+    nonlocal begun
+    # Once a batch is done, the next one is finished too; the first call comes before any.
+    session.stop.nothing_to_save = not begun
+    begun = True
+    session.stop_if_asked()
+
+  results = evaluator.evaluate(
+    subject,
+    tasks,
+    setting=setting,
+    batching=evaluator.Batching(batch_size=plan.batch_size, buckets=plan.buckets),
+    kept=kept,
+    progress=progress.reporter(events, f"{experiment.name} {name}", stop=stop_if_asked),
+  )
+  session.stop.nothing_to_save = True
+  return results
+
+
+def probed(
+  directory: ModelDirectory,
+  checkpoint: Checkpoint,
+  results: Sequence[TaskResult],
+  *,
+  models: Restored,
+) -> tuple[str, list[TaskResult]]:
+  """(name, results) of a checkpoint with the probe of its experiment in place of its answers.
+
+  Args:
+    results: of the checkpoint, as `measure` gives them.
+    models: of the directory.
+  """
+  experiment = directory.experiment
+  assert experiment.probe is not None
+  start = origin.of_start(experiment).part("start weights") or ""
+  features = FeatureStore(
+    folder=directory.folder / "features",
+    identity=f"{restored.identity(directory, checkpoint)} {start}",
+    batch_size=experiment.evaluation.batch_size,
+    place=directory.place,
+    fetch=partitioning.fetch,
+    report=directory.events.line,
+  )
+  return scores.probed(
+    experiment.probe,
+    results,
+    tuned=data.probe_splits(experiment, directory.session.reader),
+    seed=experiment.seed,
+    name=checkpoint.name,
+    model=functools.partial(models.model, checkpoint),
+    features=features,
+    kept=directory.results(),
+  )
+
+
+def _subject(
+  directory: ModelDirectory, checkpoint: Checkpoint, models: Restored
+) -> evaluator.Subject:
+  """One checkpoint as what is evaluated."""
+
+  def make() -> nnx.Module:
+    made = models.model(checkpoint)
+    directory.session.accept()  # data were read before, and the weights are there
+    return made
+
+  method = checkpoint.method
+  return evaluator.Subject(
+    make=make,
+    decode=decoder(directory.experiment),
+    detach=None if method is None else method.detach,
+    identity=restored.identity(directory, checkpoint),
+    made_from=origin.of_start(directory.experiment),
+    place=directory.place,
+    fetch=partitioning.fetch,
+  )

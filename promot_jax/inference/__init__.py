@@ -1,0 +1,1 @@
+"""Answers of a model to texts that belong to no task."""
