@@ -7,6 +7,7 @@ are trained to write the label, and an output in other words is not in the task'
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,23 +15,13 @@ from promot_jax.metrics import metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Accuracy:
+class Accuracy(metric.Mean):
   """Percentage of predictions that equal their target label, surrounding spaces aside.
 
   A target may also be a sequence of labels, any of which counts.  Returns `{"accuracy": score}`.
   """
 
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("accuracy",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
+  scores: ClassVar[tuple[str, ...]] = ("accuracy",)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     hits = [
@@ -38,9 +29,6 @@ class Accuracy:
       for target, prediction in zip(targets, predictions, strict=True)
     ]
     return metric.mean_statistics([hits])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(["accuracy"], totals)
 
 
 accuracy = Accuracy()

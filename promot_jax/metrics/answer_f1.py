@@ -9,6 +9,7 @@ rule of SQuAD 2's script, whose forerunner gave 0.
 import collections
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from promot_jax.metrics.exact_match import Normalization, normalize_answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AnswerF1:
+class AnswerF1(metric.Mean):
   """Mean F1 and exact match of short answers, 0 to 100.
 
   A target is a string or a sequence of accepted strings.  Returns `{"f1": .., "exact_match": ..}`.
@@ -26,19 +27,9 @@ class AnswerF1:
     normalization: whose rule, see `exact_match`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("f1", "exact_match")
+
   normalization: Normalization = "squad"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("f1", "exact_match")
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     columns = np.zeros((2, len(targets)), np.float64)
@@ -48,9 +39,6 @@ class AnswerF1:
       pairs = [(_f1(answer, text), answer == text) for text in accepted or [""]]
       columns[:, index] = 100.0 * np.max(pairs, axis=0)
     return metric.mean_statistics(columns)
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
 
 f1 = AnswerF1()

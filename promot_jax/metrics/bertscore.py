@@ -8,6 +8,7 @@ F each by itself.  An empty text matches nothing.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ INSTALL = "'promot_jax[bertscore]'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BertScore:
+class BertScore(metric.Mean):
   """Mean BERTScore, times 100: up to 100, and below 0 for texts with opposite vectors.
 
   Args:
@@ -31,24 +32,15 @@ class BertScore:
   Returns `{"bertscore": F, "bertscore_precision": .., "bertscore_recall": ..}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("bertscore", "bertscore_precision", "bertscore_recall")
+  scale: ClassVar[metric.Scale] = metric.Scale(low=None)
+
   model: str = ""
   layers: int | None = None
   language: str = "en"
   rescale: bool = False
   idf: bool = False
   device: str = ""
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("bertscore", "bertscore_precision", "bertscore_recall")
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(low=None)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     references = [
@@ -66,9 +58,6 @@ class BertScore:
       precision, recall, f = scorer.score([str(predictions[i]) for i in full], kept)
       columns[:, full] = [100.0 * each.cpu().numpy() for each in (f, precision, recall)]
     return metric.mean_statistics(columns)
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
   @property
   def signature(self) -> str:

@@ -24,7 +24,7 @@ from promot_jax.metrics import metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bleu:
+class Bleu(metric.Summed):
   """BLEU of the whole corpus, 0 to 100, against one or several references for each example.
 
   Args:
@@ -47,13 +47,6 @@ class Bleu:
   def names(self) -> tuple[str, ...]:
     """Names of the scores."""
     return (self.name,)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Rows of [output length, closest reference length, match counts, n-gram counts by order]."""

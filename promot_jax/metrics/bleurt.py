@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ INSTALL = "'bleurt @ git+https://github.com/google-research/bleurt.git'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Bleurt:
+class Bleurt(metric.Mean):
   """Mean BLEURT, times 100; what is usual depends on the checkpoint (BLEURT-20: 0 to 100).
 
   Args:
@@ -28,20 +29,11 @@ class Bleurt:
   Returns `{"bleurt": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("bleurt",)
+  scale: ClassVar[metric.Scale] = metric.Scale(low=None, high=None)
+
   checkpoint: str = "BLEURT-20"
   batch_size: int = 16
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("bleurt",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(low=None, high=None)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     package = extras.library("bleurt.score", of="bleurt", install=INSTALL)
@@ -57,9 +49,6 @@ class Bleurt:
       return scorer.score(references=references, candidates=candidates, batch_size=self.batch_size)
 
     return metric.mean_statistics([list(100.0 * learned.best(targets, predictions, score))])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
   @property
   def signature(self) -> str:

@@ -8,7 +8,7 @@ package and runs on Java.  Text that is tokenized already, or a machine without 
 import dataclasses
 import subprocess
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -22,26 +22,16 @@ _JAVA = "install a Java runtime (Debian: apt-get install default-jre-headless)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CocoRougeL:
+class CocoRougeL(metric.Mean):
   """ROUGE-L of the COCO scorer, 0 to 100: F with beta 1.2 of the best precision and the best recall.
 
   Precision and recall may come from two references, unlike rouge-score's.  A target is a string or a
   sequence of references.  Returns `{"coco_rougeL": score}`, the mean over the examples.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("coco_rougeL",)
+
   tokenizer: Tokenizer = "ptb"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("coco_rougeL",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     rouge = extras.library("pycocoevalcap.rouge.rouge", of="coco_rougeL", install=INSTALL).Rouge()
@@ -49,16 +39,13 @@ class CocoRougeL:
     scores = [rouge.calc_score([text], refs) for text, refs in zip(outputs, references)]
     return metric.mean_statistics(100.0 * np.asarray([scores], np.float64))
 
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
-
   @property
   def signature(self) -> str:
     return f"pycocoevalcap, tokenizer {self.tokenizer}, beta 1.2"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cider:
+class Cider(metric.Mean):
   """CIDEr-D of the COCO scorer, 0 to 10: agreement of n-grams weighed by how few examples have them.
 
   Document frequencies come from the references of all examples given, so one example's score depends
@@ -66,19 +53,10 @@ class Cider:
   Returns `{"cider": score}`, the mean over the examples.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("cider",)
+  scale: ClassVar[metric.Scale] = metric.Scale(high=10.0)
+
   tokenizer: Tokenizer = "ptb"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("cider",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(high=10.0)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     cider = extras.library("pycocoevalcap.cider.cider", of="cider", install=INSTALL).Cider()
@@ -88,9 +66,6 @@ class Cider:
       {index: [text] for index, text in enumerate(outputs)},
     )
     return metric.mean_statistics([scores])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
   @property
   def signature(self) -> str:

@@ -13,7 +13,7 @@ from promot_jax.metrics import metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chrf:
+class Chrf(metric.Summed):
   """chrF of the whole corpus, 0 to 100.
 
   Args:
@@ -32,13 +32,6 @@ class Chrf:
   def names(self) -> tuple[str, ...]:
     """Names of the scores."""
     return (self.name,)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Rows of output n-grams, reference n-grams and matches for every order."""

@@ -41,7 +41,7 @@ class ConfusionMatrix:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClassF1:
+class ClassF1(metric.Summed):
   """Macro-averaged F1 and the F1 of each class, 0 to 100.
 
   Args:
@@ -65,13 +65,6 @@ class ClassF1:
   def names(self) -> tuple[str, ...]:
     """Names of the scores."""
     return ("macro_f1", *(f"f1_{label.strip()}" for label in self.labels))
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Rows of the confusion matrix of one example, flattened.

@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,7 +22,7 @@ _ADVICE = "pipx install unbabel-comet (in an environment of its own), and have i
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Comet:
+class Comet(metric.Mean):
   """Mean COMET, times 100; what is usual depends on the model (wmt22-comet-da: 0 to 100).
 
   Args:
@@ -32,21 +33,12 @@ class Comet:
   Returns `{"comet": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("comet",)
+  scale: ClassVar[metric.Scale] = metric.Scale(low=None, high=None)
+
   model: str = "Unbabel/wmt22-comet-da"
   batch_size: int = 16
   gpus: int = 0
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("comet",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(low=None, high=None)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Raises DataError where a target has no source."""
@@ -61,9 +53,6 @@ class Comet:
     ]
     scores = learned.best(targets, predictions, lambda pairs: self._score(sources, pairs))
     return metric.mean_statistics([list(100.0 * scores)])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
   @property
   def signature(self) -> str:

@@ -15,7 +15,7 @@ import dataclasses
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -31,7 +31,7 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExactMatch:
+class ExactMatch(metric.Mean):
   """Percentage of predictions that equal one of their targets after `normalize_answer`.
 
   A target is a string or a sequence of accepted strings.  Returns `{"exact_match": score}`.
@@ -40,19 +40,9 @@ class ExactMatch:
     normalization: whose rule, see the module.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("exact_match",)
+
   normalization: Normalization = "squad"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("exact_match",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     hits = []
@@ -61,9 +51,6 @@ class ExactMatch:
       accepted = (normalize_answer(text, self.normalization) for text in metric.references(target))
       hits.append(100.0 * (answer in accepted))
     return metric.mean_statistics([hits])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(["exact_match"], totals)
 
 
 exact_match = ExactMatch()

@@ -9,6 +9,7 @@ words of the tuned target language in outputs for other languages.  Both take th
 import dataclasses
 import string
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,24 +17,20 @@ from promot_jax.metrics import metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FormatShare:
+class FormatShare(metric.Mean):
   """Percentage of outputs that are exactly one of the tuned task's labels, spaces aside.
 
   Returns `{"format_share": score}`.
   """
 
-  labels: tuple[str, ...] = ("True", "False")
+  scores: ClassVar[tuple[str, ...]] = ("format_share",)
 
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
+  labels: tuple[str, ...] = ("True", "False")
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     del targets  # the format of an output does not depend on the right answer
     labels = {label.strip() for label in self.labels}
     return metric.mean_statistics([[100.0 * (str(text).strip() in labels) for text in predictions]])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(["format_share"], totals)
 
   @property
   def signature(self) -> str:
@@ -41,7 +38,7 @@ class FormatShare:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LanguageShare:
+class LanguageShare(metric.Summed):
   """Percentage of all output words that belong to the tuned target language.
 
   Args:
@@ -52,11 +49,10 @@ class LanguageShare:
   scores 0.  Returns `{"format_share": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("format_share",)
+
   is_word: Callable[[str], bool]
   language: str = "the tuned target language"
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     del targets

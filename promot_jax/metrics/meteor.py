@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import importlib.metadata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _COUNTS, _CHUNKS = 23, 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Meteor:
+class Meteor(metric.Summed):
   """METEOR of the whole corpus, 0 to 100, in English.
 
   Args:
@@ -38,19 +38,9 @@ class Meteor:
   `{"meteor": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("meteor",)
+
   tokenizer: captions.Tokenizer = "none"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("meteor",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """The scorer's 23 counts of each example: lengths, matches by stage and kind of word, chunks."""
@@ -99,7 +89,7 @@ class Meteor:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NltkMeteor:
+class NltkMeteor(metric.Mean):
   """nltk's METEOR, 0 to 100: the mean over the examples of the best reference's score.
 
   Words are nltk's Treebank tokens in lower case.  Needs nltk's WordNet, which nltk downloads:
@@ -111,19 +101,9 @@ class NltkMeteor:
   Returns `{"meteor_nltk": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("meteor_nltk",)
+
   wordnet: Any = dataclasses.field(default=None, repr=False)
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("meteor_nltk",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     nltk = extras.library("nltk.translate.meteor_score", of="meteor_nltk", install=captions.INSTALL)
@@ -133,9 +113,6 @@ class NltkMeteor:
       for texts, output in zip(metric.all_references(targets), predictions, strict=True)
     ]
     return metric.mean_statistics(100.0 * np.asarray([scores], np.float64))
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
   @property
   def signature(self) -> str:

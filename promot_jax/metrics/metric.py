@@ -10,10 +10,11 @@ tokenizing or comparing any text twice.
 Nothing under `metrics/` imports JAX or TensorFlow: the task registrations import these functions.
 """
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -85,6 +86,41 @@ class ListedMetric(Metric, Protocol):
   def scale(self) -> Scale:
     """The scale of every one of its scores."""
     ...
+
+
+class Summed(abc.ABC):
+  """What the metrics here do alike; one of its own defines `statistics` and `summarize`.
+
+  Attributes:
+    scores: names of the scores, where settings do not decide them.
+    scale: of every one of them.
+  """
+
+  scores: ClassVar[tuple[str, ...]] = ()
+  scale: ClassVar[Scale] = PERCENT
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the scores."""
+    return self.scores
+
+  def __call__(self, targets: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    return evaluate(self, targets, predictions)
+
+  @abc.abstractmethod
+  def statistics(self, targets: Sequence[Any], predictions: Sequence[Any]) -> np.ndarray:
+    """As of `Metric`."""
+
+  @abc.abstractmethod
+  def summarize(self, totals: np.ndarray) -> dict[str, float]:
+    """As of `Metric`."""
+
+
+class Mean(Summed):
+  """Metrics that are means of the examples' scores; their statistics are `mean_statistics`."""
+
+  def summarize(self, totals: np.ndarray) -> dict[str, float]:
+    return mean_summary(self.names, totals)
 
 
 def describe(metric: Any) -> str:

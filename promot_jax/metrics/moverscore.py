@@ -13,7 +13,7 @@ import functools
 import math
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ INSTALL = "'promot_jax[moverscore]'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MoverScore:
+class MoverScore(metric.Mean):
   """Mean MoverScore, times 100: 100 for equal texts, down to -100.
 
   Args:
@@ -35,22 +35,13 @@ class MoverScore:
   Returns `{"moverscore": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("moverscore",)
+  scale: ClassVar[metric.Scale] = metric.Scale(low=-100.0)
+
   model: str = "distilbert-base-uncased"
   stop_words: tuple[str, ...] = ()
   batch_size: int = 64
   device: str = "cpu"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("moverscore",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(low=-100.0)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     transport = extras.library("ot", of="moverscore", install=INSTALL)
@@ -61,9 +52,6 @@ class MoverScore:
       return [100.0 * _moved(transport, *both) for both in zip(references, outputs, strict=True)]
 
     return metric.mean_statistics([list(learned.best(targets, predictions, score))])
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.names, totals)
 
   @property
   def signature(self) -> str:

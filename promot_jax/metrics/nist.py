@@ -17,7 +17,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _ORDER = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Nist:
+class Nist(metric.Summed):
   """NIST of the whole corpus: 0 where nothing matches, open above; 8 to 9 is usual on E2E.
 
   Args:
@@ -40,20 +40,11 @@ class Nist:
   part of the corpus's.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("nist",)
+  scale: ClassVar[metric.Scale] = metric.Scale(high=None)
+
   lowercase: bool = True
   reference_length: Literal["pooled", "per_example"] = "pooled"
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("nist",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(high=None)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Rows of [information by order, n-grams by order, reference words, references, 1, mean length]."""

@@ -21,7 +21,7 @@ from promot_jax.metrics import metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rouge:
+class Rouge(metric.Mean):
   """Mean ROUGE, 0 to 100.
 
   Args:
@@ -42,13 +42,6 @@ class Rouge:
     """Names of the scores."""
     return self.types
 
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.PERCENT
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
-
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     scorer = _scorer(self)
     columns = np.zeros((len(self.types), len(targets)), np.float64)
@@ -57,9 +50,6 @@ class Rouge:
       scores = scorer.score_multi(texts, str(prediction))
       columns[:, index] = [100.0 * getattr(scores[name], self.measure) for name in self.types]
     return metric.mean_statistics(columns)
-
-  def summarize(self, totals: np.ndarray) -> dict[str, float]:
-    return metric.mean_summary(self.types, totals)
 
   @property
   def signature(self) -> str:

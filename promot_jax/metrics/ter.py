@@ -8,6 +8,7 @@ DART give tercom no empty reference (`written_only`), sacrebleu counts one as of
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from promot_jax.metrics import metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ter:
+class Ter(metric.Summed):
   """TER of the whole corpus, in percent.
 
   Args:
@@ -26,21 +27,12 @@ class Ter:
   A target is a string or a sequence of references.  Returns `{"ter": score}`.
   """
 
+  scores: ClassVar[tuple[str, ...]] = ("ter",)
+  scale: ClassVar[metric.Scale] = metric.Scale(high=None, higher_is_better=False)
+
   case_sensitive: bool = False
   normalized: bool = False
   written_only: bool = False
-
-  @property
-  def names(self) -> tuple[str, ...]:
-    """Names of the scores."""
-    return ("ter",)
-
-  @property
-  def scale(self) -> metric.Scale:
-    return metric.Scale(high=None, higher_is_better=False)
-
-  def __call__(self, targets: Sequence, predictions: Sequence) -> dict[str, float]:
-    return metric.evaluate(self, targets, predictions)
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Rows of [edits, mean reference length]."""
