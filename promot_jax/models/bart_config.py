@@ -3,10 +3,9 @@
 import dataclasses
 
 from promot_jax import token_ids
-from promot_jax.errors import ConfigError
 from promot_jax.models import stack
 from promot_jax.models.encoder_decoder_config import EncoderDecoderConfig
-from promot_jax.models.layers import ACTIVATIONS
+from promot_jax.models.family_config import LikeBertConfig, TwoStacksConfig
 
 RECIPE_VALUES = ("BartConfig",)
 
@@ -22,7 +21,7 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BartConfig:
+class BartConfig(LikeBertConfig, TwoStacksConfig):
   """Everything that decides the shapes and the arithmetic of a BART, and how it is decoded."""
 
   vocab_size: int
@@ -67,87 +66,21 @@ class BartConfig:
 
   def __post_init__(self):
     token_ids.settle(self)
-    sizes = ("vocab_size", "width", "heads", "mlp_width", "max_positions")
-    for name in (*sizes, "encoder_layers", "decoder_layers"):
-      if getattr(self, name) < 1:
-        raise ConfigError(f"BartConfig.{name}={getattr(self, name)} must be at least 1.")
-    if self.width % self.heads:
-      raise ConfigError(
-        f"BartConfig.width={self.width} must be a multiple of BartConfig.heads={self.heads}."
-      )
-    if self.activation not in ACTIVATIONS:
-      raise ConfigError(
-        f"BartConfig.activation={self.activation!r} is unknown; use one of {', '.join(ACTIVATIONS)}."
-      )
-    for name in ("dropout_rate", "attention_dropout_rate", "activation_dropout_rate"):
-      if not 0.0 <= getattr(self, name) < 1.0:
-        raise ConfigError(
-          f"BartConfig.{name}={getattr(self, name)} must be at least 0 and below 1."
-        )
-    for name, choices in _CHOICES.items():
-      if getattr(self, name) not in choices:
-        raise ConfigError(
-          f"BartConfig.{name}={getattr(self, name)!r} is unknown; use one of {', '.join(choices)}."
-        )
-
-  @property
-  def head_width(self) -> int:
-    """Features of each head."""
-    return self.width // self.heads
-
-  @property
-  def token_ids(self) -> token_ids.TokenIds:
-    """What pads, begins and ends sequences."""
-    return token_ids.TokenIds(
-      pad=self.pad,
-      eos=self.eos,
-      output_ends=self.output_ends,
-      decoder_start=self.decoder_start,
-      forced_first=self.forced_bos,
-      forced_last=self.forced_eos,
-    )
-
-  @property
-  def stack_layers(self) -> dict[str, int]:
-    """How many layers each stack has, the reader first."""
-    return {"encoder": self.encoder_layers, "decoder": self.decoder_layers}
-
-  @property
-  def key_heads(self) -> int:
-    """Heads of keys and values."""
-    return self.heads
+    self.require_positive("vocab_size", "width", "heads", "mlp_width", "max_positions")
+    self.require_positive("encoder_layers", "decoder_layers")
+    self.require_like_bert()
+    self.require_rates("dropout_rate", "attention_dropout_rate", "activation_dropout_rate")
+    self.require_choices(_CHOICES)
 
   @property
   def encoder_decoder(self) -> EncoderDecoderConfig:
     """What it is made of."""
-    return EncoderDecoderConfig(
-      vocab_size=self.vocab_size,
-      width=self.width,
-      heads=self.heads,
-      head_width=self.head_width,
-      mlp_width=self.mlp_width,
+    return self.made_of(
       encoder_layers=self.encoder_layers,
       decoder_layers=self.decoder_layers,
-      mlp_activations=(self.activation,),
-      use_bias=True,
-      attention_scale=self.head_width**-0.5,
-      init_std=self.init_std,
-      norm="layer",
-      norms="post",
       norm_epsilon=1e-5,
-      relative_bias=None,
-      max_positions=self.max_positions,
       position_offset=POSITION_OFFSET,
-      embedding_std=self.init_std,
-      embedding_lookup=self.embedding_lookup,
       embedding_scale=self.width**0.5 if self.scale_embedding else 1.0,
-      tied_logits=True,
       logits_bias=True,
-      dropout_rate=self.dropout_rate,
-      attention_dropout_rate=self.attention_dropout_rate,
       mlp_dropout_rate=self.activation_dropout_rate,
-      dropout_along_length=False,
-      scan_layers=self.scan_layers,
-      remat=self.remat,
-      param_dtype=self.param_dtype,
     )

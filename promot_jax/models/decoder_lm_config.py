@@ -16,6 +16,7 @@ import dataclasses
 from promot_jax import token_ids
 from promot_jax.errors import ConfigError
 from promot_jax.models import stack
+from promot_jax.models.family_config import WritingConfig
 from promot_jax.models.layers import ACTIVATIONS
 from promot_jax.models.positions import Llama3Scaling, RotaryPositions
 
@@ -33,7 +34,7 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderLMConfig:
+class DecoderLMConfig(WritingConfig):
   """Everything that decides the shapes and the arithmetic of a decoder-only model.
 
   The defaults are GPT-2's arithmetic; `decoder_sizes` has the published shapes.
@@ -107,30 +108,20 @@ class DecoderLMConfig:
     # gin and JSON give lists; the configuration must be hashable to be a static jit argument.
     object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
     token_ids.settle(self)
-    sizes = ("vocab_size", "width", "layers", "heads", "head_width", "mlp_width", "max_positions")
-    for name in sizes:
-      if getattr(self, name) < 1:
-        raise ConfigError(f"DecoderLMConfig.{name}={getattr(self, name)} must be at least 1.")
+    self.require_positive("vocab_size", "width", "layers", "heads", "head_width", "mlp_width")
+    self.require_positive("max_positions")
     if self.key_heads < 1 or self.heads % self.key_heads:
       raise ConfigError(
         f"DecoderLMConfig.heads={self.heads} must be a multiple of kv_heads={self.kv_heads}."
       )
-    for name, choices in _CHOICES.items():
-      if getattr(self, name) not in choices:
-        raise ConfigError(
-          f"DecoderLMConfig.{name}={getattr(self, name)!r} is unknown; use one of"
-          f" {', '.join(choices)}."
-        )
+    self.require_choices(_CHOICES)
     unknown = [name for name in self.mlp_activations if name not in ACTIVATIONS]
     if unknown or not self.mlp_activations:
       raise ConfigError(
         f"DecoderLMConfig.mlp_activations={self.mlp_activations} are not valid; name one or more of"
         f" {', '.join(ACTIVATIONS)}."
       )
-    for name in ("dropout_rate", "attention_dropout_rate", "embedding_dropout_rate"):
-      rate = getattr(self, name)
-      if rate is not None and not 0.0 <= rate < 1.0:
-        raise ConfigError(f"DecoderLMConfig.{name}={rate} must be at least 0 and below 1.")
+    self.require_rates("dropout_rate", "attention_dropout_rate", "embedding_dropout_rate")
     self.rotary  # noqa: B018  an odd head width is refused here, not in the first layer
 
   @property
@@ -161,17 +152,6 @@ class DecoderLMConfig:
   def logits_scale(self) -> float:
     """The factor of the logits."""
     return self.width**-0.5 if self.scale_logits else 1.0
-
-  @property
-  def token_ids(self) -> token_ids.TokenIds:
-    """What pads, begins and ends sequences."""
-    return token_ids.TokenIds(
-      pad=self.pad,
-      eos=self.eos,
-      output_ends=self.output_ends,
-      decoder_start=self.decoder_start,
-      forced_last=self.forced_eos,
-    )
 
   @property
   def stack_layers(self) -> dict[str, int]:

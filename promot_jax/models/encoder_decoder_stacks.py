@@ -22,7 +22,63 @@ from promot_jax.models.positions import LearnedPositions, RelativePositionBias
 from promot_jax.types import Array, Bool, Float, Int, Key
 
 
-class Encoder(nnx.Module):
+class _Stack(nnx.Module):
+  """Layers, and what surrounds them in both stacks: positions in front, norms, dropout."""
+
+  def __init__(
+    self,
+    config: EncoderDecoderConfig,
+    layer: "type[EncoderLayer | DecoderLayer]",
+    count: int,
+    *,
+    rngs: nnx.Rngs,
+    bidirectional: bool,
+  ):
+    self.relative_positions = config.relative_bias is not None
+    self.relpos_bias = _bias_of("shared", config, rngs=rngs, bidirectional=bidirectional)
+    self.position_embedder = _positions_of(config, rngs=rngs)
+    self.embedding_layer_norm = _norm(config) if config.norms == "post" else None
+    self.layers = stack.build(
+      lambda layer_rngs: layer(config, rngs=layer_rngs), count, rngs=rngs, scan=config.scan_layers
+    )
+    self.dropout_rate = config.dropout_rate
+    self.dropout_axes = _dropout_axes(config)
+    self.remat = config.remat
+
+  def _with_positions(
+    self, embeddings: Float[Array, "B L D"], offset: int, *, what: str
+  ) -> Float[Array, "B L D"]:
+    """Embeddings with the vectors of positions offset, ..., offset + L - 1, as the first layer reads it."""
+    x, length = embeddings, embeddings.shape[1]
+    if self.position_embedder is not None:
+      self._check_length(offset + length, what=what)
+      x = x + self.position_embedder(jnp.arange(offset, offset + length), dtype=x.dtype.name)
+    return x if self.embedding_layer_norm is None else self.embedding_layer_norm(x)
+
+  def _check_length(self, length: int, *, what: str) -> None:
+    known = length if self.position_embedder is None else self.position_embedder.length
+    if length > known:
+      raise ConfigError(
+        f"The {what} has {length} positions, prompt and counted prefix included, and the model has"
+        f" learned {known}; shorten the task's feature lengths or the prompt."
+      )
+
+  def _bias_by_layer(
+    self,
+    compute: Callable[[RelativePositionBias], Float[Array, "1 H Q L"]],
+    *,
+    otherwise: Float[Array, "1 1 Q L"] | None,
+  ) -> Callable[[nnx.Module], Float[Array, "1 H Q L"] | None]:
+    """Function of a layer that gives its bias; a shared one is computed once, here."""
+    if not self.relative_positions:
+      return lambda layer: otherwise
+    if self.relpos_bias is None:
+      return lambda layer: compute(layer.relpos_bias)
+    bias = compute(self.relpos_bias)
+    return lambda layer: bias
+
+
+class Encoder(_Stack):
   """Embedded source tokens -> memory.  `prompt` is an empty slot for learned input vectors.
 
   A method fills the slot with a module that is called as
@@ -34,21 +90,9 @@ class Encoder(nnx.Module):
   """
 
   def __init__(self, config: EncoderDecoderConfig, *, rngs: nnx.Rngs):
-    self.relative_positions = config.relative_bias is not None
-    self.relpos_bias = _bias_of("shared", config, rngs=rngs, bidirectional=True)
-    self.position_embedder = _positions_of(config, rngs=rngs)
-    self.embedding_layer_norm = _norm(config) if config.norms == "post" else None
-    self.layers = stack.build(
-      lambda layer_rngs: EncoderLayer(config, rngs=layer_rngs),
-      config.encoder_layers,
-      rngs=rngs,
-      scan=config.scan_layers,
-    )
+    super().__init__(config, EncoderLayer, config.encoder_layers, rngs=rngs, bidirectional=True)
     self.encoder_norm = _norm(config) if config.norms == "pre" else None
     self.prompt = nnx.data(None)
-    self.dropout_rate = config.dropout_rate
-    self.dropout_axes = _dropout_axes(config)
-    self.remat = config.remat
 
   def __call__(
     self, embeddings: Float[Array, "B S D"], mask: Bool[Array, "B S"], *, key: Key | None = None
@@ -63,10 +107,10 @@ class Encoder(nnx.Module):
     in_key, layers_key, *out_key = split_key(key, 2 if self.encoder_norm is None else 3)
     length, offset = embeddings.shape[1], prefix_positions(self.layers, "attention")
     moved = displacement(self.layers, "attention")
-    x = _with_positions(self, embeddings, offset, what="encoder input")
+    x = self._with_positions(embeddings, offset, what="encoder input")
     x = dropout(x, self.dropout_rate, in_key, broadcast=self.dropout_axes)
-    bias = _bias_by_layer(
-      self, lambda table: table(length, offset + length, offset=offset - moved), otherwise=None
+    bias = self._bias_by_layer(
+      lambda table: table(length, offset + length, offset=offset - moved), otherwise=None
     )
     attended = mask[:, None, None, :]
 
@@ -114,20 +158,11 @@ class EncoderLayer(nnx.Module):
     return x if self.adapter is None else self.adapter(x)
 
 
-class Decoder(nnx.Module):
+class Decoder(_Stack):
   """Embedded target tokens and memory -> hidden states; holds the untied output kernel."""
 
   def __init__(self, config: EncoderDecoderConfig, *, rngs: nnx.Rngs):
-    self.relative_positions = config.relative_bias is not None
-    self.relpos_bias = _bias_of("shared", config, rngs=rngs, bidirectional=False)
-    self.position_embedder = _positions_of(config, rngs=rngs)
-    self.embedding_layer_norm = _norm(config) if config.norms == "post" else None
-    self.layers = stack.build(
-      lambda layer_rngs: DecoderLayer(config, rngs=layer_rngs),
-      config.decoder_layers,
-      rngs=rngs,
-      scan=config.scan_layers,
-    )
+    super().__init__(config, DecoderLayer, config.decoder_layers, rngs=rngs, bidirectional=False)
     self.decoder_norm = _norm(config) if config.norms == "pre" else None
     if not config.tied_logits:
       self.logits_dense = Linear(
@@ -137,9 +172,6 @@ class Decoder(nnx.Module):
         initializer=normal(config.init_std),
         param_dtype=config.param_dtype,
       )
-    self.dropout_rate = config.dropout_rate
-    self.dropout_axes = _dropout_axes(config)
-    self.remat = config.remat
 
   def __call__(
     self,
@@ -157,12 +189,11 @@ class Decoder(nnx.Module):
     in_key, layers_key, *out_key = split_key(key, 2 if self.decoder_norm is None else 3)
     length, offset = embeddings.shape[1], self._offset
     moved = displacement(self.layers, "self_attention")
-    x = _with_positions(self, embeddings, offset, what="target")
+    x = self._with_positions(embeddings, offset, what="target")
     x = dropout(x, self.dropout_rate, in_key, broadcast=self.dropout_axes)
     # A bias, not a mask: the positions that have one anyway then cost one sum for both.
     causal = causal_bias(length, offset=offset)
-    bias = _bias_by_layer(
-      self,
+    bias = self._bias_by_layer(
       lambda table: table(length, offset + length, offset=offset - moved) + causal,
       otherwise=jnp.asarray(causal[None, None]),
     )
@@ -186,7 +217,7 @@ class Decoder(nnx.Module):
     Raises:
       ConfigError: `max_length` is more than the positions that were learned.
     """
-    _check_length(self, self._offset + max_length, what="target")
+    self._check_length(self._offset + max_length, what="target")
     shared = self.relpos_bias
     in_layers = self.relative_positions and shared is None
     return cached_decoding.start(
@@ -345,41 +376,6 @@ def _bias_of(
     bidirectional=bidirectional,
     param_dtype=config.param_dtype,
   )
-
-
-def _bias_by_layer(
-  part: nnx.Module,
-  compute: Callable[[RelativePositionBias], Float[Array, "1 H Q L"]],
-  *,
-  otherwise: Float[Array, "1 1 Q L"] | None,
-) -> Callable[[nnx.Module], Float[Array, "1 H Q L"] | None]:
-  """Function of a layer that gives its bias; a shared one is computed once, here."""
-  if not part.relative_positions:
-    return lambda layer: otherwise
-  if part.relpos_bias is None:
-    return lambda layer: compute(layer.relpos_bias)
-  bias = compute(part.relpos_bias)
-  return lambda layer: bias
-
-
-def _with_positions(
-  part: nnx.Module, embeddings: Float[Array, "B L D"], offset: int, *, what: str
-) -> Float[Array, "B L D"]:
-  """Embeddings with the vectors of positions offset, ..., offset + L - 1, as the first layer reads it."""
-  x, length = embeddings, embeddings.shape[1]
-  if part.position_embedder is not None:
-    _check_length(part, offset + length, what=what)
-    x = x + part.position_embedder(jnp.arange(offset, offset + length), dtype=x.dtype.name)
-  return x if part.embedding_layer_norm is None else part.embedding_layer_norm(x)
-
-
-def _check_length(part: nnx.Module, length: int, *, what: str) -> None:
-  known = length if part.position_embedder is None else part.position_embedder.length
-  if length > known:
-    raise ConfigError(
-      f"The {what} has {length} positions, prompt and counted prefix included, and the model has"
-      f" learned {known}; shorten the task's feature lengths or the prompt."
-    )
 
 
 # Parts of a layer.
