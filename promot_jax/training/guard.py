@@ -50,30 +50,3 @@ def all_finite(state: TrainState) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jnp.floating)
   ]
   return jnp.stack(checks).all()
-
-
-def advice(what: str, *, step: int, sound: bool, rate: float) -> str:
-  """One sentence on what to do about the first value that is not finite.
-
-  Args:
-    what: names of the values ('loss', 'loss and grad_norm').
-    step: the update in which it came up, from 1.
-    sound: whether the state before it is finite.
-    rate: learning rate of the update.
-  """
-  if not sound:
-    return (
-      "The loss and the gradients of that step were finite, so its update did it: look at the"
-      f" optimizer's settings and at its learning rate ({rate:.3g}), not at the batch."
-    )
-  if step == 1:
-    return (
-      "No update was made before, so the learning rate is not the reason: look at the batch, at the"
-      " initial weights and at the settings of the loss."
-    )
-  if "loss" not in what.split(" and "):
-    return (
-      f"The loss was finite, so the backward pass overflowed: lower the learning rate ({rate:.3g}) or"
-      " look at the batch; clipping does not mend a gradient that is not finite."
-    )
-  return f"Lower the learning rate ({rate:.3g}), clip gradients or look at the batch."
