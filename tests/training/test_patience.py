@@ -11,13 +11,10 @@ from promot_jax.training import choice
 from promot_jax.training.events import Events
 from promot_jax.training.loop import train_stage
 from tiny_experiments import Lines
+from tiny_loop import Interrupted
 
 SCORES = {0: 0.1, 2: 0.5, 4: 0.9, 6: 0.8, 8: 0.7, 10: 0.95}
 """The validation at each step: without patience the best is at 10, with a patience of 2 it is at 4."""
-
-
-class Interrupted(Exception):
-  """Stands for a crash."""
 
 
 @pytest.fixture
