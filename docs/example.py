@@ -69,7 +69,7 @@ def main(steps: int = 200, items: int = 96) -> dict[str, float]:
     store.close()
 
   # Evaluation: each task says whether it sees the model with the method or without.
-  def task(name: str, split: str, prompt: str) -> EvalTask:
+  def task(name: str, split: str, used: str) -> EvalTask:
     base, shots = catalog.split_shots(name)
     about = catalog.find(base)
     return EvalTask(
@@ -79,7 +79,7 @@ def main(steps: int = 200, items: int = 96) -> dict[str, float]:
       metric_fns=tuple(about.metric_fns),
       metric=about.metric,
       postprocess=about.postprocess,
-      prompt=prompt,
+      method=used,
     )
 
   def accuracy(model: nnx.Module, *tasks: EvalTask) -> list[float]:
