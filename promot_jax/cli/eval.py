@@ -95,7 +95,7 @@ def tasks(values, opened, checkpoint):
   Raises:
     ConfigError: no such task, with the nearest names.
   """
-  from promot_jax.experiments import data
+  from promot_jax.experiments import classes, data
   from tasks import catalog
 
   experiment, reader = opened.experiment, opened.session.reader
@@ -119,6 +119,7 @@ def tasks(values, opened, checkpoint):
     return data.report_tasks(experiment, reader, checkpoint=checkpoint, bank_row=named)
   tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
   found = []
+  told = classes.of_checkpoint(experiment, checkpoint, reader)
   for name in values.tasks.split(","):
     base, given = catalog.split_shots(name)
     state = method_state(values.attach, checkpoint, tuned=base in tuned)
@@ -141,6 +142,7 @@ def tasks(values, opened, checkpoint):
           bank_row=row,
           lengths=plan.task_lengths.get(base, plan.feature_lengths),
           limit=plan.limit,
+          told=told if base in tuned and state == "attached" else None,
         )
       )
   return found

@@ -61,20 +61,28 @@ def run(flags: Flags) -> int:
 def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[str, Any]:
   """Answers what is not answered; gives what was made, and with what."""
   from promot_jax import hosts
-  from promot_jax.experiments import free_texts, origin, restored
+  from promot_jax.experiments import classes, free_texts, origin, restored
   from promot_jax.experiments.restored import Restored
 
   experiment = opened.experiment
   checkpoint, state, row = cluster.together(lambda: _wanted(values, opened, asked))
   tuned = checkpoint.tuned and state != "detached"
   form = cluster.together(lambda: free_texts.form(experiment, tuned=tuned, bank_row=row))
-  labels = free_texts.labels(experiment, values.attach_task) if values.probabilities else ()
+  told = None
+  if state == "attached":
+    told = cluster.together(
+      lambda: classes.of_checkpoint(experiment, checkpoint, opened.session.reader)
+    )
+  labels: Sequence[str] = ()
+  if values.probabilities:
+    labels = told.answers if told else free_texts.labels(experiment, values.attach_task)
   made_with = {
     "experiment": experiment.name,
     "checkpoint": checkpoint.name,
     "weights": restored.identity(opened, checkpoint),
     "method": f"{state} {values.attach_task}" if values.attach_task else state,
     **cluster.together(lambda: free_texts.made_with(experiment, tuned=tuned)),
+    **({"strategy": f"the most probable class of {told.head}"} if told else {}),
     "field": asked.made_by,
     "added fields": f"{values.prediction_field}, {values.score_field}",
     "too long": values.too_long,
@@ -110,7 +118,7 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
     model = Restored(opened).model(checkpoint)
     if state == "detached":
       model = checkpoint.method.detach(model)
-    _answer(opened, form, model, asked, inputs, given, labels, done, output, values)
+    _answer(opened, form, model, asked, inputs, given, told, labels, done, output, values)
   return {
     "input": questions.name(values),
     "output": str(output),
@@ -164,6 +172,7 @@ def _answer(
   asked: Questions,
   inputs,
   given,
+  told,
   labels,
   done: int,
   output: pathlib.Path,
@@ -179,21 +188,21 @@ def _answer(
     texts = [each.text for each, ids in zip(chunk, tokens) if ids is not None]
     wanted = [ids for ids in tokens if ids is not None]
     own = given.of([n for n, ids in enumerate(tokens, first) if ids is not None])
-    found = iter(
-      answering.answer(form, model, wanted, given=own, place=opened.place, first=first)
-      if wanted
-      else []
-    )
-    answered = [(None, None) if ids is None else next(found) for ids in tokens]
-    added = [_added(each, values) for each in answered]
+    shared = {"given": own, "place": opened.place}
+    answered: Sequence[tuple[str, float]] = []
+    shares: Sequence[Mapping[str, float]] = []
+    if wanted and told:
+      shares = answering.of_classes(form, model, wanted, told.answers, **shared)
+      answered = [_most_probable(each) for each in shares]
+    elif wanted:
+      answered = answering.answer(form, model, wanted, first=first, **shared)
+      if labels:
+        shares = answering.probabilities(form, model, texts, wanted, labels, **shared)
+    left, parts = iter(answered), iter(shares)
+    added = [_added((None, None) if ids is None else next(left), values) for ids in tokens]
     if labels:
-      shares = iter(
-        answering.probabilities(form, model, texts, wanted, labels, given=own, place=opened.place)
-        if wanted
-        else []
-      )
       for fields, ids in zip(added, tokens):
-        fields[questions.PROBABILITIES] = None if ids is None else next(shares)
+        fields[questions.PROBABILITIES] = None if ids is None else next(parts)
     lines = _lines(chunk, added)
     hosts.only_first(functools.partial(answers.append, output, lines))
     opened.session.stop.nothing_to_save = False  # from now on, what is begun is finished
@@ -202,6 +211,12 @@ def _answer(
     if not values.quiet and hosts.is_first():
       rate = (first + len(chunk) - done) / max(time.monotonic() - start, 1e-3)
       show(f"{first + len(chunk)}/{len(asked)}  {rate:.3g} lines/s", file=sys.stderr)
+
+
+def _most_probable(shares: Mapping[str, float]) -> tuple[str, float]:
+  """(answer of the most probable class, its log p)."""
+  best = max(shares, key=shares.__getitem__)
+  return best, math.log(shares[best])
 
 
 def _added(answered: tuple[str | None, float | None], values) -> dict[str, Any]:

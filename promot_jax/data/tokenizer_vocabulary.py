@@ -1,7 +1,8 @@
-"""A Hugging Face fast tokenizer (tokenizer.json) as vocabulary: GPT-2, BART, LLaMA-like, T5.
+"""A Hugging Face fast tokenizer (tokenizer.json) as vocabulary: GPT-2, BART, BERT, LLaMA-like, T5.
 
 The `tokenizers` library alone is used: importing transformers would cost seconds in every process.
-What belongs around a text is what the tokenizer itself adds: bos and eos as in BART, eos as in T5,
+What belongs around a text is what the tokenizer itself adds: bos and eos as in BART (of BERT [CLS] and
+[SEP], which is the same way), eos as in T5,
 bos as in LLaMA, nothing as in GPT-2; the last two are decoder-only.
 """
 
@@ -17,11 +18,12 @@ from promot_jax.data import token_families, vocabulary_files
 _NO_TEXT = "\0"  # before a piece that no text contains
 # Names that are tried where the folder does not say what its special tokens are.
 _USUAL = {
-  "bos": ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>"),
-  "eos": ("</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>"),
+  "bos": ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>", "[CLS]"),
+  "eos": ("</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>", "[SEP]"),
   "pad": ("<pad>", "[PAD]", "<|pad|>"),
   "unk": ("<unk>", "[UNK]"),
 }
+_BERT_HAS = {"bos": "cls_token", "eos": "sep_token"}  # what begins and ends an input of BERT's
 
 
 class Tokenizer:
@@ -132,7 +134,7 @@ class Tokenizer:
 
   def _special(self, name: str, described: Mapping[str, Any]) -> int | None:
     """Id of the token that the folder names, or of the first usual name that is in use."""
-    found = described.get(f"{name}_token")
+    found = described.get(f"{name}_token") or described.get(_BERT_HAS.get(name, ""))
     if found is None:
       found = next((usual for usual in _USUAL[name] if usual in self._ids), None)
     return self._ids.get(found) if isinstance(found, str) else None

@@ -14,6 +14,7 @@ from flax import nnx
 from promot_jax import errors
 from promot_jax.decoding import beam_search, sampling
 from promot_jax.decoding.strategies import Beam, Sample, Strategy, TransformersBeam
+from promot_jax.models.backbone import require_writer
 from promot_jax.models.preparation import prepare
 from promot_jax.token_ids import TokenIds, as_tuple
 
@@ -61,8 +62,9 @@ def generate(
     pad: id of the positions after it, if not the model's.
 
   Raises:
-    ConfigError: no length to generate, or no key to sample with.
+    ConfigError: no length to generate, or no key to sample with, or the model is an encoder alone.
   """
+  require_writer(model, "prefill")
   if max_length < 1:
     raise errors.ConfigError(f"max_length is {max_length}; generate at least one token.")
   if isinstance(strategy, Sample) and key is None:

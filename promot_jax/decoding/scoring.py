@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax.models.attention import is_text
+from promot_jax.models.backbone import require_writer
 from promot_jax.token_ids import TokenIds
 
 # Logits of so many positions are formed at once that they stay below this many numbers (256 MiB):
@@ -25,7 +26,11 @@ def score(model: nnx.Module, batch: Mapping[str, Any]) -> jax.Array:
     batch: with decoder_input_tokens, decoder_target_tokens [B T], and decoder_loss_weights [B T],
       which multiply each token's log p (0 for padding); without weights, the padding at the end of
       the targets is left out (`attention.is_text`).
+
+  Raises:
+    ConfigError: the model is an encoder alone.
   """
+  require_writer(model, "hidden")
   graphdef, state = nnx.split(model)
   return compiled(state, dict(batch), graphdef=graphdef)
 

@@ -6,6 +6,7 @@ Layout below one folder, usually `MODEL_DIR/evaluation`:
     CHECKPOINT/TASK.SPLIT.Nshot.METHOD.json           TaskResult: scores and settings
     CHECKPOINT/TASK.SPLIT.Nshot.METHOD.jsonl          one Prediction a line
     CHECKPOINT/TASK.SPLIT.Nshot.METHOD.ranked.json    the same with answers ranked, not generated
+    CHECKPOINT/TASK.SPLIT.Nshot.METHOD.classified.json  ... or told by a prediction head
     CHECKPOINT/TASK.SPLIT.Nshot.METHOD.firstM.json    the same of the first M examples only
     CHECKPOINT/TASK.SPLIT.Nshot.METHOD.as-WAY.json    the same measured in another way (`ways.py`)
     CHECKPOINT/outputs.partial.jsonl                  raw outputs of an unfinished evaluation
@@ -203,7 +204,8 @@ class ResultStore:
         f"State '{result.method}' of the method is unknown; use one of {', '.join(METHOD_STATES)}."
       )
     row = f"_{result.bank_row}" if result.method == "attached" and result.bank_row else ""
-    how = ".ranked" if result.settings.get("answers") == "ranked" else ""
+    answers = str(result.settings.get("answers", ""))
+    how = f".{answers}" if answers in ("ranked", "classified") else ""
     how += f".first{result.limit}" if result.limit else ""
     how += f".as-{way}" if way else ""
     name = (

@@ -13,7 +13,7 @@ from promot_jax.data import batches as batches_lib
 from promot_jax.data import buckets as buckets_lib
 from promot_jax.data import examples as examples_lib
 from promot_jax.evaluation.setting import Batching, Setting
-from promot_jax.evaluation.task import EvalTask
+from promot_jax.evaluation.task import EvalTask, Way
 
 WHOLE, DETACHED = "whole", "detached"
 """The states of a model that tasks see: as it is, and without its method."""
@@ -32,8 +32,8 @@ class Pool(NamedTuple):
 
   state: str
   """Of the model."""
-  ranked: bool
-  """Whether given answers are scored; else outputs are generated."""
+  way: Way
+  """How answers come about."""
   length: int
   """Of the longest output."""
   features: str = ""
@@ -62,7 +62,7 @@ def pooled(
   for row in rows:
     task = tasks[row.task]
     length = task.max_target_length or setting.max_target_length
-    pools.setdefault(Pool(state_of(task), task.ranked, length, _declared(task)), []).append(row)
+    pools.setdefault(Pool(state_of(task), task.way, length, _declared(task)), []).append(row)
   return sorted(pools.items())
 
 
@@ -124,6 +124,6 @@ def _declared(task: EvalTask) -> str:
 
 
 def _target(task: EvalTask, row: Row) -> np.ndarray:
-  if task.ranked:
+  if task.way == "ranked":
     return np.asarray(list(task.options_of(row.example).values())[row.option])
   return np.asarray(task.examples.targets[row.example])

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from promot_jax.decoding import classes, scoring
 from promot_jax.decoding import generate as generate_lib
-from promot_jax.decoding import scoring
 from promot_jax.evaluation import rows as rows_lib
 from promot_jax.evaluation.rows import Row
 from promot_jax.evaluation.scorer import Output
@@ -23,7 +23,7 @@ class _Started(NamedTuple):
   """A batch whose outputs are being computed."""
 
   result: jax.Array | generate_lib.DecodeResult
-  """Log-probabilities of given answers, or outputs."""
+  """Log-probabilities of given answers [B] or of classes [B C], or outputs."""
   rows: list[Row]
   numbers: np.ndarray
   """int [B]: the number of each row, -1 for those that fill the batch."""
@@ -69,8 +69,10 @@ def _start(
   setting: Setting,
   key: jax.Array | None,
 ) -> jax.Array | generate_lib.DecodeResult:
-  if pool.ranked:
+  if pool.way == "ranked":
     return scoring.score(model, batch)
+  if pool.way == "classified":
+    return classes.log_probabilities(model, batch)
   if key is not None:  # other randomness for every batch, the same when it is run again
     key = jax.random.fold_in(jax.random.fold_in(key, first.task), first.example)
   return generate_lib.generate(
@@ -90,4 +92,10 @@ def _read(started: _Started, special: TokenIds, fetch: Fetch) -> list[tuple[Row,
       for row, ids, value in zip(rows, tokens, scores)
     ]
   scores = fetch(result)[places]
+  if scores.ndim == 2:
+    best = scores.argmax(axis=1)
+    return [
+      (row, Output(tokens=[int(number)], score=float(own[number])))
+      for row, number, own in zip(rows, best, scores)
+    ]
   return [(row, Output(tokens=[], score=float(value))) for row, value in zip(rows, scores)]

@@ -20,7 +20,10 @@ from promot_jax.token_ids import TokenIds
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Output:
-  """What the model gave for one row: tokens without their end, and the strategy's score."""
+  """What the model gave for one row: tokens without their end, and the strategy's score.
+
+  Of a prediction head, the number of the most probable class in place of tokens, and its log p.
+  """
 
   tokens: Sequence[int]
   score: float
@@ -45,7 +48,9 @@ def score(
   raw, log_probabilities = _answers(task, outputs, decode)
   ended = [postprocess.until(text, task.stop) for text in raw]
   predictions = (
-    raw if task.ranked else [task.predicted(index, text) for index, text in enumerate(ended)]
+    [task.predicted(index, text) for index, text in enumerate(ended)]
+    if task.way == "generated"
+    else raw
   )
   targets = [_references(task, i, decode, special) for i in range(len(raw))]
   scores: dict[str, float] = {}
@@ -87,7 +92,7 @@ def _answers(
   outputs: Mapping[tuple[int, int], Output],
   decode: Callable[[Sequence[int]], str],
 ) -> tuple[list[str], list[float]]:
-  """Raw text and log-probability of every example; with options, of the most probable one."""
+  """Raw text and log-probability of every example; with options or classes, of the most probable one."""
   texts, scores = [], []
   for index in range(len(task.examples.inputs)):
     if names := list(task.options_of(index)):
@@ -97,7 +102,8 @@ def _answers(
       scores.append(probabilities[best])
     else:
       output = outputs[index, 0]
-      texts.append(decode(output.tokens))
+      told = task.classes
+      texts.append(told.answers[output.tokens[0]] if told else decode(output.tokens))
       scores.append(output.score)
   return texts, scores
 

@@ -7,7 +7,7 @@ loaded.
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,20 @@ from promot_jax.token_ids import T5
 
 if TYPE_CHECKING:  # it may import seqio
   from promot_jax.data.examples import Examples
+
+Way = Literal["generated", "ranked", "classified"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classes:
+  """What the classes of a prediction head stand for.
+
+  answers: the answer that each of them is, in the head's order.
+  head: which head it is and what it reads, for the record.
+  """
+
+  answers: tuple[str, ...]
+  head: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +60,8 @@ class EvalTask:
     options: answer -> its target tokens, with what shall be counted of their end; one mapping for
       all examples or one for each.  If given, nothing is generated: the answer with the highest
       log-probability (the sum over its tokens) is the prediction.
+    classes: of the model's prediction head.  If given, nothing is generated: the answer of the most
+      probable class is the prediction.
     stop: texts at which an output ends, if the end of sequence does not come first; what is behind
       is neither scored nor looked at by the format metric.
     writing: how inputs and answers were written, for the record.
@@ -64,6 +80,7 @@ class EvalTask:
   method: str = "none"
   bank_row: int | None = None
   options: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None
+  classes: Classes | None = None
   stop: Sequence[str] = ()
   writing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   max_target_length: int | None = None
@@ -76,10 +93,16 @@ class EvalTask:
         f"Task '{self.label}' asks for the method '{self.method}'; use one of {', '.join(METHOD_STATES)}."
       )
 
+    if self.options and self.classes:
+      raise errors.ConfigError(
+        f"Task '{self.label}' has options and classes; its answers are ranked by the one or told by the"
+        " other."
+      )
+
   @property
-  def ranked(self) -> bool:
-    """Whether answers are chosen among `options` instead of generated."""
-    return bool(self.options)
+  def way(self) -> Way:
+    """How its answers come about: by a prediction head, chosen among `options`, or written."""
+    return "classified" if self.classes else "ranked" if self.options else "generated"
 
   def predicted(self, index: int, output: str) -> Any:
     """The prediction of example `index` from its decoded output."""
@@ -124,7 +147,11 @@ def plan(
       f"Task '{task.label}' ({task.shots}-shot, split '{task.split}') has no examples to evaluate; "
       "check the split and the limit."
     )
-  decoding = "options by log-probability" if task.ranked else repr(setting.strategy)
+  decoding = {
+    "generated": repr(setting.strategy),
+    "ranked": "options by log-probability",
+    "classified": "the most probable class of a prediction head",
+  }[task.way]
   format_metric = setting.format_metric
   settings = {
     "decoding": decoding,
@@ -134,14 +161,16 @@ def plan(
     if format_metric
     else "",
     "options": _shown_options(task),
-    "answers": "ranked" if task.ranked else "generated",
+    "answers": task.way,
     "stop": list(task.stop),
     "postprocess": describe(task.postprocess),
     "writing": dict(task.writing),
   }
   if setting.special != T5:  # which nobody's results mentioned at first
     settings["token ids"] = dataclasses.asdict(setting.special)
-  if isinstance(setting.strategy, Sample) and not task.ranked:
+  if task.classes:
+    settings["classes"] = dataclasses.asdict(task.classes)
+  if isinstance(setting.strategy, Sample) and task.way == "generated":
     settings["seed"] = setting.seed
   identities = {
     "task": [task.label, task.split, task.shots, task.method, task.bank_row, task.metric],
@@ -183,7 +212,7 @@ def _digest(task: EvalTask) -> str:
   examples = task.examples
   rows = np.asarray([task.row_of(i) for i in range(len(examples.inputs))], np.int32)
   digest = hashlib.sha256(rows.tobytes())
-  each = [task.options_of(i) for i in range(len(rows) if task.ranked else 0)]
+  each = [task.options_of(i) for i in range(len(rows) if task.way == "ranked" else 0)]
   options = [ids for choices in each for ids in choices.values()]
   for sequences in (examples.inputs, examples.targets, options):
     for tokens in sequences:

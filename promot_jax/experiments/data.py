@@ -9,9 +9,9 @@ import numpy as np
 from promot_jax.data import mixtures
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples
-from promot_jax.evaluation.task import EvalTask
+from promot_jax.evaluation.task import Classes, EvalTask
 from promot_jax.experiments import checkpoint as checkpoints
-from promot_jax.experiments import writing
+from promot_jax.experiments import classes, writing
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader, text_vocabulary
@@ -37,7 +37,9 @@ def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[E
 
 def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:
   """`batches(step)` of a stage: its task's or its mixture's training examples."""
-  examples = train_examples(experiment, stage, reader)
+  (own,) = (each for each in experiment.stages if each.name == stage)
+  told = classes.of_stage(experiment, own, reader, method=experiment.method)
+  examples = [classes.numbered(each, told) for each in train_examples(experiment, stage, reader)]
   return TrainBatches(
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,
@@ -61,6 +63,8 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
   """The selection split of what a stage trains on, with the method attached if there is one."""
   state = "none" if experiment.method is None else "attached"
   tasks = catalog.members(experiment.task_of(stage))
+  (own,) = (each for each in experiment.stages if each.name == stage)
+  told = classes.of_stage(experiment, own, reader, method=experiment.method)
   return [
     eval_task(
       experiment,
@@ -72,6 +76,7 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
       bank_row=number,
       lengths=experiment.lengths_of(stage),
       limit=experiment.validation_limit,
+      told=told,
     )
     for number, task in enumerate(tasks)
   ]
@@ -109,6 +114,7 @@ def report_tasks(
       names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
       row = bank_row or 0 if switch == "on" else 0
       wanted += [(name, False, state, row, lengths) for name in names]
+  told = classes.of_checkpoint(experiment, checkpoint, reader) if plan.tuned else None
   return [
     eval_task(
       experiment,
@@ -120,6 +126,7 @@ def report_tasks(
       bank_row=row,
       lengths=lengths,
       limit=plan.limit,
+      told=told if tuned else None,
     )
     for task, tuned, state, row, lengths in wanted
   ]
@@ -156,12 +163,14 @@ def eval_task(
   bank_row: int,
   lengths: Mapping[str, int],
   limit: int | None,
+  told: Classes | None = None,
 ) -> EvalTask:
   """One task at one number of shots with its examples, its post-processing and its metric.
 
   Args:
     tuned: whether it is written in the form that the experiment tunes its model in; else as for a
       model that was only pretrained (`writing`).
+    told: what the model's prediction head tells apart, where that gives the answers.
   """
   base, shots = catalog.split_shots(task)
   experiment = writing.written(experiment, tuned=tuned)
@@ -181,6 +190,7 @@ def eval_task(
     bank_row=bank_row,
     max_target_length=lengths["targets"],
     split=split,
+    classes=told,
     stop=writing.stop(words, tuned=tuned),
     writing=writing.described(words),
   )

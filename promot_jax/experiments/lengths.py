@@ -12,6 +12,7 @@ from flax import nnx
 
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.models.backbone import writes_text
 
 
 def check(experiment: Experiment, model: Any) -> None:
@@ -38,9 +39,14 @@ def check(experiment: Experiment, model: Any) -> None:
       "prompt_ids": np.zeros(1, np.int32),
     }
     try:
-      nnx.eval_shape(lambda network, batch=batch: network.hidden(batch), model)
+      nnx.eval_shape(lambda network, batch=batch: _read(network, batch), model)
     except ConfigError as error:
       raise ConfigError(f"{name} = {{'inputs': {inputs}, 'targets': {targets}}}: {error}") from None
+
+
+def _read(network: Any, batch: Mapping[str, Any]) -> Any:
+  """All that a model does with a batch; an encoder alone has no outputs."""
+  return network.hidden(batch) if writes_text(network.config) else network.encode(batch)
 
 
 def _lengths(experiment: Experiment) -> Iterator[tuple[str, Mapping[str, int]]]:

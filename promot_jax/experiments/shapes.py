@@ -15,17 +15,19 @@ from promot_jax import partitioning, paths
 from promot_jax.checkpoints import disk
 from promot_jax.data import file_task
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import epochs, lengths, validation
+from promot_jax.experiments import classes, epochs, lengths, validation
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
+from promot_jax.models.backbone import writes_text
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing import probe
 from promot_jax.token_ids import TokenIds
 from promot_jax.training import schedules, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
+from tasks import catalog
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,10 @@ def check(run: Experiment | Comparison) -> None:
     partitioning.check_batch_size(
       experiment.evaluation.batch_size, sizes, what="a batch of the evaluation (batch_size)"
     )
+    _check_encoder_alone(experiment)
     for stage in experiment.stages:
       _check_metric(experiment, stage)
+      _check_head(experiment, stage)
     for name, teacher in experiment.teachers.items():
       _check_teacher(experiment, name, teacher)
     if experiment.probe is not None:
@@ -166,6 +170,37 @@ def _check_teacher(experiment: Experiment, stage: str, teacher: AnyNetwork) -> N
     raise ConfigError(
       f"stage '{stage}' compares the probabilities of tokens, and {said}. Take a teacher of the"
       " student's vocabulary."
+    )
+
+
+def _check_encoder_alone(experiment: Experiment) -> None:
+  """Whether a model that writes no text is only asked through its head."""
+  if writes_text(experiment.backbone):
+    return
+  kind = type(experiment.backbone).__name__
+  for stage in experiment.stages:
+    if not stage.objective.reads_classes:
+      raise ConfigError(
+        f"stage '{stage.name}' minimizes {type(stage.objective).__name__}, and MODEL, a {kind}, is an"
+        " encoder alone that writes no text; train a prediction head by Classification, as"
+        " gin/head_rte.gin does."
+      )
+  if experiment.evaluation.unseen:
+    raise ConfigError(
+      f"MODEL, a {kind}, is an encoder alone that writes no text, so tasks that it was not tuned on"
+      " cannot be measured: set UNSEEN_TASKS=[]."
+    )
+
+
+def _check_head(experiment: Experiment, stage: Stage) -> None:
+  """Whether a stage that reads classes has a head for them, as far as the labels are known unread."""
+  if not stage.objective.reads_classes:
+    return
+  head = classes.head_of(experiment.method, stage)
+  known = [classes.labels(task) for task in catalog.members(experiment.task_of(stage.name))]
+  if all(known):
+    classes.require_count(
+      head, tuple(dict.fromkeys(label for own in known for label in own)), stage
     )
 
 

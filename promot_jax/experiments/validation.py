@@ -18,6 +18,7 @@ from promot_jax.data.batches import EvalBatches
 from promot_jax.data.task import Task
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.records import TaskResult
+from promot_jax.experiments import classes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import decoder
 from promot_jax.token_ids import TokenIds
@@ -168,6 +169,7 @@ def forced(
 
 
 def _with_rows(task: evaluator.EvalTask) -> example_lists.Examples:
-  """The examples, each with the row of the bank that the task gives it."""
+  """The examples, each with the row of the bank that the task gives it, and with its class."""
   count = len(task.examples.inputs)
-  return task.examples.with_prompt_ids(np.asarray([task.row_of(i) for i in range(count)]))
+  examples = classes.numbered(task.examples, task.classes)
+  return examples.with_prompt_ids(np.asarray([task.row_of(i) for i in range(count)]))

@@ -14,6 +14,7 @@ from promot_jax.data import joining
 from promot_jax.data.batches import EvalBatches, read_only
 from promot_jax.data.features import Feature
 from promot_jax.data.vocabularies import Vocabulary
+from promot_jax.decoding import classes as class_scores
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.decoding import scoring
 from promot_jax.decoding.strategies import Greedy, Strategy
@@ -106,15 +107,7 @@ def answer(
     given: what else the method reads of each input.
     first: number of the first input among all that are asked, so that no two draw alike.
   """
-  words = form.vocabulary
-  examples = example_lists.in_memory(
-    "infer",
-    inputs,
-    [words.target_frame.around([])] * len(inputs),
-    [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
-    prompt_id=form.bank_row,
-    **vars(given),
-  )
+  words, examples = form.vocabulary, _without_answers(form, inputs, given)
   answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
   keys = jax.random.fold_in(jax.random.key(form.seed), first)
   for batch, rows in EvalBatches(examples, batch_size=form.batch_size, special=form.special):
@@ -132,6 +125,31 @@ def answer(
         text = postprocess.between_sentinels(postprocess.until(written, form.stop))
         answers[row] = (text, float(scores[position]))
   return answers
+
+
+def of_classes(
+  form: Form,
+  model: nnx.Module,
+  inputs: Sequence[np.ndarray],
+  classes: Sequence[str],
+  *,
+  place: Place,
+  given: Given = Given(),
+) -> list[dict[str, float]]:
+  """p(class | input) by the answer that each class is, as the model's prediction head has it.
+
+  Args:
+    model, inputs, given: as for `answer`.
+    classes: the answers, in the head's order.
+  """
+  examples = _without_answers(form, inputs, given)
+  found: list[dict[str, float]] = [{}] * len(inputs)
+  for batch, rows in EvalBatches(examples, batch_size=form.batch_size, special=form.special):
+    scores = partitioning.fetch(class_scores.log_probabilities(model, place(read_only(batch))))
+    for own, row in zip(np.exp(scores), rows):
+      if row >= 0:
+        found[row] = dict(zip(classes, map(float, own), strict=True))
+  return found
 
 
 def probabilities(
@@ -170,3 +188,16 @@ def probabilities(
   table = np.exp(table - table.max(axis=1, keepdims=True))
   table /= table.sum(axis=1, keepdims=True)
   return [dict(zip(labels, map(float, row))) for row in table]
+
+
+def _without_answers(
+  form: Form, inputs: Sequence[np.ndarray], given: Given
+) -> example_lists.Examples:
+  return example_lists.in_memory(
+    "infer",
+    inputs,
+    [form.vocabulary.target_frame.around([])] * len(inputs),
+    [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
+    prompt_id=form.bank_row,
+    **vars(given),
+  )

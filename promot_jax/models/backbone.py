@@ -7,6 +7,7 @@ learned positions) is asked of the configuration.
 
 from typing import Any, Protocol, runtime_checkable
 
+from promot_jax.errors import ConfigError
 from promot_jax.models.readout import Readout
 from promot_jax.token_ids import HasTokenIds, TokenIds
 from promot_jax.types import Array, Batch, Bool, Float, Int, Key
@@ -103,6 +104,25 @@ class Configuration(HasTokenIds, Protocol):
   def scan_layers(self) -> bool:
     """Whether the layers of each stack are one module with a leading axis."""
     ...
+
+
+def writes_text(config: Any) -> bool:
+  """Whether the backbone of a configuration has a decoder; an encoder alone has not."""
+  return "decoder" in config.stack_layers
+
+
+def require_writer(model: Any, by: str) -> None:
+  """Whether a model predicts tokens, by the function of this name.
+
+  Raises:
+    ConfigError: it is an encoder alone, which has no such function.
+  """
+  if not hasattr(model, by):
+    raise ConfigError(
+      f"{type(model).__name__} is an encoder alone and writes no text: it can only be asked through a"
+      " prediction head that was trained on the task. Leave the method attached, name the tuned task"
+      " only, and do not ask for the pretrained model."
+    )
 
 
 class Backbone(Decodable, Protocol):

@@ -1,4 +1,4 @@
-"""BERT: an encoder alone, which reads and does not write.
+"""BERT: an encoder alone, which reads and does not write: what it says, a prediction head reads off it.
 
 Devlin et al., 2019, arXiv:1810.04805; the arithmetic is that of transformers' `BertModel`.  It is the
 encoder of `encoder_decoder_stacks` behind three tables: of tokens, of positions and of segments.  The
@@ -15,6 +15,7 @@ from promot_jax.models.bert_config import BertConfig
 from promot_jax.models.encoder_decoder_stacks import Encoder
 from promot_jax.models.layers import Embedding, Linear, normal
 from promot_jax.models.preparation import prepare
+from promot_jax.token_ids import TokenIds
 from promot_jax.types import Array, Batch, Bool, Float, Key
 
 TYPES = "encoder_input_types"
@@ -80,6 +81,11 @@ class Bert(nnx.Module):
   def pooled(self, first: Float[Array, "... D"]) -> Float[Array, "... D"]:
     """What the pooler makes of the first token's vector: tanh(W x + b)."""
     return jnp.tanh(self.pooler(first))
+
+  @property
+  def token_ids(self) -> TokenIds:
+    """As its configuration says."""
+    return self.config.token_ids
 
   @property
   def reader(self) -> Encoder:

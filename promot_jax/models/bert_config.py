@@ -5,7 +5,10 @@ import dataclasses
 from promot_jax.models import stack
 from promot_jax.models.encoder_decoder_config import EncoderDecoderConfig
 from promot_jax.models.family_config import LikeBertConfig
+from promot_jax.token_ids import TokenIds
 
+NOTHING = -1
+"""In place of an id that a model without a decoder has not."""
 _CHOICES = {
   "embedding_lookup": ("gather", "one_hot"),
   "remat": tuple(stack.REMAT_POLICIES),
@@ -53,6 +56,26 @@ class BertConfig(LikeBertConfig):
     self.require_like_bert()
     self.require_rates("dropout_rate", "attention_dropout_rate")
     self.require_choices(_CHOICES)
+
+  @property
+  def token_ids(self) -> TokenIds:
+    """What pads its rows; it writes nothing that could begin or end."""
+    return TokenIds(pad=self.pad, eos=NOTHING, decoder_start=None)
+
+  @property
+  def eos(self) -> int:
+    """No token: it writes nothing."""
+    return NOTHING
+
+  @property
+  def bos(self) -> None:
+    """Not known: its vocabulary says what begins an input."""
+    return None
+
+  @property
+  def decoder_start(self) -> None:
+    """Nothing: there is no decoder."""
+    return None
 
   @property
   def stack_layers(self) -> dict[str, int]:

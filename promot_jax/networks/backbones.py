@@ -9,13 +9,16 @@ from promot_jax.errors import ConfigError
 from promot_jax.models.backbone import Backbone
 from promot_jax.models.bart import Bart
 from promot_jax.models.bart_config import BartConfig
+from promot_jax.models.bert import Bert
+from promot_jax.models.bert_config import BertConfig
 from promot_jax.models.decoder_lm import DecoderLM
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5 import T5
 from promot_jax.models.t5_config import T5Config
 
-_NETWORKS: dict[type, Callable[[Any, nnx.Rngs], Backbone]] = {
+_NETWORKS: dict[type, Callable[[Any, nnx.Rngs], Backbone | Bert]] = {
   BartConfig: Bart,
+  BertConfig: Bert,
   DecoderLMConfig: DecoderLM,
   T5Config: T5,
 }

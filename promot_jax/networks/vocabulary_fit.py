@@ -6,6 +6,7 @@ from promot_jax.data.examples import Examples
 from promot_jax.data.token_families import is_decoder_only
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.errors import ConfigError
+from promot_jax.models.backbone import writes_text
 from promot_jax.token_ids import TokenIds
 
 
@@ -25,23 +26,24 @@ def check(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
       f"{backbone.vocab_size} rows: the model was made with another one. Set VOCABULARY to the "
       f"model's, or take a model with at least {vocabulary.size} rows."
     )
-  alone = backbone.decoder_start is None
+  writes = writes_text(backbone)
+  alone = writes and backbone.decoder_start is None
   if is_decoder_only(vocabulary.family) != alone:
-    kind = "decoder-only" if alone else "an encoder-decoder"
+    kind = "decoder-only" if alone else "an encoder-decoder" if writes else "an encoder alone"
     wanted = "gpt2' or '?family=llama" if alone else "t5' or '?family=bart"
     raise ConfigError(
       f"vocabulary {name} frames texts as for family '{vocabulary.family}', and the model is {kind}; "
       f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
     )
   special = TokenIds.of(backbone)
-  names = ["pad", "eos"]
+  names = ["pad", "eos"] if writes else ["pad"]
   if vocabulary.input_frame.prefix and backbone.bos is not None:
     names.append("bos")
   ours, models = (
     {each: getattr(owner, each) for each in names} for owner in (vocabulary, backbone)
   )
   # The tokenizer of a model that talks often ends texts by another of its ends.
-  if vocabulary.eos in special.ends:
+  if writes and vocabulary.eos in special.ends:
     models["eos"] = vocabulary.eos
   if ours != models:
     if len(special.ends) > 1:

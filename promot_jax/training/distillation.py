@@ -38,6 +38,7 @@ class Distillation:
   """
 
   needs_teacher: ClassVar[bool] = True
+  reads_classes: ClassVar[bool] = False
 
   weight: float = 0.5
   temperature: float = 1.0

@@ -35,6 +35,8 @@ class Objective(Protocol):
 
   needs_teacher: ClassVar[bool] = False
   """Whether it is given a teacher, and fails without one."""
+  reads_classes: ClassVar[bool] = False
+  """Whether batches say which class an example is of, and a prediction head tells (`classification`)."""
 
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
@@ -62,6 +64,7 @@ class Supervised:
   """
 
   needs_teacher: ClassVar[bool] = False
+  reads_classes: ClassVar[bool] = False
 
   label_smoothing: float = 0.0
   z_loss: float = 0.0

@@ -165,9 +165,7 @@ def test_a_refused_family_is_told_what_is_missing_and_what_to_do(tmp_path, kind)
 
 
 def readable():
-  return sorted(
-    kind for family in families.all_families() if family.writes_text for kind in family.model_types
-  )
+  return sorted(kind for family in families.all_families() for kind in family.model_types)
 
 
 @pytest.mark.parametrize("architectures", [None, [], "x", [3], ["NewForCausalLM"]])
@@ -175,7 +173,7 @@ def test_an_unknown_family_is_told_which_there_are(architectures):
   content = {"model_type": "tomorrow", "architectures": architectures}
   with pytest.raises(ConfigError, match=r"is a checkpoint \(.*model_type 'tomorrow'\)") as caught:
     families.of_config_json(content, where="dir")
-  assert "Take a checkpoint of bart, gpt2, llama, mt5, t5, umt5" in str(caught.value)
+  assert "Take a checkpoint of bart, bert, gpt2, llama, mt5, t5, umt5" in str(caught.value)
 
 
 # Files.

@@ -130,7 +130,7 @@ def test_a_result_says_by_which_rule_answers_were_compared():
   assert result.settings["metrics"] == ["ExactMatch(normalization='trivia_qa')"]
 
 
-def test_a_detached_task_sees_the_model_without_its_prompt():
+def test_a_detached_task_sees_the_model_without_its_method():
   tasks = [
     echo_task("tuned", [5, 6, 7], offset=3, method="attached", shots=0),
     echo_task("unseen", [8, 9], offset=0, method="detached"),
@@ -154,7 +154,7 @@ def test_detached_without_a_way_to_detach_is_refused():
     run(Echo(0), [echo_task("cb", [5], method="detached")])
 
 
-def test_an_unknown_prompt_state_and_an_empty_task_are_refused():
+def test_an_unknown_state_of_the_method_and_an_empty_task_are_refused():
   with pytest.raises(errors.ConfigError, match="'on'"):
     echo_task("cb", [5], method="on")
   with pytest.raises(errors.DataError, match="no examples"):

@@ -1,6 +1,5 @@
 """Prediction heads: trained by a stage alone, with a light method and with the whole backbone."""
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -8,6 +7,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.checkpoints.store import Store
+from promot_jax.decoding.classes import log_probabilities
 from promot_jax.methods.combined import Combined
 from promot_jax.methods.head import PredictionHead
 from promot_jax.methods.lora import LoRA
@@ -19,7 +19,6 @@ from promot_jax.training.classification import Classification
 from promot_jax.training.stages import Stage
 from tiny_models import tiny
 
-ANSWERS = ((9, 1), (4, 7, 1), (9, 4, 1))
 HEAD = PredictionHead(classes=3)
 BATCH = {
   "encoder_input_tokens": np.asarray(
@@ -29,6 +28,7 @@ BATCH = {
   "decoder_input_tokens": np.zeros((4, 3), np.int32),
   "decoder_target_tokens": np.asarray([[4, 7, 1], [9, 1, 0], [9, 4, 1], [9, 7, 1]], np.int32),
   "decoder_loss_weights": np.asarray([[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]], np.float32),
+  "class_ids": np.asarray([1, 0, 2, -1], np.int32),
 }
 
 
@@ -37,14 +37,14 @@ def bert():
   return Bert(config, nnx.Rngs(0))
 
 
-CLASSES = [1, 0, 2]  # of the first three; the last target is no answer
+CLASSES = [1, 0, 2]  # of the first three; the last one's answer is no class
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart", "gpt2", "bert"])
-def test_the_loss_is_cross_entropy_of_the_answers_that_targets_are(kind):
+def test_the_loss_is_cross_entropy_of_the_classes_of_the_examples_that_have_one(kind):
   backbone = bert() if kind == "bert" else tiny(kind)
   model = HEAD.attach(backbone, nnx.Rngs(1))
-  objective = Classification(answers=ANSWERS)
+  objective = Classification()
   loss, metrics = objective(model, BATCH)
   hidden, mask = (np.asarray(array, np.float64) for array in backbone.encode(BATCH))
   mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
@@ -79,7 +79,7 @@ def test_a_stage_trains_the_head_with_or_without_the_rest(tmp_path, method, trai
     batch_size=4,
     optimizer=optax.adam,
     learning_rate=optax.constant_schedule(0.05),
-    objective=Classification(answers=ANSWERS),
+    objective=Classification(),
     metric="loss",
     log_period=10,
   )
@@ -107,27 +107,24 @@ def test_padding_and_the_positions_of_a_prompt_are_not_read():
   np.testing.assert_allclose(vectors, hidden[:, 3], atol=1e-6)
 
 
-def test_without_a_fitting_head_nothing_is_classified():
-  with pytest.raises(errors.ConfigError, match=r"has no prediction head; attach .*classes=3"):
-    Classification(answers=ANSWERS)(tiny("t5"), BATCH)
-  two = PredictionHead(classes=2).attach(tiny("t5"), nnx.Rngs(0))
-  with pytest.raises(errors.ConfigError, match="3 answers, and the model has 2 classes"):
-    Classification(answers=ANSWERS)(two, BATCH)
+def test_without_a_head_or_classes_nothing_is_classified():
+  with pytest.raises(errors.ConfigError, match=r"the model has none; attach PredictionHead"):
+    Classification()(tiny("t5"), BATCH)
+  with pytest.raises(errors.ConfigError, match="no prediction head to read classes off"):
+    log_probabilities(tiny("t5"), BATCH)
+  model = HEAD.attach(tiny("t5"), nnx.Rngs(0))
+  unsaid = {name: array for name, array in BATCH.items() if name != "class_ids"}
+  with pytest.raises(errors.ConfigError, match="The batch has no class_ids"):
+    Classification()(model, unsaid)
   with pytest.raises(errors.ConfigError, match="already has a prediction head"):
-    HEAD.attach(two, nnx.Rngs(0))
+    HEAD.attach(model, nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match="no prediction head to detach"):
     HEAD.detach(tiny("t5"))
 
 
-@pytest.mark.parametrize("answers", [[[9, 1]], [[9, 1], [9, 1]], [[9, 1], []]])
-def test_answers_that_tell_no_classes_apart_are_refused(answers):
-  with pytest.raises(errors.ConfigError, match="at least two answers, all different"):
-    Classification(answers=answers)
-
-
-def test_a_longer_answer_than_any_target_is_nobodys_class():
-  batch = {**BATCH, "decoder_target_tokens": BATCH["decoder_target_tokens"][:, :2]}
-  batch["decoder_loss_weights"] = jnp.asarray(BATCH["decoder_loss_weights"][:, :2])
+def test_rows_that_fill_a_batch_count_for_nothing():
+  weights = BATCH["decoder_loss_weights"].copy()
+  weights[1:] = 0.0
   model = HEAD.attach(tiny("t5"), nnx.Rngs(1))
-  _, metrics = Classification(answers=ANSWERS)(model, batch)
-  assert float(metrics["known_answers"][0]) == 1  # the row (9, 1)
+  _, metrics = Classification()(model, {**BATCH, "decoder_loss_weights": weights})
+  assert float(metrics["known_answers"][0]) == 1

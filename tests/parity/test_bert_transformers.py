@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from promot_jax import errors, paths
+from promot_jax import paths
 from promot_jax.checkpoints import huggingface
 from promot_jax.models import scanning
 from promot_jax.models.bert import TYPES, Bert
@@ -46,7 +46,7 @@ def theirs_of(variant, kind="BertModel", **options):
 
 
 def ours_of(folder):
-  config = huggingface.encoder_config(str(folder))
+  config = huggingface.config(str(folder))
   leaves = huggingface.open_hf(folder, config)
   return paths.replace_leaves(
     Bert(config, nnx.Rngs(0)), {name: np.asarray(leaf) for name, leaf in leaves.items()}
@@ -115,9 +115,3 @@ def test_what_is_written_is_read_by_transformers_as_the_same_network(tmp_path):
   expected, pooled = their_run(theirs, batch)
   np.testing.assert_array_equal(found, expected)
   np.testing.assert_array_equal(found_pooled, pooled)
-
-
-def test_it_cannot_be_the_backbone_of_an_experiment(tmp_path):
-  theirs_of("published").save_pretrained(tmp_path)
-  with pytest.raises(errors.ConfigError, match="an encoder alone, which writes no text"):
-    huggingface.config(str(tmp_path))

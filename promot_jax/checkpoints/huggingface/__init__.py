@@ -1,13 +1,12 @@
 """Checkpoints of transformers, read and written without it.
 
-`config`, `encoder_config` and `open_hf` import; `write_hf` exports.  What a family of models is, a table says: see
+`config` and `open_hf` import; `write_hf` exports.  What a family of models is, a table says: see
 `families.py`.
 """
 
 from promot_jax.checkpoints.huggingface.importer import (
   config,
   decoding_note,
-  encoder_config,
   lacks_weights,
   open_hf,
 )
@@ -19,7 +18,6 @@ __all__ = [
   "VOCABULARY_MULTIPLE",
   "config",
   "decoding_note",
-  "encoder_config",
   "is_hf",
   "lacks_weights",
   "open_hf",

@@ -115,9 +115,7 @@ def of_config_json(content: Mapping[str, Any], *, where: str) -> Family:
   for family in all_families():
     if found in family.model_types:
       return family
-  known = sorted(
-    kind for family in all_families() if family.writes_text for kind in family.model_types
-  )
+  known = sorted(kind for family in all_families() for kind in family.model_types)
   if found is None:
     raise errors.ConfigError(
       f"config.json of '{where}' has no model_type, so it does not say what the checkpoint is; take"

@@ -53,37 +53,17 @@ def config(path: str, **changes) -> Any:
     changes: fields to set otherwise (`dtype='bfloat16'`, `dropout_rate=0.1`).
 
   Raises:
-    ConfigError: there is no config.json, or it describes a network that we do not have, or one that
-      writes no text.  Weights may be missing.
+    ConfigError: there is no config.json, or it describes a network that we do not have.  Weights may
+      be missing.
     DamagedCheckpoint: a file is cut off.
   """
   stored = _stored_config(path)
-  if not families.of_config(stored).writes_text:
-    raise errors.ConfigError(
-      f"'{path}' is a {families.of_config(stored).name}, an encoder alone, which writes no text: it"
-      " can rank or find texts (huggingface.encoder_config reads it), and MODEL needs a checkpoint of"
-      " an encoder-decoder or a decoder-only model."
-    )
   if "dropout_rate" in changes:  # of every dropout, unless another one is given too
     own = {"attention_dropout_rate", "embedding_dropout_rate"} - set(changes)
     if isinstance(stored, DecoderLMConfig):
       changes |= dict.fromkeys(own)
-  return dataclasses.replace(stored, **changes)
-
-
-def encoder_config(path: str, **changes) -> BertConfig:
-  """Our configuration of a Hugging Face checkpoint of an encoder alone; arguments as of `config`.
-
-  Raises:
-    ConfigError: as `config`, or it is no encoder alone.
-    DamagedCheckpoint: a file is cut off.
-  """
-  stored = _stored_config(path)
-  if not isinstance(stored, BertConfig):
-    raise errors.ConfigError(
-      f"'{path}' is a {families.of_config(stored).name}, and an encoder alone is wanted: name a"
-      " checkpoint of model_type bert."
-    )
+    elif isinstance(stored, BertConfig):
+      changes.setdefault("attention_dropout_rate", changes["dropout_rate"])
   return dataclasses.replace(stored, **changes)
 
 

@@ -74,8 +74,8 @@ REFUSED: dict[str, tuple[str, str]] = {
   ),
   "whisper": ("Whisper", "an encoder of sound"),
   # neither
-  "roberta": ("RoBERTa", "a decoder: it writes no text"),
-  "deberta-v2": ("DeBERTa", "a decoder: it writes no text"),
-  "distilbert": ("DistilBERT", "a decoder: it writes no text"),
+  "roberta": ("RoBERTa", "its positions, which are counted from the padding id"),
+  "deberta-v2": ("DeBERTa", "its attention to contents and positions apart"),
+  "distilbert": ("DistilBERT", "an encoder without segments"),
   "electra": ("ELECTRA", "a decoder: it writes no text"),
 }
