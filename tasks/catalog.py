@@ -10,6 +10,7 @@ A registered name has up to five parts:
   rte_1shot.tfds.t5.sentinel   the same with the target between <extra_id_0> and <extra_id_1>
   rte_1shot.micro              the built-in world with its own word vocabulary
   rte_1shot.micro.hf:gpt2_0123abcd   the same with a user's own tokenizer
+  rte.files_0123abcd.t5        original files below a folder, `place("files", FOLDER)`
 
 Without `_1shot` or `_4shot` there are no demonstrations.
 """
@@ -22,7 +23,7 @@ import re
 from typing import Literal
 
 import tasks
-from promot_jax import errors
+from promot_jax import errors, identity
 from promot_jax.data import vocabularies
 from promot_jax.data.task import Mixture, Selection, Splits, Task
 from tasks import registered
@@ -30,11 +31,14 @@ from tasks import registered
 TargetForm = Literal["raw", "sentinel"]
 
 SHOTS = (0, 1, 4)
-SOURCES = ("tfds", "micro")
+SOURCES = ("tfds", "micro", "files")
 # Place of a registered name: the source, and the vocabulary where the source has none of its own.
 PLACES = ("tfds.t5", "tfds.mt5", "micro")
 
 _added: dict[str, Task] = {}
+_folders: dict[
+  str, str
+] = {}  # 'files_0123abcd' -> 'files:/data', of those that this process has named
 _VALUE = re.compile(r"^(TASK|MIXTURE)\s*(?::[^=\n]+)?=", re.MULTILINE)
 
 
@@ -103,6 +107,31 @@ def mixture(name: str) -> Mixture:
   return found
 
 
+def place(source: str, folder: str | None) -> str:
+  """What stands for a source where its folder matters too: 'files:/data', else its name.
+
+  Raises:
+    ConfigError: there is no such source; or original files without a folder, or a folder that is none.
+  """
+  _check("source", source, list(SOURCES))
+  if source != "files":
+    return source
+  if not folder or not isinstance(folder, str):
+    raise errors.ConfigError(
+      "DATA_SOURCE='files' reads the data sets' original files, and DATA_DIR does not say below which folder;"
+      " set DATA_DIR='/data', where /data/super_glue/RTE/train.jsonl lies (docs/tasks.md has the names)."
+    )
+  path = pathlib.Path(folder).expanduser().absolute()
+  if not path.is_dir():
+    raise errors.ConfigError(f"DATA_DIR={folder!r} is no folder; it holds the data sets' folders.")
+  return f"files:{path}"
+
+
+def place_of(label: str) -> str:
+  """The place that the second part of a registered name stands for."""
+  return _folders.get(label, label)
+
+
 def resolve(
   name: str,
   *,
@@ -115,7 +144,7 @@ def resolve(
   Args:
     name: 'rte', 'rte_1shot' ...; a name that is already complete, such as 'rte.micro', is returned
       if the vocabulary is not a user's own.
-    source: TensorFlow Datasets or the built-in micro world.
+    source: TensorFlow Datasets, the built-in micro world, or a `place` with original files.
     vocabulary: 't5' or 'mt5' of the tfds tasks, where the micro world has its own; or a user's own
       for either, 'hf:FOLDER' or 'sentencepiece:FILE' (`promot_jax.data.vocabularies`).
     target: raw text, or between the first two sentinels.
@@ -136,12 +165,16 @@ def resolve(
   if dot:
     _check("task", name, [f"{base}.{form}" for form in _forms()])
     return name
-  _check("source", source, list(SOURCES))
+  kind, _, folder = source.partition(":")
+  _check("source", kind, list(SOURCES))
   _check("target form", target, ["raw", "sentinel"])
   for member in members(base):
     find(member).source(source)
-  place = f"{source}.{vocabularies.label(vocabulary)}" if own or source != "micro" else source
-  return f"{name}.{place}" + (".sentinel" if target == "sentinel" else "")
+  label = f"{kind}_{identity.digest([folder])[:8]}" if folder else kind
+  if folder:
+    _folders[label] = source
+  end = f"{label}.{vocabularies.label(vocabulary)}" if own or kind != "micro" else label
+  return f"{name}.{end}" + (".sentinel" if target == "sentinel" else "")
 
 
 def members(name: str) -> list[str]:

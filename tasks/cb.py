@@ -2,8 +2,8 @@
 
 import functools
 
-from promot_jax.data import templates, tfds
-from promot_jax.data.task import Source, Task
+from promot_jax.data import layouts, original_files, templates, tfds
+from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import accuracy
 from promot_jax.micro import inference, world
 
@@ -13,6 +13,17 @@ _CLASSES = {
   "contradiction": "False",
   "neutral": "Neither",
 }
+
+_SIZES = {"train": 250, "validation": 56}
+
+
+def _record(row: Record) -> Record:
+  return {
+    "premise": layouts.text(row, "premise"),
+    "hypothesis": layouts.text(row, "hypothesis"),
+    "label": layouts.class_number(row, tuple(_CLASSES)),
+  }
+
 
 TASK = Task(
   name="cb",
@@ -27,7 +38,10 @@ TASK = Task(
       origin=tfds.DataSet(task="cb", published="super_glue/cb:1.0.2"),
       # SuperGLUE keeps its test labels to itself, so the validation split is reported.
       report="validation",
-      sizes={"train": 250, "validation": 56},
+      sizes=_SIZES,
+    ),
+    "files": original_files.source(
+      layouts.super_glue("CB", _record), report="validation", sizes=_SIZES
     ),
     "micro": world.source(
       "cb",

@@ -1,7 +1,8 @@
 """OpenbookQA, four-way multiple choice: a fine-tuned task of the paper's Table 10."""
 
 from promot_jax import errors
-from promot_jax.data import templates, tfds
+from promot_jax.data import layouts, original_files, templates, tfds
+from promot_jax.data.original_files import Layout
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import accuracy
 from promot_jax.micro import questions, world
@@ -19,6 +20,26 @@ def _template(record: Record) -> templates.Rendered:
   return templates.labelled(f"Q: {question['stem']} {choices} A:", letter)
 
 
+def _record(row: Record) -> Record:
+  question = row["question"]
+  choices = {f"choice_{each['label']}": each["text"] for each in question["choices"]}
+  if sorted(choices) != [f"choice_{letter}" for letter in _LETTERS]:
+    raise errors.DataError(f"the choices are {', '.join(choices)}, not one for each of A, B, C, D.")
+  key = layouts.class_number(row, _LETTERS, name="answerKey")
+  return {"question": {"stem": layouts.text(question, "stem"), **choices}, "answerKey": key}
+
+
+def _files(folder: str, ending: str) -> Layout:
+  names = {"train": "train", "validation": "dev", "test": "test"}
+  return Layout(
+    splits={split: (f"{folder}/{name}{ending}.jsonl",) for split, name in names.items()},
+    rows=layouts.json_lines,
+    record=_record,
+  )
+
+
+_SIZES = {"train": 4957, "validation": 500, "test": 500}
+
 TASK = Task(
   name="openbookqa",
   fields=(
@@ -34,6 +55,12 @@ TASK = Task(
     "tfds": Source(
       origin=tfds.DataSet(task="openbookqa", published="openbookqa:0.1.0"),
       sizes={"train": 4957, "test": 500},
+    ),
+    "files": original_files.source(
+      _files("openbookqa", ""),
+      _files("OpenBookQA-V1-Sep2018/Data/Main", ""),
+      _files("OpenBookQA-V1-Sep2018/Data/Additional", "_complete"),
+      sizes=_SIZES,
     ),
     "micro": world.source("openbookqa", questions.openbookqa),
   },

@@ -5,9 +5,11 @@ reported split: one of the user's own may have been prepared under a published n
 """
 
 import dataclasses
+import os
 
 from promot_jax import errors
-from promot_jax.data import tfds
+from promot_jax.data import original_files, tfds
+from promot_jax.data.task import Source
 from tasks import catalog, sources
 
 
@@ -25,11 +27,13 @@ class DataSet:
     return self.name + size
 
 
-def data_set(name: str) -> DataSet:
-  """The data set of a task, without its number of demonstrations."""
+def data_set(name: str, place: str = "tfds") -> DataSet:
+  """The data set of a task, without its number of demonstrations, in a place (`catalog.place`)."""
   task = catalog.find(name)
-  source = task.source("tfds")
+  source = task.source(place)
   origin = source.origin
+  if isinstance(origin, original_files.OriginalFiles):
+    return _of_files(source, origin)
   if not isinstance(origin, tfds.DataSet):
     return DataSet(
       name=origin.description,
@@ -50,4 +54,19 @@ def data_set(name: str) -> DataSet:
     examples=examples,
     published=origin.name.partition(":")[0] in unversioned
     and (examples is None or expected in (None, examples)),
+  )
+
+
+def _of_files(source: Source, origin: original_files.OriginalFiles) -> DataSet:
+  """Original files are the published data set where the reported split has the published size."""
+  split, examples = source.report, None
+  names = list(origin.files(split)) if origin.is_there(split) else []
+  if names:
+    examples = origin.count(split)
+  more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+  return DataSet(
+    name=f"{os.path.relpath(names[0], origin.folder)}{more}" if names else origin.description,
+    split=split,
+    examples=examples,
+    published=examples is not None and source.sizes.get(split) == examples,
   )

@@ -40,8 +40,7 @@ def load_examples(
 
 def digest(name: str) -> str:
   """Of the data that a registered name reads; empty where they cannot change."""
-  source = name.split(".")[1]
-  return catalog.find(name).source(source).origin.digest()
+  return catalog.find(name).source(catalog.place_of(name.split(".")[1])).origin.digest()
 
 
 def register(name: str | None = None, vocabulary: str = "t5") -> None:

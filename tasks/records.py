@@ -8,21 +8,21 @@ import numpy as np
 import tensorflow as tf
 
 from promot_jax import errors
-from promot_jax.data.task import Path, Task
+from promot_jax.data.task import PROBLEM, WHERE, Path, Task
 
 
 def paths(task: Task, structure: Mapping[str, Any]) -> list[Path]:
-  """Fields of `task` that are in `structure`, an element (or its spec) of the source.
+  """Fields of `task`, and a record's place and problem, that are in `structure`, an element or its spec.
 
   Raises:
     DataError: a field that the template needs is not there.
   """
   found = []
-  for path in task.fields:
+  for path in (*task.fields, WHERE, PROBLEM):
     try:
       leaf(structure, path)
     except (KeyError, TypeError):
-      if path in task.optional:
+      if path in (*task.optional, WHERE, PROBLEM):
         continue
       raise errors.DataError(
         f"{task.name}: the source has no field {'/'.join(path)!r}; it has: {', '.join(structure)}."

@@ -146,7 +146,11 @@ def _value(name: str, registration: int) -> Task:
   )
   return Task(
     name=name,
-    sources={"tfds": source, "micro": source},  # whichever the other tasks come from
+    sources={
+      "tfds": source,
+      "micro": source,
+      "files": source,
+    },  # whichever the other tasks come from
     metric="",
     metric_fns=tuple(found.predict_metric_fns),
     own_postprocess=Postprocess(name=name),

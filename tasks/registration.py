@@ -41,14 +41,14 @@ def add(name: str, vocabulary: str = "t5") -> None:
   """
   members = catalog.members(name)
   for member in members:
-    first, source, *rest = member.split(".")
+    first, label, *rest = member.split(".")
     form: templates.TargetForm = "sentinel" if rest and rest[-1] == "sentinel" else "raw"
     own = vocabularies.reference(vocabulary) is not None
-    place = source if own or not rest or rest[0] == "sentinel" else f"{source}.{rest[0]}"
+    bare = own or not rest or rest[0] == "sentinel"
     add_version(
       catalog.find(first),
       member,
-      place=place,
+      place=label if bare else f"{label}.{rest[0]}",
       vocabulary=vocabulary if own else "",
       shots=catalog.split_shots(first)[1],
       target_form=form,
@@ -71,7 +71,7 @@ def add_version(
 
   Args:
     name: the new seqio name, for example 'trivia_qa_normalized.tfds.t5'.
-    place: 'tfds.t5', 'tfds.mt5' or 'micro'; 'tfds' or 'micro' with a `vocabulary`.
+    place: 'tfds.t5', 'tfds.mt5', 'files_0123abcd.t5' or 'micro'; without the last part with a `vocabulary`.
     vocabulary: name of a user's own vocabulary (`promot_jax.data.vocabularies`).
     shots: demonstrations before each query.
     target_form: raw or sentinel-wrapped targets; demonstrations are always raw.
@@ -92,7 +92,7 @@ def add_version(
   written = found.plain.joining if vocabulary else joining.TWO_TEXTS
   seqio.TaskRegistry.add(
     name,
-    source=sources.task_source(task, source, shots),
+    source=sources.task_source(task, catalog.place_of(source), shots),
     output_features={
       # Known without reading a file for ours; a decoder-only input ends with its separator.
       "inputs": seqio.Feature(found, add_eos=not vocabulary or _ends_with_eos(found)),

@@ -149,7 +149,7 @@ class TaskSource(seqio.DataSource):
 
 @functools.cache
 def task_source(task: Task, place: str, shots: int) -> TaskSource:
-  """The source of a task from 'tfds' or 'micro'; shared by its vocabularies and target forms."""
+  """The source of a task in a place (`catalog.place`); shared by its vocabularies and target forms."""
   return TaskSource(task, task.source(place).origin, shots=shots)
 
 

@@ -1,6 +1,6 @@
 """Word-in-Context of SuperGLUE: is a word used in one sense in two sentences."""
 
-from promot_jax.data import templates, tfds
+from promot_jax.data import layouts, original_files, templates, tfds
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import accuracy
 from promot_jax.micro import senses, world
@@ -16,6 +16,13 @@ def _template(record: Record) -> templates.Rendered:
   return templates.labelled(text, templates.word(record["label"], _CLASSES))
 
 
+def _record(row: Record) -> Record:
+  texts = {name: layouts.text(row, name) for name in ("sentence1", "sentence2", "word")}
+  return {**texts, "label": layouts.class_number(row, ("false", "true"))}
+
+
+_SIZES = {"train": 5428, "validation": 638}
+
 TASK = Task(
   name="wic",
   fields=(("sentence1",), ("sentence2",), ("word",), ("label",)),
@@ -29,7 +36,10 @@ TASK = Task(
       origin=tfds.DataSet(task="wic", published="super_glue/wic:1.0.2"),
       # SuperGLUE keeps its test labels to itself, so the validation split is reported.
       report="validation",
-      sizes={"train": 5428, "validation": 638},
+      sizes=_SIZES,
+    ),
+    "files": original_files.source(
+      layouts.super_glue("WiC", _record), report="validation", sizes=_SIZES
     ),
     "micro": world.source("wic", senses.wic),
   },

@@ -2,7 +2,7 @@
 
 import functools
 
-from promot_jax.data import templates, tfds
+from promot_jax.data import original_files, templates, tfds, translation_files
 from promot_jax.data.task import Source, Task
 from promot_jax.metrics import bleu, format_share
 from promot_jax.micro import lexicon, translations, world
@@ -26,6 +26,12 @@ TASK = Task(
         available="wmt14_translate/fr-en:1.0.0",
       ),
       sizes={"train": 15_786_979, "test": 3003},
+    ),
+    "files": original_files.source(
+      *translation_files.layouts(
+        "wmt14_en_fr", "en", "fr", choose="newstest2013", report="newstest2014"
+      ),
+      sizes={"train": 15_786_979, "validation": 3000, "test": 3003},
     ),
     "micro": world.source(
       "wmt14_en_fr",

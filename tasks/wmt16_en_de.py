@@ -2,7 +2,7 @@
 
 import functools
 
-from promot_jax.data import templates, tfds
+from promot_jax.data import original_files, templates, tfds, translation_files
 from promot_jax.data.task import Source, Task
 from promot_jax.metrics import bleu
 from promot_jax.micro import translations, world
@@ -21,6 +21,12 @@ TASK = Task(
         available="wmt16_translate/de-en:1.0.0",
       ),
       sizes={"train": 4_548_885, "test": 2999},
+    ),
+    "files": original_files.source(
+      *translation_files.layouts(
+        "wmt16_en_de", "en", "de", choose="newstest2015", report="newstest2016"
+      ),
+      sizes={"train": 4_548_885, "validation": 2169, "test": 2999},
     ),
     "micro": world.source(
       "wmt16_en_de",

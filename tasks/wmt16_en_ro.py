@@ -2,7 +2,7 @@
 
 import functools
 
-from promot_jax.data import templates, tfds
+from promot_jax.data import original_files, templates, tfds, translation_files
 from promot_jax.data.task import Source, Task
 from promot_jax.metrics import bleu
 from promot_jax.micro import translations, world
@@ -21,6 +21,12 @@ TASK = Task(
         available="wmt16_translate/ro-en:1.0.0",
       ),
       sizes={"train": 610_320, "test": 1999},
+    ),
+    "files": original_files.source(
+      *translation_files.layouts(
+        "wmt16_en_ro", "en", "ro", choose="newsdev2016", report="newstest2016"
+      ),
+      sizes={"train": 610_320, "validation": 1999, "test": 1999},
     ),
     "micro": world.source(
       "wmt16_en_ro",

@@ -34,6 +34,7 @@ _PATHS = (
   "model_dir",
   "init",
   "tfds_data_dir",
+  "data_dir",
   "gin_file",
   "input",
   "output",
@@ -358,7 +359,12 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--split", help="of a task (default validation), or a recipe's (default train)"
   )
-  parser.add_argument("--source", choices=["tfds", "micro"], default="micro")
+  parser.add_argument("--source", choices=["tfds", "micro", "files"], default="micro")
+  parser.add_argument(
+    "--data_dir",
+    metavar="DIR",
+    help="of --source=files: the folder with the data sets' original files",
+  )
   parser.add_argument(
     "--vocabulary", default="t5", help="t5, mt5, hf:FOLDER or sentencepiece:FILE (default t5)"
   )

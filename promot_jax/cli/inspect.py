@@ -37,7 +37,8 @@ def _data(flags: Flags) -> None:
   from promot_jax.data.quiet import quiet
   from tasks import catalog, reading
 
-  task = catalog.resolve(values.name, source=values.source, vocabulary=values.vocabulary)
+  place = catalog.place(values.source, values.data_dir)
+  task = catalog.resolve(values.name, source=place, vocabulary=values.vocabulary)
   split = values.split or "validation"
   with quiet():
     examples = reading.load_examples(

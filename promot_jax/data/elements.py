@@ -130,7 +130,11 @@ def rendered(
   except tf.errors.OpError as cause:
     lines = [line for line in (cause.message or str(cause)).splitlines() if line.strip()]
     reason = next((line for line in lines if "Error: " in line), lines[0] if lines else "")
-    raise errors.DataError(f"{name}, split {split}: reading failed: {reason.strip()}") from cause
+    _, ours, sentence = reason.partition(
+      f"{errors.DataError.__name__}: "
+    )  # raised while a file is read
+    why = sentence if ours else f"reading failed: {reason.strip()}"
+    raise errors.DataError(f"{name}, split {split}: {why}") from cause
 
 
 def _rows(values) -> Sequence[Any]:

@@ -408,7 +408,7 @@ class _Reader:
         option = "MALFORMED" if reason == "malformed records" else "EMPTY_TARGETS"
         raise errors.DataError(
           f"{self._where}: {len(found)} of {read} records have to be refused ({reason}):"
-          f" {' | '.join(found[:_SHOWN])}. Correct the data, or leave them out and"
+          f" {' | '.join(found[:_SHOWN]).removesuffix('.')}. Correct the data, or leave them out and"
           f" have them counted: --gin.{option}=\"'skip'\"."
         )
 

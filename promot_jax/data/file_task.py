@@ -36,8 +36,8 @@ def task_of(files: OwnFiles) -> Task:
   return Task(
     name=files.name,
     # The experiment's source chooses the words a model reads; the rows are the same.
-    sources={"tfds": source, "micro": source},
-    fields=(("input",), ("answers",), ("problem",), *[(RECORD,)] * bool(files.declared)),
+    sources={"tfds": source, "micro": source, "files": source},
+    fields=(("input",), ("answers",), *[(RECORD,)] * bool(files.declared)),
     template=_text,
     labels=labels,
     first_token=bool(labels) and all(postprocess.first_word(word) == word for word in labels),
@@ -134,7 +134,5 @@ def _problem(row: Any) -> str:
 
 
 def _text(record: Record) -> Rendered:
-  if record["problem"]:
-    raise DataError(record["problem"])
   answers = tuple(record["answers"])
   return Rendered(input=record["input"], target=answers[0], answers=answers)

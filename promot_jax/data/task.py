@@ -17,6 +17,8 @@ from promot_jax.metrics.metric import Metric
 Path = tuple[str, ...]
 """Where a field lies in a record: ('question', 'stem')."""
 Record = Mapping[str, Any]
+WHERE, PROBLEM = ("where",), ("problem",)
+"""Fields that a record of any task may have: its file and line; why it cannot be used, or nothing."""
 Selection = Literal["paper", "strict"]
 
 DERIVED = ("train_strict", "selection")
@@ -35,7 +37,7 @@ class Splits:
 
 
 class Origin(Protocol):
-  """What the records of a source are read from; `tfds.DataSet` and `micro.world.Twin` are two."""
+  """What the records of a source are read from: `tfds.DataSet`, `micro.world.Twin`, `original_files`."""
 
   @property
   def description(self) -> str:
@@ -94,6 +96,11 @@ class Source:
       return Splits(train=DERIVED[0], select=DERIVED[1], report=self.report)
     return Splits(train="train", select=self.selection, report=self.report)
 
+  def at(self, folder: str) -> "Source":
+    """The same source in a folder, of records that are the same wherever they lie: itself."""
+    at = getattr(self.origin, "at", None)
+    return self if at is None else dataclasses.replace(self, origin=at(folder))
+
   def size(self, split: str) -> int | None:
     """Number of examples of a split; None where only reading tells it."""
     if split == DERIVED[0] and "train" in self.sizes:
@@ -136,16 +143,18 @@ class Task:
   features: Mapping[str, RecordFeature] = dataclasses.field(default_factory=dict)
 
   def source(self, name: str) -> Source:
-    """One of its sources.
+    """One of its sources, by its name or by name and folder: 'tfds', 'files:/data'.
 
     Raises:
       ConfigError: it has none of that name.
     """
-    if name not in self.sources:
+    kind, _, folder = name.partition(":")
+    if kind not in self.sources:
       raise errors.ConfigError(
-        f"task '{self.name}' has no source '{name}'; it has: {', '.join(self.sources)}. Set DATA_SOURCE."
+        f"task '{self.name}' has no source '{kind}'; it has: {', '.join(self.sources)}. Set DATA_SOURCE."
       )
-    return self.sources[name]
+    found = self.sources[kind]
+    return found.at(folder) if folder else found
 
   def render(self, record: Record) -> Rendered:
     """The text of a record.
@@ -155,14 +164,18 @@ class Task:
     """
     if self.template is None:
       raise errors.ConfigError(f"task '{self.name}' has no template: its records are texts.")
+    where = record.get(WHERE[0]) if isinstance(record, Mapping) else None
+    name = f"{self.name}: {where}" if where else self.name
     try:
+      if isinstance(record, Mapping) and record.get(PROBLEM[0]):
+        raise errors.DataError(record[PROBLEM[0]])
       return self.template(record)
     except errors.DataError as error:
-      raise errors.DataError(f"{self.name}: {error}") from error
+      raise errors.DataError(f"{name}: {error}") from error
     except (KeyError, TypeError, IndexError, AttributeError) as cause:
       fields = ", ".join(sorted(record)) if isinstance(record, Mapping) else type(record).__name__
       raise errors.DataError(
-        f"{self.name}: a record lacks a field or has one of another kind ({type(cause).__name__}:"
+        f"{name}: a record lacks a field or has one of another kind ({type(cause).__name__}:"
         f" {cause}); it has: {fields}."
       ) from cause
 

@@ -6,11 +6,14 @@ line and byte, because a file of a million lines is not searched by hand.
 """
 
 import dataclasses
+import gzip
+import io
 import json
 import math
 import pathlib
 import sys
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from promot_jax.errors import ConfigError, DataError
@@ -42,20 +45,15 @@ def read_text(path: str | pathlib.Path) -> str:
     DataError: it is no UTF-8.
   """
   data = _read(path)
-  for start, problem in _FOREIGN.items():
-    if data.startswith(start):
-      raise DataError(f"{_name(path)} {problem}.")
+  _check_beginning(path, data)
   data = data.removeprefix(_MARK)
   try:
     return data.decode("utf-8")
   except UnicodeDecodeError as error:
     before = data[: error.start]
-    line = before.count(b"\n") + 1
-    column = error.start - (before.rfind(b"\n") + 1) + 1
-    raise DataError(
-      f"{_name(path)}:{line} is no UTF-8: byte 0x{data[error.start]:02x} at byte {column} of the line"
-      " cannot be decoded. Convert the file, for example with iconv -f LATIN1 -t UTF-8."
-    ) from None
+    start = before.rfind(b"\n") + 1
+    byte, column = data[error.start], error.start - start + 1
+    raise _undecodable(path, before.count(b"\n") + 1, byte, column) from None
 
 
 def read_lines(path: str | pathlib.Path) -> list[Line]:
@@ -64,10 +62,23 @@ def read_lines(path: str | pathlib.Path) -> list[Line]:
   Raises:
     ConfigError, DataError: as `read_text`.
   """
-  parts = read_text(path).split("\n")
-  if parts[-1] == "":
-    parts.pop()
-  return [Line(number=n, text=text.removesuffix("\r")) for n, text in enumerate(parts, 1)]
+  return list(_decoded(path, io.BytesIO(_read(path))))
+
+
+def stream_lines(path: str | pathlib.Path) -> Iterator[Line]:
+  """The same one by one, for files that do not fit into memory; a name in .gz is read unpacked.
+
+  Raises:
+    ConfigError, DataError: as `read_text`; or a packed file is damaged.
+  """
+  packed = str(path).endswith(".gz")
+  try:
+    with gzip.open(path) if packed else open(path, "rb") as file:
+      yield from _decoded(path, file)
+  except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+    raise DataError(f"{_name(path)} cannot be unpacked: {error}. Fetch it again.") from None
+  except OSError as error:
+    raise _unreadable(path, error) from None
 
 
 def read_json_lines(path: str | pathlib.Path) -> list[tuple[int, dict[str, Any]]]:
@@ -79,11 +90,12 @@ def read_json_lines(path: str | pathlib.Path) -> list[tuple[int, dict[str, Any]]
   Raises:
     ConfigError, DataError: as `read_text`; or a line is no such object.
   """
-  return [
-    (line.number, json_object(line.text, where=f"{_name(path)}:{line.number}"))
-    for line in read_lines(path)
-    if line.text.strip(" \t\r")
-  ]
+  return list(_objects(path, read_lines(path)))
+
+
+def stream_json_lines(path: str | pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+  """The same one by one, as `stream_lines`."""
+  return _objects(path, stream_lines(path))
 
 
 def json_object(text: str, *, where: str) -> dict[str, Any]:
@@ -91,6 +103,18 @@ def json_object(text: str, *, where: str) -> dict[str, Any]:
 
   Args:
     where: 'FILE:LINE', for messages.
+
+  Raises:
+    DataError: it is none.
+  """
+  value = json_value(text, where=where)
+  if not isinstance(value, dict):
+    raise DataError(f'{where} is {kind_of(value)}, not an object such as {{"inputs": "..."}}.')
+  return value
+
+
+def json_value(text: str, *, where: str) -> Any:
+  """Any JSON value, read as strictly.
 
   Raises:
     DataError: it is none.
@@ -109,8 +133,6 @@ def json_object(text: str, *, where: str) -> dict[str, Any]:
     raise DataError(f"{where} is nested too deeply to be read.") from None
   except ValueError as error:
     raise DataError(f"{where} is no JSON: {error}: {shown(text)}") from None
-  if not isinstance(value, dict):
-    raise DataError(f'{where} is {kind_of(value)}, not an object such as {{"inputs": "..."}}.')
   return value
 
 
@@ -145,14 +167,52 @@ def shown(text: str) -> str:
   return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
 
 
+def _decoded(path: str | pathlib.Path, lines: Iterable[bytes]) -> Iterator[Line]:
+  """Lines of bytes, each with its end, as texts."""
+  for number, data in enumerate(lines, 1):
+    if number == 1:
+      _check_beginning(path, data)
+      data = data.removeprefix(_MARK)
+    try:
+      text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+      raise _undecodable(path, number, data[error.start], error.start + 1) from None
+    yield Line(number=number, text=text.removesuffix("\n").removesuffix("\r"))
+
+
+def _objects(
+  path: str | pathlib.Path, lines: Iterable[Line]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  for line in lines:
+    if line.text.strip(" \t\r"):
+      yield line.number, json_object(line.text, where=f"{_name(path)}:{line.number}")
+
+
+def _check_beginning(path: str | pathlib.Path, data: bytes) -> None:
+  for start, problem in _FOREIGN.items():
+    if data.startswith(start):
+      raise DataError(f"{_name(path)} {problem}.")
+
+
+def _undecodable(path: str | pathlib.Path, line: int, byte: int, column: int) -> DataError:
+  return DataError(
+    f"{_name(path)}:{line} is no UTF-8: byte 0x{byte:02x} at byte {column} of the line"
+    " cannot be decoded. Convert the file, for example with iconv -f LATIN1 -t UTF-8."
+  )
+
+
 def _read(path: str | pathlib.Path) -> bytes:
   try:
     if str(path) == STANDARD_INPUT:
       return sys.stdin.buffer.read()
     return pathlib.Path(path).read_bytes()
   except OSError as error:
-    reason = error.strerror or str(error)
-    raise ConfigError(f"{_name(path)} cannot be read: {reason}. Name another file.") from None
+    raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | pathlib.Path, error: OSError) -> ConfigError:
+  reason = error.strerror or str(error)
+  return ConfigError(f"{_name(path)} cannot be read: {reason}. Name another file.")
 
 
 def _name(path: str | pathlib.Path) -> str:

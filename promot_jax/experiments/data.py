@@ -242,5 +242,5 @@ def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask
 
 def format_metric(experiment: Experiment) -> Any:
   """Share of outputs in the tuned task's format; None where the task has none that can be told."""
-  every = (catalog.find(task).format_metric(experiment.source) for task in experiment.tasks)
+  every = (catalog.find(task).format_metric(experiment.place) for task in experiment.tasks)
   return next((metric for metric in every if metric is not None), None)

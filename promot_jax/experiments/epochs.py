@@ -56,7 +56,7 @@ def examples(experiment: Experiment, stage: Stage) -> int | None:
   total = 0
   for task in catalog.members(experiment.task_of(stage.name)):
     split = experiment.splits_of(task).train
-    size = catalog.find(task).source(experiment.source).size(split)
+    size = catalog.find(task).source(experiment.place).size(split)
     if size is None:
       return None
     total += min(size, experiment.train_limit or size)

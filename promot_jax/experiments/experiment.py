@@ -98,7 +98,8 @@ class Experiment:
   name: the row's label and, in a comparison, its folder.
   model_dir: where everything is written.
   network: the pretrained model that the first stage begins with (`networks.network`).
-  source: 'tfds' or 'micro'.
+  source: 'tfds', 'micro', or 'files': the data sets' original files below `data_dir`.
+  data_dir: the folder of 'files'.
   task: the tuned task or mixture, with its shots ('rte', 'rte_1shot', 'rte_and_wmt14_en_fr'); the
     examples of a mixture's i-th task carry `prompt_ids` i.
   targets: 'raw' answers, or 'sentinel': between <extra_id_0> and <extra_id_1>.
@@ -135,7 +136,8 @@ class Experiment:
   model_dir: str
   network: AnyNetwork
   task: str
-  source: Literal["tfds", "micro"] = "tfds"
+  source: Literal["tfds", "micro", "files"] = "tfds"
+  data_dir: str | None = None
   targets: Literal["raw", "sentinel"] = "raw"
   selection: Literal["paper", "strict"] = "paper"
   feature_lengths: Mapping[str, int] = dataclasses.field(
@@ -213,6 +215,11 @@ class Experiment:
     check_seed("Experiment.seed", self.seed)
 
   @property
+  def place(self) -> str:
+    """Where the records of its tasks come from: the source, of files with their folder."""
+    return catalog.place(self.source, self.data_dir)
+
+  @property
   def start(self) -> AnyNetwork:
     """The network with what it draws at random drawn by the experiment's seed."""
     return self.network.seeded(self.seed)
@@ -253,15 +260,13 @@ class Experiment:
     Raises:
       ConfigError: no such task, with the nearest names.
     """
-    return catalog.resolve(
-      task, source=self.source, vocabulary=self.vocabulary, target=self.targets
-    )
+    return catalog.resolve(task, source=self.place, vocabulary=self.vocabulary, target=self.targets)
 
   def splits_of(self, task: str) -> Splits:
     """Which splits of one of its tasks train, select and report."""
     if task in self.tasks and len(self.task_splits) == 3:
       return Splits(**self.task_splits)
-    found = catalog.splits(task, selection=self.selection, source=self.source)
+    found = catalog.splits(task, selection=self.selection, source=self.place)
     return dataclasses.replace(found, **self.task_splits) if task in self.tasks else found
 
   def lengths_of(self, stage: str) -> Mapping[str, int]:

@@ -121,12 +121,12 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
   """What every measured or tuned task was read from; of the micro world there is but one of each."""
   names = [*experiment.tasks, *experiment.evaluation.unseen]
   bases = dict.fromkeys(catalog.split_shots(name)[0] for name in names)
-  read = [base for base in bases if experiment.source == "tfds" or not catalog.is_ours(base)]
+  read = [base for base in bases if experiment.source != "micro" or not catalog.is_ours(base)]
   if not read:
     return {}
   from tasks import provenance
 
-  return {base: provenance.data_set(base) for base in read}
+  return {base: provenance.data_set(base, experiment.place) for base in read}
 
 
 def _variant(experiment: Experiment) -> str:

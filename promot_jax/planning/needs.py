@@ -37,9 +37,9 @@ def vocabulary_text(experiment: Experiment) -> str:
   return f"{name}: {_file_text(name.partition(':')[2].partition('?')[0])}"
 
 
-def data_text(task: str) -> str:
-  """Where a task's data are, and whether TFDS has prepared them."""
-  return catalog.find(task).source("tfds").origin.state()
+def data_text(experiment: Experiment, task: str) -> str:
+  """Where a task's data are, and whether they are there."""
+  return catalog.find(task).source(experiment.place).origin.state()
 
 
 def unseen_data_text(experiment: Experiment) -> str:
@@ -47,9 +47,9 @@ def unseen_data_text(experiment: Experiment) -> str:
   names = [
     task
     for task in experiment.evaluation.unseen
-    if task not in experiment.tasks and data_text(task).startswith("tfds ")
+    if task not in experiment.tasks and data_text(experiment, task).startswith("tfds ")
   ]
-  missing = [task for task in names if not data_text(task).endswith(": prepared")]
+  missing = [task for task in names if not data_text(experiment, task).endswith(": prepared")]
   if not missing:
     return f"unseen tasks: all {len(names)} data sets are prepared"
   return (

@@ -101,8 +101,8 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
   for task, split in splits.items():
     name = experiment.seqio_name(task)
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
-    if experiment.source == "tfds" or not catalog.is_ours(catalog.split_shots(task)[0]):
-      yield f"          {needs.data_text(task)}"
+    if experiment.source != "micro" or not catalog.is_ours(catalog.split_shots(task)[0]):
+      yield f"          {needs.data_text(experiment, task)}"
   if experiment.source == "tfds" and experiment.evaluation.unseen:
     yield f"          {needs.unseen_data_text(experiment)}"
 

@@ -107,8 +107,10 @@ def test_the_file_and_its_value_have_one_name(tmp_path, monkeypatch):
 
 
 def test_a_source_that_a_task_does_not_have_is_named_with_those_it_has():
-  with pytest.raises(errors.ConfigError, match="'rte' has no source 'files'; it has: tfds, micro"):
-    tasks.find("rte").source("files")
+  with pytest.raises(
+    errors.ConfigError, match="'rte' has no source 'web'; it has: tfds, files, micro"
+  ):
+    tasks.find("rte").source("web")
 
 
 def test_sizes_of_derived_splits_follow_from_train():

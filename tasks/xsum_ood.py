@@ -1,0 +1,22 @@
+"""XSum's articles of other categories, tested after training on `xsum_id` (Hewitt et al., 2021)."""
+
+import dataclasses
+
+from promot_jax.data import original_files, xsum_files
+from tasks import xsum
+
+TASK = dataclasses.replace(
+  xsum.TASK,
+  name="xsum_ood",
+  sources={
+    # TensorFlow Datasets has no addresses of the articles.
+    "files": original_files.source(
+      *xsum_files.divided(
+        train=(("train",), xsum_files.is_in_distribution),
+        validation=(("validation",), xsum_files.is_in_distribution),
+        test=(xsum_files.SPLITS, xsum_files.is_out_of_distribution),
+      ),
+      sizes={"train": 129_000, "validation": 7000, "test": 20_000},
+    ),
+  },
+)
