@@ -31,11 +31,40 @@ _ADDRESSES = "xsum/XSum-WebArxiveUrls.txt"
 
 IN_DISTRIBUTION = ("uk", "business", "world")
 OUT_OF_DISTRIBUTION = frozenset(
-  ["entertainment", "election", "technology", "science", "health", "education", "explainers", "live", "uk-politics", "world-us-canada", "world-europe", "uk-england", "uk-scotland", "world-asia", "science-environment", "uk-scotland-scotland-politics", "disability"]
+  [
+    "entertainment",
+    "election",
+    "technology",
+    "science",
+    "health",
+    "education",
+    "explainers",
+    "live",
+    "uk-politics",
+    "world-us-canada",
+    "world-europe",
+    "uk-england",
+    "uk-scotland",
+    "world-asia",
+    "science-environment",
+    "uk-scotland-scotland-politics",
+    "disability",
+  ]
 )
 
 _BUTTONS = frozenset(
-  ["share this with", "email", "facebook", "messenger", "twitter", "pinterest", "whatsapp", "linkedin", "copy this link", "these are external links and will open in a new window"]
+  [
+    "share this with",
+    "email",
+    "facebook",
+    "messenger",
+    "twitter",
+    "pinterest",
+    "whatsapp",
+    "linkedin",
+    "copy this link",
+    "these are external links and will open in a new window",
+  ]
 )
 _PART = re.compile(r"\[SN\]([A-Z-]+)\[SN\]")
 _ADDRESS = re.compile(r"bbc\.co(?:m|\.uk)/(?P<path>\S*?)/?$")

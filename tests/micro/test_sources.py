@@ -8,7 +8,7 @@ import tensorflow as tf
 import tasks
 from promot_jax.micro import sources, vocabulary, world
 
-TASKS = tasks.task_names()
+TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:

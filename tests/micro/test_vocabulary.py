@@ -9,7 +9,7 @@ from promot_jax.micro.dice import Dice
 
 WORDS = vocabulary.vocabulary()
 
-TASKS = tasks.task_names()
+TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:

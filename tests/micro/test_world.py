@@ -9,7 +9,7 @@ from promot_jax.micro import inference, knowledge, lexicon, prose, translations,
 from promot_jax.micro.dice import Dice
 
 EVALUATED = ("train", "validation", "test")
-TASKS = tasks.task_names()
+TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:
