@@ -50,12 +50,15 @@ class OriginalFiles:
 
   layouts: of a split the first one counts whose files are there.
   references: the field with all accepted texts of a record, where there are several: in 'train' each of
-    them is an example of its own; elsewhere neighbours that agree in everything else are one record.
+    them is an example of its own.
+  merged: whether a file has a row for each reference: outside of 'train' neighbours that agree in
+    everything else are one record.
   folder: DATA_DIR; None as long as nobody has said it.
   """
 
   layouts: tuple[Layout, ...]
   references: str | None = None
+  merged: bool = False
   folder: str | None = None
 
   def at(self, folder: str) -> "OriginalFiles":
@@ -90,8 +93,10 @@ class OriginalFiles:
     """
     layout, files = self._found(split)
     found = _records(layout.rows(files), layout.record)
-    if self.references is not None:
-      found = (_each if split == "train" else _merged)(found, self.references)
+    if self.references is not None and split == "train":
+      found = _each(found, self.references)
+    elif self.references is not None and self.merged:
+      found = _merged(found, self.references)
     first = next(found, None)
     if first is None:
       names = ", ".join(path for paths in files for path in paths[:3])
@@ -151,14 +156,17 @@ class OriginalFiles:
     )
 
 
-def source(*layouts: Layout, references: str | None = None, **fields: Any) -> Source:
+def source(
+  *layouts: Layout, references: str | None = None, merged: bool = False, **fields: Any
+) -> Source:
   """Original files as a source of a task.
 
   Args:
-    layouts, references: see `OriginalFiles`.
+    layouts, references, merged: see `OriginalFiles`.
     fields: see `data.task.Source`; `sizes` are the published ones.
   """
-  return Source(origin=OriginalFiles(layouts=layouts, references=references), **fields)
+  origin = OriginalFiles(layouts=layouts, references=references, merged=merged)
+  return Source(origin=origin, **fields)
 
 
 def _paths(folder: str | None, layout: Layout, split: str) -> list[list[str]]:

@@ -116,8 +116,13 @@ def inference(closing: str, classes: Mapping[str, str]) -> Callable[[Mapping[str
 
 def question(text: str, answers: Sequence[str]) -> Rendered:
   """A question with every accepted answer, of which the first is the target."""
+  return references(f"Q: {text} A:", answers)
+
+
+def references(text: str, answers: Sequence[str]) -> Rendered:
+  """An input with every text that is accepted, none of them empty or twice; the first is the target."""
   unique = tuple(dict.fromkeys(answer for answer in answers if answer))
-  return Rendered(input=f"Q: {text} A:", target=unique[0] if unique else "", answers=unique)
+  return Rendered(input=text, target=unique[0] if unique else "", answers=unique)
 
 
 _LANGUAGES = {"en": "English", "fr": "French", "de": "German", "ro": "Romanian"}
@@ -135,9 +140,4 @@ def translation(source: str, target: str) -> Callable[[Mapping[str, Any]], Rende
 
 def summary(article: str, summaries: Sequence[str]) -> Rendered:
   """An article with every accepted summary, of which the first is the target."""
-  unique = tuple(dict.fromkeys(each for each in summaries if each))
-  return Rendered(
-    input=f"Article: {article} One sentence summary:",
-    target=unique[0] if unique else "",
-    answers=unique,
-  )
+  return references(f"Article: {article} One sentence summary:", summaries)

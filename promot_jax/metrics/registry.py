@@ -6,6 +6,8 @@ a metric needs beyond the base installation is asked for when it scores.
 
 import dataclasses
 import difflib
+import importlib.util
+import shutil
 from collections.abc import Mapping, Sequence
 
 from promot_jax import errors
@@ -74,6 +76,16 @@ OFFICIAL: Mapping[str, tuple[ListedMetric, ...]] = {
   ),
 }
 """What a data set's own scorer computes, under the names that its tables use."""
+
+
+def official(data_set: str) -> tuple[ListedMetric, ...]:
+  """Those of `OFFICIAL` that this machine can score: the captions' scorers need a package and Java.
+
+  A run of hours must not end at its last step for want of them; docs/tasks.md says which they are.
+  """
+  there = importlib.util.find_spec("pycocoevalcap") is not None and shutil.which("java") is not None
+  java = (captions.CocoRougeL, captions.Cider, meteor.Meteor)
+  return tuple(each for each in OFFICIAL[data_set] if there or not isinstance(each, java))
 
 
 def find(name: str, *, labels: Sequence[str] = ()) -> ListedMetric:

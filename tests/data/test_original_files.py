@@ -62,7 +62,7 @@ def test_a_record_that_cannot_be_used_carries_its_place_and_its_problem(tmp_path
 def test_references_are_examples_in_training_and_one_record_elsewhere(tmp_path):
   rows = [{"mr": "x", "references": ["a"]}, {"mr": "x", "references": ["b", "c"]}]
   rows += [{"mr": "y", "references": ["d"]}, {"mr": "x", "references": ["e"]}]
-  origin = _origin(tmp_path, references="references")
+  origin = _origin(tmp_path, references="references", merged=True)
   for split in ("train", "test"):
     _lines(tmp_path / "set" / f"{split}.jsonl", *rows)
   found = {split: list(origin.records(split)) for split in ("train", "test")}

@@ -16,3 +16,17 @@ def t5(shared_data, monkeypatch):
 
   monkeypatch.setenv("PROMOT_T5_VOCABULARY", str(shared_data / "vocab" / "t5_spiece.model"))
   return vocabularies.open_vocabulary("t5")
+
+
+@pytest.fixture
+def original_files(tmp_path):
+  """Writes files by their path below a folder; returns the place that tasks read them from."""
+  from tasks import catalog
+
+  def write(files):
+    for name, content in files.items():
+      (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+      (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return catalog.place("files", str(tmp_path))
+
+  return write

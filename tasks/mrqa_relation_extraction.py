@@ -1,0 +1,5 @@
+"""RelationExtraction of MRQA, out of domain: relations asked for as questions."""
+
+from promot_jax.data import questions_on_text
+
+TASK = questions_on_text.out_of_domain("mrqa_relation_extraction", "RelationExtraction", 2948)

@@ -1,0 +1,5 @@
+"""TextbookQA of MRQA, out of domain: school books on science."""
+
+from promot_jax.data import questions_on_text
+
+TASK = questions_on_text.out_of_domain("mrqa_textbook_qa", "TextbookQA", 1503)

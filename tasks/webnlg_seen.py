@@ -1,0 +1,9 @@
+"""WebNLG 2017, tested on the topics that are trained on."""
+
+import dataclasses
+
+from tasks import webnlg
+
+TASK = dataclasses.replace(
+  webnlg.TASK, name="webnlg_seen", sources={"files": webnlg.files(webnlg.SEEN, 971)}
+)
