@@ -360,11 +360,7 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
     "--split", help="of a task (default validation), or a recipe's (default train)"
   )
   parser.add_argument("--source", choices=["tfds", "micro", "files"], default="micro")
-  parser.add_argument(
-    "--data_dir",
-    metavar="DIR",
-    help="of --source=files: the folder with the data sets' original files",
-  )
+  parser.add_argument("--data_dir", metavar="DIR", help="original files, of --source=files")
   parser.add_argument(
     "--vocabulary", default="t5", help="t5, mt5, hf:FOLDER or sentencepiece:FILE (default t5)"
   )
