@@ -1,7 +1,5 @@
 """Checkpoints are whole or absent, checked byte by byte, and kept by the stated policy."""
 
-import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -15,7 +13,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from promot_jax import errors
-from promot_jax.checkpoints import disk, manifest
+from promot_jax.checkpoints import disk
 from promot_jax.checkpoints.store import Keep, Store
 
 
@@ -400,60 +398,3 @@ def test_a_full_disk_ends_with_code_73_and_leaves_older_steps_intact(tmp_path):
     assert "LEFT [1, 2, 3, 4] [] [[], [], [], []]" in done.stdout
   finally:
     subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_the_manifest_lists_every_file_with_its_digest(tmp_path):
-  saved_store(tmp_path, (4,))
-  directory = tmp_path / "checkpoint_4"
-  files = json.loads((directory / "manifest.json").read_text())["files"]
-  present = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
-  assert set(files) == present - {"manifest.json"}
-  for name, entry in files.items():
-    content = (directory / name).read_bytes()
-    assert entry["size"] == len(content)
-    assert entry["sha256"] == [hashlib.sha256(content).hexdigest()]
-
-
-def test_large_files_are_hashed_in_blocks(tmp_path, monkeypatch):
-  (tmp_path / "a").write_bytes(bytes(range(250)))
-  monkeypatch.setattr(manifest, "BLOCK", 100)
-  monkeypatch.setattr(manifest._digests, "__kwdefaults__", {"block": 100, "flush": False})
-  manifest.write(tmp_path)
-  entry = json.loads((tmp_path / "manifest.json").read_text())["files"]["a"]
-  assert len(entry["sha256"]) == 3
-  monkeypatch.undo()
-  assert manifest.problems(tmp_path) == []  # the block size is read from the manifest
-  flip_byte(tmp_path / "a", 249)
-  assert manifest.problems(tmp_path) == ["a has another SHA-256 than when it was written"]
-
-
-@pytest.mark.parametrize(
-  ("block", "files"),
-  [
-    (0, {"a": {"size": 1, "sha256": ["x"]}}),
-    (-5, {"a": {"size": 1, "sha256": ["x"]}}),
-    ("x", {"a": {"size": 1, "sha256": ["x"]}}),
-    (1.5, {"a": {"size": 1, "sha256": ["x"]}}),
-    (1, {"a": {"size": 2, "sha256": ["x"]}}),
-    (1, {"a": {"size": "1", "sha256": ["x"]}}),
-    (1, {"a": {"size": 1}}),
-    (1, {"a": 3}),
-    (1, [["a"]]),
-    (1, []),
-    (1, {}),
-  ],
-)
-def test_a_manifest_of_another_shape_is_damage_although_its_checksum_is_right(
-  tmp_path, block, files
-):
-  (tmp_path / "a").write_bytes(b"1")
-  body = {"block": block, "files": files}
-  text = json.dumps({**body, "sha256": manifest._self_digest(body)})
-  (tmp_path / "manifest.json").write_text(text)
-  (problem,) = manifest.problems(tmp_path)
-  assert "is no table" in problem or "cannot be read" in problem
-
-
-def test_a_nested_manifest_is_damage(tmp_path):
-  (tmp_path / "manifest.json").write_text("[" * 100_000)
-  assert manifest.problems(tmp_path) == ["manifest.json cannot be read (RecursionError)"]

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import math
-import pathlib
 import re
 import runpy
 
@@ -12,7 +11,7 @@ import jax
 import pytest
 
 from promot_jax import paths
-from promot_jax.cli import config_record, gin_config, gin_effect, gin_files, gin_scan
+from promot_jax.cli import config_record, gin_config, gin_effect, gin_scan
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import runs
 from promot_jax.evaluation.records import RunRecord
@@ -23,10 +22,9 @@ from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.networks import described, micro_model
 from promot_jax.planning import plan
+from shipped_recipes import FOLDER, ROOT, build, read, small
 from tasks import catalog
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-FOLDER = ROOT / "gin"
 RECIPES = sorted(path.name for path in FOLDER.glob("*.gin") if path.name != "micro.gin")
 # Of the built-in world, and no larger form: the others run on any model that fits them.
 SMALL_ONLY = [name for name in RECIPES if name.endswith("_micro.gin")] + ["quickstart.gin"]
@@ -41,18 +39,6 @@ def table(tmp_path_factory, monkeypatch):
   rows = "".join(f"question {number}\tanswer\n" for number in range(9))
   (folder / "train.tsv").write_text("input\ttarget\n" + rows)
   monkeypatch.chdir(folder)
-
-
-def read(*names: str, bindings=()):
-  return gin_config.read([str(FOLDER / name) for name in names], bindings)
-
-
-def build(name: str, *bindings: str):
-  return gin_config.build(read(name, bindings=bindings))
-
-
-def small(name: str) -> str:
-  return name.removesuffix(".gin") + "_micro.gin"
 
 
 def header(name: str) -> dict[str, str]:
@@ -271,95 +257,6 @@ def test_every_row_of_a_recipe_has_its_name_and_place_in_a_report():
   order = runs.in_columns(list(reversed(shipped.values())))
   assert {method: runs.method_name(run[0].record) for method, run in order.items()} == PRINTED
   assert list(order) == list(PRINTED)
-
-
-def _largest_rate(stage) -> float:
-  return max(float(stage.learning_rate(step)) for step in range(0, stage.steps, 5))
-
-
-@pytest.mark.parametrize(
-  ("name", "steps", "rates", "method"),
-  [
-    ("fine_tune_snli", [300], [1e-2], {}),
-    ("prompt_tune_rte_1shot", [600], [0.3], {"length": 16, "tasks": 1}),
-    ("promot_rte", [600, 300], [0.3, 1e-2], {"length": 16}),
-    ("promot_rte_t5_1_1_xxl", [600, 300], [0.3, 1e-2], {"length": 16}),
-    ("promot_multitask", [600, 300], [0.3, 1e-2], {"length": 16, "tasks": 2}),
-    ("promot_lora_r2_wmt14_enfr", [300, 300], [1e-2, 1e-2], {"rank": 2, "alpha": None}),
-    ("lora_rte", [300], [1e-2], {"rank": 4, "alpha": None, "dropout_rate": 0.0}),
-    ("adapter_rte", [300], [5e-3], {"bottleneck": 8, "share": None, "train_norms": True}),
-    ("adapter_3_rte", [300], [5e-3], {"bottleneck": None, "share": 0.03, "placement": "lin"}),
-    ("adapter_0_1_rte", [300], [3e-2], {"bottleneck": 1, "share": None, "placement": "lin"}),
-    ("adapter_xsum", [300], [5e-3], {"bottleneck": 24, "cross_attention": True}),
-    ("prefix_tune_rte", [600], [3e-3], {"length": 8}),
-    ("prefix_tune_xsum", [600], [3e-3], {"length": 8}),
-    ("bitfit_rte", [300], [2e-2], {}),
-    ("ia3_rte", [300], [3e-2], {}),
-    ("top_layers_rte", [300], [2e-3], {"layers": 1}),
-  ],
-)
-def test_the_overlay_sets_the_numbers_that_were_tuned_for_the_micro_model(
-  name, steps, rates, method
-):
-  experiment = build(f"{name}_micro.gin")
-  assert [stage.steps for stage in experiment.stages] == steps
-  assert [stage.batch_size for stage in experiment.stages] == [64] * len(steps)
-  found = [_largest_rate(stage) for stage in experiment.stages]
-  assert found == pytest.approx(rates, rel=0.02)
-  assert {key: getattr(experiment.method, key) for key in method} == method
-
-
-def test_the_overlay_leaves_what_is_done_as_the_recipe_says():
-  large, little = build("adapter_xsum.gin"), build("adapter_xsum_micro.gin")
-  for name in ("task", "name", "targets", "selection"):
-    assert getattr(large, name) == getattr(little, name)
-  assert little.evaluation.unseen == large.evaluation.unseen == ()
-  assert large.method.bottleneck == 200
-  strict = build("promot_rte_micro.gin", "SELECTION = 'strict'", "TARGETS = 'sentinel'")
-  assert (strict.selection, strict.targets) == ("strict", "sentinel")
-
-
-@pytest.mark.parametrize(
-  ("name", "expected"),
-  [("comparison_methods_rte.gin", ("off", "on")), ("comparison_rte.gin", ("off",))],
-)
-def test_a_comparison_keeps_its_say_on_unseen_tasks(name, expected):
-  found = {e.evaluation.unseen_method for e in experiments_of(build(small(name)))}
-  assert found == {expected}
-
-
-def test_both_spellings_of_a_small_recipe_are_one_configuration():
-  short = gin_config.read(["promot_rte_micro.gin"], [])
-  both = gin_config.read(["promot_rte.gin", "micro.gin"], [])
-  assert (
-    short.roots == both.roots == tuple(str(FOLDER / n) for n in ("promot_rte.gin", "micro.gin"))
-  )
-  assert short.flat() == both.flat()
-  assert short.macros["MODEL_DIR"].value == "runs/promot_rte_micro"
-
-
-def test_the_small_form_of_a_users_own_recipe_and_a_file_of_that_name(tmp_path):
-  own = (
-    "from __gin__ import dynamic_registration\ninclude 'promot_snli.gin'\nLABEL_SMOOTHING = 0.25\n"
-  )
-  (tmp_path / "own.gin").write_text(own)
-  scanned = gin_config.read(["own_micro.gin"], [], search_paths=str(tmp_path))
-  experiment = gin_config.build(scanned)
-  assert (experiment.task, experiment.source) == ("snli", "micro")
-  (tmp_path / "own_micro.gin").write_text(own.replace("snli", "rte"))  # a file wins
-  scanned = gin_config.read(["own_micro.gin"], [], search_paths=str(tmp_path))
-  assert scanned.roots == (str(tmp_path / "own_micro.gin"),)
-  # An include is found in the same way, and what follows it wins.
-  (tmp_path / "own_micro.gin").write_text(own.replace("promot_snli", "promot_rte_micro"))
-  experiment = gin_config.build(gin_config.read([str(tmp_path / "own_micro.gin")], []))
-  assert (experiment.stages[1].steps, experiment.stages[1].objective.label_smoothing) == (300, 0.25)
-
-
-def test_near_names_of_small_recipes_are_suggested(tmp_path):
-  with pytest.raises(ConfigError, match=r"Did you mean 'promot_snli_micro\.gin'"):
-    gin_files.find("promt_snli_micro.gin", [str(FOLDER)])
-  with pytest.raises(ConfigError, match="was not found"):
-    gin_files.find("micro_micro.gin", [str(FOLDER)])
 
 
 def test_the_page_of_recipes_is_made_from_the_headers():

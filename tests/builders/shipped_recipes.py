@@ -1,0 +1,20 @@
+"""The recipes of the checkout by their names, read and built as commands do it."""
+
+import pathlib
+
+from promot_jax.cli import gin_config
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FOLDER = ROOT / "gin"
+
+
+def read(*names: str, bindings=()):
+  return gin_config.read([str(FOLDER / name) for name in names], bindings)
+
+
+def build(name: str, *bindings: str):
+  return gin_config.build(read(name, bindings=bindings))
+
+
+def small(name: str) -> str:
+  return name.removesuffix(".gin") + "_micro.gin"
