@@ -122,6 +122,7 @@ class TrainBatches:
 
   @functools.lru_cache(maxsize=4)  # noqa: B019  (one object lives as long as its run)
   def _window(self, window: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    # Counter-based, so that any window can be drawn without those before it.
     random = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + window]))
     indices = self._drawn(window, seed=self.seed)
     indices = indices[random.permutation(len(indices))]  # equal lengths in no order
@@ -187,6 +188,7 @@ class EvalBatches:
   def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
     for indices, shape in self._plans():
       missing = self.batch_size - len(indices)
+      # One shape for all batches, or the last one would compile a program of its own.
       filled = np.concatenate([indices, np.repeat(indices[:1], missing)])
       batch = collate(self._all, filled, shape, self._special)
       batch["decoder_loss_weights"][len(indices) :] = 0.0
@@ -197,6 +199,7 @@ class EvalBatches:
     return self._shapes.padding_ratio(self._plans())
 
   def _plans(self) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    # Longest first: what does not fit into memory shows at once, not at the end.
     return self._shapes.split(np.arange(len(self._all)), self.batch_size)[::-1]
 
 
@@ -218,6 +221,7 @@ class Interleaving:
     # Task t's j-th draw belongs at (j + 1/2) / count of the block, which spreads it evenly.
     places = np.concatenate([(np.arange(count) + 0.5) / count for count in self.counts])
     tasks = np.repeat(np.arange(len(rates)), self.counts)
+    # By place, and where two tasks belong at one place, by their number: the same on every host.
     self.block = tasks[np.lexsort((tasks, places))]  # [length] task of each place
     self._rank = np.zeros(len(self.block), dtype=np.int64)  # how many draws of it came before
     for task in range(len(rates)):
@@ -238,7 +242,8 @@ def _apportion(rates: np.ndarray, length: int) -> np.ndarray:
   while counts.sum() < length:
     counts[np.argmax(exact - counts)] += 1
   while counts.sum() > length:
-    counts[np.argmax(counts - exact + (counts > 1))] -= 1
+    # The rarest tasks were rounded up to one draw, which they keep.
+    counts[np.argmax(np.where(counts > 1, counts - exact, -np.inf))] -= 1
   return counts
 
 

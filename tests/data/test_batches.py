@@ -10,7 +10,7 @@ from promot_jax import errors
 from promot_jax.data import buckets as bucketing
 from promot_jax.data import examples as example_lists
 from promot_jax.data import mixtures
-from promot_jax.data.batches import EvalBatches, TrainBatches, collate
+from promot_jax.data.batches import EvalBatches, Interleaving, TrainBatches, collate
 from promot_jax.token_ids import T5
 
 
@@ -142,6 +142,11 @@ def test_a_mixture_draws_by_rate_and_numbers_the_prompts():
   assert prompts.mean() == pytest.approx(0.75, abs=0.02)
   indices = np.concatenate([batches.indices(step) for step in range(64)])
   np.testing.assert_array_equal(prompts, indices >= 30)
+
+
+def test_the_rarest_tasks_of_a_mixture_are_drawn_too():
+  counts = Interleaving(np.asarray([4.9e-7, 4.9e-7, 1 - 9.8e-7])).counts
+  assert counts.tolist() == [1, 1, 65534]
 
 
 def test_each_task_of_a_mixture_goes_through_its_own_epochs():
