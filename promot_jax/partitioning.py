@@ -104,6 +104,7 @@ def make_mesh(
   needed = sizes[DATA] * sizes[MODEL]
   if needed > len(devices) or (needed < len(devices) and jax.process_count() > 1):
     raise errors.ConfigError(_misfit(sizes, len(devices), jax.process_count()))
+  # A slice of TPUs has physical axes of its own, which these two may have to cut.
   grid = mesh_utils.create_device_mesh(
     (sizes[DATA], sizes[MODEL]), devices[:needed], allow_split_physical_axes=True
   )
@@ -209,6 +210,7 @@ def build(create: Callable[[], Built], mesh: Mesh, rules: Rules = T5_RULES) -> B
   Raises:
     ConfigError: as `shardings`.
   """
+  # Shapes only; the values are made by the jitted call below, each in its shard.
   graphdef, state = nnx.split(nnx.eval_shape(create))
   initialise = jax.jit(lambda: nnx.split(create())[1], out_shardings=shardings(state, mesh, rules))
   return nnx.merge(graphdef, initialise())

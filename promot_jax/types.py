@@ -12,7 +12,7 @@ Signatures and docstrings give shapes with these letters, `Float[Array, "B S D"]
 | P | prompt or prefix length | N | layers |
 | D | model width | M | members of an ensemble |
 | F | mlp width | C | candidates, or vocabulary chunks |
-| G | heads of keys and values | | |
+| G | heads of keys and values | W | outputs of an example: width of a beam, or samples |
 
 In a signature `1|B` is 1 or B, `...` any leading axes.  Shapes there are for the reader: nothing checks
 them, and a call costs nothing for them.

@@ -85,6 +85,7 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, StoredArray]) -> pat
     path.parent.mkdir(parents=True, exist_ok=True)
     with disk.whole_file(path) as stream, zipfile.ZipFile(stream, "w") as archive:
       for name, array in arrays.items():
+        # A stream does not say its size beforehand, and a table may have more than 2 GiB.
         with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
           np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
   except OSError as error:

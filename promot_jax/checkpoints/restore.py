@@ -138,6 +138,7 @@ class _Pieces:
 def _stacked(layers: Layers, index: tuple[slice, ...], dtype: np.dtype) -> np.ndarray:
   """A part of stacked layers, read layer by layer."""
   chosen = layers[index[0]]
+  # Layer by layer into one array: stacking them would hold all layers twice.
   first = np.asarray(chosen[0])[index[1:]]
   result = np.empty((len(chosen), *first.shape), dtype)
   result[0] = first

@@ -122,6 +122,7 @@ class SharedStore:
       )
     except BaseException:
       if hosts.is_first():
+        # Half a step is no step, and the disk may have been full.
         step_files.give_up(temporary)
       raise
     hosts.first(functools.partial(self._store.saved, step, size, start))
@@ -141,6 +142,7 @@ class SharedStore:
     if step is None:
       return None
     checkpoint = self._read(step, abstract, prefix)
+    # What travels between processes is JSON, whose keys are texts.
     damaged = {int(number): reasons for number, reasons in found}
     hosts.first(functools.partial(self._store.set_aside, damaged, instead=step))
     return checkpoint

@@ -132,6 +132,7 @@ def _open_orbax(folder: Folder) -> dict[str, StoredArray]:
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise errors.DamagedCheckpoint(f"'{folder / '_METADATA'}' is unreadable: {error!r}.") from None
   driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+  # What a missing chunk means: damage, or values that are all zeros.
   complete = metadata.get("store_array_data_equal_to_fill_value", False)
   leaves = {}
   for name in names:

@@ -145,6 +145,7 @@ def _write_legacy(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
     spec = specs[name] | {"kvstore": here}
     array = tensorstore.open(spec, create=True, context=context).result()
     array.write(np.asarray(state[name])).result()
+  # Last, because it is by this file that a reader knows a checkpoint.
   content = msgpack.packb({"version": 3, "optimizer": tree}, use_bin_type=True)
   (folder / "checkpoint").write_bytes(content)
 

@@ -23,6 +23,7 @@ from promot_jax.decoding.forced_tokens import is_end, with_forced_tokens
 from promot_jax.decoding.strategies import Beam, TransformersBeam
 from promot_jax.models.backbone import Decodable
 from promot_jax.token_ids import TokenIds
+from promot_jax.types import Array, Bool, Float, Int, Key, Shaped
 
 NOTHING = -1e7
 """Score of a place that no hypothesis has taken: finite, as differences of it must not be NaN."""
@@ -31,14 +32,14 @@ NOTHING = -1e7
 class _Loop(NamedTuple):
   """Best first in both groups; all hypotheses that live have `length` tokens."""
 
-  length: jax.Array  # int32 []
-  live_tokens: jax.Array  # int32 [B n T]
-  live_scores: jax.Array  # float32 [B n], log p
-  finished_tokens: jax.Array  # int32 [B n T]
-  finished_scores: jax.Array  # float32 [B n], log p over the penalty
-  finished: jax.Array  # bool [B n], whether the place is taken
-  open: jax.Array  # bool [B], whether a place may still be won
-  cache: Any  # of B * n rows
+  length: Int[Array, ""]
+  live_tokens: Int[Array, "B W T"]
+  live_scores: Float[Array, "B W"]  # log p
+  finished_tokens: Int[Array, "B W T"]
+  finished_scores: Float[Array, "B W"]  # log p over the penalty
+  finished: Bool[Array, "B W"]  # whether the place is taken
+  open: Bool[Array, "B"]  # whether a place may still be won
+  cache: Any  # of R = B * W rows
 
 
 def decode(
@@ -48,16 +49,17 @@ def decode(
   strategy: Beam | TransformersBeam,
   max_length: int,
   ids: TokenIds,
-  key: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
-  """Tokens [B n T] and scores [B n], best first; see `generate`.  `key` is not used."""
+  key: Key | None = None,
+) -> tuple[Int[Array, "B W T"], Float[Array, "B W"]]:
+  """Tokens and scores, best first; see `generate`.  `key` is not used."""
   width = strategy.width
   # As many as can end at once, and `width` more that live on.
   seen = max(2, 1 + len(ids.ends)) * width
   first_logits, cache = model.prefill(batch, max_length=max_length)
   examples, vocabulary = first_logits.shape
 
-  def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
+  def extend(state: _Loop, logits: Float[Array, "R V"], cache: Any) -> _Loop:
+    # Candidates: every living hypothesis with every token.
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     log_p = with_forced_tokens(log_p, state.length, max_length=max_length, ids=ids)
     log_p = jnp.maximum(log_p, NOTHING)  # finite
@@ -73,13 +75,16 @@ def decode(
       _take(state.live_tokens, parents), tokens[:, :, None], (0, 0, state.length)
     )  # [B C T]
 
+    # Those that live on.  Ended ones sink below the others, of which `seen` always leaves `width`.
     live_scores, kept = jax.lax.top_k(scores + jnp.where(ends, NOTHING, 0.0), width)
-    live_parents = _take(parents, kept)  # [B n]
+    live_parents = _take(parents, kept)  # [B W]
+    # In the flat rows of the cache an example's beams lie side by side.
     rows = (jnp.arange(examples)[:, None] * width + live_parents).reshape(-1)
 
+    # Those that have ended, against the ones that had before.
     ended_scores = scores / _penalty(strategy, state.length + 1)
     ended_scores = jnp.where(wins, ended_scores, NOTHING)
-    candidates = jnp.concatenate([state.finished_scores, ended_scores], axis=1)  # [B n+C]
+    candidates = jnp.concatenate([state.finished_scores, ended_scores], axis=1)  # [B W+C]
     finished_scores, best = jax.lax.top_k(candidates, width)
     state = _Loop(
       length=state.length + 1,
@@ -112,14 +117,17 @@ def decode(
     ),
     extend(start, jnp.repeat(first_logits, width, axis=0), cache.repeat(width)),
   )
+  # T5X's rule; with transformers' rules something has always ended, as the greatest length counts.
   any_finished = end.finished.any(axis=1)[:, None]
   scores = jnp.where(any_finished, end.finished_scores, end.live_scores)
   tokens = jnp.where(any_finished[:, :, None], end.finished_tokens, end.live_tokens)
   return jnp.where(_real(scores)[:, :, None], tokens, ids.pad), scores
 
 
-def _still_open(state: _Loop, strategy: Beam | TransformersBeam, max_length: int) -> jax.Array:
-  """Whether a living hypothesis of an example could win a place among its finished ones [B]."""
+def _still_open(
+  state: _Loop, strategy: Beam | TransformersBeam, max_length: int
+) -> Bool[Array, "B"]:
+  """Whether a living hypothesis of an example could win a place among its finished ones."""
   full = state.finished.all(axis=1)
   worst = jnp.where(full, state.finished_scores.min(axis=1), NOTHING)
   if isinstance(strategy, Beam):
@@ -133,20 +141,22 @@ def _still_open(state: _Loop, strategy: Beam | TransformersBeam, max_length: int
   return still_open & ~full if strategy.early_stopping is True else still_open
 
 
-def _real(scores: jax.Array) -> jax.Array:
+def _real(scores: Float[Array, "B W|C"]) -> Bool[Array, "B W|C"]:
   """Whether a score belongs to a hypothesis; no log p comes near NOTHING."""
   return scores > NOTHING / 100
 
 
-def _best_continuations(log_p: jax.Array, number: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The best of all [B n V]: scores, beams they continue and tokens, each [B, number].
+def _best_continuations(
+  log_p: Float[Array, "B W V"], number: int
+) -> tuple[Float[Array, "B C"], Int[Array, "B C"], Int[Array, "B C"]]:
+  """The C = `number` best of all: scores, beams that they continue, and tokens.
 
-  The best of each beam first, then the best of those: no copy of n * V scores is sorted at once.
+  The best of each beam first, then the best of those: no copy of W * V scores is sorted at once.
   Equal scores are ranked by beam, then by token, as if it were.
   """
   examples, width, vocabulary = log_p.shape
   few = min(number, vocabulary)
-  scores, tokens = jax.lax.top_k(log_p, few)  # [B n few]
+  scores, tokens = jax.lax.top_k(log_p, few)  # [B W few]
   scores, places = jax.lax.top_k(scores.reshape(examples, -1), min(number, width * few))
   tokens = _take(tokens.reshape(examples, -1), places)
   parents = places // few
@@ -157,13 +167,15 @@ def _best_continuations(log_p: jax.Array, number: int) -> tuple[jax.Array, jax.A
   return scores, parents, tokens
 
 
-def _take(array: jax.Array, indices: jax.Array) -> jax.Array:
-  """array [B m ...] at indices [B k] of its second axis -> [B k ...]."""
+def _take(
+  array: Shaped[Array, "B W|C ..."], indices: Int[Array, "B W|C"]
+) -> Shaped[Array, "B ..."]:
+  """The places of the second axis that the indices name, as many as there are indices."""
   extra = (None,) * (array.ndim - 2)
   return jnp.take_along_axis(array, indices[(..., *extra)], axis=1)
 
 
-def _penalty(strategy: Beam | TransformersBeam, length: jax.Array | int) -> jax.Array:
+def _penalty(strategy: Beam | TransformersBeam, length: Int[Array, ""] | int) -> Float[Array, ""]:
   """What log p is divided by; T5X's: Wu et al., 2016, arXiv:1609.08144, equation 14."""
   if isinstance(strategy, Beam):
     return ((5.0 + length) / 6.0) ** strategy.alpha

@@ -1,16 +1,16 @@
 """Tokens that a model's configuration puts into every output; BART's begin with <s> and end with </s>."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from promot_jax.token_ids import TokenIds, as_tuple
+from promot_jax.types import Array, Bool, Float, Int
 
 
 def with_forced_tokens(
-  scores: jax.Array, length: jax.Array, *, max_length: int, ids: TokenIds
-) -> jax.Array:
-  """Logits or log p [R V] of the token after `length` others, int32 [].
+  scores: Float[Array, "R V"], length: Int[Array, ""], *, max_length: int, ids: TokenIds
+) -> Float[Array, "R V"]:
+  """Logits or log p of the token after `length` others.
 
   Where a token is forced, it has 0 and all others -inf, so that every strategy chooses it and its
   log p counts 0, as in transformers.  Of several that each will do, all have 0.  The last of
@@ -24,8 +24,8 @@ def with_forced_tokens(
   return scores
 
 
-def is_end(tokens: jax.Array, ids: TokenIds) -> jax.Array:
-  """bool [...]: whether each token ends the output that it belongs to."""
+def is_end(tokens: Int[Array, "..."], ids: TokenIds) -> Bool[Array, "..."]:
+  """Whether each token ends the output that it belongs to."""
   found = jnp.zeros(tokens.shape, bool)
   for end in ids.ends:
     found = found | (tokens == end)

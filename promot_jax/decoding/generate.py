@@ -17,6 +17,7 @@ from promot_jax.decoding.strategies import Beam, Sample, Strategy, TransformersB
 from promot_jax.models.backbone import require_writer
 from promot_jax.models.preparation import prepare
 from promot_jax.token_ids import TokenIds, as_tuple
+from promot_jax.types import Array, Float, Int, Key
 
 # Targets say nothing about decoding; without them a batch with and one without are the same shapes.
 _TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
@@ -27,16 +28,16 @@ _TARGETS = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weigh
 class DecodeResult:
   """Outputs of a batch, best first.
 
-  tokens: int32 [B, n, T], padding after the token that ended it; n is 1, the width of the beam, or the samples.
-  scores: float32 [B, n].  Greedy and Sample: the model's log p of the tokens, EOS included and
+  tokens: int32, padding after the token that ended it; W is 1, the width of the beam, or the samples.
+  scores: float32.  Greedy and Sample: the model's log p of the tokens, EOS included and
     neither tempered nor cut.  Beam: log p over the brevity penalty, or log p itself where no
-    hypothesis of an example ended within T tokens; below -1e6 where there are fewer than n.
+    hypothesis of an example ended within T tokens; below -1e6 where there are fewer than W.
     TransformersBeam: log p over the length's power.  Tokens that the model's configuration forces
     count 0.
   """
 
-  tokens: jax.Array
-  scores: jax.Array
+  tokens: Int[Array, "B W T"]
+  scores: Float[Array, "B W"]
 
 
 def generate(
@@ -45,7 +46,7 @@ def generate(
   *,
   strategy: Strategy,
   max_length: int,
-  key: jax.Array | None = None,
+  key: Key | None = None,
   eos: int | Sequence[int] | None = None,
   pad: int | None = None,
 ) -> DecodeResult:

@@ -10,16 +10,17 @@ from promot_jax.decoding.forced_tokens import is_end, with_forced_tokens
 from promot_jax.decoding.strategies import Greedy, Sample
 from promot_jax.models.backbone import Decodable
 from promot_jax.token_ids import TokenIds
+from promot_jax.types import Array, Bool, Float, Int, Key
 
 
 class _Loop(NamedTuple):
-  """R = B * n rows after `length` tokens."""
+  """R = B * W rows after `length` tokens."""
 
-  length: jax.Array  # int32 []
-  tokens: jax.Array  # int32 [R T]
-  last: jax.Array  # int32 [R]
-  scores: jax.Array  # float32 [R], log p of the tokens so far
-  ended: jax.Array  # bool [R]
+  length: Int[Array, ""]
+  tokens: Int[Array, "R T"]
+  last: Int[Array, "R"]
+  scores: Float[Array, "R"]  # log p of the tokens so far
+  ended: Bool[Array, "R"]
   cache: Any
 
 
@@ -29,10 +30,10 @@ def decode(
   *,
   strategy: Greedy | Sample,
   max_length: int,
-  key: jax.Array | None,
+  key: Key | None,
   ids: TokenIds,
-) -> tuple[jax.Array, jax.Array]:
-  """Tokens [B n T] and scores [B n], best first; see `generate`."""
+) -> tuple[Int[Array, "B W T"], Float[Array, "B W"]]:
+  """Tokens and scores, best first; see `generate`."""
   copies = strategy.samples if isinstance(strategy, Sample) else 1
   logits, cache = model.prefill(batch, max_length=max_length)
   examples = logits.shape[0]
@@ -40,7 +41,7 @@ def decode(
   if copies > 1:
     logits, cache = jnp.repeat(logits, copies, axis=0), cache.repeat(copies)
 
-  def extend(state: _Loop, logits: jax.Array, cache: Any) -> _Loop:
+  def extend(state: _Loop, logits: Float[Array, "R V"], cache: Any) -> _Loop:
     forced = functools.partial(
       with_forced_tokens, length=state.length, max_length=max_length, ids=ids
     )
@@ -49,12 +50,14 @@ def decode(
     logits = forced(logits)
     if isinstance(strategy, Sample):
       assert key is not None  # `generate` refuses to sample without one
+      # By position, so that the loop's state needs no key.
       step_key = jax.random.fold_in(key, state.length)
       chosen = jax.random.categorical(step_key, truncated(logits, strategy))
     else:
       chosen = jnp.argmax(logits, axis=-1)
     chosen = chosen.astype(jnp.int32)
     gained = jnp.take_along_axis(log_p, chosen[:, None], axis=-1)[:, 0]
+    # Only now: `pad` may be -1, which has no log p to take.
     chosen = jnp.where(state.ended, ids.pad, chosen)
     return _Loop(
       length=state.length + 1,
@@ -78,7 +81,7 @@ def decode(
     lambda state: extend(state, *model.decode_step(state.last, state.cache)),
     extend(start, logits, cache),
   )
-  tokens = end.tokens.reshape(examples, copies, max_length)  # [(B n) T] -> [B n T]
+  tokens = end.tokens.reshape(examples, copies, max_length)  # [(B W) T] -> [B W T]
   scores = end.scores.reshape(examples, copies)
   order = jnp.argsort(-scores, axis=-1, stable=True)
   return (
@@ -87,19 +90,21 @@ def decode(
   )
 
 
-def truncated(logits: jax.Array, strategy: Sample) -> jax.Array:
-  """Logits [R V] divided by the temperature, with -inf where top-k and top-p leave nothing.
+def truncated(logits: Float[Array, "R V"], strategy: Sample) -> Float[Array, "R V"]:
+  """Logits divided by the temperature, with -inf where top-k and top-p leave nothing.
 
   The most probable token always stays.
   """
   logits = logits.astype(jnp.float32) / strategy.temperature
   top_k = min(strategy.top_k, logits.shape[-1])
   if top_k:
+    # By value, not by rank: of equal logits none is cut because its id is larger.
     worst = jax.lax.top_k(logits, top_k)[0][:, -1:]
     logits = jnp.where(logits >= worst, logits, -jnp.inf)
   if strategy.top_p < 1:
     ranked = jnp.flip(jnp.sort(logits, axis=-1), axis=-1)
     probabilities = jax.nn.softmax(ranked, axis=-1)
+    # The mass of the more probable ones: the token that reaches p stays, and so does the first.
     before = jnp.cumsum(probabilities, axis=-1) - probabilities
     stays = (before < strategy.top_p) & (probabilities > 0)
     worst = jnp.min(jnp.where(stays, ranked, jnp.inf), axis=-1, keepdims=True)

@@ -10,14 +10,15 @@ from flax import nnx
 from promot_jax.models.attention import is_text
 from promot_jax.models.backbone import require_writer
 from promot_jax.token_ids import TokenIds
+from promot_jax.types import Array, Float
 
 # Logits of so many positions are formed at once that they stay below this many numbers (256 MiB):
 # those of all targets of a batch would be the largest array of the whole program.
 _LOGITS_AT_ONCE = 2**26
 
 
-def score(model: nnx.Module, batch: Mapping[str, Any]) -> jax.Array:
-  """Sum over target tokens of log p(target | input, earlier targets), float32 [B].
+def score(model: nnx.Module, batch: Mapping[str, Any]) -> Float[Array, "B"]:
+  """Sum over target tokens of log p(target | input, earlier targets), float32.
 
   Compiled once per model structure and batch shape; weights are arguments.
 

@@ -114,6 +114,7 @@ def attach(
     leaf = leaves[name]
     stack_name, _, rest = name.partition("/")
     if stack_name in top and rest.startswith(_LAYERS) and not rest.split("/")[1].isdigit():
+      # Scanned: the last layers of an array of all of them.
       leaf = leaf[layers[stack_name] - top[stack_name] :]
     copied[name] = leaf
   setattr(model, attribute, Copies(copied, layers=layers, top=top))
@@ -170,6 +171,7 @@ def _exchange(target: nnx.Module, copies: nnx.Module) -> None:
 
 def _put(target: nnx.Module, name: str, below: nnx.Module | nnx.Param) -> None:
   if isinstance(below, nnx.Param):
+    # A variable of its own: one that stands in two places would be one node of the graph.
     setattr(target, name, nnx.Param(below[...]))
   elif isinstance(below, Branch):
     _exchange(getattr(target, name), below)
@@ -182,6 +184,7 @@ def _with_top(layers: stack.Layers, copies: stack.Layers, count: int) -> stack.L
       _exchange(layer, own)
     return layers
   number = stack.count(layers)
+  # All of the last layers, for what has no copy there (parts of other methods) must come along.
   upper = jax.tree.map(lambda leaf: jnp.asarray(leaf[number - count :]), layers)
   _exchange(upper, copies)
   return stack.SplitLayers(layers, upper)

@@ -222,6 +222,7 @@ def _given_rows(array: np.ndarray, shape: tuple[int, int], task: int, origin: st
     )
   if not (np.issubdtype(rows.dtype, np.number) or rows.dtype == jnp.bfloat16):
     raise errors.ConfigError(f"{origin} has dtype {rows.dtype}; a prompt is made of numbers.")
+  # Prompts are trained in float32 whatever they were stored in.
   rows = rows.astype(np.float32)
   if not np.isfinite(rows).all():
     raise errors.ConfigError(f"{origin} contains values that are NaN or infinite.")

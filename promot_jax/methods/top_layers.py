@@ -73,6 +73,7 @@ class TopLayers(base.Method):
           f"TopLayers.layers is {self.layers}, and the {stack_name} has {count} layers; fine-tune"
           " the whole model by a stage's `trainable` instead."
         )
+      # Names of scanned layers have no number: here all are taken, and `copies` cuts the last off.
       kept = r"layers/(?!\d+/)" if stack.is_scanned(part.layers) else _numbers(count, self.layers)
       chosen += [
         name

@@ -153,11 +153,13 @@ class Attention(nnx.Module):
     if self.prefix is not None:
       keys, values, _, shared_mask = self.prefix(keys, values, None, shared_mask)
     rows, _, heads, head_width = queries.shape
+    # An example's rows become its query positions, so that its keys are read once for all of them.
     together = queries.reshape(keys.shape[0], -1, heads, head_width)  # [R 1 H K] -> [B R/B H K]
     shared_scores = _hide(_scores(together, keys), shared_mask)  # [B H R/B S]
     shared_shape = shared_scores.shape
     shared_scores = shared_scores.swapaxes(1, 2).reshape(rows, heads, 1, -1)  # -> [R H 1 S]
     own_scores = _hide(_scores(queries, own.keys), own_mask)  # [R H 1 T]
+    # One softmax over both kinds of keys: their weights sum to 1 together.
     scores = jnp.concatenate([shared_scores, own_scores], axis=-1)
     weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # float32 before, as above
     shared_weights, own_weights = jnp.split(weights, [keys.shape[-2]], axis=-1)
@@ -187,6 +189,7 @@ class Attention(nnx.Module):
     values = _split_heads(self.value(memory, key=value_key), self.kv_heads)
     if self.rotary is not None:
       assert positions is not None  # a rotary network passes them
+      # Turned before they are stored, so that a cache need not know positions.
       keys = self.rotary(keys, positions)
     return KVCache(keys=keys.swapaxes(-3, -2), values=values.swapaxes(-3, -2))
 

@@ -37,6 +37,7 @@ def start(
   """
 
   offset = prefix_positions(layers, "self_attention")
+  # Every distance that a step will ask for, with its bias computed once: a step cuts out its own.
   relative = np.arange(1 - max_length - offset, max_length)
   moved = relative + displacement(layers, "self_attention")
 

@@ -71,6 +71,7 @@ class DecoderLM(nnx.Module):
     given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
     model = prepare(self, batch, key, source_length=given.shape[1])
     source, mask = model._source(batch, input_embeddings)
+    # The last target is predicted and never read.
     targets = model._embed(batch["decoder_target_tokens"][:, :-1])
     return model.decoder(source, mask, targets, key=key)
 

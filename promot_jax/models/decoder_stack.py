@@ -94,6 +94,7 @@ class Decoder(nnx.Module):
     x = jnp.concatenate([source, targets], axis=1)
     seen = jnp.ones(targets.shape[:2], bool)
     x, _ = self._run(x, jnp.concatenate([source_mask, seen], axis=1), source.shape[1], key=key)
+    # x's last real vector, wherever padding has put it, predicts y_1; that of y_t predicts y_t+1.
     x = jnp.concatenate([_last(x, source_mask), x[:, source.shape[1] :]], axis=1)
     return self.decoder_norm(x)
 
@@ -125,6 +126,7 @@ class Decoder(nnx.Module):
       ConfigError: P + S + `max_length` - 1 is more than the positions that were learned.
     """
     source, source_mask = self._with_prompt(source, source_mask)
+    # The last token is written and never read.
     self._check_length(source.shape[1] + max_length - 1)
     x, shared = self._run(source, source_mask, source.shape[1], key=None, keep=True)
 
@@ -147,6 +149,7 @@ class Decoder(nnx.Module):
     assert source_mask is not None  # `start` sets it
     max_length = jax.tree.leaves(own)[0].shape[-2]
     rows_per_example = embeddings.shape[0] // source_mask.shape[0]
+    # Positions go on from each row's own number of real tokens, as in training.
     lengths = jnp.repeat(source_mask.sum(axis=1, dtype=jnp.int32), rows_per_example)
     positions = (self._offset + lengths + cache.position)[:, None]  # [R 1]
     x = self._with_positions(embeddings[:, None, :], positions)
@@ -327,6 +330,7 @@ def visible_positions(length: int, source_length: int = 0) -> np.ndarray:
 
 def _last(x: Float[Array, "B L D"], mask: Bool[Array, "B S"]) -> Float[Array, "B 1 D"]:
   """The vectors of each row's last real position."""
+  # Arg-max finds the first True, so the mask is turned around; padding may be on either side.
   last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
   return jnp.take_along_axis(x, last[:, None, None], axis=1)
 

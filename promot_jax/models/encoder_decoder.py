@@ -69,6 +69,7 @@ class EncoderDecoder(nnx.Module):
       key: for dropout; None: no dropout.
     """
     model = prepare(self, batch, key)
+    # Prepared once for both stacks: nothing of a prepared model waits, so `encode` adds nothing.
     encoder_key, decoder_key = split_key(key, 2)
     memory, mask = model.encode(batch, input_embeddings=input_embeddings, key=encoder_key)
     targets = model._embed(batch["decoder_input_tokens"])

@@ -34,6 +34,7 @@ class _Stack(nnx.Module):
     rngs: nnx.Rngs,
     bidirectional: bool,
   ):
+    # Random values are drawn in the order of these lines; another order changes every random start.
     self.relative_positions = config.relative_bias is not None
     self.relpos_bias = _bias_of("shared", config, rngs=rngs, bidirectional=bidirectional)
     self.position_embedder = _positions_of(config, rngs=rngs)
@@ -74,6 +75,7 @@ class _Stack(nnx.Module):
       return lambda layer: otherwise
     if self.relpos_bias is None:
       return lambda layer: compute(layer.relpos_bias)
+    # Here, outside of the layers: inside of a scan it would be computed in each of them.
     bias = compute(self.relpos_bias)
     return lambda layer: bias
 
@@ -112,6 +114,7 @@ class Encoder(_Stack):
     bias = self._bias_by_layer(
       lambda table: table(length, offset + length, offset=offset - moved), otherwise=None
     )
+    # [B S] -> [B 1 1 S]: the same for all heads and all queries.
     attended = mask[:, None, None, :]
 
     def step(layer, x, layer_key):
@@ -233,6 +236,8 @@ class Decoder(_Stack):
     self, embeddings: Float[Array, "R D"], cache: DecodeCache
   ) -> tuple[Float[Array, "R D"], DecodeCache]:
     """One position of every row: its hidden states, and the cache with that position written."""
+    # As `_with_positions`, without its look at the length: `start` has looked, and here only the
+    # device knows the position.
     x = embeddings
     if self.position_embedder is not None:
       x = x + self.position_embedder(cache.position + self._offset, dtype=x.dtype.name)
@@ -291,6 +296,7 @@ class DecoderLayer(nnx.Module):
     """One position of R rows, of which R / B in a row share the memory of one example."""
     read = _read(self, "self_attention", x)
     new = self.self_attention.project(read)
+    # Written before it is read: a position attends to itself.
     own = own.write(new.keys, new.values, position)
     x = _added(self, "self_attention", x, self.self_attention(read, own, bias=bias), None)
     # Rows of one example become query positions of that example, so its memory is read once.

@@ -64,6 +64,7 @@ class DecodeCache:
 
   def reorder(self, indices: Int[Array, "R"]) -> "DecodeCache":
     """Row r becomes a copy of row `indices[r]`, which must be of the same example."""
+    # Rows come from our own search and exist: the default mode would mask what cannot happen.
     return self._map_rows(lambda leaf, axis: jnp.take(leaf, indices, axis=axis, mode="clip"))
 
   def _map_rows(self, function) -> "DecodeCache":

@@ -89,6 +89,7 @@ class RMSNorm(nnx.Module):
     """In the dtype of x."""
     wide = x.astype(jnp.float32)  # bfloat16 squares lose the small features
     mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    # Rounded before the scale, as in T5X and transformers: bfloat16 values depend on the order.
     normal = (wide * jax.lax.rsqrt(mean_square + self.epsilon)).astype(x.dtype)
     return normal * self.scale[...].astype(x.dtype)
 
@@ -193,6 +194,7 @@ class Mlp(nnx.Module):
 
   def _input_names(self) -> list[str]:
     count = len(self.activations)
+    # T5X's names, which checkpoints have.
     return ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
 
   def __call__(self, x: Float[Array, "B L D"], *, key: Key | None = None) -> Float[Array, "B L D"]:
@@ -220,6 +222,7 @@ def dropout(
   for axis in broadcast:
     shape[axis] = 1
   keep = jax.random.bernoulli(key, 1.0 - rate, tuple(shape))
+  # The mask is divided, not x: with `broadcast` it is by far the smaller one.
   return x * (keep.astype(x.dtype) / jnp.asarray(1.0 - rate, x.dtype))
 
 

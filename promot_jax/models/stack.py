@@ -43,6 +43,7 @@ class SplitLayers(nnx.Module):
 
 def build(make_layer: Callable[[nnx.Rngs], nnx.Module], count: int, *, rngs: nnx.Rngs, scan: bool):
   """`count` layers, each with its own key; equal weights in both forms."""
+  # One draw for the whole stack: what is built after it starts alike, whichever form this has.
   keys = jax.random.split(rngs.params(), count)
   if scan:
     return jax.vmap(lambda key: make_layer(nnx.Rngs(key)))(keys)
@@ -59,6 +60,7 @@ def count(layers: Layers) -> int:
   if isinstance(layers, nnx.List):
     return len(layers)
   if isinstance(layers, SplitLayers):
+    # The lower part still has all layers, see `SplitLayers`.
     layers = layers.lower
   return jax.tree.leaves(layers)[0].shape[0]
 
@@ -128,6 +130,7 @@ def _run_split(
 
   def lower_step(carry, index_and_input):
     index, own = index_and_input
+    # Taken inside of the scan: handing the scan a slice would copy all frozen layers.
     layer = jax.tree.map(
       lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), layers.lower
     )

@@ -184,6 +184,7 @@ def adafactor(
     for name, parameter in paths.named_leaves(params).items():
       shape = parameter.shape
       plan = layout(name, shape)
+      # T5X's placeholder, so that its checkpoints and ours have the same leaves.
       unused: tuple[int, ...] = (1,)
       if plan.factored is None:
         full_shape, row_shape, column_shape = shape, unused, unused
@@ -254,6 +255,7 @@ def _update_one(
   decay = 1.0 - steps**-options.decay_rate
   squared = grad * grad + options.epsilon1
 
+  # The second moment, and the gradient divided by its root.
   if layout.factored is not None:
     row, column = layout.factored
     new["v_row"] = decay * old["v_row"] + (1.0 - decay) * squared.mean(axis=column)
@@ -266,6 +268,7 @@ def _update_one(
     new["v"] = decay * old["v"] + (1.0 - decay) * squared
     step = grad * new["v"] ** -0.5
 
+  # The size of the step: clipped by its own rms, then in proportion to that of the parameter.
   if options.clipping_threshold is not None:
     step /= jnp.maximum(1.0, _rms(step, layout.averaged) / options.clipping_threshold)
   if relative:
@@ -279,6 +282,7 @@ def _update_one(
     step = options.beta1 * old["m"] + (1.0 - options.beta1) * step
     new["m"] = step.astype(options.dtype_momentum)
 
+  # Decay comes after momentum and is no part of it, as in T5X.
   decay_share: jax.Array | float | None = options.weight_decay_rate
   if options.weight_decay_rate_lr_exponent:
     decay_share = (decay_share or 1.0) * rate**options.weight_decay_rate_lr_exponent

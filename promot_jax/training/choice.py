@@ -196,9 +196,11 @@ def completed(
   require_same_run(fixed, done, where=f"{store.directory / MARKER}")
   if done["steps"] < stage.steps:
     return None
+  # A stage that its patience ended is complete with fewer steps, while the patience is the same.
   early = done.get("stopped")
   if early is not None and not stopped(stage, done["history"], early):
     return None  # with more patience it goes on from where it stopped
+  # Only what both know is compared: a later version may record more settings.
   wanted = trained_with(stage)
   changed = [
     f"{name} {value}, and this run asks for {wanted[name]}"
@@ -249,6 +251,7 @@ def result_of(model: nnx.Module, done: Mapping[str, Any]) -> StageResult:
 
 def trained_with(stage: Stage) -> dict[str, str]:
   """The settings of a stage that its result depends on and that a user varies, as text."""
+  # A schedule is a function, whose text tells nothing: three of its values stand for it.
   steps = (0, stage.steps // 2, max(0, stage.steps - 1))
   rates = dict.fromkeys(f"{float(stage.learning_rate(step)):.6g}" for step in steps)
   objective = repr(stage.objective.whole())

@@ -114,6 +114,7 @@ class Supervised:
       return 1.0
     if name == "NUM_TOTAL_TARGET_TOKENS":
       return float(batch["decoder_target_tokens"].size)
+    # A batch of padding alone has a loss of 0, not NaN.
     total = self.weights(batch).sum()
     return jnp.where(total > 0, total, 1.0)
 

@@ -139,6 +139,7 @@ def create_learning_rate_scheduler(
     )
 
   def schedule(step: jax.Array | int) -> jax.Array:
+    # Factors are ratios; float32 holds every step below 16 million exactly.
     step = jnp.maximum(0, jnp.asarray(step) - step_offset).astype(jnp.float32)
     rate = jnp.ones((), jnp.float32)
     for name in names:

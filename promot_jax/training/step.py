@@ -69,6 +69,7 @@ def make_train_step(
     def loss_of(trainable: nnx.State, part: Batch, part_key: jax.Array | None):
       model = nnx.merge(graphdef, trainable, frozen)
       loss, metrics = objective(model, part, teacher=teacher, key=part_key)
+      # Inside of what is differentiated: gradients of microbatches then add up to the batch's.
       loss = loss / normalizer
       return loss, (loss, metrics)
 
@@ -98,6 +99,7 @@ def make_train_step(
 
   if shardings is None:
     return jax.jit(train_step, donate_argnames="state")
+  # Left to itself, XLA may lay out the new state otherwise, and the next step would compile anew.
   replicated = jax.sharding.NamedSharding(shardings.step.mesh, jax.sharding.PartitionSpec())
   return jax.jit(train_step, donate_argnames="state", out_shardings=(shardings, replicated))
 
@@ -128,6 +130,7 @@ def _accumulate(
     total = jax.tree.map(lambda old, grad: old + grad.astype(jnp.float32), total, grads)
     return total, sums
 
+  # In float32 whatever the parameters are: a bfloat16 sum drops small parts once it is large.
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trainable)
   parts = (jnp.arange(microbatches), jax.tree.map(cut, dict(batch)))
   grads, sums = jax.lax.scan(add_part, zeros, parts)

@@ -71,6 +71,7 @@ def config_from(
 
 def config_to(config: DecoderLMConfig) -> dict[str, Any]:
   """config.json that transformers 4 and 5 both read as the same arithmetic."""
+  # Reversed, so that of two names of one activation the first is written.
   back = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
   return {
     "architectures": ["GPT2LMHeadModel"],

@@ -88,6 +88,7 @@ def config_from(
 def config_to(config: DecoderLMConfig) -> dict[str, Any]:
   """config.json that transformers 4 and 5 both read as the same arithmetic."""
   back = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+  # Rotations in the form of version 4, which version 5 reads, too.
   scaling = config.rope_scaling
   return {
     "architectures": ["LlamaForCausalLM"],

@@ -60,6 +60,7 @@ def config_from(content: Mapping[str, Any], tensors: Mapping[str, StoredArray] |
       f"config.json has layer_norm_epsilon={content['layer_norm_epsilon']}; our T5 computes with"
       " 1e-06 only."
     )
+  # transformers' mT5 never scales, whatever its config.json says.
   if content["model_type"] == "mt5":
     scaled = False
   else:

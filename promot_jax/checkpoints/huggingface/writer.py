@@ -82,6 +82,7 @@ def _write_tensors(
   room = file_bytes
   for name, array in tensors.items():
     size = math.prod(array.shape) * array.dtype.itemsize
+    # A tensor larger than a whole file gets a file of its own.
     if size > room and files[-1]:
       files.append({})
       room = file_bytes
