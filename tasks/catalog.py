@@ -39,6 +39,7 @@ _added: dict[str, Task] = {}
 _folders: dict[
   str, str
 ] = {}  # 'files_0123abcd' -> 'files:/data', of those that this process has named
+_added_mixtures: dict[str, Mixture] = {}
 _VALUE = re.compile(r"^(TASK|MIXTURE)\s*(?::[^=\n]+)?=", re.MULTILINE)
 
 
@@ -55,6 +56,19 @@ def add(task: Task) -> None:
   _added[task.name] = task
 
 
+def add_mixture(mixture: Mixture) -> None:
+  """The same for a mixture.
+
+  Raises:
+    ConfigError: a task, or a mixture of ours, has the name.
+  """
+  if mixture.name in task_names() or mixture.name in _declared()["MIXTURE"]:
+    raise errors.ConfigError(
+      f"the name '{mixture.name}' is that of a task; give the mixture another."
+    )
+  _added_mixtures[mixture.name] = mixture
+
+
 def is_ours(name: str) -> bool:
   """Whether a task without its number of demonstrations is a file of this package."""
   return name in _declared()["TASK"]
@@ -66,14 +80,13 @@ def task_names() -> list[str]:
 
 
 def mixture_names() -> list[str]:
-  """Every mixture without its number of demonstrations."""
-  return _declared()["MIXTURE"]
+  """Every mixture without its number of demonstrations, added ones last."""
+  return [*_declared()["MIXTURE"], *_added_mixtures]
 
 
 def names() -> list[str]:
   """Every task and mixture with each number of demonstrations, as `resolve` takes them."""
-  found = _declared()
-  every = [*found["TASK"], *found["MIXTURE"], *_added]
+  every = [*_declared()["TASK"], *_declared()["MIXTURE"], *_added, *_added_mixtures]
   return [with_shots(name, shots) for name in every for shots in SHOTS]
 
 
@@ -99,6 +112,8 @@ def find(name: str) -> Task:
 
 def mixture(name: str) -> Mixture:
   """A mixture, from its name without demonstrations."""
+  if name in _added_mixtures:
+    return _added_mixtures[name]
   found = importlib.import_module(f"{tasks.__name__}.{name}").MIXTURE
   if not isinstance(found, Mixture) or found.name != name:
     raise errors.ConfigError(

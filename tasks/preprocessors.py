@@ -11,6 +11,9 @@ from promot_jax.data import frames, joining, templates
 from promot_jax.data.task import Task
 from tasks import records
 
+_NO_TEXT = "no text"
+"""In place of a problem: the record takes no part."""
+
 
 def drop_unusable(dataset: tf.data.Dataset, *, task: Task) -> tf.data.Dataset:
   """Leaves out what takes no part: SNLI's items without a majority label."""
@@ -28,12 +31,16 @@ def render(
 ) -> tf.data.Dataset:
   """Text of every record by its template, the demonstrations of the source before it.
 
-  The result has `inputs` and `targets` (text), `answers` (all accepted texts, raw), `problem`: empty, or
-  why the record could not be rendered, and the arrays of the task's further features.
+  The result has `inputs` and `targets` (text), `answers` (all accepted texts, raw), of a ranked task
+  `answer_choices`, `problem`: empty, or why the record could not be rendered, and the arrays of the task's further
+  features.  A record for which the template writes nothing is left out.
   """
   kinds = {name: feature.kind for name, feature in task.features.items()}
 
   def text(record, demonstrations=()):
+    nothing = [[]] * task.ranked + [
+      np.zeros([0] * kind.rank, kind.dtype) for kind in kinds.values()
+    ]
     shown = [(first.decode(), second.decode()) for first, second in demonstrations]
     try:
       found = record()
@@ -42,11 +49,12 @@ def render(
         shown, one.input, separator=separator, before_answer=before_answer
       )
       arrays = made(found, prompt)
+    except templates.NoText:
+      return "", "", [], _NO_TEXT, *nothing
     except errors.DataError as problem:
-      nothing = [np.zeros([0] * kind.rank, kind.dtype) for kind in kinds.values()]
       return "", "", [], str(problem), *nothing
     target = templates.target_text(one.target, target_form) if one.target else ""
-    return prompt, target, list(one.answers), "", *arrays
+    return prompt, target, list(one.answers), "", *[list(one.choices)] * task.ranked, *arrays
 
   def made(record, prompt):
     try:
@@ -69,10 +77,12 @@ def render(
     "targets": text_spec,
     "answers": tf.TensorSpec([None], tf.string),
     "problem": text_spec,
+    **({"answer_choices": tf.TensorSpec([None], tf.string)} if task.ranked else {}),
     **{name: tf.TensorSpec([None] * kind.rank, kind.dtype) for name, kind in kinds.items()},
   }
   rendered = records.mapped(task, dataset, text, outputs)
-  return rendered.map(lambda element: {name: element[name] for name in outputs})
+  chosen = rendered.map(lambda element: {name: element[name] for name in outputs})
+  return chosen.filter(lambda element: element["problem"] != _NO_TEXT)
 
 
 def refuse_problems(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -20,15 +20,22 @@ def paths(task: Task, structure: Mapping[str, Any]) -> list[Path]:
   found = []
   for path in (*task.fields, WHERE, PROBLEM):
     try:
-      leaf(structure, path)
+      value = leaf(structure, path)
     except (KeyError, TypeError):
       if path in (*task.optional, WHERE, PROBLEM):
         continue
       raise errors.DataError(
         f"{task.name}: the source has no field {'/'.join(path)!r}; it has: {', '.join(structure)}."
       ) from None
-    found.append(path)
+    found += _leaves(path, value)
   return found
+
+
+def _leaves(path: Path, value: Any) -> list[Path]:
+  """The fields at or below a path."""
+  if not isinstance(value, Mapping):
+    return [path]
+  return [each for name, inner in value.items() for each in _leaves((*path, name), inner)]
 
 
 def leaf(structure: Mapping[str, Any], path: Path) -> Any:

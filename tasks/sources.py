@@ -43,7 +43,7 @@ class TaskSource(seqio.DataSource):
     self.origin = origin
     self._shots = shots
     self._pool_size = pool_size
-    self._pairs: list[tuple[str, str]] | None = None
+    self._pairs: list[tuple[str, tuple[str, str]]] | None = None  # each with its key
     self._pools: dict[bool, few_shot.Demonstrations] = {}  # by whether held-out texts are left out
     super().__init__(splits=())  # `splits` is read on use
 
@@ -99,7 +99,7 @@ class TaskSource(seqio.DataSource):
   def _part(self, dataset: tf.data.Dataset, *, held_out: bool) -> tf.data.Dataset:
     def belongs(record):
       try:
-        text = self.task.render(record()).input
+        text = self.task.key_of(record())
       except errors.DataError:
         return [not held_out]  # stays in train_strict, where it is counted and reported
       return [few_shot.is_held_out(text) == held_out]
@@ -131,17 +131,17 @@ class TaskSource(seqio.DataSource):
         dataset = self._source.get_dataset(split="train", shuffle=False)
       self._pairs = self._rendered(dataset.take(self._pool_size))
     if strict not in self._pools:
-      kept = (pair for pair in self._pairs if not (strict and few_shot.is_held_out(pair[0])))
+      kept = (pair for key, pair in self._pairs if not (strict and few_shot.is_held_out(key)))
       self._pools[strict] = few_shot.Demonstrations(kept)
     return self._pools[strict]
 
-  def _rendered(self, dataset: tf.data.Dataset) -> list[tuple[str, str]]:
+  def _rendered(self, dataset: tf.data.Dataset) -> list[tuple[str, tuple[str, str]]]:
     pairs = []
     for record in records.plain(self.task, dataset):
       try:
         if self.task.is_usable(record()):
           text = self.task.render(record())
-          pairs.append((text.input, text.target))
+          pairs.append((self.task.key_of(record()), (text.input, text.target)))
       except errors.DataError:
         continue  # reported when the training split itself is read
     return pairs

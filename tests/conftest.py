@@ -45,6 +45,7 @@ def forget_tasks():
   yield
   if catalog := sys.modules.get("tasks.catalog"):
     catalog._added.clear()
+    catalog._added_mixtures.clear()
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ def run(flags: Flags) -> int:
     with hosts.held_by_first(lease):
       checkpoint, wanted = cluster.together(functools.partial(_wanted, values, opened))
       found = measurement.measure(opened, checkpoint, wanted, models=Restored(opened), store=store)
+    found += _medians(opened.experiment, found)
     rows += [(opened.experiment.name, checkpoint.name, result) for result in found]
   if not hosts.is_first():
     return 0
@@ -64,6 +65,16 @@ def run(flags: Flags) -> int:
   show(_table(rows))
   show(f"predictions: {', '.join(folders)}")
   return 0
+
+
+def _medians(experiment, results) -> list:
+  """Of data sets whose templates were all measured."""
+  from promot_jax.evaluation import medians
+
+  if experiment.templates is None:
+    return []
+  templates = experiment.templates
+  return medians.over_templates(results, {**templates.tuned, **templates.held_out})
 
 
 def _named(values) -> str | None:
@@ -110,6 +121,9 @@ def tasks(values, opened, checkpoint):
     changes["unseen_method"] = (values.attach,)
   plan = dataclasses.replace(plan, **changes)
   experiment = dataclasses.replace(experiment, evaluation=plan)
+  if values.shots and experiment.templates is not None:
+    templates = dataclasses.replace(experiment.templates, shots=plan.shots)
+    experiment = dataclasses.replace(experiment, templates=templates)
   if not values.tasks:
     named = None
     if values.attach_task:
@@ -120,7 +134,7 @@ def tasks(values, opened, checkpoint):
   tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
   found = []
   told = classes.of_checkpoint(experiment, checkpoint, reader)
-  for name in values.tasks.split(","):
+  for name in (each for given in values.tasks.split(",") for each in catalog.members(given)):
     base, given = catalog.split_shots(name)
     state = method_state(values.attach, checkpoint, tuned=base in tuned)
     row = (
@@ -129,7 +143,8 @@ def tasks(values, opened, checkpoint):
       else bank_row(values.attach_task, experiment, checkpoint.method, state)
     )
     experiment.seqio_name(name)  # refuses unknown names
-    for shots in [given] if given else plan.shots if base not in tuned or values.shots else [0]:
+    asked = experiment.shots_of(base) if base not in tuned or values.shots else [0]
+    for shots in [given] if given else asked:
       task = f"{base}_{shots}shot" if shots else base
       found.append(
         data.eval_task(
@@ -213,7 +228,7 @@ def _table(rows) -> str:
       (
         experiment,
         name,
-        result.task,
+        result.task + (f" (median of {result.median_of})" if result.median_of else ""),
         result.split,
         str(result.shots),
         result.method,

@@ -30,19 +30,28 @@ def run(flags: Flags) -> None:
 
   from promot_jax.experiments.reader import Reader
 
-  if values.name and _base(values.name) not in map(_base, experiment.tasks):
+  tasks = experiment.tasks
+  if experiment.templates is not None and values.name:
+    every = [*tasks, *experiment.unseen_tasks]
+    tasks = [task for task in every if _base(task) == _base(values.name)]
+  if values.name and _base(values.name) not in map(_base, tasks):
     raise ConfigError(f"the recipe does not tune on '{values.name}' but on '{experiment.task}'.")
+  if experiment.templates is not None and not values.json:
+    for line in _templates(experiment):
+      show(line)
   reader = Reader(lambda line: None)
   read = functools.partial(reader.examples, experiment, lengths=_WHOLE)
   if values.json:
-    show(json.dumps({base: _as_json(experiment, base, read) for base in _bases(experiment)}))
+    bases = map(_base, tasks)
+    show(json.dumps({base: _as_json(experiment, base, read) for base in bases}))
     return
-  for base in _bases(experiment):
+  for base in map(_base, tasks):
     for line in _lines(experiment, base, read):
       show(line)
-  for task in experiment.tasks:
+  for task in tasks:
     show("")
-    show_first(read(task, values.split or experiment.splits_of(task).train, limit=values.n))
+    split = values.split or next(iter(_splits(experiment, _base(task))))
+    show_first(read(task, split, limit=values.n))
 
 
 def show_first(examples) -> None:
@@ -53,6 +62,18 @@ def show_first(examples) -> None:
     show(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
     show(f"    {record['inputs']}")
     show(f"    targets: {record['targets']}   answers: {record['answers']}")
+
+
+def _templates(experiment) -> Iterator[str]:
+  """Which templates there are, what each is called as a task, and which are trained on."""
+  tuned = {name for names in experiment.templates.tuned.values() for name in names}
+  for data in experiment.templates.data_sets:
+    yield f"{data.name}: {len(data.prompts)} templates of {data.templates_file}"
+    for name, prompt in data.prompts.items():
+      use = "trains" if name in tuned else "held out"
+      how = "chooses" if prompt.ranked else "writes"
+      among = f" among {', '.join(map(repr, prompt.labels))}" if prompt.labels else ""
+      yield f"  {name:<32} {prompt.name!r}: {use}, {how}{among}"
 
 
 def _as_json(experiment, base: str, read) -> dict[str, Any]:
@@ -96,6 +117,8 @@ def _lines(experiment, base: str, read) -> Iterator[str]:
 def _splits(experiment, base: str) -> dict[str, list[str]]:
   """The splits that a run uses, each with what for."""
   splits = experiment.splits_of(base)
+  if base not in map(_base, experiment.tasks):
+    return {splits.report: ["is reported"]}
   found: dict[str, list[str]] = {}
   for split, use in (
     (splits.train, "trains"),
@@ -110,10 +133,6 @@ def _base(task: str) -> str:
   from tasks import catalog
 
   return catalog.split_shots(task)[0]
-
-
-def _bases(experiment) -> list[str]:
-  return [_base(task) for task in experiment.tasks]
 
 
 def _texts(experiment, base: str, split: str, examples):

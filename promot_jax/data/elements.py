@@ -11,7 +11,8 @@ import numpy as np
 from promot_jax import errors, task_package
 
 # What is read of an element; only `inputs` and `targets` have to be there.
-_KEYS = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized", "answers", "problem")
+_TEXTS = ("inputs_pretokenized", "targets_pretokenized", "answers", "answer_choices", "problem")
+_KEYS = ("inputs", "targets", *_TEXTS)
 _BLOCK = 128  # elements read at once
 
 

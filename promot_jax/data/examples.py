@@ -36,7 +36,8 @@ class Examples:
     features: name -> one array for each example.  `inputs` and `targets`: int32 tokens in their family's
       frame (EOS, bos, separator: `data.token_families`), without padding; `prompt_ids` [N] int32, the row
       of a prompt bank that each example uses; and whatever else the task declares.
-    records: for each example the texts `inputs` and `targets`, and `answers`, all accepted ones.
+    records: for each example the texts `inputs` and `targets`, and `answers`, all accepted ones; of a ranked
+      task also `choices`.
     kinds: of the features beside those three (`data.features`).
     room: the largest of each dimension of these features, where it is not that of these examples: every
       part of a longer list is then padded to one shape.
@@ -420,11 +421,12 @@ def _frames(task) -> dict[str, frames_lib.Frame]:
 
 def _record(element: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
   target = _text(element.get("targets_pretokenized", b""))
-  answers = element.get("answers")
+  answers, choices = element.get("answers"), element.get("answer_choices")
   return {
     "inputs": _text(element.get("inputs_pretokenized", b"")),
     "targets": target,
     "answers": [target] if answers is None or whole else [_text(answer) for answer in answers],
+    **({} if choices is None or whole else {"choices": [_text(choice) for choice in choices]}),
     **({"example": element} if whole else {}),
   }
 

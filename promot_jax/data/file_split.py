@@ -6,8 +6,10 @@ taken, so that a rare one is on both sides where it can be.
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from promot_jax.data import duplicates
+from promot_jax.errors import ConfigError
 
 
 def validation(
@@ -34,3 +36,11 @@ def validation(
       count = min(max(count, 1), len(texts) - 1)
     chosen += [place for text in texts[:count] for place in groups[text]]
   return sorted(chosen)
+
+
+def check_share(share: Any) -> None:
+  """Raises ConfigError where it is no share of rows."""
+  if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share < 1:
+    raise ConfigError(
+      f"VALIDATION_SHARE={share!r} must be between 0 and 1, as 0.2 for a fifth of the rows."
+    )

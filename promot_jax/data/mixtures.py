@@ -1,5 +1,6 @@
 """How often each task of a mixture is drawn: functions of the tasks' sizes."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from promot_jax import errors
 
-RECIPE_VALUES = ("equal", "proportional", "temperature", "weighted")
+RECIPE_VALUES = ("OverTemplates", "equal", "proportional", "temperature", "weighted")
 
 Rates: TypeAlias = Callable[[Sequence[int]], np.ndarray]
 
@@ -45,3 +46,49 @@ def weighted(weights: Sequence[float]) -> Rates:
     return given / given.sum()
 
   return rates
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OverTemplates:
+  """Rates of data sets of which each task is one template, capped as T0's are.
+
+  A data set of more than `maximum` examples counts as `maximum` / number of its templates (Sanh et al.,
+  "Multitask Prompted Training Enables Zero-Shot Task Generalization", 2022, section 5).
+
+  maximum: examples.
+  templates_multiply: whether that, and the size of a smaller data set, is the count of each template, so
+    that a small set of many templates is drawn more often, as in T0's published code; else the templates
+    of a data set share it.
+  """
+
+  maximum: int = 500_000
+  templates_multiply: bool = True
+
+  def __post_init__(self):
+    if self.maximum < 1:
+      raise errors.ConfigError(f"OverTemplates.maximum={self.maximum} must be at least 1 example.")
+
+  def __call__(self, sizes: Sequence[int]) -> np.ndarray:
+    """Of tasks that have one template each."""
+    return self.of_data_sets(list(map(str, range(len(sizes)))), sizes, sizes)
+
+  def of_data_sets(
+    self, data_sets: Sequence[str], known: Sequence[int], read: Sequence[int]
+  ) -> np.ndarray:
+    """The rate of each task.
+
+    Args:
+      data_sets: of each task.
+      known: number of examples of each task's data set; 0 where nobody knows it.
+      read: number of examples of each task that are there.
+    """
+    whole: dict[str, int] = {}
+    for name, size in zip(data_sets, map(max, known, read), strict=True):
+      whole[name] = max(whole.get(name, 0), size)
+    counted = np.zeros(len(data_sets))
+    for place, (name, size) in enumerate(zip(data_sets, read, strict=True)):
+      templates = list(data_sets).count(name)
+      counted[place] = size if whole[name] <= self.maximum else self.maximum / templates
+      if not self.templates_multiply:
+        counted[place] /= templates
+    return counted / counted.sum()

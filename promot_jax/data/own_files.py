@@ -88,11 +88,7 @@ class OwnFiles:
     self._templates  # noqa: B018  (refuses what is no template)
     if self._templates[0].columns == ():
       raise ConfigError(f"TEMPLATE={self.template!r} names no column, such as {{premise}}.")
-    share = self.validation_share
-    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share < 1:
-      raise ConfigError(
-        f"VALIDATION_SHARE={share!r} must be between 0 and 1, as 0.2 for a fifth of the rows."
-      )
+    file_split.check_share(self.validation_share)
     if not re.fullmatch(r"[A-Za-z]\w*", self.name) or re.search(r"_\d+shot$", self.name):
       raise ConfigError(
         f"TASK_NAME={self.name!r} must be letters, digits and '_', and not end as 'NAME_1shot' does."

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from promot_jax import errors
 from promot_jax.data.record_features import RecordFeature
-from promot_jax.data.templates import Rendered
+from promot_jax.data.templates import NoText, Rendered
 from promot_jax.metrics import format_share, postprocess
 from promot_jax.metrics.metric import Metric
 
@@ -126,6 +126,10 @@ class Task:
   references: record -> what the metrics compare with; None: the record's answers.
   features: what an example holds beside its input and target, by name; what they are made of is among
     `fields`.  `references` and a postprocessor that `reads_record` find them in the record, too.
+  ranked: whether a model chooses among the choices of each record (`templates.Rendered`), by their
+    probability, and writes nothing.
+  key: record -> text by which a training split is divided; None: its input.  Tasks that read the same
+    records have the same.
   """
 
   name: str
@@ -141,6 +145,8 @@ class Task:
   own_postprocess: Callable[..., Any] | None = None
   references: Callable[[Record], Any] | None = None
   features: Mapping[str, RecordFeature] = dataclasses.field(default_factory=dict)
+  ranked: bool = False
+  key: Callable[[Record], str] | None = None
 
   def source(self, name: str) -> Source:
     """One of its sources, by its name or by name and folder: 'tfds', 'files:/data'.
@@ -160,6 +166,7 @@ class Task:
     """The text of a record.
 
     Raises:
+      NoText: the template writes nothing for it.
       DataError: a field is missing, or a label is not one of the classes.
     """
     if self.template is None:
@@ -170,6 +177,8 @@ class Task:
       if isinstance(record, Mapping) and record.get(PROBLEM[0]):
         raise errors.DataError(record[PROBLEM[0]])
       return self.template(record)
+    except NoText:
+      raise
     except errors.DataError as error:
       raise errors.DataError(f"{name}: {error}") from error
     except (KeyError, TypeError, IndexError, AttributeError) as cause:
@@ -182,6 +191,14 @@ class Task:
   def is_usable(self, record: Record) -> bool:
     """False for records that take no part: SNLI's items without a majority label."""
     return self.usable is None or bool(self.usable(record))
+
+  def key_of(self, record: Record) -> str:
+    """Decides to which part of a divided split a record belongs.
+
+    Raises:
+      DataError: it cannot be rendered.
+    """
+    return self.render(record).input if self.key is None else self.key(record)
 
   @property
   def postprocess(self) -> Callable[..., Any]:

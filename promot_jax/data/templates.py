@@ -34,11 +34,17 @@ class Rendered:
     input: the filled-in template, without demonstrations.
     target: the text to be generated; empty where the record's label is not public.
     answers: every text that counts as right, `target` first; empty where there is no label.
+    choices: the answers among which a model chooses; empty where it writes one.
   """
 
   input: str
   target: str
   answers: tuple[str, ...]
+  choices: tuple[str, ...] = ()
+
+
+class NoText(errors.DataError):
+  """A template writes nothing for a record, which then takes no part."""
 
 
 def joined(text: str, answer: str, between: str = BLANK) -> str:

@@ -13,7 +13,7 @@ from promot_jax.evaluation.runs import Group, Run
 def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
   """(aspect, ours, paper) for each aspect; what was not recorded is said to be so."""
   runs = [run for runs in group.runs.values() for run in runs]
-  results = [result for run in runs for result in run.reported]
+  results = [result for run in runs for result in run.reported if not result.median_of]
   tuned = [run for run in runs if run.record.method != "pretrained"] or runs
   sizes = sorted({count for run in runs if (count := _backbone_size(run))})
   size = ", ".join(f"{size:,} weights" for size in sizes)

@@ -44,6 +44,7 @@ class RunRecord:
       earlier versions.
     variant: what else tells this run from others of its method, for example `learning rate 0.01`.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
+    templates: data set -> its tasks, one a template; the data set's score is their median.
     measured: split and way of each result of the run's own plan (`ways.own`); empty of records of
       earlier versions.
     stages: in the order of training; none of a pretrained model.
@@ -66,6 +67,7 @@ class RunRecord:
   backbone_trained: bool | None = None
   variant: str = ""
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  templates: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   measured: Mapping[str, str] = dataclasses.field(default_factory=dict)
   stages: Sequence[StageRecord] = ()
   environment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -95,6 +97,7 @@ class TaskResult:
     made_from: identity of the data, of the start of the weights and of the code
       (`promot_jax.identity`); empty of results of earlier versions.
     predictions_sha256: of the file with the predictions; empty of results of earlier versions.
+    median_of: number of results whose median this is (`medians`); 0: it was measured.
   """
 
   task: str
@@ -114,6 +117,7 @@ class TaskResult:
   limit: int | None = None
   made_from: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   predictions_sha256: str = ""
+  median_of: int = 0
 
   @property
   def score(self) -> float:

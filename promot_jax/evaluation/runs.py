@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from promot_jax import errors
-from promot_jax.evaluation import averages, published, uncertainty, ways
+from promot_jax.evaluation import averages, medians, published, uncertainty, ways
 from promot_jax.evaluation.records import RunRecord, TaskResult
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.evaluation.tables import Cell
@@ -80,6 +80,15 @@ class Group:
   def tuned_tasks(self) -> list[str]:
     """Names of the tasks that were trained on."""
     return published.plus_joined(self.trained_on).split("+")
+
+  @property
+  def templates(self) -> dict[str, list[str]]:
+    """Data set -> its tasks, one a template."""
+    found: dict[str, list[str]] = {}
+    for run in (run for runs in self.runs.values() for run in runs):
+      for name, tasks in run.record.templates.items():
+        found[name] = list(dict.fromkeys((*found.get(name, ()), *tasks)))
+    return found
 
   @property
   def own_tasks(self) -> set[str]:
@@ -269,7 +278,11 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
   record = store.read_run()
   found = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
   chosen = {checkpoint: ways.reported(each, record) for checkpoint, each in found.items()}
-  results = {checkpoint: shown for checkpoint, (shown, _) in chosen.items() if shown}
+  results = {
+    checkpoint: [*shown, *medians.over_templates(shown, record.templates)]
+    for checkpoint, (shown, _) in chosen.items()
+    if shown
+  }
   if not results:
     return None
   if others := sum(len(others) for _, others in chosen.values()):

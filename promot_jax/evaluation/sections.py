@@ -67,11 +67,16 @@ def _main_table(group: Group, title: str) -> Table:
   lines: list[tuple[str, str, str, int | None, bool]] = []  # label, detail, task, shots, strong
   for task in group.tuned_tasks:
     if task != "none":
-      lines.append((task, "tuned task", task, None, True))
+      templates = group.templates.get(task, ())
+      lines.append((task, _median(templates) or "tuned task", task, None, True))
+      lines += [(each, "template", each, None, False) for each in templates]
   lines += [("Norm. Avg", f"{n}-shot", "norm_avg", n, True) for n in group.shots]
   for task in group.unseen:
     metric = runs_lib.metric_name(group, task)
-    lines += [(task, f"{n}-shot {metric}", task, n, False) for n in group.shots]
+    templates = group.templates.get(task, ())
+    for n in group.shots:
+      lines.append((task, f"{n}-shot {metric} {_median(templates)}".rstrip(), task, n, False))
+      lines += [(each, f"{n}-shot template", each, n, False) for each in templates]
   rows = []
   for label, detail, task, shots, strong in lines:
     cells = tuple(
@@ -93,6 +98,11 @@ def _main_table(group: Group, title: str) -> Table:
     rows=tuple(dataclasses.replace(row, cells=tuple(row.cells[i] for i in kept)) for row in rows),
     notes=_main_notes(group, rows),
   )
+
+
+def _median(templates: Sequence[str]) -> str:
+  """What a data set's score is; empty of a task without templates."""
+  return f"median of {len(templates)} template{'s' * (len(templates) > 1)}" if templates else ""
 
 
 def _summary(main: Table, title: str) -> Table:

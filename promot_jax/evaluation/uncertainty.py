@@ -17,6 +17,8 @@ _SHARES = ("accuracy", "exact_match")
 def of_result(result: TaskResult, metric: str = "") -> tuple[float, float] | None:
   """The interval of a score of a result, by default of the headline one; None where it has none."""
   metric = metric or result.metric
+  if result.median_of > 1:  # its templates ask about the same examples
+    return None
   known = result.intervals.get(metric)
   if known is not None and len(known) == 2 and None not in known:
     return float(known[0]), float(known[1])

@@ -33,6 +33,7 @@ class Comparison:
         f"a comparison needs experiments of different names, not: {', '.join(names) or 'none'}."
       )
     _check_files(experiments)
+    _check_templates(experiments)
     for position, experiment in enumerate(experiments):
       for stage, source in experiment.imported_stages.items():
         if os.sep not in source and source not in names[:position]:
@@ -52,6 +53,19 @@ def _check_files(experiments: Sequence[Experiment]) -> None:
         f"two experiments have different tables under the name '{files.name}'; give each its own"
         " OwnFiles.name."
       )
+
+
+def _check_templates(experiments: Sequence[Experiment]) -> None:
+  """The same of data sets with templates."""
+  settings: dict[str, dict] = {}
+  for tasks in (each.templates for each in experiments if each.templates is not None):
+    for data in tasks.data_sets:
+      own = dataclasses.asdict(data)
+      if settings.setdefault(data.name, own) != own:
+        raise ConfigError(
+          f"two experiments have different data sets with templates under the name '{data.name}'; give"
+          " each its own TemplatedData.name."
+        )
 
 
 def experiments_of(run: Experiment | Comparison) -> tuple[Experiment, ...]:

@@ -44,15 +44,27 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,
     seed=experiment.seed,
-    rates=_rates(experiment, stage),
+    rates=_rates(experiment, stage, list(map(len, examples))),
     bucket_counts=(experiment.input_buckets, experiment.target_buckets),
     special=TokenIds.of(experiment.backbone),
   )
 
 
-def _rates(experiment: Experiment, stage: str) -> mixtures.Rates:
-  """The recipe's; its default gives way to the rates that a mixture was registered with."""
+def _rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.Rates:
+  """The recipe's; its default gives way to the rates that a mixture was registered with.
+
+  Args:
+    read: numbers of examples that are there, in the order of the mixture's tasks.
+  """
   name = experiment.task_of(stage)
+  if isinstance(experiment.mixing, mixtures.OverTemplates):
+    tasks = catalog.members(name)
+    sources = [catalog.find(task).source(experiment.source) for task in tasks]
+    known = [
+      source.size(experiment.splits_of(task).train) or 0 for task, source in zip(tasks, sources)
+    ]
+    capped = experiment.mixing.of_data_sets(list(map(experiment.unit_of, tasks)), known, read)
+    return lambda sizes: capped
   if experiment.mixing is not mixtures.equal or not catalog.is_open(name):
     return experiment.mixing
   own = registered.rates(name)
@@ -109,9 +121,10 @@ def report_tasks(
       continue  # nothing to attach, or nobody said which
     state = "detached" if switch == "off" else "attached"
     state = state if method is not None else "none"
-    for base in plan.unseen:
-      lengths = plan.task_lengths.get(base, plan.feature_lengths)
-      names = [f"{base}_{shots}shot" if shots else base for shots in plan.shots]
+    for base in experiment.unseen_tasks:
+      own = plan.task_lengths.get(experiment.unit_of(base), plan.feature_lengths)
+      lengths = plan.task_lengths.get(base, own)
+      names = [catalog.with_shots(base, shots) for shots in experiment.shots_of(base)]
       row = bank_row or 0 if switch == "on" else 0
       wanted += [(name, False, state, row, lengths) for name in names]
   told = classes.of_checkpoint(experiment, checkpoint, reader) if plan.tuned else None
@@ -177,7 +190,7 @@ def eval_task(
   words = text_vocabulary(experiment)
   found = catalog.find(base)
   examples = reader.examples(experiment, task, split, lengths, limit)
-  return EvalTask(
+  made = EvalTask(
     label=base,
     shots=shots,
     examples=examples,
@@ -194,6 +207,7 @@ def eval_task(
     stop=writing.stop(words, tuned=tuned),
     writing=writing.described(words),
   )
+  return writing.ranked(made, words) if found.ranked else made
 
 
 def probe_splits(

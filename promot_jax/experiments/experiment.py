@@ -13,6 +13,7 @@ from typing import Any, Literal
 from promot_jax.data import file_task, mixtures
 from promot_jax.data.own_files import OwnFiles
 from promot_jax.data.task import Splits
+from promot_jax.data.templated import TemplatedTasks
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
@@ -21,7 +22,7 @@ from promot_jax.networks import network
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing.probe import Probe
 from promot_jax.training.stages import LARGEST, Stage
-from tasks import catalog
+from tasks import catalog, template_tasks
 
 RECIPE_VALUES = ("Experiment", "EvaluationPlan", "MeshShape")
 
@@ -49,7 +50,8 @@ class EvaluationPlan:
   """What is measured, with which weights.
 
   tuned: whether the tuned task(s) are measured, method attached, in the form they were tuned in.
-  unseen: names of tasks without shots; scored with the method `unseen_method` at each of `shots`.
+  unseen: names of tasks, or of mixtures, without shots; scored with the method `unseen_method` at each of
+    `shots`.
   unseen_method: 'off' (the paper's tables), 'on', or both.
   checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
   strategy: how answers are decoded.
@@ -81,8 +83,9 @@ class EvaluationPlan:
     _check_choice("EvaluationPlan.unseen_method", self.unseen_method, ("off", "on"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
-    for task in (*self.unseen, *self.task_lengths):
-      catalog.find(task)  # refuses unknown names
+    for name in (*self.unseen, *self.task_lengths):
+      for task in catalog.members(name):
+        catalog.find(task)  # refuses unknown names
     for name in ("batch_size", "buckets"):
       _check_count(f"EvaluationPlan.{name}", getattr(self, name))
     _check_count("EvaluationPlan.limit", self.limit, none="all examples")
@@ -105,6 +108,7 @@ class Experiment:
   targets: 'raw' answers, or 'sentinel': between <extra_id_0> and <extra_id_1>.
   selection: 'paper' or 'strict': which splits choose checkpoints (`tasks.catalog.splits`).
   files: tables of the user's own, each a task of its name that `task` and the plan may then name.
+  templates: data sets with templates, each template a task; those that are held out are unseen tasks, too.
   task_splits: names of splits in place of the tuned tasks' own: 'train', 'select' (chooses the checkpoint),
     'report'.
   metric: headline score of the tuned tasks, a name that their metrics give; None: their own.
@@ -144,6 +148,7 @@ class Experiment:
     default_factory=lambda: {"inputs": 512, "targets": 128}
   )
   files: Sequence[OwnFiles] = ()
+  templates: TemplatedTasks | None = None
   task_splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
   metric: str | None = None
   use_cached: bool = False
@@ -182,6 +187,12 @@ class Experiment:
     object.__setattr__(self, "files", tuple(self.files))
     for files in self.files:
       catalog.add(file_task.task_of(files))
+    if self.templates is not None:
+      template_tasks.add(self.templates)
+      _check_choice("TemplatedTasks.shots", self.templates.shots, catalog.SHOTS)
+      unseen = dict.fromkeys((*self.evaluation.unseen, *self.templates.held_out))
+      plan = dataclasses.replace(self.evaluation, unseen=tuple(unseen))
+      object.__setattr__(self, "evaluation", plan)
     for stage in self.stages:
       if stage.teacher is not None:
         network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
@@ -244,6 +255,28 @@ class Experiment:
   def tasks(self) -> list[str]:
     """Names of the tuned tasks: one, or those of the mixture in the order of their prompts."""
     return catalog.members(self.task)
+
+  @property
+  def unseen_tasks(self) -> list[str]:
+    """Names of the unseen tasks, those of mixtures one by one, in the plan's order."""
+    every = (task for name in self.evaluation.unseen for task in catalog.members(name))
+    return list(dict.fromkeys(every))
+
+  def shots_of(self, unseen: str) -> Sequence[int]:
+    """Numbers of demonstrations at which an unseen task is measured."""
+    templated = self.templates is not None and self.templates.data_of(unseen) is not None
+    return self.templates.shots if self.templates and templated else self.evaluation.shots
+
+  def unit_of(self, task: str) -> str:
+    """What a task is counted as: itself, or the data set of which it is one template."""
+    base, _ = catalog.split_shots(task)
+    return (self.templates.unit_of(base) if self.templates else None) or base
+
+  def records_of(self, task: str) -> str:
+    """The task of ours whose records a task's templates turn into texts; else the task itself."""
+    base, _ = catalog.split_shots(task)
+    data = self.templates.data_of(base) if self.templates else None
+    return (data.task if data else None) or base
 
   def files_of(self, task: str) -> OwnFiles | None:
     """The user's tables that a task is in; None of any other task."""

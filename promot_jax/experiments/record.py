@@ -36,7 +36,7 @@ def run_record(
     results: of the reported checkpoint, as the experiment's plan measured them.
     step_seconds: median time of an update in each stage, as far as it is known.
   """
-  tasks = [catalog.split_shots(task)[0] for task in experiment.tasks]
+  tasks = list(dict.fromkeys(map(experiment.unit_of, experiment.tasks)))
   settings: dict[str, Any] = {"strategy": repr(experiment.evaluation.strategy)}
   for stage in experiment.stages:
     settings[f"{stage.name}: steps"] = stage.steps
@@ -65,6 +65,7 @@ def run_record(
     backbone_trained=_trains_backbone(experiment),
     variant=_variant(experiment),
     settings=settings,
+    templates=_templates(experiment),
     measured=ways.own(results),
     stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
@@ -119,14 +120,28 @@ def _stages(
 
 def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
   """What every measured or tuned task was read from; of the micro world there is but one of each."""
-  names = [*experiment.tasks, *experiment.evaluation.unseen]
-  bases = dict.fromkeys(catalog.split_shots(name)[0] for name in names)
-  read = [base for base in bases if experiment.source != "micro" or not catalog.is_ours(base)]
+  names = [*experiment.tasks, *experiment.unseen_tasks]
+  bases = {experiment.unit_of(name): catalog.split_shots(name)[0] for name in names}
+  read = {
+    unit: base
+    for unit, base in bases.items()
+    if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(base))
+  }
   if not read:
     return {}
   from tasks import provenance
 
-  return {base: provenance.data_set(base, experiment.place) for base in read}
+  return {
+    unit: provenance.data_set(experiment.records_of(base), experiment.place)
+    for unit, base in read.items()
+  }
+
+
+def _templates(experiment: Experiment) -> dict[str, Sequence[str]]:
+  """Data set -> its tasks that the run measures, of those that have several templates."""
+  if experiment.templates is None:
+    return {}
+  return {**experiment.templates.tuned, **experiment.templates.held_out}
 
 
 def _variant(experiment: Experiment) -> str:

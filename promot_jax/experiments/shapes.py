@@ -27,7 +27,7 @@ from promot_jax.token_ids import TokenIds
 from promot_jax.training import schedules, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
-from tasks import catalog
+from tasks import catalog, template_tasks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +127,9 @@ def check(run: Experiment | Comparison) -> None:
   for experiment in map(epochs.planned, experiments_of(run)):
     for files in experiment.files if experiment.malformed == "refuse" else ():
       file_task.refuse_problems(files)
+    if experiment.templates is not None and experiment.malformed == "refuse":
+      for data in experiment.templates.data_sets:
+        template_tasks.refuse_problems(data)
     model = abstract_model(experiment)
     sizes = mesh_sizes(experiment.mesh)
     stage_plans(experiment, sizes)

@@ -60,17 +60,20 @@ def ranked(task: EvalTask, vocabulary: Vocabulary) -> EvalTask:
     vocabulary: the one that its examples were written with.
 
   Raises:
-    ConfigError: the task's answers are not a few labels.
+    ConfigError: the task's answers are not a few labels, and its records have no choices.
   """
   labels = catalog.find(task.label).labels
-  if not labels:
+  if not labels and not task.examples.records[0].get("choices"):
     having = [name for name in catalog.task_names() if catalog.find(name).labels]
     raise ConfigError(
-      f"answers of '{task.label}' cannot be ranked: it has no labels. Tasks that have:"
+      f"answers of '{task.label}' cannot be ranked: it has no labels or choices. Tasks that have:"
       f" {', '.join(having)}."
     )
   options = [
-    {label: joining.option_tokens(vocabulary, record["inputs"], label).tolist() for label in labels}
+    {
+      answer: joining.option_tokens(vocabulary, record["inputs"], answer).tolist()
+      for answer in record.get("choices") or labels
+    }
     for record in task.examples.records
   ]
   return dataclasses.replace(task, options=options)

@@ -46,7 +46,7 @@ def unseen_data_text(experiment: Experiment) -> str:
   """How many of the unseen tasks' data sets are prepared, and which are not."""
   names = [
     task
-    for task in experiment.evaluation.unseen
+    for task in experiment.unseen_tasks
     if task not in experiment.tasks and data_text(experiment, task).startswith("tfds ")
   ]
   missing = [task for task in names if not data_text(experiment, task).endswith(": prepared")]
@@ -108,8 +108,8 @@ def room_text(model_dir: str, needed: int = 0) -> str:
 
 def _evaluations(experiment: Experiment) -> int:
   plan = experiment.evaluation
-  unseen = len(plan.unseen) * len(plan.shots) * len(plan.unseen_method)
-  return unseen + plan.tuned * len(experiment.tasks)
+  unseen = sum(len(experiment.shots_of(task)) for task in experiment.unseen_tasks)
+  return unseen * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)
 
 
 def _file_text(place: str) -> str:

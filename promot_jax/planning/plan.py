@@ -101,7 +101,7 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
   for task, split in splits.items():
     name = experiment.seqio_name(task)
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
-    if experiment.source != "micro" or not catalog.is_ours(catalog.split_shots(task)[0]):
+    if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(task)):
       yield f"          {needs.data_text(experiment, task)}"
   if experiment.source == "tfds" and experiment.evaluation.unseen:
     yield f"          {needs.unseen_data_text(experiment)}"
@@ -157,12 +157,14 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
   plan = experiment.evaluation
   strategy = plan.strategy
   unseen = [
-    f"{task}_{shots}shot" if shots else task for task in plan.unseen for shots in plan.shots
+    catalog.with_shots(task, shots)
+    for task in experiment.unseen_tasks
+    for shots in experiment.shots_of(task)
   ]
   count = len(unseen) * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)
   yield (
     f"evaluate  {count} evaluations of {', '.join(plan.checkpoints)} checkpoint: tuned "
-    f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(plan.unseen)} unseen tasks x "
+    f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(experiment.unseen_tasks)} unseen tasks x "
     f"{'/'.join(map(str, plan.shots))} shots, method {' and '.join(plan.unseen_method)}; {strategy}"
   )
 

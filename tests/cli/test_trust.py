@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import json
 import pathlib
 import re
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 
 from promot_jax.cli import config_record, directory, flags, gin_config, gin_files, recipe_values
 from promot_jax.cli.main import main
-from promot_jax.errors import ConfigError
+from promot_jax.data import promptsource
+from promot_jax.errors import ConfigError, DataError
 
 HEAD = "from __gin__ import dynamic_registration\n"
 RECIPE = HEAD + "include 'promot_rte_micro.gin'\n"
@@ -205,6 +207,76 @@ def test_a_users_package_is_used_where_it_is_allowed_and_only_there(tmp_path):
   with pytest.raises(ConfigError, match="repeat --gin_allow_imports=own_models"):
     config_record.read(run, [])
   assert gin_config.build(config_record.read(run, [], allow_imports="own_models")) == 5
+
+
+# A file of templates is somebody else's, too.
+
+TEMPLATE = (
+  "templates:\n  a: !Template\n    name: t\n    jinja: {jinja}\n    answer_choices: {choices}\n"
+)
+JINJA_ATTACKS = {
+  "the inside of a text": "{{ premise.__class__.__mro__[1].__subclasses__() }} ||| x",
+  "the inside by an index": "{{ premise['__class__'] }} ||| x",
+  "the inside by a filter": "{{ premise | attr('__class__') }} ||| x",
+  "the inside by a map": "{{ [premise] | map(attribute='__class__') | join }} ||| x",
+  "the inside by a format": "{{ '{0.__class__}'.format(premise) }} ||| x",
+  "a function's globals": "{{ range.__globals__ }}{{ premise }} ||| x",
+  "a method's owner": "{{ premise.join.__self__ }} ||| x",
+  "a generator's frame": "{{ ([premise] | map('lower')).gi_frame }} ||| x",
+  "Jinja's own objects": "{{ self._TemplateReference__context }}{{ premise }} ||| x",
+  "Jinja's globals": "{{ cycler.__init__.__globals__.os.system('touch ran') }}{{ premise }} ||| x",
+  "the loop's inside": "{% for a in [premise] %}{{ loop.__class__ }}{% endfor %} ||| x",
+  "a namespace's inside": "{{ namespace(a=premise)._Namespace__attrs }} ||| x",
+  "a file": "{% include 'kept' %}{{ premise }} ||| x",
+  "another template": "{% extends '/etc/passwd' %}{{ premise }} ||| x",
+  "an import": "{% import 'evil.py' as evil %}{{ premise }} ||| x",
+  "a macro": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}{{ premise }} ||| x",
+  "a loop that calls itself": "{% for a in [premise] recursive %}{{ loop([a]) }}{% endfor %} ||| x",
+  "without end": "{% for i in range(99999) %}{% for j in range(99999) %}{{ premise }}{% endfor %}{% endfor %} ||| x",
+  "without room": "{{ premise ~ 'a' * 9999999999 }} ||| x",
+}
+YAML_ATTACKS = {
+  "a call": "templates: !!python/object/apply:os.system ['touch ran']\n",
+  "an object": "templates: !!python/object/new:evil.Evil []\n",
+  "a name": "templates: {a: !!python/name:os.system }\n",
+  "a module": "templates: !!python/module:evil\n",
+  "a tag of a class": "templates: !<tag:yaml.org,2002:python/object:evil.Evil> {}\n",
+  "laughter": "a: &a [x, x]\n"
+  + "".join(f"{c}: &{c} [*{b}, *{b}, *{b}, *{b}]\n" for b, c in zip("abcdefgh", "bcdefghi")),
+  "merged laughter": "a: &a {x: 1}\ntemplates:\n  <<: [*a, *a]\n",
+  "depth": "templates: " + "[" * 20_000 + "\n",
+  "size": "templates: {a: " + "x" * 2**20 + "}\n",
+}
+
+
+def inspected(content: str, folder: pathlib.Path) -> int:
+  (folder / "t.yaml").write_text(content)
+  bound = {"TEMPLATES_FILE": "t.yaml", "TEMPLATES_TASK": "rte"}
+  given = [f"--gin.{name}={value!r}" for name, value in bound.items()]
+  return main(["inspect", "data", "--gin_file=promot_templates_micro.gin", *given, "--n=1"])
+
+
+@pytest.mark.parametrize("name", JINJA_ATTACKS)
+def test_a_template_cannot_reach(name, tmp_path):
+  for field in ("jinja", "choices"):
+    texts = {"jinja": "{{ premise }} ||| x", "choices": "x ||| y", field: JINJA_ATTACKS[name]}
+    file = tmp_path / "t.yaml"
+    file.write_text(TEMPLATE.format(**{key: json.dumps(text) for key, text in texts.items()}))
+    with pytest.raises(DataError, match=r"t\.yaml, template 't'"):
+      promptsource.read(str(file))[0].render({"premise": "Tom sold it."})
+
+
+@pytest.mark.parametrize("name", YAML_ATTACKS)
+def test_a_file_of_templates_cannot_reach(name, tmp_path, capsys):
+  assert inspected(YAML_ATTACKS[name], tmp_path) == 65
+  assert "t.yaml" in one_sentence(capsys)
+
+
+def test_a_record_that_a_template_does_not_get_through_ends_the_command(tmp_path, capsys):
+  texts = {"jinja": JINJA_ATTACKS["without end"], "choices": "x"}
+  content = TEMPLATE.format(**{key: json.dumps(text) for key, text in texts.items()})
+  assert inspected(content, tmp_path) == 65
+  assert "template 't': it makes too much text" in one_sentence(capsys)
 
 
 # What is reachable, all of it.

@@ -25,6 +25,26 @@ def test_wrong_weights_and_temperatures_are_refused():
     mixtures.temperature([1, 2], temperature=0)
 
 
+def test_data_sets_with_templates_are_capped_as_t0s_are():
+  # Sanh et al. (2022), section 5: above 500,000 examples, 500,000 / number of templates.
+  sets, sizes = ["a", "a", "b", "c", "c", "c", "c"], [900_000] * 2 + [1000] + [500_000] * 4
+  counted = np.array([250_000] * 2 + [1000] + [500_000] * 4)
+  rates = mixtures.OverTemplates().of_data_sets(sets, [0] * 7, sizes)
+  np.testing.assert_allclose(rates, counted / counted.sum())
+  shared = np.array([125_000] * 2 + [1000] + [125_000] * 4)
+  rates = mixtures.OverTemplates(templates_multiply=False).of_data_sets(sets, [0] * 7, sizes)
+  np.testing.assert_allclose(rates, shared / shared.sum())
+
+
+def test_the_size_of_a_data_set_counts_where_only_its_first_examples_are_read():
+  rates = mixtures.OverTemplates(maximum=600)
+  known, read = [1000, 1000, 300], [400, 400, 300]
+  np.testing.assert_allclose(rates.of_data_sets(["a", "a", "b"], known, read), [1 / 3] * 3)
+  np.testing.assert_allclose(rates([100, 300]), [0.25, 0.75])  # a template each
+  with pytest.raises(errors.ConfigError, match="at least 1 example"):
+    mixtures.OverTemplates(maximum=0)
+
+
 @pytest.mark.parametrize("rates", [[0.5, 0.5], [0.05, 0.15, 0.8], [0.001, 0.999], [1.0]])
 def test_tasks_are_drawn_at_their_rates_and_evenly(rates):
   interleaving = Interleaving(np.array(rates))
