@@ -27,6 +27,7 @@ _DIVIDER = "\0|||\0"  # what it is while a template is filled in
 
 _LONGEST = 2**16  # characters of a template
 _DEEPEST = 60  # expressions within expressions
+_OVERRUNS = 8  # records that a template may do too much for; after them it is not tried again
 _LARGEST = 2**63
 
 _NODES = (
@@ -146,16 +147,24 @@ class Template:
       DataError: it cannot be filled in, or does more than it may.
     """
     written: list[str] = []
+    if len(self._overruns) >= _OVERRUNS:
+      raise DataError(self._overruns[-1])
     try:
       with template_filters.budget(seed):
         for piece in self._compiled[0].generate(**values):
           template_filters.spend(len(piece))
           written.append(piece)
     except template_filters.TooMuch as error:
-      raise DataError(f"{self.where}: {error}.") from None
+      self._overruns.append(f"{self.where}: {error}.")
+      raise DataError(self._overruns[-1]) from None
     except _FAILURES as error:
       raise DataError(f"{self.where}: {_said(error)}") from None
     return tuple(part.strip() for part in "".join(written).split(_DIVIDER))
+
+  @functools.cached_property
+  def _overruns(self) -> list[str]:
+    """Messages of records for which it did too much."""
+    return []
 
   @functools.cached_property
   def _compiled(self) -> tuple[jinja2.Template, tuple[str, ...], bool]:

@@ -59,7 +59,7 @@ def _rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.
   name = experiment.task_of(stage)
   if isinstance(experiment.mixing, mixtures.OverTemplates):
     tasks = catalog.members(name)
-    sources = [catalog.find(task).source(experiment.source) for task in tasks]
+    sources = [catalog.find(task).source(experiment.place) for task in tasks]
     known = [
       source.size(experiment.splits_of(task).train) or 0 for task, source in zip(tasks, sources)
     ]

@@ -36,8 +36,6 @@ def flags(folder, **changes) -> list[str]:
     "TEMPLATES_FILE": str(folder / "t.yaml"),
     "CLASSES": {"label": ["yes", "no"]},
     "HELD_OUT_TEMPLATES": ["third"],
-    "PROMPT_STEPS": 2,
-    "PROMPT_EVAL_PERIOD": 2,
     "TRAIN_STEPS": 2,
     "EVAL_PERIOD": 2,
     "BATCH_SIZE": 8,
@@ -71,7 +69,8 @@ def test_the_report_has_each_template_and_their_median(run, capsys):
   assert record["trained_on"] == "own" and record["unseen"] == ["own_held_out"]
   assert record["templates"] == {"own": ["own_first", "own_second"], "own_held_out": ["own_third"]}
   assert main(["report", str(run), "--json"]) == 0
-  rows = [row for row in json.loads(capsys.readouterr().out) if row["table"].endswith("every task")]
+  (section,) = json.loads(capsys.readouterr().out)["sections"]
+  rows = [row for row in section["figures"] if row["table"].endswith("every task")]
   found = {row["row"]: (row["detail"], row["value"]) for row in rows}
   assert found["own"][0] == "median of 2 templates"
   assert found["own_first"][0] == found["own_second"][0] == "template"

@@ -107,6 +107,16 @@ def test_it_ends_soon_and_does_not_fill_the_memory(text):
   assert time.thread_time() - start < 3
 
 
+def test_one_that_does_not_end_is_not_tried_for_every_record():
+  template = Template(text="{{ ' ' * n }}", where="t.yaml, template 'x'")
+  assert template.parts({"n": 5}) == ("",)
+  for _ in range(8):
+    with pytest.raises(DataError, match="too much text"):
+      template.parts({"n": 10**9})
+  with pytest.raises(DataError, match="too much text"):
+    template.parts({"n": 5})
+
+
 @pytest.mark.parametrize(
   "text",
   [
