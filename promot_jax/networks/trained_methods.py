@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import paths
+from promot_jax import hosts, paths
 from promot_jax.checkpoints import method_files
 from promot_jax.checkpoints.method_files import Backbone
 from promot_jax.checkpoints.shared import AnyStore
@@ -65,7 +65,9 @@ def attached(
   Raises:
     ConfigError: the model is another one than the file belongs to.
   """
-  method_files.check_backbone(given.backbone, model, where=where)
+  # Of several processes none has all the values of which a fingerprint is a sample.
+  check = method_files.check_architecture if hosts.several() else method_files.check_backbone
+  check(given.backbone, model, where=where)
   method = given.method.folded()
   model = network.attach(model, method, mesh, seed=0)
   leaves = paths.named_leaves(model)

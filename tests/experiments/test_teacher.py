@@ -1,8 +1,10 @@
 """A stage's teacher: shared with the start, of the student's vocabulary, part of what a run goes on from."""
 
 import dataclasses
+import shutil
 import types
 
+import numpy as np
 import pytest
 
 from promot_jax import paths
@@ -10,16 +12,21 @@ from promot_jax.checkpoints import npz
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import origin, shapes
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
+from promot_jax.experiments.restored import Restored
 from promot_jax.experiments.session import Session
 from promot_jax.identity import Identity, part
 from promot_jax.methods.lora import LoRA
-from promot_jax.networks import micro_model
+from promot_jax.methods.prompt import SoftPrompt, prompt_count
+from promot_jax.networks import micro_model, trained_methods
+from promot_jax.networks.adapted import Adapted
 from promot_jax.networks.network import Network
+from promot_jax.networks.run import Run
 from promot_jax.signals import Stop
 from promot_jax.training import choice, optimizers, schedules
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.events import Events
 from promot_jax.training.stages import Stage
+from tiny_experiments import opened
 
 BACKBONE = micro_model.config(
   width=16, heads=2, head_width=6, mlp_width=24, encoder_layers=1, decoder_layers=1
@@ -107,3 +114,59 @@ def test_the_bytes_of_a_teacher_are_counted_once():
 
   more = parameters(dataclasses.replace(START, seed=8)) - parameters(START)
   assert more == 4 * paths.count(START.abstract())
+
+
+@pytest.fixture(params=["run", "method file"])
+def adapted(request, tmp_path, module_of_tests):
+  """START with a LoRA that another run trained: (the network, its trained values, makes them others)."""
+  start, method = START.seeded(3), LoRA(rank=2)
+  tests_of_runs = module_of_tests("networks/test_run")
+  file = tmp_path / "lora.npz"
+
+  def export(chosen):
+    values = tests_of_runs.written(
+      tmp_path / "run", method, method.parameters, start=start, chosen=chosen
+    )
+    file.unlink(missing_ok=True)
+    trained_methods.export(file, Run(directory=str(tmp_path / "run")).build(), method)
+    return values
+
+  def change():
+    shutil.rmtree(tmp_path / "run")
+    export(5)
+
+  found = Run(directory=str(tmp_path / "run"))
+  if request.param == "method file":
+    found = Adapted(network=start, method=str(file))
+  return found, export(4), change
+
+
+def test_what_another_run_tuned_is_a_teacher_on_the_students_own_backbone(adapted):
+  teacher, values, change = adapted
+  run = experiment(teacher)
+  shapes.check(run)
+  session = Session(stop=Stop(), console=Events())
+  start = paths.named_leaves(session.pretrained(run))
+  found = session.teacher(run, "lora")
+  for name, leaf in paths.named_leaves(found).items():
+    if name in start:
+      assert leaf is start[name]
+    else:
+      np.testing.assert_array_equal(leaf, values[name], err_msg=name)
+  begun = made_from(run).to_json()
+  assert choice.compare(made_from(run), begun, where="here") == []
+  change()
+  with pytest.raises(ConfigError, match="here cannot go on: the teacher changed"):
+    choice.compare(made_from(run), begun, where="here")
+
+
+def test_what_another_run_tuned_is_what_an_experiment_starts_from(adapted):
+  network, values, _ = adapted
+  run = dataclasses.replace(experiment(START), network=network, method=SoftPrompt(length=2))
+  shapes.check(run)
+  model = Restored(opened(run)).before(0)
+  leaves = paths.named_leaves(model)
+  for name, value in values.items():
+    np.testing.assert_array_equal(leaves[name], value)
+  assert prompt_count(model) == 1
+  assert "encoder/prompt/prompt" in paths.match(SoftPrompt.parameters, leaves)
