@@ -18,7 +18,7 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.methods.base import Method
 from promot_jax.methods.head import PredictionHead
-from promot_jax.metrics import postprocess
+from promot_jax.probing.scores import answer_of
 from promot_jax.training.classification import CLASS_IDS
 from promot_jax.training.stages import Stage
 from tasks import catalog
@@ -102,11 +102,6 @@ def numbered(examples: Examples, classes: Classes | None) -> Examples:
     features={**examples.features, CLASS_IDS: ids},
     kinds={**examples.kinds, CLASS_IDS: Feature(rank=0)},
   )
-
-
-def answer_of(examples: Examples, index: int) -> str:
-  """What an example is to be answered with, without what stands around answers."""
-  return postprocess.between_sentinels(str(examples.records[index]["targets"]))
 
 
 def different(examples: Examples) -> list[str]:

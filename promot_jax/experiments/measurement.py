@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from flax import nnx
 
@@ -9,14 +10,26 @@ from promot_jax import partitioning
 from promot_jax.evaluation import evaluator
 from promot_jax.evaluation.records import TaskResult
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.experiments import data, origin, pretrained_results, progress, restored, shapes
+from promot_jax.experiments import (
+  classes,
+  data,
+  origin,
+  pretrained_results,
+  progress,
+  restored,
+  shapes,
+)
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.experiments.reader import decoder
 from promot_jax.experiments.restored import Restored
+from promot_jax.networks import network
 from promot_jax.probing import scores
 from promot_jax.probing.features import FeatureStore
 from promot_jax.token_ids import TokenIds
+from promot_jax.training import loop
+from promot_jax.training.choice import StageResult
+from promot_jax.training.stages import Stage
 
 
 def measure(
@@ -115,9 +128,32 @@ def probed(
     fetch=partitioning.fetch,
     report=directory.events.line,
   )
+
+  def train(stage: Stage, model: nnx.Module, **given: Any) -> StageResult:
+    store = directory.store(stage)
+    result = loop.train_stage(
+      stage,
+      network.placed(model, directory.mesh),
+      store=store,
+      seed=experiment.seed,
+      mesh=directory.mesh,
+      events=directory.events,
+      metadata={"experiment": experiment.name, "start": experiment.start.identity()},
+      allow_change=directory.session.allow_change,
+      accepted=directory.session.accept,
+      **given,
+    )
+    store.close()
+    directory.session.stop.nothing_to_save = True
+    return result
+
+  share = 1 if directory.mesh is None else directory.mesh.shape["data"]
   return scores.probed(
     experiment.probe,
     results,
+    classes=classes.different,
+    train=train,
+    rows=lambda count: -(-count // share) * share,
     tuned=data.probe_splits(experiment, directory.session.reader),
     seed=experiment.seed,
     name=checkpoint.name,

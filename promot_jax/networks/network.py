@@ -203,7 +203,11 @@ def attach(model: nnx.Module, method: Method | None, mesh: Mesh | None, *, seed:
   if method is None:
     return model
   key = jax.random.fold_in(jax.random.key(seed), 1)
-  model = method.attach(model, nnx.Rngs(key))
+  return placed(method.attach(model, nnx.Rngs(key)), mesh)
+
+
+def placed(model: nnx.Module, mesh: Mesh | None) -> nnx.Module:
+  """The model on the mesh."""
   if mesh is None:
     return model
   graphdef, state = nnx.split(model)

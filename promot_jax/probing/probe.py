@@ -1,8 +1,8 @@
 """Probing: a small classifier on what a frozen network makes of an input.
 
-Nothing of the network is trained, so its features are computed once; the classifier is trained on
-all of them at once.  A linear head says what can be read off the representation, a hidden layer what
-is in it.
+Nothing of the network is trained, so its features are computed once, and the stage that trains the
+classifier reads them in place of tokens, all at once.  A linear head says what can be read off the
+representation, a hidden layer what is in it.
 
 Unlike other methods a probe is not attached: it reads `model.encode`, which is the encoder's output,
 or of a decoder-only model its states at the positions of the input.
@@ -16,16 +16,23 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
-from promot_jax import errors, paths
+from promot_jax import errors, partitioning, paths
+from promot_jax.decoding.classes import log_probabilities
 from promot_jax.methods import settings
 from promot_jax.models import stack
 from promot_jax.models.head import POOLINGS, pooled
-from promot_jax.types import Array
+from promot_jax.models.readout import Readout
+from promot_jax.training import optimizers, schedules
+from promot_jax.training.classification import CLASS_IDS, Classification
+from promot_jax.training.stages import Stage
+from promot_jax.types import Array, Batch, Float, Int, Key
 
 RECIPE_VALUES = ("Probe",)
+
+FEATURES = "features"
+"""The feature float32 [B D] of a probe's batch: standardized features of the network."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,63 +65,91 @@ class Probe:
     settings.require_counts(self, "steps", "eval_period", optional=("hidden", "layer"))
 
 
+class FeatureHead(nnx.Module):
+  """A classifier on features [B D] of the batch, in the slot of a prediction head (`models.head`)."""
+
+  def __init__(self, width: int, classes: int, *, hidden: int | None, seed: int):
+    keys = jax.random.split(jax.random.key(seed), 2)
+    if hidden is None:
+      self.kernel = nnx.Param(jnp.zeros((width, classes)))
+    else:
+      self.hidden_kernel = nnx.Param(jax.random.normal(keys[0], (width, hidden)) * width**-0.5)
+      self.hidden_bias = nnx.Param(jnp.zeros(hidden))
+      self.kernel = nnx.Param(jax.random.normal(keys[1], (hidden, classes)) * hidden**-0.5)
+    self.bias = nnx.Param(jnp.zeros(classes))
+    self.is_linear = hidden is None
+
+  @property
+  def readout(self) -> Readout:
+    """Kernel and bias of the classes' logits."""
+    return Readout(kernel=self.kernel[...], bias=self.bias[...])
+
+  def vectors(
+    self, model: nnx.Module, batch: Batch, *, key: Key | None = None
+  ) -> Float[Array, "B H"]:
+    """What the classes are read off: the features themselves, or the hidden layer's."""
+    del model, key
+    features = batch[FEATURES]
+    if self.is_linear:
+      return features
+    return jax.nn.relu(features @ self.hidden_kernel[...] + self.hidden_bias[...])
+
+
+class Classifier(nnx.Module):
+  """What a probe's stage trains: a head whose backbone was there before, on disk as features."""
+
+  def __init__(self, head: FeatureHead):
+    self.head = head
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Head:
-  """A trained classifier.
+class Standard:
+  """Mean and deviation [D] of the training features, by which all are standardized."""
 
-  mean, deviation: [D] of the training features, by which features are standardized.
-  parameters: kernels and biases, first layer first.
-  step: at which it was kept; accuracy: on the selection split, 0 to 1.
-  """
+  mean: Float[np.ndarray, "D"]
+  deviation: Float[np.ndarray, "D"]
 
-  mean: np.ndarray
-  deviation: np.ndarray
-  parameters: Any
-  step: int
-  accuracy: float
+  @classmethod
+  def of(cls, features: Float[np.ndarray, "N D"]) -> "Standard":
+    """That of the training features."""
+    return cls(mean=features.mean(axis=0), deviation=features.std(axis=0) + 1e-6)
 
-  def predict(self, features: np.ndarray) -> np.ndarray:
-    """Most probable class, int [N], of features [N D]."""
-    x = (np.asarray(features, np.float32) - self.mean) / self.deviation
-    return np.asarray(jnp.argmax(_scores(self.parameters, jnp.asarray(x)), axis=-1))
+  def __call__(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    """Float32, with the training features' mean at 0 and their deviation 1."""
+    return ((np.asarray(features, np.float32) - self.mean) / self.deviation).astype(np.float32)
 
 
-def fit(
-  probe: Probe,
-  train: tuple[np.ndarray, np.ndarray],
-  select: tuple[np.ndarray, np.ndarray],
-  *,
-  classes: int,
-  seed: int = 0,
-) -> Head:
-  """Trains a head.
-
-  Args:
-    train, select: (features [N D], labels int [N]); labels of `select` outside of the classes count
-      as wrong.
-    classes: number of classes.
-    seed: of the first values.
-  """
-  features = np.asarray(train[0], np.float32)
-  mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
-  parts = [
-    (jnp.asarray((np.asarray(x, np.float32) - mean) / deviation), jnp.asarray(labels, jnp.int32))
-    for x, labels in (train, select)
-  ]
-  keys = jax.random.split(jax.random.key(seed), 2)
-  sizes = [features.shape[1], *([] if probe.hidden is None else [probe.hidden]), classes]
-  parameters = [
-    (
-      jax.random.normal(key, (a, b)) * a**-0.5 if len(sizes) > 2 else jnp.zeros((a, b)),
-      jnp.zeros(b),
-    )
-    for a, b, key in zip(sizes, sizes[1:], keys)
-  ]
-  best = _fit(parameters, *parts, probe=probe)
-  kept, step, accuracy = jax.device_get(best)
-  return Head(
-    mean=mean, deviation=deviation, parameters=kept, step=int(step), accuracy=float(accuracy)
+def stage(probe: Probe, name: str, examples: int) -> Stage:
+  """The training of a probe on all of so many examples at once."""
+  return Stage(
+    name=name,
+    trainable="head/.*",
+    steps=max(1, probe.steps // probe.eval_period) * probe.eval_period,
+    batch_size=examples,
+    optimizer=functools.partial(optimizers.adamw, weight_decay=probe.weight_decay, decayed=(".*",)),
+    learning_rate=schedules.constant(probe.learning_rate),
+    objective=Classification(),
+    eval_period=probe.eval_period,
+    log_period=probe.eval_period,
+    metric="accuracy",
   )
+
+
+def batch_of(
+  features: Float[np.ndarray, "N D"], labels: Int[np.ndarray, "N"], *, rows: int
+) -> dict[str, np.ndarray]:
+  """All examples as one batch of so many rows; those that fill it up have no class."""
+  more = rows - len(labels)
+  return {
+    FEATURES: np.pad(features, ((0, more), (0, 0))),
+    CLASS_IDS: np.pad(np.asarray(labels, np.int32), (0, more), constant_values=-1),
+    "decoder_loss_weights": np.ones((rows, 1), np.float32),
+  }
+
+
+def predict(model: nnx.Module, features: Float[np.ndarray, "N D"]) -> Int[np.ndarray, "N"]:
+  """The most probable class of each example."""
+  return partitioning.fetch(log_probabilities(model, {FEATURES: features})).argmax(axis=1)
 
 
 def feature_function(model: nnx.Module, layer: int | None) -> Callable[[Any], dict[str, Array]]:
@@ -167,40 +202,3 @@ def _cut(model: nnx.Module, layer: int) -> nnx.Module:
 class _Same(nnx.Module):
   def __call__(self, x: Array) -> Array:
     return x
-
-
-def _scores(parameters: Any, x: Array) -> Array:
-  """[N D] -> [N classes]."""
-  for kernel, bias in parameters[:-1]:
-    x = jax.nn.relu(x @ kernel + bias)
-  kernel, bias = parameters[-1]
-  return x @ kernel + bias
-
-
-@functools.partial(jax.jit, static_argnames="probe")
-def _fit(parameters, train, select, *, probe: Probe):
-  """(parameters, step, accuracy) of the best head on `select`."""
-  optimizer = optax.adamw(probe.learning_rate, weight_decay=probe.weight_decay)
-
-  def loss(parameters):
-    scores = _scores(parameters, train[0])
-    return optax.softmax_cross_entropy_with_integer_labels(scores, train[1]).mean()
-
-  def step(carry, _):
-    parameters, state = carry
-    updates, state = optimizer.update(jax.grad(loss)(parameters), state, parameters)
-    return (optax.apply_updates(parameters, updates), state), None
-
-  def period(carry, number):
-    trained, best, best_step, best_accuracy = carry
-    trained, _ = jax.lax.scan(step, trained, length=probe.eval_period)
-    accuracy = jnp.mean(jnp.argmax(_scores(trained[0], select[0]), axis=-1) == select[1])
-    better = accuracy > best_accuracy
-    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), trained[0], best)
-    best_step = jnp.where(better, (number + 1) * probe.eval_period, best_step)
-    return (trained, best, best_step, jnp.maximum(accuracy, best_accuracy)), None
-
-  start = ((parameters, optimizer.init(parameters)), parameters, jnp.asarray(0), jnp.asarray(-1.0))
-  periods = max(1, probe.steps // probe.eval_period)
-  (_, best, best_step, accuracy), _ = jax.lax.scan(period, start, jnp.arange(periods))
-  return best, best_step, accuracy

@@ -1,29 +1,31 @@
 """Probes of a network: heads, and their accuracy beside generation's.
 
-Labels are the answers of the seqio task itself: every different target of the training split is a
-class.
+Every different answer of a task's training split is a class.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from flax import nnx
 
+from promot_jax import identity
 from promot_jax.data.examples import Examples
-from promot_jax.errors import ConfigError
 from promot_jax.evaluation import whole_files
 from promot_jax.evaluation.records import Prediction, TaskResult
 from promot_jax.evaluation.results import ResultStore
-from promot_jax.metrics import confidence
+from promot_jax.identity import Identity
+from promot_jax.metrics import confidence, postprocess
 from promot_jax.metrics.accuracy import Accuracy
 from promot_jax.probing import probe as probe_lib
 from promot_jax.probing.features import FeatureStore
 from promot_jax.probing.probe import Probe
+from promot_jax.training.choice import StageResult
 
 _GENERATION = "generation_"
-MOST_CLASSES = 100
-"""A task with more different answers is no classification."""
+Train = Callable[..., StageResult]
+"""`train(stage, model, batches=, validate=, made_from=)`: a stage of the experiment, or what is left of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,9 @@ def probed(
   probe: Probe,
   results: Sequence[TaskResult],
   *,
+  classes: Callable[[Examples], Sequence[str]],
+  train: Train,
+  rows: Callable[[int], int],
   tuned: Mapping[tuple[str, int], Callable[[], Splits]],
   seed: int,
   name: str,
@@ -52,6 +57,9 @@ def probed(
 
   Args:
     results: of the final model by generation.
+    classes: of training examples the answers that are told apart.
+    train: trains a stage in the experiment's directory.
+    rows: of so many examples, the rows of a batch that the devices can share.
     tuned: (task, shots) of each tuned task -> reads its examples.
     seed: of the head.
     name: of the results' checkpoint.
@@ -73,7 +81,19 @@ def probed(
     if found is None:
       found, predictions = wanted, list(kept.predictions(name, result))
       if own is not None:
-        found, predictions = measure(probe, model, own(), features, generation=wanted, seed=seed)
+        splits = own()
+        answers = classes(splits.train)
+        found, predictions = measure(
+          probe,
+          model,
+          splits,
+          features,
+          classes=answers,
+          train=train,
+          rows=rows,
+          generation=wanted,
+          seed=seed,
+        )
         features.report(f"probe     {found.task}: {found.scores}")
       kept.write(f"{name}-probe", found, predictions)
     done.append(found)
@@ -86,6 +106,9 @@ def measure(
   splits: Splits,
   store: FeatureStore,
   *,
+  classes: Sequence[str],
+  train: Train,
+  rows: Callable[[int], int],
   generation: TaskResult,
   seed: int,
 ) -> tuple[TaskResult, list[Prediction]]:
@@ -93,49 +116,63 @@ def measure(
 
   Args:
     model: gives the network; only called if features are not on disk.
+    classes, train, rows: as for `probed`.
     generation: result of the same network on the same examples, by generation.
     seed: of the head.
 
   Returns:
     A result whose headline is the probe's accuracy and which holds the former headline as
     'generation_NAME'; and one prediction an example.
-
-  Raises:
-    ConfigError: the task is no classification.
   """
-  classes = sorted({_answer(splits.train, i) for i in range(len(splits.train))})
-  if len(classes) > MOST_CLASSES:
-    raise ConfigError(
-      f"Task '{splits.train.name}' has {len(classes)} different answers in {len(splits.train)} training"
-      f" examples; a probe classifies, so choose a task with at most {MOST_CLASSES}."
-    )
   number = {answer: index for index, answer in enumerate(classes)}
   found, labels = {}, {}
   for name in ("train", "select", "report"):
     examples = getattr(splits, name)
     found[name] = store.features(model, examples, probe.layer)[probe.pooling]
     labels[name] = np.asarray(
-      [number.get(_answer(examples, i), -1) for i in range(len(examples))], np.int32
+      [number.get(answer_of(examples, i), -1) for i in range(len(examples))], np.int32
     )
-  head = probe_lib.fit(
-    probe,
-    (found["train"], labels["train"]),
-    (found["select"], labels["select"]),
-    classes=len(classes),
-    seed=seed,
+  standard = probe_lib.Standard.of(found["train"])
+  features = {name: standard(values) for name, values in found.items()}
+  count = rows(len(labels["train"]))
+  batch = probe_lib.batch_of(features["train"], labels["train"], rows=count)
+  parts = {
+    f"{part} data": identity.part(
+      [hashlib.sha256(features[name].tobytes()).hexdigest(), labels[name].tolist()],
+      about=f"{len(labels[name])} features of {getattr(splits, name).name}",
+    )
+    for part, name in (("training", "train"), ("validation", "select"))
+  }
+  made_from = Identity(parts={**parts, "code": identity.of_code()})
+  # Every probe of a network is a stage of its own, so that another one does not disturb it.
+  own = whole_files.fingerprint([repr(probe), seed, made_from.parts["training data"].digest])[:8]
+  head = probe_lib.FeatureHead(
+    features["train"].shape[1], len(classes), hidden=probe.hidden, seed=seed
   )
-  predicted = [classes[index] for index in head.predict(found["report"])]
-  return _result(probe, head, splits.report, predicted, generation)
+
+  def validate(model: nnx.Module) -> dict[str, float]:
+    right = probe_lib.predict(model, features["select"]) == labels["select"]
+    return {"accuracy": 100.0 * float(np.mean(right))}
+
+  trained = train(
+    probe_lib.stage(probe, f"probe-{generation.task}-{own}", count),
+    probe_lib.Classifier(head),
+    batches=lambda step: batch,
+    validate=validate,
+    made_from=made_from,
+  )
+  predicted = [classes[index] for index in probe_lib.predict(trained.model, features["report"])]
+  return _result(probe, trained, splits.report, predicted, generation)
 
 
 def _result(
   probe: Probe,
-  head: probe_lib.Head,
+  trained: StageResult,
   examples: Examples,
   predicted: list[str],
   generation: TaskResult,
 ) -> tuple[TaskResult, list[Prediction]]:
-  targets = [_answer(examples, i) for i in range(len(examples))]
+  targets = [answer_of(examples, i) for i in range(len(examples))]
   metric = Accuracy()
   estimates = confidence.estimate(metric, metric.statistics(targets, predicted))
   result = dataclasses.replace(
@@ -156,8 +193,10 @@ def _result(
     settings={**generation.settings, "probe": repr(probe)},
     notes={
       **generation.notes,
-      "probe_step": head.step,
-      "probe_selection_accuracy": 100 * head.accuracy,
+      "probe_step": trained.step,
+      "probe_selection_accuracy": next(
+        each["score"] for each in trained.history if each["step"] == trained.step
+      ),
     },
   )
   predictions = [
@@ -177,5 +216,6 @@ def _result(
   return result, predictions
 
 
-def _answer(examples: Examples, index: int) -> str:
-  return str(examples.records[index]["targets"])
+def answer_of(examples: Examples, index: int) -> str:
+  """What an example is to be answered with, without what stands around answers."""
+  return postprocess.between_sentinels(str(examples.records[index]["targets"]))

@@ -1,15 +1,19 @@
 """A probe of an experiment: features are computed once, and generation's score stands beside its own."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 from promot_jax import errors
+from promot_jax.checkpoints.store import Store
 from promot_jax.data.examples import Examples, LengthReport
 from promot_jax.evaluation.records import TaskResult
+from promot_jax.experiments import classes
 from promot_jax.probing import scores
 from promot_jax.probing.probe import Probe
+from promot_jax.training import loop
 from tiny_models import tiny
 
 YES, NO = 5, 9  # tokens that decide the answer
@@ -74,10 +78,13 @@ def splits():
 def test_the_probe_reads_the_answer_off_the_features_and_keeps_generations_score(tmp_path, splits):
   lines = []
   result, predictions = scores.measure(
-    Probe(steps=300, learning_rate=0.05),
+    Probe(steps=100, learning_rate=0.1),
     model,
     splits,
     store(tmp_path, lines),
+    classes=["False", "True"],
+    train=functools.partial(loop.train_stage, store=Store(tmp_path / "stage"), seed=0),
+    rows=lambda count: count + 2,
     generation=GENERATION,
     seed=0,
   )
@@ -111,14 +118,7 @@ def test_features_are_computed_once_and_another_pooling_needs_no_model(tmp_path,
   assert len(lines) == 2
 
 
-def test_a_task_of_too_many_answers_is_no_classification(tmp_path, splits):
+def test_a_task_of_too_many_answers_is_no_classification():
   many = examples("train", 400, answers=[str(number) for number in range(150)])
   with pytest.raises(errors.ConfigError, match="different answers in 400 training examples"):
-    scores.measure(
-      Probe(),
-      model,
-      dataclasses.replace(splits, train=many),
-      store(tmp_path, []),
-      generation=GENERATION,
-      seed=0,
-    )
+    classes.different(many)
