@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import known, special_tokens
+from promot_jax.checkpoints.huggingface import families, known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.bart_config import BartConfig
@@ -32,6 +32,15 @@ _ATTENTIONS = {
   ),
 }
 _MLP = {"fc1": "wi", "fc2": "wo"}
+_SHAPE = {
+  "vocab_size": "vocab_size",
+  "width": "d_model",
+  "heads": "encoder_attention_heads",
+  "mlp_width": "encoder_ffn_dim",
+  "encoder_layers": "encoder_layers",
+  "decoder_layers": "decoder_layers",
+  "max_positions": "max_position_embeddings",
+}
 
 
 def config_from(
@@ -57,20 +66,7 @@ def config_from(
       f"config.json of a BART has activation_function={activation!r}; our BART has"
       f" {', '.join(_ACTIVATIONS)}."
     )
-  try:
-    shape = {
-      "vocab_size": content["vocab_size"],
-      "width": content["d_model"],
-      "heads": content["encoder_attention_heads"],
-      "mlp_width": content["encoder_ffn_dim"],
-      "encoder_layers": content["encoder_layers"],
-      "decoder_layers": content["decoder_layers"],
-      "max_positions": content["max_position_embeddings"],
-    }
-  except KeyError as error:
-    raise errors.ConfigError(
-      f"config.json of a BART has no {error}; take the config.json that belongs to the weights."
-    ) from None
+  shape = families.required(content, _SHAPE, of="BART")
   # transformers' own default is to force the end.
   tokens = special_tokens.read(content, eos=2, forced_eos=2)
   return BartConfig(
@@ -154,7 +150,7 @@ def names(config: BartConfig) -> list[Pair]:
     pairs.append(
       Pair(ours=f"{side}/position_embedder/embedding", theirs=f"{theirs}.embed_positions.weight")
     )
-    pairs += _norm(f"{side}/embedding_layer_norm", f"{theirs}.layernorm_embedding")
+    pairs += families.norm(f"{side}/embedding_layer_norm", f"{theirs}.layernorm_embedding")
     for layer in range(layers):
       pairs += _layer(f"{side}/layers/{layer}", f"{theirs}.layers.{layer}", side)
   return pairs
@@ -179,22 +175,8 @@ def _layer(ours: str, theirs: str, side: str) -> list[Pair]:
   pairs = []
   for attention, our_attention, norm in _ATTENTIONS[side]:
     for short, long in _ATTENTION.items():
-      pairs += _linear(f"{ours}/{our_attention}/{long}", f"{theirs}.{attention}.{short}")
-    pairs += _norm(f"{ours}/{norm}", f"{theirs}.{attention}_layer_norm")
+      pairs += families.linear(f"{ours}/{our_attention}/{long}", f"{theirs}.{attention}.{short}")
+    pairs += families.norm(f"{ours}/{norm}", f"{theirs}.{attention}_layer_norm")
   for short, long in _MLP.items():
-    pairs += _linear(f"{ours}/mlp/{long}", f"{theirs}.{short}")
-  return [*pairs, *_norm(f"{ours}/post_mlp_layer_norm", f"{theirs}.final_layer_norm")]
-
-
-def _linear(ours: str, theirs: str) -> list[Pair]:
-  return [
-    Pair(ours=f"{ours}/kernel", theirs=f"{theirs}.weight", transpose=True),
-    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
-  ]
-
-
-def _norm(ours: str, theirs: str) -> list[Pair]:
-  return [
-    Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight"),
-    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
-  ]
+    pairs += families.linear(f"{ours}/mlp/{long}", f"{theirs}.{short}")
+  return [*pairs, *families.norm(f"{ours}/post_mlp_layer_norm", f"{theirs}.final_layer_norm")]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import known
+from promot_jax.checkpoints.huggingface import families, known
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.bert_config import BertConfig
@@ -24,6 +24,14 @@ _LINEARS = {
   "intermediate.dense": "mlp/wi",
   "output.dense": "mlp/wo",
 }
+_SHAPE = {
+  "vocab_size": "vocab_size",
+  "width": "hidden_size",
+  "heads": "num_attention_heads",
+  "mlp_width": "intermediate_size",
+  "layers": "num_hidden_layers",
+}
+_FORMERLY = ("gamma", "beta")  # of norms, in files of the first conversions
 _NORMS = {
   "attention.output.LayerNorm": "post_attention_layer_norm",
   "output.LayerNorm": "post_mlp_layer_norm",
@@ -43,18 +51,7 @@ def config_from(
     raise errors.ConfigError(
       f"config.json of a BERT has hidden_act={activation!r}; our BERT has {', '.join(_ACTIVATIONS)}."
     )
-  try:
-    shape = {
-      "vocab_size": content["vocab_size"],
-      "width": content["hidden_size"],
-      "heads": content["num_attention_heads"],
-      "mlp_width": content["intermediate_size"],
-      "layers": content["num_hidden_layers"],
-    }
-  except KeyError as error:
-    raise errors.ConfigError(
-      f"config.json of a BERT has no {error}; take the config.json that belongs to the weights."
-    ) from None
+  shape = families.required(content, _SHAPE, of="BERT")
   pad = content.get("pad_token_id", 0)
   return BertConfig(
     **shape,
@@ -116,14 +113,16 @@ def names(config: BertConfig) -> list[Pair]:
     )
     for ours, theirs in tables.items()
   ]
-  pairs += _norm("encoder/embedding_layer_norm", f"{_PREFIX}embeddings.LayerNorm")
+  pairs += families.norm(
+    "encoder/embedding_layer_norm", f"{_PREFIX}embeddings.LayerNorm", formerly=_FORMERLY
+  )
   for layer in range(config.layers):
     ours, theirs = f"encoder/layers/{layer}", f"{_PREFIX}encoder.layer.{layer}"
     for name, our_name in _LINEARS.items():
-      pairs += _linear(f"{ours}/{our_name}", f"{theirs}.{name}")
+      pairs += families.linear(f"{ours}/{our_name}", f"{theirs}.{name}")
     for name, our_name in _NORMS.items():
-      pairs += _norm(f"{ours}/{our_name}", f"{theirs}.{name}")
-  return [*pairs, *(_linear("pooler", f"{_PREFIX}{_POOLER}") if config.pooler else [])]
+      pairs += families.norm(f"{ours}/{our_name}", f"{theirs}.{name}", formerly=_FORMERLY)
+  return [*pairs, *(families.linear("pooler", f"{_PREFIX}{_POOLER}") if config.pooler else [])]
 
 
 FAMILY = Family(
@@ -139,18 +138,3 @@ FAMILY = Family(
   ignored=(r"cls\..*",),  # heads for words and sentences
   writes_text=False,
 )
-
-
-def _linear(ours: str, theirs: str) -> list[Pair]:
-  return [
-    Pair(ours=f"{ours}/kernel", theirs=f"{theirs}.weight", transpose=True),
-    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
-  ]
-
-
-def _norm(ours: str, theirs: str) -> list[Pair]:
-  # Files of the first conversions call them gamma and beta.
-  return [
-    Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight", aliases=(f"{theirs}.gamma",)),
-    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias", aliases=(f"{theirs}.beta",)),
-  ]

@@ -60,6 +60,48 @@ class Pair:
     return (self.ours,) if isinstance(self.ours, str) else tuple(self.ours)
 
 
+def linear(ours: str, theirs: str) -> list[Pair]:
+  """A torch Linear with a bias."""
+  return [
+    Pair(ours=f"{ours}/kernel", theirs=f"{theirs}.weight", transpose=True),
+    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
+  ]
+
+
+def norm(ours: str, theirs: str, *, formerly: tuple[str, str] | None = None) -> list[Pair]:
+  """A LayerNorm; `formerly`: what old files call its scale and its bias."""
+  scale, bias = [(), ()] if formerly is None else [(f"{theirs}.{name}",) for name in formerly]
+  return [
+    Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight", aliases=scale),
+    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias", aliases=bias),
+  ]
+
+
+def head(config: Any, theirs: str) -> list[Pair]:
+  """The output kernel of a model whose head is not its embedding; none of one whose is."""
+  if config.tied_logits:
+    return []
+  return [Pair(ours="decoder/logits_dense/kernel", theirs=theirs, transpose=True, vocab_axis=1)]
+
+
+def required(content: Mapping[str, Any], fields: Mapping[str, str], *, of: str) -> dict[str, Any]:
+  """Settings of a config.json that have no default, by our names.
+
+  Args:
+    fields: our name -> theirs.
+    of: the family's name, for the message.
+
+  Raises:
+    ConfigError: one is missing.
+  """
+  for theirs in fields.values():
+    if theirs not in content:
+      raise errors.ConfigError(
+        f"config.json of a {of} has no '{theirs}'; take the config.json that belongs to the weights."
+      )
+  return {ours: content[theirs] for ours, theirs in fields.items()}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
   """A kind of backbone in transformers' terms.

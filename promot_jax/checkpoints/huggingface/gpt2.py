@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import known, special_tokens
+from promot_jax.checkpoints.huggingface import families, known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 
 _PREFIX = "transformer."
 _HEAD = "lm_head.weight"
+_SHAPE = {"vocab_size": "vocab_size", "layers": "n_layer", "width": "n_embd", "heads": "n_head"}
 # transformers' names of activations.
 _ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact"}
 _ACTIVATIONS.update(relu="relu", silu="silu")
@@ -34,13 +35,8 @@ def config_from(
       f"config.json of a GPT-2 has activation_function={activation!r}; our network has"
       f" {', '.join(_ACTIVATIONS)}."
     )
-  try:
-    width, heads = content["n_embd"], content["n_head"]
-    shape = {"vocab_size": content["vocab_size"], "layers": content["n_layer"]}
-  except KeyError as error:
-    raise errors.ConfigError(
-      f"config.json of a GPT-2 has no {error}; take the config.json that belongs to the weights."
-    ) from None
+  shape = families.required(content, _SHAPE, of="GPT-2")
+  width, heads = shape["width"], shape["heads"]
   if width % heads:
     raise errors.ConfigError(
       f"config.json of a GPT-2 has n_embd={width} and n_head={heads}; the former must be a multiple of"
@@ -50,8 +46,6 @@ def config_from(
   tokens = special_tokens.read(content, eos=50_256)
   return DecoderLMConfig(
     **shape,
-    width=width,
-    heads=heads,
     head_width=width // heads,
     mlp_width=content.get("n_inner") or 4 * width,
     mlp_activations=(_ACTIVATIONS[activation],),
@@ -119,7 +113,7 @@ def names(config: DecoderLMConfig) -> list[Pair]:
   ]
   for layer in range(config.layers):
     ours, theirs = f"decoder/layers/{layer}", f"{_PREFIX}h.{layer}"
-    pairs += _norm(f"{ours}/pre_self_attention_layer_norm", f"{theirs}.ln_1")
+    pairs += families.norm(f"{ours}/pre_self_attention_layer_norm", f"{theirs}.ln_1")
     for leaf, their_leaf in (("kernel", "weight"), ("bias", "bias")):
       attention, mlp = f"{ours}/self_attention", f"{ours}/mlp"
       fused = [f"{attention}/{part}/{leaf}" for part in ("query", "key", "value")]
@@ -129,26 +123,15 @@ def names(config: DecoderLMConfig) -> list[Pair]:
         Pair(ours=f"{mlp}/wi/{leaf}", theirs=f"{theirs}.mlp.c_fc.{their_leaf}"),
         Pair(ours=f"{mlp}/wo/{leaf}", theirs=f"{theirs}.mlp.c_proj.{their_leaf}"),
       ]
-    pairs += _norm(f"{ours}/pre_mlp_layer_norm", f"{theirs}.ln_2")
-  pairs += _norm("decoder/decoder_norm", f"{_PREFIX}ln_f")
-  if not config.tied_logits:
-    pairs.append(
-      Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
-    )
-  return pairs
+    pairs += families.norm(f"{ours}/pre_mlp_layer_norm", f"{theirs}.ln_2")
+  pairs += families.norm("decoder/decoder_norm", f"{_PREFIX}ln_f")
+  return [*pairs, *families.head(config, _HEAD)]
 
 
 def _other(content: Mapping[str, Any], name: str, dropout: float) -> float | None:
   """A rate of its own; None where it is that of the residuals."""
   rate = content.get(name, 0.1)
   return None if rate == dropout else rate
-
-
-def _norm(ours: str, theirs: str) -> list[Pair]:
-  return [
-    Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight"),
-    Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias"),
-  ]
 
 
 FAMILY = Family(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import known, special_tokens
+from promot_jax.checkpoints.huggingface import families, known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
@@ -26,6 +26,13 @@ _SCALING = {
   "original_max_position_embeddings": "original_length",
 }
 
+_SHAPE = {
+  "vocab_size": "vocab_size",
+  "layers": "num_hidden_layers",
+  "width": "hidden_size",
+  "heads": "num_attention_heads",
+  "mlp_width": "intermediate_size",
+}
 _ROPE = ("rope_theta", "rope_type", "type", *_SCALING)
 
 
@@ -47,23 +54,12 @@ def config_from(
       f"config.json of a LLaMA has hidden_act={activation!r}; our network has"
       f" {', '.join(_ACTIVATIONS)}."
     )
-  try:
-    width, heads = content["hidden_size"], content["num_attention_heads"]
-    shape = {
-      "vocab_size": content["vocab_size"],
-      "layers": content["num_hidden_layers"],
-      "mlp_width": content["intermediate_size"],
-    }
-  except KeyError as error:
-    raise errors.ConfigError(
-      f"config.json of a LLaMA has no {error}; take the config.json that belongs to the weights."
-    ) from None
+  shape = families.required(content, _SHAPE, of="LLaMA")
+  width, heads = shape["width"], shape["heads"]
   theta, scaling = _rope(content)
   tokens = special_tokens.read(content, eos=2)
   return DecoderLMConfig(
     **shape,
-    width=width,
-    heads=heads,
     kv_heads=content.get("num_key_value_heads") or heads,
     head_width=content.get("head_dim") or width // heads,
     mlp_activations=(_ACTIVATIONS[activation], "linear"),
@@ -171,11 +167,7 @@ def names(config: DecoderLMConfig) -> list[Pair]:
       for their, our in _MLP.items()
     ]
   pairs.append(Pair(ours="decoder/decoder_norm/scale", theirs=f"{_PREFIX}norm.weight"))
-  if not config.tied_logits:
-    pairs.append(
-      Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
-    )
-  return pairs
+  return [*pairs, *families.head(config, _HEAD)]
 
 
 def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:

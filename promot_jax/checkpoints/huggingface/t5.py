@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
-from promot_jax.checkpoints.huggingface import known, special_tokens
+from promot_jax.checkpoints.huggingface import families, known, special_tokens
 from promot_jax.checkpoints.huggingface.families import Family, Pair
 from promot_jax.checkpoints.stored import StoredArray
 from promot_jax.models import sizes
@@ -25,6 +25,14 @@ _EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weigh
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu_exact", "gelu_new": "gelu", "silu": "silu"}
 _ACTIVATIONS.update(gelu_pytorch_tanh="gelu", swish="silu")
 _CLASSES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}  # of transformers, by model_type
+_SHAPE = {
+  "vocab_size": "vocab_size",
+  "width": "d_model",
+  "heads": "num_heads",
+  "head_width": "d_kv",
+  "mlp_width": "d_ff",
+  "encoder_layers": "num_layers",
+}
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "o": "out"}
 _ATTENTIONS = {
   "encoder": [("SelfAttention", "attention", "pre_attention_layer_norm")],
@@ -41,20 +49,8 @@ def config_from(content: Mapping[str, Any], tensors: Mapping[str, StoredArray] |
   Raises:
     ConfigError: a value is missing, or asks for arithmetic that our T5 does not have.
   """
-  try:
-    shape = {
-      "vocab_size": content["vocab_size"],
-      "width": content["d_model"],
-      "heads": content["num_heads"],
-      "head_width": content["d_kv"],
-      "mlp_width": content["d_ff"],
-      "encoder_layers": content["num_layers"],
-      "decoder_layers": content.get("num_decoder_layers") or content["num_layers"],
-    }
-  except KeyError as error:
-    raise errors.ConfigError(
-      f"config.json of a T5 has no {error}; take the config.json that belongs to the weights."
-    ) from None
+  shape = families.required(content, _SHAPE, of="T5")
+  shape["decoder_layers"] = content.get("num_decoder_layers") or shape["encoder_layers"]
   if content.get("layer_norm_epsilon", 1e-6) != 1e-6:
     raise errors.ConfigError(
       f"config.json has layer_norm_epsilon={content['layer_norm_epsilon']}; our T5 computes with"
@@ -142,10 +138,7 @@ def names(config: T5Config) -> list[Pair]:
       copies=copies,
     )
   ]
-  if not config.tied_logits:
-    pairs.append(
-      Pair(ours="decoder/logits_dense/kernel", theirs=_HEAD, transpose=True, vocab_axis=1)
-    )
+  pairs += families.head(config, _HEAD)
   for side, count in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
     pairs += [
       Pair(ours=f"{side}/{side}_norm/scale", theirs=f"{side}.final_layer_norm.weight"),
