@@ -29,7 +29,7 @@ from promot_jax import errors, paths
 from promot_jax.methods import base, copies, linears, settings
 from promot_jax.models import stack
 from promot_jax.models.layers import ACTIVATIONS, LayerNorm, product
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("Adapter",)
 
@@ -154,8 +154,10 @@ class Adapter(base.Method):
       )
     return found
 
-  def _kernels(self, place: linears.Place, key: Key, bottleneck: int) -> tuple[Array, Array]:
-    """W_down and W_up."""
+  def _kernels(
+    self, place: linears.Place, key: Key, bottleneck: int
+  ) -> tuple[Float[Array, "*N D R"], Float[Array, "*N R D"]]:
+    """W_down and W_up; R is the width of the bottleneck."""
     width = place.shape[1]
 
     def kernel(own_key: Key, shape: tuple[int, int]) -> Array:
@@ -172,12 +174,12 @@ class Adapter(base.Method):
 class Affine(nnx.Module):
   """x W + b."""
 
-  def __init__(self, kernel: Array):
-    """`kernel` [in, out], or [N in out] of scanned layers; the bias starts at 0."""
+  def __init__(self, kernel: Float[Array, "*N in out"]):
+    """Of scanned layers there are N; the bias starts at 0."""
     self.kernel = nnx.Param(kernel)
     self.bias = nnx.Param(jnp.zeros((*kernel.shape[:-2], kernel.shape[-1]), kernel.dtype))
 
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
     return product(x, self.kernel[...].astype(x.dtype)) + self.bias[...].astype(x.dtype)
 
 
@@ -188,7 +190,9 @@ class AfterLinear(linears.Part):
     self.down, self.up = map(Affine, kernels)
     self.activation = activation
 
-  def after(self, x: Array, y: Array, *, key: Key | None) -> Array:
+  def after(
+    self, x: Float[Array, "... in"], y: Float[Array, "... D"], *, key: Key | None
+  ) -> Float[Array, "... D"]:
     """y + bottleneck(y)."""
     return y + self.up(ACTIVATIONS[self.activation](self.down(y)))
 
@@ -204,8 +208,8 @@ class AfterLayer(nnx.Module):
     self.norm.scale = nnx.Param(jnp.ones(shape))
     self.norm.bias = nnx.Param(jnp.zeros(shape))
 
-  def __call__(self, x: Array) -> Array:
-    """[... D] -> [... D]."""
+  def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """x + bottleneck(norm(x))."""
     return x + self.up(ACTIVATIONS[self.activation](self.down(self.norm(x))))
 
 

@@ -27,7 +27,7 @@ SCALES = rf"{_NORM}/scale"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BitFit(base.Method):
+class BitFit(copies.Copying):
   """Trained biases, or norm scales where there are none.
 
   Attributes:
@@ -36,6 +36,7 @@ class BitFit(base.Method):
       removable.
   """
 
+  attribute: ClassVar[str] = ATTRIBUTE
   parameters: ClassVar[str] = "bitfit/.*"
   printed: ClassVar[str] = "BitFit"
 
@@ -64,19 +65,3 @@ class BitFit(base.Method):
       f"BitFit finds neither biases nor norms in {type(model).__name__}; name the parameters in"
       " BitFit.targets."
     )
-
-  def detach(self, model: base.Model) -> base.Model:
-    """The model with its own biases again.
-
-    Raises:
-      ConfigError: the method is not attached.
-    """
-    return copies.detach(model, ATTRIBUTE)
-
-  def merge(self, model: base.Model) -> base.Model:
-    """A plain backbone that computes what the model does: it has the trained biases.
-
-    Raises:
-      ConfigError: the method is not attached.
-    """
-    return copies.merge(model, ATTRIBUTE)

@@ -8,6 +8,7 @@ the second copy: `fill` runs when a call is prepared (`models.preparation`), and
 
 import re
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,28 @@ class Copies(preparation.Generator):
     for child in vars(self).values():
       if isinstance(child, Branch) and hasattr(child, _LAYERS):
         child.layers = convert(child.layers)
+
+
+class Copying(base.Method):
+  """Of methods whose parameters are copies in one attribute of the model."""
+
+  attribute: ClassVar[str]
+
+  def detach(self, model: base.Model) -> base.Model:
+    """The model with its own parameters again.
+
+    Raises:
+      ConfigError: the method is not attached.
+    """
+    return detach(model, self.attribute)
+
+  def merge(self, model: base.Model) -> base.Model:
+    """A plain backbone that computes what the model does: the trained copies are its parameters.
+
+    Raises:
+      ConfigError: the method is not attached.
+    """
+    return merge(model, self.attribute)
 
 
 def attach(

@@ -16,7 +16,7 @@ from promot_jax import errors, paths
 from promot_jax.methods import base, ia3_formats, linears, settings
 from promot_jax.methods.formats import Formats
 from promot_jax.models import preparation
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("IA3",)
 
@@ -109,7 +109,7 @@ class IA3(base.Method):
 class Factors(linears.Part):
   """Factors [in] or [out] of one linear layer, or a bank [tasks in|out] of them."""
 
-  def __init__(self, factors: Array, *, of_inputs: bool, tasks: int = 1):
+  def __init__(self, factors: Float[Array, "*tasks F"], *, of_inputs: bool, tasks: int = 1):
     self.inputs = nnx.Param(factors) if of_inputs else nnx.data(None)
     self.outputs = nnx.data(None) if of_inputs else nnx.Param(factors)
     self.tasks = tasks
@@ -124,17 +124,19 @@ class Factors(linears.Part):
     factors = preparation.rows(bank[...], ids, axis=-2)
     return Factors(factors, of_inputs=of_inputs)
 
-  def before(self, x: Array) -> Array:
+  def before(self, x: Float[Array, "... in"]) -> Float[Array, "... in"]:
     """l * x."""
     return self._scaled(self.inputs, x) if self.inputs is not None else x
 
-  def after(self, x: Array, y: Array, *, key: Key | None) -> Array:
+  def after(
+    self, x: Float[Array, "... in"], y: Float[Array, "... out"], *, key: Key | None
+  ) -> Float[Array, "... out"]:
     """l * y."""
     return self._scaled(self.outputs, y) if self.outputs is not None else y
 
   @staticmethod
-  def _scaled(factors: nnx.Param, x: Array) -> Array:
-    """[B L F] by [F], or by [B F]: one for each example, of which a decode may have several rows."""
+  def _scaled(factors: nnx.Param, x: Float[Array, "R L F"]) -> Float[Array, "R L F"]:
+    """By [F], or by [B F]: one for each example, of which a decode may have several rows."""
     given = factors[...].astype(x.dtype)
     if given.ndim == 2:
       given = preparation.for_rows(given, x.shape[0])[:, None, :]

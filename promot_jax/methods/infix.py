@@ -148,7 +148,14 @@ class InfixVectors(preparation.Unready):
 class InfixAttention(preparation.Unready):
   """What is added to the keys and values of the infix, [G P K] or [tasks G P K], in one layer."""
 
-  def __init__(self, keys: Array, values: Array, *, tasks: int = 1, start: int | None = None):
+  def __init__(
+    self,
+    keys: Float[Array, "*tasks G P K"],
+    values: Float[Array, "*tasks G P K"],
+    *,
+    tasks: int = 1,
+    start: int | None = None,
+  ):
     """`start` is S, the column of the first infix position; None: right before the last column."""
     self.infix_keys = nnx.Param(keys)
     self.infix_values = nnx.Param(values)
@@ -167,9 +174,18 @@ class InfixAttention(preparation.Unready):
     return InfixAttention(*added, start=start)
 
   def __call__(
-    self, keys: Array, values: Array, bias: Array | None, mask: Array | None
-  ) -> tuple[Array, Array, Array | None, Array | None]:
-    """Keys and values [B G L K] -> the same shapes."""
+    self,
+    keys: Float[Array, "R G L K"],
+    values: Float[Array, "R G L K"],
+    bias: Float[Array, "1|R 1|H Q L"] | None,
+    mask: Bool[Array, "1|R 1 1|Q L"] | None,
+  ) -> tuple[
+    Float[Array, "R G L K"],
+    Float[Array, "R G L K"],
+    Float[Array, "1|R 1|H Q L"] | None,
+    Bool[Array, "1|R 1 1|Q L"] | None,
+  ]:
+    """The same shapes: the infix has places of its own already."""
     length = self.infix_keys.shape[-2]
     # When targets come one at a time, these are the columns of x, the infix and x's last vector.
     start = keys.shape[-2] - 1 - length if self.start is None else self.start

@@ -18,6 +18,7 @@ from promot_jax import errors
 from promot_jax.checkpoints import prompt_files
 from promot_jax.methods import files, prompt_formats
 from promot_jax.methods.formats import Context, Formats, Stored
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = (
   "RandomUniform",
@@ -38,8 +39,8 @@ class Initializer(Protocol):
   """
 
   def __call__(
-    self, key: jax.Array, shape: tuple[int, int], *, embedding: jax.Array, task: int = 0
-  ) -> jax.Array: ...
+    self, key: Key, shape: tuple[int, int], *, embedding: Float[Array, "V D"], task: int = 0
+  ) -> Float[Array, "P D"]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -207,7 +208,9 @@ def of_task(initializer: Any, task: int) -> Any:
   return initializer
 
 
-def _given_rows(array: np.ndarray, shape: tuple[int, int], task: int, origin: str) -> jax.Array:
+def _given_rows(
+  array: np.ndarray, shape: tuple[int, int], task: int, origin: str
+) -> Float[Array, "P D"]:
   rows = array
   if array.ndim == 3:
     if task >= array.shape[0]:
@@ -237,7 +240,7 @@ def _check_fits(what: str, number: int, shape: tuple[int, int]) -> None:
     )
 
 
-def _check_ids(ids: Sequence[int], embedding: jax.Array) -> None:
+def _check_ids(ids: Sequence[int], embedding: Float[Array, "V D"]) -> None:
   unknown = [int(token) for token in ids if not 0 <= token < embedding.shape[0]]
   if unknown:
     raise errors.ConfigError(

@@ -17,18 +17,20 @@ from promot_jax.methods import base
 from promot_jax.models import preparation, stack
 from promot_jax.models.attention import Attention
 from promot_jax.models.layers import Linear, Mlp, product, split_key
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Float, Key
 
 
 class Part(preparation.Unready):
   """What one method adds to one linear layer; scanned layers have one with a leading layer axis."""
 
-  def before(self, x: Array) -> Array:
-    """The input that the layer reads instead of x [... in]."""
+  def before(self, x: Float[Array, "... in"]) -> Float[Array, "... in"]:
+    """The input that the layer reads instead of x."""
     return x
 
-  def after(self, x: Array, y: Array, *, key: Key | None) -> Array:
-    """What the layer gives instead of y [... out], of the input x [... in] that it has read."""
+  def after(
+    self, x: Float[Array, "... in"], y: Float[Array, "... out"], *, key: Key | None
+  ) -> Float[Array, "... out"]:
+    """What the layer gives instead of y, of the input x that it has read."""
     del x, key
     return y
 
@@ -46,8 +48,10 @@ class AdaptedLinear(nnx.Module):
       self.bias = linear.bias
     self.parts: tuple[str, ...] = ()
 
-  def __call__(self, x: Array, *, key: Key | None = None) -> Array:
-    """[... in] -> [... out] in the dtype of x; `key` is for what the parts draw."""
+  def __call__(
+    self, x: Float[Array, "... in"], *, key: Key | None = None
+  ) -> Float[Array, "... out"]:
+    """In the dtype of x; `key` is for what the parts draw."""
     parts = [getattr(self, name) for name in self.parts]
     for part in parts:
       x = part.before(x)

@@ -22,7 +22,7 @@ from promot_jax.methods.formats import Formats
 from promot_jax.methods.lora_initializers import FromFile, LoRAInitializer, UniformDown
 from promot_jax.models import preparation
 from promot_jax.models.layers import dropout, product
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Float, Key
 
 __all__ = ["FromFile", "LoRA", "LoRAInitializer", "LowRank", "UniformDown"]
 
@@ -126,7 +126,13 @@ class LowRank(linears.Part):
   """A [in, R] and B [R, out] of one linear layer, or a bank [tasks in R], [tasks R out] of them."""
 
   def __init__(
-    self, down: Array, up: Array, *, scale: float, tasks: int = 1, input_dropout: float = 0.0
+    self,
+    down: Float[Array, "*tasks in R"],
+    up: Float[Array, "*tasks R out"],
+    *,
+    scale: float,
+    tasks: int = 1,
+    input_dropout: float = 0.0,
   ):
     self.down = nnx.Param(down)
     self.up = nnx.Param(up)
@@ -142,7 +148,9 @@ class LowRank(linears.Part):
     down, up = (preparation.rows(bank[...], ids, axis=-3) for bank in (self.down, self.up))
     return LowRank(down, up, scale=self.scale, input_dropout=self.input_dropout)
 
-  def after(self, x: Array, y: Array, *, key: Key | None) -> Array:
+  def after(
+    self, x: Float[Array, "... in"], y: Float[Array, "... out"], *, key: Key | None
+  ) -> Float[Array, "... out"]:
     """y + s (x A) B."""
     x = dropout(x, self.input_dropout, key)
     down, up = self.down[...].astype(x.dtype), self.up[...].astype(x.dtype)
@@ -161,7 +169,7 @@ class Kept(nnx.Variable):
 class Merged(linears.Part):
   """An update that the kernel contains, and the kernel without it."""
 
-  def __init__(self, part: LowRank, kernel: Array):
+  def __init__(self, part: LowRank, kernel: Float[Array, "in out"]):
     self.down = part.down
     self.up = part.up
     self.scale = part.scale

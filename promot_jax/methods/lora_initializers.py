@@ -19,7 +19,7 @@ from promot_jax import errors
 from promot_jax.methods import lora_formats
 from promot_jax.methods.initializers import FromFile, of_task
 from promot_jax.methods.linears import Place
-from promot_jax.types import Array
+from promot_jax.types import Array, Key
 
 RECIPE_VALUES = ("UniformDown", "FromFile")
 
@@ -35,7 +35,7 @@ class LoRAInitializer(Protocol):
 
   def __call__(
     self,
-    key: jax.Array,
+    key: Key,
     model: nnx.Module,
     places: Mapping[str, Place],
     *,
@@ -65,7 +65,7 @@ class UniformDown:
 
 def start(
   initializer: LoRAInitializer,
-  key: jax.Array,
+  key: Key,
   model: nnx.Module,
   places: Mapping[str, Place],
   *,

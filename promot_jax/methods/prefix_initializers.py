@@ -20,6 +20,7 @@ from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.initializers import FromFile, of_task
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("NormalPrefix", "UniformPrefix", "FromWords", "FromArrays", "FromFile")
 
@@ -33,7 +34,7 @@ class PrefixInitializer(Protocol):
 
   def __call__(
     self,
-    key: jax.Array,
+    key: Key,
     model: nnx.Module,
     sites: Mapping[str, Site],
     *,
@@ -114,7 +115,7 @@ class FromArrays:
 
 def start(
   initializer: PrefixInitializer,
-  key: jax.Array,
+  key: Key,
   model: nnx.Module,
   sites: Mapping[str, Site],
   *,
@@ -153,7 +154,7 @@ def _drawn(key, sites: Mapping[str, Site], length: int, draw) -> dict[str, KVCac
   return result
 
 
-def _given(array: np.ndarray, site: Site, length: int, task: int) -> jax.Array:
+def _given(array: np.ndarray, site: Site, length: int, task: int) -> Float[Array, "N G P K"]:
   if array.ndim == 5 and task < array.shape[0]:
     array = array[task]
   if array.shape != site.shape(length):

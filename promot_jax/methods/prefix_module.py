@@ -7,7 +7,7 @@ from flax import nnx
 from promot_jax.models import preparation
 from promot_jax.models.attention import prepend
 from promot_jax.models.kv_cache import KVCache
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Bool, Float, Key
 
 
 class Prefix(preparation.Unready):
@@ -18,8 +18,8 @@ class Prefix(preparation.Unready):
 
   def __init__(
     self,
-    keys: Array,
-    values: Array,
+    keys: Float[Array, "*tasks G P K"],
+    values: Float[Array, "*tasks G P K"],
     *,
     tasks: int = 1,
     positions: int = 0,
@@ -47,9 +47,18 @@ class Prefix(preparation.Unready):
     return Prefix(keys, values, positions=self.positions, displacement=self.displacement)
 
   def __call__(
-    self, keys: Array, values: Array, bias: Array | None, mask: Array | None
-  ) -> tuple[Array, Array, Array | None, Array | None]:
-    """Keys and values [R G L K] -> [R G P+L K], with their bias and mask."""
+    self,
+    keys: Float[Array, "R G L K"],
+    values: Float[Array, "R G L K"],
+    bias: Float[Array, "1|R 1|H Q L"] | None,
+    mask: Bool[Array, "1|R 1 1|Q L"] | None,
+  ) -> tuple[
+    Float[Array, "R G P+L K"],
+    Float[Array, "R G P+L K"],
+    Float[Array, "1|R 1|H Q P+L"] | None,
+    Bool[Array, "1|R 1 1|Q P+L"] | None,
+  ]:
+    """The prefix in front of them, seen by all queries."""
     own = [self.keys[...], self.values[...]]
     if own[0].ndim == 4:  # one for each example, of which a decode may have several rows
       own = [preparation.for_rows(leaf, keys.shape[0]) for leaf in own]
@@ -57,6 +66,6 @@ class Prefix(preparation.Unready):
     return prepend(keys, values, bias, mask, prefix=prefix, biased=self.positions > 0)
 
 
-def _dropped(x: Array, rate: float, key: Key) -> Array:
+def _dropped(x: Float[Array, "..."], rate: float, key: Key) -> Float[Array, "..."]:
   keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
   return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)

@@ -21,7 +21,7 @@ from promot_jax.methods.prefix_module import Prefix
 from promot_jax.methods.sites import Site
 from promot_jax.models.kv_cache import KVCache
 from promot_jax.models.preparation import Call, Generator
-from promot_jax.types import Array, Key
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("Reparameterization",)
 
@@ -154,7 +154,13 @@ def _output(table, hidden_kernel, hidden_bias, out_kernel, out_bias) -> Array:
   return jnp.tanh(table @ hidden_kernel + hidden_bias) @ out_kernel + out_bias
 
 
-def _fit(parameters: tuple[Array, ...], target: Array, *, steps: int, learning_rate: float):
+def _fit(
+  parameters: tuple[Array, ...],
+  target: Float[Array, "P N*2*G*K"],
+  *,
+  steps: int,
+  learning_rate: float,
+):
   """The parameters after least squares on everything but the table."""
   table, *trained = parameters
   optimizer = optax.adam(learning_rate)

@@ -11,7 +11,7 @@ from promot_jax import errors
 from promot_jax.methods import settings
 from promot_jax.models.layers import ACTIVATIONS, Linear
 from promot_jax.models.preparation import Call, Generator
-from promot_jax.types import Array
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("PromptNetwork",)
 
@@ -48,7 +48,7 @@ class PromptGenerator(Generator):
   def __init__(
     self,
     network: PromptNetwork,
-    table: Array,
+    table: Float[Array, "*tasks P D"],
     *,
     make: Callable[..., nnx.Module],
     rngs: nnx.Rngs,
@@ -59,7 +59,7 @@ class PromptGenerator(Generator):
     self.table = nnx.Param(table)
     self.tasks = table.shape[0] if table.ndim == 3 else 1
 
-    def layer(features_in: int, features_out: int, key: jax.Array) -> Linear:
+    def layer(features_in: int, features_out: int, key: Key) -> Linear:
       return Linear(
         features_in,
         features_out,
@@ -69,7 +69,7 @@ class PromptGenerator(Generator):
         initializer=jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
       )
 
-    def layers(key: jax.Array) -> nnx.List:
+    def layers(key: Key) -> nnx.List:
       keys = jax.random.split(key, len(sizes) - 1)
       return nnx.List([layer(*shape_and_key) for shape_and_key in zip(sizes, sizes[1:], keys)])
 
@@ -86,8 +86,8 @@ class PromptGenerator(Generator):
     compute = self._compute if self.tasks == 1 else jax.vmap(self._compute)
     model.reader.prompt = self.make(compute(self.table[...], self.layers), tasks=self.tasks)
 
-  def _compute(self, x: Array, layers: nnx.List) -> Array:
-    """[P D] -> [P D]."""
+  def _compute(self, x: Float[Array, "P D"], layers: nnx.List) -> Float[Array, "P D"]:
+    """The prompt of one task."""
     *inner, last = layers
     for layer in inner:
       x = _ACTIVATIONS[self.activation](layer(x))

@@ -28,7 +28,7 @@ ATTRIBUTE = "top_layers"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TopLayers(base.Method):
+class TopLayers(copies.Copying):
   """The last layers of one or both stacks.
 
   Attributes:
@@ -37,6 +37,7 @@ class TopLayers(base.Method):
     final_norm: whether the norm after the last layer is trained too, where there is one.
   """
 
+  attribute: ClassVar[str] = ATTRIBUTE
   parameters: ClassVar[str] = "top_layers/.*"
   printed: ClassVar[str] = "Top layers"
 
@@ -84,22 +85,6 @@ class TopLayers(base.Method):
         norm = rf"{stack_name}/{stack_name}_norm/(scale|bias)"
         chosen += [name for name in names if re.fullmatch(norm, name)]
     return copies.attach(model, ATTRIBUTE, chosen, top=dict.fromkeys(self.stacks, self.layers))
-
-  def detach(self, model: base.Model) -> base.Model:
-    """The model with its own layers again.
-
-    Raises:
-      ConfigError: the method is not attached.
-    """
-    return copies.detach(model, ATTRIBUTE)
-
-  def merge(self, model: base.Model) -> base.Model:
-    """A plain backbone that computes what the model does: it has the trained layers.
-
-    Raises:
-      ConfigError: the method is not attached.
-    """
-    return copies.merge(model, ATTRIBUTE)
 
 
 def _numbers(count: int, top: int) -> str:

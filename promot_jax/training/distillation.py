@@ -22,7 +22,7 @@ from promot_jax.models.readout import LogSum, Part
 from promot_jax.training import limits, losses, objectives
 from promot_jax.training.losses import TokenStatistics
 from promot_jax.training.objectives import Batch, Metrics, Supervised
-from promot_jax.types import Array, Float
+from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("Distillation",)
 
@@ -49,15 +49,17 @@ class Distillation:
     limits.require("Distillation", above=0, temperature=self.temperature)
 
   def __call__(
-    self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
-  ) -> tuple[jax.Array, Metrics]:
+    self, model: Any, batch: Batch, *, teacher: Any = None, key: Key | None = None
+  ) -> tuple[Float[Array, ""], Metrics]:
     if teacher is None:
       raise errors.ConfigError("Distillation has no teacher; give Stage.teacher a network.")
     settings = self.supervised
     targets, weights = batch["decoder_target_tokens"], settings.weights(batch)
     readout = model.readout
 
-    def measure(part: Part, student: Array, taught: Array) -> tuple[TokenStatistics, Divergence]:
+    def measure(
+      part: Part, student: Float[Array, "B T C"], taught: Float[Array, "B T C"]
+    ) -> tuple[TokenStatistics, Divergence]:
       return (
         TokenStatistics.of(part, student, targets, size=readout.size),
         Divergence.of(student / self.temperature, taught / self.temperature),
@@ -88,7 +90,7 @@ class Distillation:
     metrics = objectives.token_metrics(terms, batch, model.token_ids.pad, loss=loss)
     return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
 
-  def normalizer(self, batch: Batch) -> jax.Array | float:
+  def normalizer(self, batch: Batch) -> Float[Array, ""] | float:
     """What the loss sum of the whole batch is divided by: the cross-entropy's."""
     return self.supervised.normalizer(batch)
 

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from promot_jax import errors
 from promot_jax.models.attention import input_mask, is_text
 from promot_jax.training import limits, losses
-from promot_jax.types import Array, Float
+from promot_jax.types import Array, Bool, Float, Key
 
 RECIPE_VALUES = ("Supervised",)
 
 Batch = Mapping[str, jax.Array]
-Metrics = dict[str, tuple[jax.Array, jax.Array]]
+Metrics = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
 
 _NORMALIZERS = (
   "NUM_REAL_TARGET_TOKENS",
@@ -39,11 +39,11 @@ class Objective(Protocol):
   """Whether batches say which class an example is of, and a prediction head tells (`classification`)."""
 
   def __call__(
-    self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
-  ) -> tuple[jax.Array, Metrics]:
+    self, model: Any, batch: Batch, *, teacher: Any = None, key: Key | None = None
+  ) -> tuple[Float[Array, ""], Metrics]:
     """(loss sum over the batch, metrics).  `key=None` means no dropout."""
 
-  def normalizer(self, batch: Batch) -> jax.Array | float:
+  def normalizer(self, batch: Batch) -> Float[Array, ""] | float:
     """What the loss sum of the whole batch is divided by."""
 
   def whole(self) -> "Objective":
@@ -88,8 +88,8 @@ class Supervised:
       )
 
   def __call__(
-    self, model: Any, batch: Batch, *, teacher: Any = None, key: jax.Array | None = None
-  ) -> tuple[jax.Array, Metrics]:
+    self, model: Any, batch: Batch, *, teacher: Any = None, key: Key | None = None
+  ) -> tuple[Float[Array, ""], Metrics]:
     targets, weights = batch["decoder_target_tokens"], self.weights(batch)
     hidden = model.hidden(batch, key=key)
     terms = losses.cross_entropy(
@@ -104,7 +104,7 @@ class Supervised:
     loss = terms.cross_entropy + terms.z_loss
     return loss, token_metrics(terms, batch, model.token_ids.pad, loss=loss)
 
-  def normalizer(self, batch: Batch) -> jax.Array | float:
+  def normalizer(self, batch: Batch) -> Float[Array, ""] | float:
     """What the loss sum of the whole batch is divided by; 1 for a batch without target tokens."""
     factor = self.loss_normalizing_factor
     if not isinstance(factor, str):
@@ -122,8 +122,8 @@ class Supervised:
     """The same loss with all logits at once."""
     return dataclasses.replace(self, vocabulary_chunk=None)
 
-  def weights(self, batch: Batch) -> jax.Array:
-    """Loss weights [B, T], divided by their sum in each sequence for AVERAGE_PER_SEQUENCE."""
+  def weights(self, batch: Batch) -> Float[Array, "B T"]:
+    """Loss weights, divided by their sum in each sequence for AVERAGE_PER_SEQUENCE."""
     weights = target_weights(batch)
     factor = self.loss_normalizing_factor
     if isinstance(factor, str) and _normalizer_name(factor) == "AVERAGE_PER_SEQUENCE":
@@ -132,8 +132,8 @@ class Supervised:
     return weights
 
 
-def target_weights(batch: Batch) -> jax.Array:
-  """float32 [B, T]: `decoder_loss_weights`.
+def target_weights(batch: Batch) -> Float[Array, "B T"]:
+  """`decoder_loss_weights` in float32.
 
   Raises:
     ConfigError: the batch has none.  Targets alone do not tell padding: its id differs by family.
@@ -184,7 +184,7 @@ def token_metrics(
   return metrics
 
 
-def _count(mask: jax.Array) -> jax.Array:
+def _count(mask: Bool[Array, "..."]) -> Float[Array, ""]:
   return mask.sum(dtype=jnp.float32)
 
 
