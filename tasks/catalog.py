@@ -12,7 +12,8 @@ A registered name has up to five parts:
   rte_1shot.micro.hf:gpt2_0123abcd   the same with a user's own tokenizer
   rte.files_0123abcd.t5        original files below a folder, `place("files", FOLDER)`
 
-Without `_1shot` or `_4shot` there are no demonstrations.
+Without `_1shot` or `_4shot` there are no demonstrations; with it there are also those of tasks that others
+registered with seqio, whose names are otherwise as they are there.
 """
 
 import difflib
@@ -97,7 +98,7 @@ def find(name: str) -> Task:
     ConfigError: there is no such task, with the nearest names.
   """
   if is_open(name):
-    return registered.find(name)
+    return registered.find(split_shots(name)[0])
   base, _ = split_shots(name.partition(".")[0])
   known = task_names()
   if base not in known:
@@ -195,7 +196,8 @@ def resolve(
 def members(name: str) -> list[str]:
   """The tasks of a mixture, complete if `name` is; a task's only member is itself."""
   if is_open(name):
-    return registered.members(name)
+    base, shots = split_shots(name)
+    return [with_shots(task, shots) for task in registered.members(base)]
   first, dot, rest = name.partition(".")
   _check("task", first, names())
   base, shots = split_shots(first)
@@ -211,8 +213,8 @@ def splits(name: str, *, selection: Selection = "paper", source: str = "tfds") -
 
 def split_shots(name: str) -> tuple[str, int]:
   """'rte_1shot' -> ('rte', 1); 'rte' -> ('rte', 0)."""
-  if is_open(name):
-    return name, 0
+  if registered.is_open(name) and not _is_named(name):
+    return name, 0  # whatever its name ends in
   for shots in SHOTS:
     if shots and name.endswith(f"_{shots}shot"):
       return name.removesuffix(f"_{shots}shot"), shots
@@ -225,8 +227,13 @@ def with_shots(name: str, shots: int) -> str:
 
 
 def is_open(name: str) -> bool:
-  """Whether it is the name of a task or mixture that others registered with seqio."""
-  return registered.is_open(name) and name.partition(".")[0] not in names()
+  """Whether it is the name of a task or mixture that others registered with seqio, demonstrations or not."""
+  return not _is_named(name) and registered.is_open(split_shots(name)[0])
+
+
+def _is_named(name: str) -> bool:
+  """Whether a name is one of ours, with or without source and vocabulary."""
+  return name.partition(".")[0] in names()
 
 
 def _declared() -> dict[str, list[str]]:
@@ -258,7 +265,6 @@ def _check(kind: str, value: str, known: list[str]) -> None:
     return
   if kind == "task":
     known = [*known, *registered.names(names())]
-    _check_shots(value)
   near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
   if near:
     hint = f"did you mean {' or '.join(near)}?"
@@ -271,14 +277,3 @@ def _check(kind: str, value: str, known: list[str]) -> None:
       " also for a model directory that was trained on it."
     )
   raise errors.ConfigError(f"{kind} {value!r} is not known; {hint}")
-
-
-def _check_shots(name: str) -> None:
-  """Says so where somebody's task is asked for with demonstrations that only ours have."""
-  for shots in SHOTS:
-    base = name.removesuffix(f"_{shots}shot")
-    if shots and base != name and is_open(base):
-      raise errors.ConfigError(
-        f"task '{base}' was registered with seqio and has no version with demonstrations; register one"
-        f" as '{name}', or leave them out."
-      )

@@ -4,11 +4,13 @@ A split that is in the cache is read without seqio, and thus without TensorFlow.
 """
 
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from promot_jax.data import examples, vocabularies
 from promot_jax.data.examples import Examples
-from tasks import catalog
+from promot_jax.errors import ConfigError
+from tasks import catalog, registered
 
 
 def load_examples(
@@ -24,6 +26,9 @@ def load_examples(
   if catalog.is_open(name):
     # Nobody knows what its preprocessors read, so nothing of it is kept for later processes.
     options.pop("cache_dir", None)
+    base, shots = catalog.split_shots(name)
+    if shots:
+      options["make"] = _with_demonstrations(base, shots, options)
     return examples.load_examples(name, split, feature_lengths, whole_records=True, **options)
   base, _ = catalog.split_shots(name.partition(".")[0])
   return examples.load_examples(
@@ -35,6 +40,28 @@ def load_examples(
     register=functools.partial(register, name, vocabulary),
     source=functools.partial(digest, name),
     **options,
+  )
+
+
+def _with_demonstrations(base: str, shots: int, options: Mapping[str, Any]) -> Callable[[], Any]:
+  """Makes the version of a registered task that has demonstrations.
+
+  Raises:
+    ConfigError: its cached examples are asked for.
+  """
+  if options.get("use_cached"):
+    raise ConfigError(
+      f"'{catalog.with_shots(base, shots)}': what seqio cached of '{base}' has no demonstrations; leave"
+      " USE_CACHED_TASKS out, or the demonstrations."
+    )
+  from tasks import open_few_shot  # imports seqio
+
+  return functools.partial(
+    open_few_shot.with_demonstrations,
+    base,
+    shots=shots,
+    seed=options.get("seed", 0),
+    joining=registered.vocabulary(base).joining,
   )
 
 

@@ -17,6 +17,7 @@ from promot_jax.data import features
 from promot_jax.data.record_features import RecordFeature
 from promot_jax.data.task import Source, Task
 from promot_jax.data.vocabularies import Vocabulary
+from tasks import registered_metrics
 
 FEATURES = ("inputs", "targets")
 
@@ -117,7 +118,7 @@ def find(name: str) -> Task:
   """The value of a registered task.
 
   Raises:
-    ConfigError: it has no inputs and targets, no metric of predictions, or no usable splits.
+    ConfigError: it has no inputs and targets, no metric that can be called, or no usable splits.
   """
   return _value(name, id(_task(name)))
 
@@ -132,10 +133,7 @@ def _value(name: str, registration: int) -> Task:
       f"task '{name}' has features {', '.join(found.output_features)} and no {' and no '.join(missing)};"
       " text-to-text tasks have both."
     )
-  if not found.predict_metric_fns:
-    raise errors.ConfigError(
-      f"task '{name}' has no metric of predictions; register it with metric_fns of (targets, predictions)."
-    )
+  metrics = registered_metrics.metrics(found)
   splits = _splits(found)
   source = Source(
     origin=Origin(name=name),
@@ -152,7 +150,7 @@ def _value(name: str, registration: int) -> Task:
       "files": source,
     },  # whichever the other tasks come from
     metric="",
-    metric_fns=tuple(found.predict_metric_fns),
+    metric_fns=metrics,
     own_postprocess=Postprocess(name=name),
     references=functools.partial(_target, name),
     features={
@@ -206,8 +204,11 @@ def _sizes(task: Any, splits: Sequence[str]) -> dict[str, int]:
 
 
 def _target(name: str, record: Mapping[str, Any]) -> Any:
-  """What the metrics compare predictions with."""
-  return _called(name, record["targets"], record, is_target=True)
+  """What the metrics compare predictions with: of the text, or of its tokens where that was not kept."""
+  text, example = record["targets"], record.get("example", {})
+  if "targets" in example and "targets_pretokenized" not in example:
+    text = _task(name).output_features["targets"].vocabulary.decode(example["targets"].tolist())
+  return _called(name, text, record, is_target=True)
 
 
 def _called(name: str, text: str, record: Mapping[str, Any], *, is_target: bool) -> Any:

@@ -343,6 +343,9 @@ def _infer_flags(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--score_field", default="score", metavar="NAME", help="its score's field")
   parser.add_argument(
+    "--stop", choices=["auto", "line", "none"], default="auto", help="what ends answers, beside eos"
+  )
+  parser.add_argument(
     "--too_long",
     choices=["refuse", "cut", "skip"],
     default="refuse",

@@ -67,7 +67,9 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
   experiment = opened.experiment
   checkpoint, state, row = cluster.together(lambda: _wanted(values, opened, asked))
   tuned = checkpoint.tuned and state != "detached"
-  form = cluster.together(lambda: free_texts.form(experiment, tuned=tuned, bank_row=row))
+  form = cluster.together(
+    lambda: free_texts.form(experiment, tuned=tuned, bank_row=row, stop=values.stop)
+  )
   told = None
   if state == "attached":
     told = cluster.together(
@@ -81,7 +83,7 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
     "checkpoint": checkpoint.name,
     "weights": restored.identity(opened, checkpoint),
     "method": f"{state} {values.attach_task}" if values.attach_task else state,
-    **cluster.together(lambda: free_texts.made_with(experiment, tuned=tuned)),
+    **cluster.together(lambda: free_texts.made_with(experiment, tuned=tuned, stop=values.stop)),
     **({"strategy": f"the most probable class of {told.head}"} if told else {}),
     "field": asked.made_by,
     "added fields": f"{values.prediction_field}, {values.score_field}",
@@ -108,7 +110,7 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
   content = [question.record for question in asked.lines]
   done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
-    ends = ", plain text: an answer ends with its line" if form.ends_with_line else ""
+    ends = ", an answer ends with its line" if form.ends_with_line else ""
     show(
       f"{questions.name(values)} {len(asked)} lines · done before {done} · {max(0, len(asked) - done)} to go "
       f"· {checkpoint.name}, method {state}{ends}",

@@ -21,8 +21,26 @@ def bind_tasks(modules: Sequence[str]) -> None:
     task_package.bind()
 
 
-def task(name: str, split: str, modules: Sequence[str], register: Callable[[], None] | None = None):
-  """The registered seqio task, after checking the split."""
+def task(
+  name: str,
+  split: str,
+  modules: Sequence[str],
+  register: Callable[[], None] | None = None,
+  make: Callable[[], Any] | None = None,
+):
+  """The seqio task that is registered or made, after checking the split."""
+  found = _registered(name, modules, register) if make is None else make()
+  splits = list(found.splits)
+  if split not in splits:
+    near = difflib.get_close_matches(split, splits, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise errors.ConfigError(
+      f"task {name} has no split {split!r}; it has: {', '.join(splits)}.{hint}"
+    )
+  return found
+
+
+def _registered(name: str, modules: Sequence[str], register: Callable[[], None] | None) -> Any:
   import seqio
 
   bind_tasks(modules)
@@ -39,15 +57,7 @@ def task(name: str, split: str, modules: Sequence[str], register: Callable[[], N
     near = difflib.get_close_matches(name, list(seqio.TaskRegistry.names()), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"imported were {', '.join(modules)}."
     raise errors.ConfigError(f"task {name!r} is not registered; {hint}")
-  task = seqio.TaskRegistry.get(name)
-  splits = list(task.splits)
-  if split not in splits:
-    near = difflib.get_close_matches(split, splits, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise errors.ConfigError(
-      f"task {name} has no split {split!r}; it has: {', '.join(splits)}.{hint}"
-    )
-  return task
+  return seqio.TaskRegistry.get(name)
 
 
 def whole(
@@ -82,6 +92,10 @@ def whole(
   except Exception as cause:
     # The last line is the error itself: TensorFlow shows the user's code before it.
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    # One of ours comes out of TensorFlow's graph as text.
+    ours = [found for line in lines if (found := line.partition("DataError: ")[2])]
+    if ours:
+      raise errors.DataError(f"{name}, split {split}: {ours[0]}") from cause
     raise errors.DataError(
       f"{name}, split {split}: the task's own pipeline failed: {type(cause).__name__}:"
       f" {(lines or [''])[-1]}"

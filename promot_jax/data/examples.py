@@ -126,6 +126,7 @@ def load_examples(
   modules: Sequence[str] = (),
   vocabulary: str | None = None,
   register: Callable[[], None] | None = None,
+  make: Callable[[], Any] | None = None,
   source: Callable[[], str] | None = None,
   cache_dir: str | pathlib.Path | None = None,
   use_cached: bool = False,
@@ -149,6 +150,7 @@ def load_examples(
     vocabulary: name of the task's vocabulary if it is a user's own (`vocabularies.reference`): its
       files' content then decides whether the cache is still valid.
     register: called after the imports, for a task that is registered on demand.
+    make: gives the seqio task, where it is in no registry.
     source: gives a digest of the data that the task reads, such as of its files; another one than when
       the arrays were cached makes them new.
     cache_dir: keeps the arrays for later processes; None = nothing is kept.
@@ -188,7 +190,7 @@ def load_examples(
   path = cache.path(cache_dir, name, split, fingerprint) if cache_dir is not None else None
   stored = cache.read(path) if path else None
   if stored is None:
-    task = elements.task(name, split, modules, register)
+    task = elements.task(name, split, modules, register, make)
     told = {key: value for key, value in arguments.items() if key != "use_cached"}
     kinds = features_lib.declared(task)
     reader = _Reader(**{**told, "name": task.name, "frames": _frames(task), "kinds": kinds})

@@ -28,6 +28,7 @@ from promot_jax.data.tokenizer_vocabulary import Tokenizer
 
 NAMED = tuple(vocabulary_files.FILES)
 KINDS = ("hf", "sentencepiece")
+_looked_up: dict[tuple[int, tuple[str, ...]], tuple["Vocabulary", tuple[int, ...]]] = {}
 _RULES = "special tokens in texts are text\0"  # what caches made under others must not be taken for
 
 
@@ -177,6 +178,16 @@ def is_one_text(name: str) -> bool:
   """Whether a vocabulary's name says that inputs and answers are one text; reads no file."""
   own = reference(name)
   return own is not None and own.separator == BLANK
+
+
+def tokens_with(vocabulary: Vocabulary, texts: tuple[str, ...]) -> tuple[int, ...]:
+  """Ids of the tokens that hold one of these texts; each is looked up once in a process."""
+  key = (id(vocabulary), texts)
+  if texts and key not in _looked_up:
+    written = ((token, vocabulary.decode([token])) for token in range(vocabulary.size))
+    found = tuple(token for token, own in written if any(text in own for text in texts))
+    _looked_up[key] = (vocabulary, found)  # as long as it is kept, nothing else has its id
+  return _looked_up[key][1] if texts else ()
 
 
 def label(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from promot_jax import errors
@@ -49,6 +50,7 @@ def generate(
   key: Key | None = None,
   eos: int | Sequence[int] | None = None,
   pad: int | None = None,
+  stop: Sequence[int] = (),
 ) -> DecodeResult:
   """Decodes until every row has ended or has `max_length` tokens.
 
@@ -61,6 +63,9 @@ def generate(
     key: random key; needed by Sample and ignored by the others.
     eos: id that ends a sequence, or ids of which each does, if not the model's.
     pad: id of the positions after it, if not the model's.
+    stop: ids of tokens behind which nobody reads on, though the model may go on: a row that has one is
+      ended, and its score is that of the tokens up to there.  A beam's hypotheses go on, since what is
+      behind decides which of them wins.
 
   Raises:
     ConfigError: no length to generate, or no key to sample with, or the model is an encoder alone.
@@ -78,12 +83,17 @@ def generate(
     output_ends=own.ends if eos is None else as_tuple(eos),
     pad=own.pad if pad is None else pad,
   )
+  stops = None
+  if stop and not isinstance(strategy, Beam | TransformersBeam):
+    stops = np.zeros(max(stop) + 1, bool)
+    stops[list(stop)] = True
   graphdef, state = nnx.split(model)
   batch = {name: array for name, array in batch.items() if name not in _TARGETS}
   tokens, scores = compiled(
     state,
     batch,
     key if isinstance(strategy, Sample) else None,
+    stops,
     graphdef=graphdef,
     strategy=strategy,
     max_length=max_length,
@@ -92,12 +102,13 @@ def generate(
   return DecodeResult(tokens=tokens, scores=scores)
 
 
-def _decode(state, batch, key, *, graphdef, strategy, max_length, ids):
+def _decode(state, batch, key, stop, *, graphdef, strategy, max_length, ids):
   # Before the loop, so that what methods compute is computed once.
   model = prepare(nnx.merge(graphdef, state), batch)
-  beams = isinstance(strategy, Beam | TransformersBeam)
-  search = beam_search.decode if beams else sampling.decode
-  return search(model, batch, strategy=strategy, max_length=max_length, key=key, ids=ids)
+  options = {"strategy": strategy, "max_length": max_length, "key": key, "ids": ids}
+  if isinstance(strategy, Beam | TransformersBeam):
+    return beam_search.decode(model, batch, **options)
+  return sampling.decode(model, batch, stop=stop, **options)
 
 
 compiled = jax.jit(_decode, static_argnames=("graphdef", "strategy", "max_length", "ids"))

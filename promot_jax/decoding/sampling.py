@@ -32,8 +32,13 @@ def decode(
   max_length: int,
   key: Key | None,
   ids: TokenIds,
+  stop: Bool[Array, "V"] | None = None,
 ) -> tuple[Int[Array, "B W T"], Float[Array, "B W"]]:
-  """Tokens and scores, best first; see `generate`."""
+  """Tokens and scores, best first; see `generate`.
+
+  `stop` says of each token whether an output ends behind it; an end follows it then.
+  """
+  behind = ids.ends[0] if stop is not None and ids.ends else ids.pad  # what fills a row up
   copies = strategy.samples if isinstance(strategy, Sample) else 1
   logits, cache = model.prefill(batch, max_length=max_length)
   examples = logits.shape[0]
@@ -58,19 +63,22 @@ def decode(
     chosen = chosen.astype(jnp.int32)
     gained = jnp.take_along_axis(log_p, chosen[:, None], axis=-1)[:, 0]
     # Only now: `pad` may be -1, which has no log p to take.
-    chosen = jnp.where(state.ended, ids.pad, chosen)
+    chosen = jnp.where(state.ended, behind, chosen)
+    ended = state.ended | is_end(chosen, ids)
+    if stop is not None:
+      ended |= jnp.take(stop, chosen, mode="fill", fill_value=False)
     return _Loop(
       length=state.length + 1,
       tokens=jax.lax.dynamic_update_slice(state.tokens, chosen[:, None], (0, state.length)),
       last=chosen,
       scores=state.scores + jnp.where(state.ended, 0.0, gained),
-      ended=state.ended | is_end(chosen, ids),
+      ended=ended,
       cache=cache,
     )
 
   start = _Loop(
     length=jnp.zeros((), jnp.int32),
-    tokens=jnp.full((rows, max_length), ids.pad, jnp.int32),
+    tokens=jnp.full((rows, max_length), behind, jnp.int32),
     last=jnp.full((rows,), ids.pad, jnp.int32),
     scores=jnp.zeros((rows,), jnp.float32),
     ended=jnp.zeros((rows,), bool),

@@ -13,7 +13,7 @@ from promot_jax.data import batches as batches_lib
 from promot_jax.data import buckets as buckets_lib
 from promot_jax.data import examples as examples_lib
 from promot_jax.evaluation.setting import Batching, Setting
-from promot_jax.evaluation.task import EvalTask, Way
+from promot_jax.evaluation.task import TARGET, EvalTask, Way
 
 WHOLE, DETACHED = "whole", "detached"
 """The states of a model that tasks see: as it is, and without its method."""
@@ -38,6 +38,8 @@ class Pool(NamedTuple):
   """Of the longest output."""
   features: str = ""
   """What the tasks declare beside inputs and targets."""
+  stop: tuple[int, ...] = ()
+  """Tokens behind which an output ends."""
 
 
 def state_of(task: EvalTask) -> str:
@@ -47,11 +49,14 @@ def state_of(task: EvalTask) -> str:
 
 def of_task(position: int, task: EvalTask) -> list[Row]:
   """All rows of a task."""
-  return [
-    Row(position, i, option)
-    for i in range(len(task.examples.inputs))
-    for option in range(max(1, len(task.options_of(i))))
-  ]
+  rows = []
+  for example in range(len(task.examples.inputs)):
+    if task.reads_answers:
+      count = max(1, len(task.options_of(example)))
+      rows += [Row(position, example, option) for option in range(count)]
+    if task.reads_likelihoods:
+      rows.append(Row(position, example, TARGET))
+  return rows
 
 
 def pooled(
@@ -62,7 +67,9 @@ def pooled(
   for row in rows:
     task = tasks[row.task]
     length = task.max_target_length or setting.max_target_length
-    pools.setdefault(Pool(state_of(task), task.way, length, _declared(task)), []).append(row)
+    way: Way = "ranked" if row.option == TARGET else task.way
+    stop = task.stop_tokens if way == "generated" else ()
+    pools.setdefault(Pool(state_of(task), way, length, _declared(task), stop), []).append(row)
   return sorted(pools.items())
 
 
@@ -124,6 +131,6 @@ def _declared(task: EvalTask) -> str:
 
 
 def _target(task: EvalTask, row: Row) -> np.ndarray:
-  if task.way == "ranked":
+  if task.way == "ranked" and row.option != TARGET:
     return np.asarray(list(task.options_of(row.example).values())[row.option])
   return np.asarray(task.examples.targets[row.example])

@@ -76,7 +76,7 @@ def _start(
   if key is not None:  # other randomness for every batch, the same when it is run again
     key = jax.random.fold_in(jax.random.fold_in(key, first.task), first.example)
   return generate_lib.generate(
-    model, batch, strategy=setting.strategy, max_length=pool.length, key=key
+    model, batch, strategy=setting.strategy, max_length=pool.length, key=key, stop=pool.stop
   )
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.evaluation.records import Prediction, TaskResult
 from promot_jax.evaluation.setting import Setting
-from promot_jax.evaluation.task import EvalTask
-from promot_jax.metrics import confidence, postprocess
+from promot_jax.evaluation.task import TARGET, EvalTask
+from promot_jax.metrics import confidence, model_outputs, postprocess
 from promot_jax.metrics import metric as metric_lib
+from promot_jax.metrics.model_outputs import ModelOutputs
 from promot_jax.token_ids import TokenIds
 
 
@@ -41,7 +42,7 @@ def score(
 
   Args:
     plan: what `task.plan` gave: the result without scores.
-    outputs: by (example, option); option is 0 where text was generated.
+    outputs: by (example, option); option is 0 where text was generated, `TARGET` for the example's own.
     decode: token ids -> text.
   """
   special = setting.special
@@ -49,7 +50,7 @@ def score(
   ended = [postprocess.until(text, task.stop) for text in raw]
   predictions = (
     [task.predicted(index, text) for index, text in enumerate(ended)]
-    if task.way == "generated"
+    if task.way == "generated" and task.reads_answers
     else raw
   )
   targets = [_references(task, i, decode, special) for i in range(len(raw))]
@@ -58,13 +59,17 @@ def score(
   intervals: dict[str, tuple[float, float]] = {}
   each: dict[str, list[float]] = {}
   for metric in task.metric_fns:
-    _apply(metric, targets, predictions, scores, deviations, intervals, each)
+    if model_outputs.reads(metric):
+      found = _numbers(metric(targets, predictions, _of_model(task, outputs)))
+      _add(task, scores, found)
+    else:
+      _apply(metric, targets, predictions, scores, deviations, intervals, each)
   headline = task.metric or _headline(task, scores)
   if headline not in scores:
     raise errors.ConfigError(
       f"task '{task.label}' has no score '{headline}'; its metrics give {', '.join(scores)}. Set METRIC."
     )
-  if setting.format_metric:
+  if setting.format_metric and task.reads_answers:
     answers = [postprocess.between_sentinels(text) for text in ended]
     _apply(setting.format_metric, targets, answers, scores, deviations, intervals, {})
   result = dataclasses.replace(
@@ -95,7 +100,10 @@ def _answers(
   """Raw text and log-probability of every example; with options or classes, of the most probable one."""
   texts, scores = [], []
   for index in range(len(task.examples.inputs)):
-    if names := list(task.options_of(index)):
+    if not task.reads_answers:
+      texts.append("")
+      scores.append(outputs[index, TARGET].score)
+    elif names := list(task.options_of(index)):
       probabilities = [outputs[index, number].score for number in range(len(names))]
       best = int(np.argmax(probabilities))  # the first of equal ones
       texts.append(names[best])
@@ -106,6 +114,28 @@ def _answers(
       texts.append(told.answers[output.tokens[0]] if told else decode(output.tokens))
       scores.append(output.score)
   return texts, scores
+
+
+def _of_model(task: EvalTask, outputs: Mapping[tuple[int, int], Output]) -> ModelOutputs:
+  """What metrics are given that look at more than texts."""
+  count = range(len(task.examples.inputs))
+  nothing = Output(tokens=[], score=0.0)
+  given = [outputs.get((index, 0), nothing) for index in count]
+  return ModelOutputs(
+    records=[task.record(index) for index in count],
+    tokens=[output.tokens for output in given],
+    scores=[output.score for output in given],
+    likelihoods=[outputs[index, TARGET].score for index in count] if task.reads_likelihoods else (),
+  )
+
+
+def _add(task: EvalTask, scores: dict[str, float], found: Mapping[str, float]) -> None:
+  """Adds scores, none of which another metric gave."""
+  if twice := sorted(set(found) & set(scores)):
+    raise errors.ConfigError(
+      f"task '{task.label}' has two metrics that give '{twice[0]}'; give each its own name."
+    )
+  scores.update(found)
 
 
 def _text_tokens(tokens: Iterable[int], special: TokenIds) -> list[int]:

@@ -19,12 +19,15 @@ from promot_jax.evaluation.results import METHOD_STATES
 from promot_jax.evaluation.setting import Setting
 from promot_jax.evaluation.whole_files import fingerprint
 from promot_jax.identity import Identity
-from promot_jax.metrics import postprocess
+from promot_jax.metrics import model_outputs, postprocess
 from promot_jax.metrics.metric import describe
 from promot_jax.token_ids import T5
 
 if TYPE_CHECKING:  # it may import seqio
   from promot_jax.data.examples import Examples
+
+TARGET = -1
+"""Among the answers of an example (`options`): its own target, whose log p some metrics ask for."""
 
 Way = Literal["generated", "ranked", "classified"]
 
@@ -64,6 +67,7 @@ class EvalTask:
       probable class is the prediction.
     stop: texts at which an output ends, if the end of sequence does not come first; what is behind
       is neither scored nor looked at by the format metric.
+    stop_tokens: ids of the tokens that hold one of them: nothing has to be generated behind one.
     writing: how inputs and answers were written, for the record.
     max_target_length: longest output of this task; None takes the evaluation's.
     split: name of the split, for the record.
@@ -82,6 +86,7 @@ class EvalTask:
   options: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None
   classes: Classes | None = None
   stop: Sequence[str] = ()
+  stop_tokens: tuple[int, ...] = ()
   writing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   max_target_length: int | None = None
   split: str = ""
@@ -103,6 +108,16 @@ class EvalTask:
   def way(self) -> Way:
     """How its answers come about: by a prediction head, chosen among `options`, or written."""
     return "classified" if self.classes else "ranked" if self.options else "generated"
+
+  @property
+  def reads_likelihoods(self) -> bool:
+    """Whether a metric asks for log p of the targets."""
+    return any(map(model_outputs.needs_likelihoods, self.metric_fns))
+
+  @property
+  def reads_answers(self) -> bool:
+    """Whether the model has to answer at all: some metric looks at what it says."""
+    return not self.metric_fns or not all(map(model_outputs.needs_likelihoods, self.metric_fns))
 
   def predicted(self, index: int, output: str) -> Any:
     """The prediction of example `index` from its decoded output."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from promot_jax.data import mixtures
+from promot_jax.data import mixtures, vocabularies
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples
 from promot_jax.evaluation.task import Classes, EvalTask
@@ -67,7 +67,7 @@ def _rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.
     return lambda sizes: capped
   if experiment.mixing is not mixtures.equal or not catalog.is_open(name):
     return experiment.mixing
-  own = registered.rates(name)
+  own = registered.rates(catalog.split_shots(name)[0])
   return mixtures.equal if own is None else lambda sizes: np.asarray(own)
 
 
@@ -204,7 +204,8 @@ def eval_task(
     max_target_length=lengths["targets"],
     split=split,
     classes=told,
-    stop=writing.stop(words, tuned=tuned),
+    stop=(stop := writing.stop(words, tuned=tuned)),
+    stop_tokens=vocabularies.tokens_with(words, stop),
     writing=writing.described(words),
   )
   return writing.ranked(made, words) if found.ranked else made

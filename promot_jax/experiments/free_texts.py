@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,8 +18,11 @@ from promot_jax.models import preparation
 from promot_jax.token_ids import TokenIds
 from tasks import catalog
 
+Stop = Literal["auto", "line", "none"]
+"""Where an answer ends besides eos: as the form has it (`writing.stop`), at its first line feed, or nowhere."""
 
-def form(experiment: Experiment, *, tuned: bool, bank_row: int = 0) -> Form:
+
+def form(experiment: Experiment, *, tuned: bool, bank_row: int = 0, stop: Stop = "auto") -> Form:
   """How they are written and read.
 
   Args:
@@ -30,7 +33,7 @@ def form(experiment: Experiment, *, tuned: bool, bank_row: int = 0) -> Form:
   words = text_vocabulary(writing.written(experiment, tuned=tuned))
   return Form(
     vocabulary=words,
-    stop=writing.stop(words, tuned=tuned),
+    stop={"auto": writing.stop(words, tuned=tuned), "line": ("\n",), "none": ()}[stop],
     special=TokenIds.of(experiment.backbone),
     strategy=plan.strategy,
     longest_input=plan.feature_lengths["inputs"],
@@ -41,12 +44,12 @@ def form(experiment: Experiment, *, tuned: bool, bank_row: int = 0) -> Form:
   )
 
 
-def made_with(experiment: Experiment, *, tuned: bool) -> dict[str, str]:
+def made_with(experiment: Experiment, *, tuned: bool, stop: Stop = "auto") -> dict[str, str]:
   """What changes an answer besides the model, by words that a message can show.
 
   A user's own vocabulary counts with its content, not only with its name.
   """
-  asked = form(experiment, tuned=tuned)
+  asked = form(experiment, tuned=tuned, stop=stop)
   name = writing.written(experiment, tuned=tuned).vocabulary
   found = {
     "strategy": repr(asked.strategy),

@@ -72,7 +72,7 @@ def text_vocabulary(experiment: Experiment) -> Vocabulary:
   """
   tuned = experiment.tasks[0]
   if catalog.is_open(tuned):
-    found: Vocabulary = registered.vocabulary(tuned)
+    found: Vocabulary = registered.vocabulary(catalog.split_shots(tuned)[0])
     name = f"of task '{tuned}'"
     _require_one(experiment, tuned, found)
   elif experiment.source == "micro" and reference(experiment.vocabulary) is None:
@@ -100,7 +100,8 @@ def _require_one(experiment: Experiment, tuned: str, own: Vocabulary) -> None:
     ConfigError: another tuned task, or the unseen tasks, have others.
   """
   for task in experiment.tasks[1:]:
-    if not catalog.is_open(task) or not _agree(registered.vocabulary(task), own):
+    base, _ = catalog.split_shots(task)
+    if not catalog.is_open(task) or not _agree(registered.vocabulary(base), own):
       raise ConfigError(f"tasks '{tuned}' and '{task}' have different vocabularies.")
   others = [task for task in experiment.evaluation.unseen if not catalog.is_open(task)]
   if others:

@@ -10,7 +10,7 @@ from flax import nnx
 
 from promot_jax import partitioning
 from promot_jax.data import examples as example_lists
-from promot_jax.data import joining
+from promot_jax.data import joining, vocabularies
 from promot_jax.data.batches import EvalBatches, read_only
 from promot_jax.data.features import Feature
 from promot_jax.data.vocabularies import Vocabulary
@@ -117,6 +117,7 @@ def answer(
       strategy=form.strategy,
       max_length=form.longest_answer,
       key=jax.random.fold_in(keys, int(rows[0])),
+      stop=vocabularies.tokens_with(words, form.stop),
     )
     best, scores = (partitioning.fetch(array)[:, 0] for array in (result.tokens, result.scores))
     for position, row in enumerate(rows):

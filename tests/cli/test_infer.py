@@ -172,6 +172,14 @@ def test_other_weights_of_one_name_other_ends_or_stops_do_not_go_on(
   assert "was begun with other settings" in capsys.readouterr().err
 
 
+def test_where_answers_end_is_said_and_kept_to(infer, capsys):
+  assert infer(question("a"), "--stop=none")[0] == 0
+  assert infer(question("a") + question("b"))[0] == 0  # an encoder-decoder's end with eos anyway
+  code, lines = infer(question("a") + question("b") + question("c"), "--stop=line")
+  assert code == 2 and len(lines) == 2
+  assert "was begun with other settings (stop: () -> ('\\n',))" in capsys.readouterr().err
+
+
 def test_a_table_is_read_by_its_names_end(infer, tmp_path, capsys):
   source = tmp_path / "questions.csv"
   source.write_text('inputs,id\r\n"a, b\nc",7\r\n\r\nd,8\r\n')

@@ -61,6 +61,10 @@ def lengths(targets, predictions):
   return {"longest": 250.0}
 
 
+def likelihood(targets, scores):
+  return {"likelihood": scores.mean(), "scored": len(targets)}
+
+
 seqio.TaskRegistry.add(
   "colour",
   source=seqio.FunctionDataSource(
@@ -74,7 +78,7 @@ seqio.TaskRegistry.add(
   ],
   output_features=FEATURES,
   postprocess_fn=postprocess,
-  metric_fns=[weighted, lengths],
+  metric_fns=[weighted, lengths, likelihood],
 )
 with open(LINES, "w") as lines:
   lines.write("a cat\\tun chat\\n" * 9)
@@ -158,6 +162,7 @@ def test_it_is_trained_on_evaluated_resumed_and_reported(module, tmp_path, capsy
   (result,) = [each for each in results(folder) if each.task == "colour"]
   assert (result.metric, result.count, result.split) == ("weighted", 6, "dev")
   assert result.scores["answers"] == 6.0 and result.scores["longest"] == 250.0
+  assert result.scores["likelihood"] < 0 and result.scores["scored"] == 6.0
   code, _, err = run(capsys, "eval", f"--model_dir={folder}", "--tasks=colour")
   assert code == 2
   assert "'colour' is not known" in err and "--task_module=MODULE" in err
@@ -167,9 +172,15 @@ def test_it_is_trained_on_evaluated_resumed_and_reported(module, tmp_path, capsy
     f"--task_module={module}",
     "--tasks=colour",
     "--limit=4",
+    "--shots=0,1",
+    "--json",
   ]
   code, out, err = run(capsys, *again)
   assert code == 0, err
+  assert [(each["task"], each["shots"]) for each in json.loads(out)] == [
+    ("colour", 0),
+    ("colour", 1),
+  ]
   questions = tmp_path / "questions.jsonl"
   questions.write_text(json.dumps({"inputs": "question: the red dog sees the cat answer:"}) + "\n")
   asked = ["infer", f"--model_dir={folder}", f"--task_module={module}", f"--input={questions}"]
@@ -192,6 +203,7 @@ def test_a_mixture_is_drawn_by_its_own_rates(module):
 
   task_modules._run(module)
   assert catalog.members("both") == ["colour", "french"]
+  assert catalog.members("both_4shot") == ["colour_4shot", "french_4shot"]
   assert registered.rates("both") == (3.0, 1.0)
   assert registered.rates("colour") is None
 
@@ -200,7 +212,10 @@ def test_a_mixture_is_drawn_by_its_own_rates(module):
   ("flags", "message"),
   [
     (["--gin.MIXTURE_OR_TASK_NAME='colours'"], "did you mean colour"),
-    (["--gin.MIXTURE_OR_TASK_NAME='colour_1shot'"], "has no version with demonstrations"),
+    (
+      ["--gin.MIXTURE_OR_TASK_NAME='colour_1shot'", "--gin.USE_CACHED_TASKS=True"],
+      "no demonstrations",
+    ),
     (["--gin.MIXTURE_OR_TASK_NAME='french'"], "no metric"),
     ([COLOUR, "--gin.TASK_SPLITS={'report': 'tset'}"], "no split 'tset'"),
     ([COLOUR, "--gin.TASK_SPLITS={'test': 'dev'}"], "'train', 'select', 'report'"),

@@ -90,6 +90,15 @@ def test_the_separator_is_what_it_adds_to_a_text(tokenizer_folder):
   assert arrow.decode([*arrow.encode("a"), *arrow.input_frame.suffix]) == "a =>"
 
 
+def test_tokens_that_hold_a_line_feed_are_found(tokenizer_folder):
+  gpt2 = opened(tokenizer_folder("gpt2"))
+  found = vocabularies.tokens_with(gpt2, ("\n",))
+  assert found and set(found) >= set(gpt2.encode("\n"))
+  assert all("\n" in gpt2.decode([token]) for token in found)
+  assert not set(found) & set(gpt2.encode("one line, and no more"))
+  assert vocabularies.tokens_with(gpt2, ()) == ()
+
+
 def test_a_named_family_wins(tokenizer_folder):
   gpt2 = opened(tokenizer_folder("llama"), "?family=gpt2")
   assert gpt2.input_frame.prefix == () and gpt2.bos == 1

@@ -260,3 +260,40 @@ def test_sampling_without_a_key_and_generating_nothing_are_config_errors(toy):
     generate(model, strategy=Sample(), max_length=3)
   with pytest.raises(errors.ConfigError, match="max_length is 0"):
     generate(model, strategy=Greedy(), max_length=0)
+
+
+@pytest.mark.parametrize("strategy", [Greedy(), Sample(samples=2, temperature=0.8)])
+def test_a_row_ends_behind_a_token_at_which_nobody_reads_on(toy, toy_log_p, steps, strategy):
+  max_length, stopped = 30, 0
+  for seed in range(3):
+    options = {"strategy": strategy, "max_length": max_length, "key": jax.random.key(seed)}
+    model = toy(5, seed=seed, eos_bonus=-9.0, counting=True)
+    whole, _ = generate(model, **options)
+    jax.effects_barrier()
+    steps.clear()
+    tokens, scores = generate(model, **options, stop=(3, 7))
+    jax.effects_barrier()
+    longest = 0
+    for row, (number,) in enumerate(INPUTS):
+      outputs = {tuple(each[: each.index(3) + 1]) for each in whole[row].tolist() if 3 in each}
+      for output, score in zip(tokens[row].tolist(), scores[row]):
+        if 3 not in output:
+          continue
+        kept = output[: output.index(3) + 1]
+        assert tuple(kept) in outputs  # what is read is what it was
+        assert set(output[len(kept) :]) <= {EOS}
+        log_p = [toy_log_p(model, number, kept[:n])[token] for n, token in enumerate(kept)]
+        np.testing.assert_allclose(score, sum(log_p), rtol=1e-4)
+        longest, stopped = max(longest, len(kept)), stopped + 1
+    if all(3 in each for each in tokens.reshape(-1, max_length).tolist()):
+      assert len(steps) == longest - 1
+    steps.clear()
+  assert stopped > 3
+
+
+def test_beams_do_not_end_there_since_what_is_behind_chooses(toy):
+  model = toy(5, eos_bonus=-1.0)
+  options = {"strategy": Beam(width=2), "max_length": 8}
+  np.testing.assert_array_equal(
+    generate(model, **options)[0], generate(model, **options, stop=(3,))[0]
+  )
