@@ -141,8 +141,10 @@ def _exchange(value: Any, failure: Exception | None) -> list[Any]:
 def _all_gathered(value: Any) -> list[Any]:
   from jax.experimental import multihost_utils
 
+  # Only arrays of one shape can be gathered: JSON as bytes, of which the lengths go first.
   data = np.frombuffer(json.dumps(value).encode(), np.uint8)
   sizes = multihost_utils.process_allgather(np.asarray(len(data), np.int32)).ravel()
+  # Powers of two, so that few programs are compiled for all messages.
   padded = np.zeros(max(_SHORTEST, 1 << int(sizes.max() - 1).bit_length()), np.uint8)
   padded[: len(data)] = data
   rows = multihost_utils.process_allgather(padded)  # [processes, bytes]

@@ -191,6 +191,7 @@ def put(value: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
   whole = not isinstance(value, jax.Array) or value.is_fully_addressable
   if sharding is None or sharding.is_fully_addressable or not whole:
     return jax.device_put(value, sharding)
+  # Each process cuts its own shards out of its own copy; nothing travels.
   array = np.asarray(value)
   return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
@@ -228,6 +229,7 @@ def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh | None) -> dict[str
   """
   if mesh is None:
     return {name: jax.device_put(array) for name, array in batch.items()}
+  # A sentence now, where JAX would end with a shape error inside of the step.
   check_batch_size(len(next(iter(batch.values()))), mesh, what="the batch")
   sharding = NamedSharding(mesh, PartitionSpec(DATA))
   return {

@@ -143,6 +143,7 @@ def _fetch_url(url: str) -> pathlib.Path:
     temporary.mkdir(parents=True)
     for name, info in wanted.items():
       system.get_file(info["name"], str(temporary / name))
+    # One rename: a folder of the cache is complete or not there.
     temporary.rename(target)
   except OSError as error:
     if target.is_dir():  # another process was faster

@@ -100,6 +100,7 @@ def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with disk.whole_file(path) as stream:
       arrays: dict[str, Any] = {DESCRIPTION: text}
+      # In float32, as NumPy's format knows no bfloat16.
       arrays |= {name: np.asarray(leaf, np.float32) for name, leaf in file.leaves.items()}
       np.savez(stream, **arrays)
   except OSError as error:
@@ -246,6 +247,8 @@ class _Shape:
 
 def _sample(leaf: Any, layer: int | None) -> bytes:
   shape = leaf.shape if layer is None else leaf.shape[1:]
+  # A few values from all over an array tell two networks apart; a digest of all would read them
+  # all.
   places = np.unravel_index(np.linspace(0, math.prod(shape) - 1, _SAMPLES).astype(int), shape)
   if layer is not None:
     places = (np.full(_SAMPLES, layer), *places)

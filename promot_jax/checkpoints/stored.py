@@ -126,6 +126,7 @@ def converted(array: StoredArray, dtype: str) -> StoredArray:
 
   def read() -> np.ndarray:
     values = np.asarray(array)
+    # What overflows is said below, with the name of the array.
     with np.errstate(over="ignore"):
       result = values.astype(wanted)
     if dtype == "float16" and np.isinf(result).any() and not np.isinf(values).any():

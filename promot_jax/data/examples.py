@@ -314,6 +314,7 @@ class _Reader:
     self._policies = {"malformed records": malformed, "empty targets": empty_targets}
     self._problems: dict[str, list[str]] = {"malformed records": [], "empty targets": []}
     for side, length in self._limits.items():
+      # One token of text beside what stands around it.
       least = 1 + max(1, len(self._frames[side]))
       if length is not None and length < least:
         raise errors.ConfigError(
@@ -351,8 +352,10 @@ class _Reader:
           raise errors.DataError(f"{self._where}: record {number} lacks feature '{name}'.")
         others[name].append(kind.array(name, element[name]))
       records.append(_record(element, whole=whole))
+      # Usable ones count: what was left out takes nothing of the limit.
       if self._limit is not None and len(records) == self._limit:
         break
+    # At the end, so that one sentence tells of all that is wrong.
     self._refuse(number + 1)
     if not records:
       left_out = sum(map(len, self._problems.values()))

@@ -77,6 +77,7 @@ def generate(
     raise errors.ConfigError(
       "Sample draws random tokens and needs a key; pass jax.random.key(seed)."
     )
+  # What the caller asks for is laid over what the model says.
   own = TokenIds.of(model)
   ids = dataclasses.replace(
     own,

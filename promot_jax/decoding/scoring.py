@@ -52,6 +52,7 @@ def _score(state, batch, *, graphdef):
     chosen = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 
+  # Positions first, as `map` goes along the first axis.
   by_position = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (hidden, targets))
   at_once = max(1, min(length, _LOGITS_AT_ONCE // (examples * vocabulary)))
   per_token = jax.lax.map(log_p, by_position, batch_size=at_once)  # [T B]

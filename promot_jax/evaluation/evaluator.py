@@ -72,6 +72,7 @@ def evaluate(
   for position, plan in enumerate(plans):
     if kept and (found := kept.find(plan)):
       results[position] = found
+  # Rows of all that is missing are pooled, so that tasks share batches and compiled shapes.
   todo = {position: plan for position, plan in enumerate(plans) if position not in results}
   if todo:
     outputs = Outputs(todo, kept.journal() if kept else None)
@@ -93,6 +94,7 @@ def evaluate(
       )
       if kept:
         kept.write(results[position], predictions)
+    # Only now: as long as a result is missing, a stopped evaluation goes on from the journal.
     outputs.forget()
   return [results[position] for position in range(len(tasks))]
 

@@ -86,6 +86,7 @@ class ResultStore:
     lines = "".join(
       whole_files.line(dataclasses.asdict(prediction)) for prediction in predictions
     ).encode()
+    # Predictions first: a result whose file exists is complete.
     whole_files.write_bytes(prediction_file.beside(path), lines)
     digest = hashlib.sha256(lines).hexdigest()
     stored = dataclasses.replace(result, checkpoint=checkpoint, predictions_sha256=digest)

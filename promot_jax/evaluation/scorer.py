@@ -70,6 +70,7 @@ def score(
       f"task '{task.label}' has no score '{headline}'; its metrics give {', '.join(scores)}. Set METRIC."
     )
   if setting.format_metric and task.reads_answers:
+    # Of what was written, not of the prediction: postprocessing may have mended its format.
     answers = [postprocess.between_sentinels(text) for text in ended]
     _apply(setting.format_metric, targets, answers, scores, deviations, intervals, {})
   result = dataclasses.replace(
@@ -173,6 +174,7 @@ def _apply(
     deviations[name] = estimate.standard_error
     if estimate.interval is not None:
       intervals[name] = estimate.interval
+  # A summary of one row is that example's own score.
   for row in statistics:
     for name, value in metric.summarize(row).items():
       each.setdefault(name, []).append(value)

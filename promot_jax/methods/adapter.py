@@ -143,6 +143,8 @@ class Adapter(base.Method):
     assert self.share is not None
     number = sum(place.layers if place.layer is None else 1 for place in places.values())
     width = next(iter(places.values())).shape[1]
+    # Parameters of one adapter are slope * bottleneck + fixed: two kernels and the first bias, and
+    # the second bias, for 'lin' with the scale and the bias of its norm.
     fixed = width * (3 if self.placement == "lin" else 1)
     slope = 2 * width + 1
     found = round((self.share * backbone / number - fixed) / slope)

@@ -70,6 +70,7 @@ class IA3(base.Method):
       of_inputs = place.name in scaled["inputs"]
       shape = [*([place.layers] if place.layer is None else [])]
       shape += [self.tasks] if self.tasks > 1 else []
+      # Layers come first, then tasks: a scan takes the former off.
       factors = jnp.ones((*shape, place.shape[0 if of_inputs else 1]), jnp.float32)
       return Factors(factors, of_inputs=of_inputs, tasks=self.tasks)
 

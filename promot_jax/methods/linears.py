@@ -168,6 +168,7 @@ def add(place: Place, name: str, part: Part) -> None:
   """
   linear = place.linear
   if isinstance(linear, Linear):
+    # One wrapper for all methods: parts of several are added to it side by side.
     linear = AdaptedLinear(linear)
     setattr(place.parent, place.attribute, linear)
   if name in linear.parts:
@@ -213,6 +214,7 @@ def attach(
     raise errors.ConfigError(
       f"The model already has '{name}' at {len(taken)} linear layers; detach it before attaching."
     )
+  # Modules are copied, arrays are not: the backbone of the caller stays as it is.
   model = paths.copy(model)
   copied = places(model)
   for key in found:
@@ -234,6 +236,7 @@ def detach(model: base.Model, name: str) -> base.Model:
 
 def _plain(adapted: AdaptedLinear, rngs: nnx.Rngs) -> Linear:
   """The layer that was replaced, with its parameters."""
+  # Of no size, for its parameters are replaced at once.
   linear = Linear(1, 1, rngs=rngs, initializer=lambda key, shape, dtype: adapted.kernel[...])
   linear.kernel = adapted.kernel
   if adapted.bias is not None:

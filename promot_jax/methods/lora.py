@@ -209,6 +209,7 @@ def merge(model: base.Model, *, keep: bool = True) -> base.Model:
     )
     merged = kernel.astype(jnp.float32) + part.scale * update
     linear.kernel = nnx.Param(merged.astype(kernel.dtype))
+    # The old kernel is kept, since taking the update away again would not give it back bit for bit.
     linear.lora = Merged(part, kernel)
   return model if keep else linears.detach(model, PART)
 

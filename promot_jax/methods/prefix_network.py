@@ -162,6 +162,7 @@ def _fit(
   learning_rate: float,
 ):
   """The parameters after least squares on everything but the table."""
+  # As in the code of the paper, the table keeps its random start.
   table, *trained = parameters
   optimizer = optax.adam(learning_rate)
 

@@ -135,6 +135,7 @@ def activations(model: nnx.Module, ids: Sequence[int]) -> dict[str, KVCache]:
       f"Token ids {unknown or 'none'} cannot be run through the model, whose vocabulary has {rows};"
       " give those of a text in the model's own vocabulary."
     )
+  # Unrolled, because a recorder inside of a scan would note a tracer of one layer only.
   model = scanning.unstack_layers(model)
   empty(model)
   recorded: dict[str, list[KVCache]] = {name: [] for name in sites(model)}

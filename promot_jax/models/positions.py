@@ -50,6 +50,7 @@ class RelativePositionBias(nnx.Module):
     period = queries + keys
     relative = np.arange(period)
     relative = np.where(relative < keys, relative, relative - period) - offset
+    # The table is read once for each distance, not for each pair of positions.
     by_distance = self.by_distance(relative)  # [H period]
     repeated = jnp.broadcast_to(by_distance[:, None, :], (heads, queries, period))
     flat = repeated.reshape(heads, -1)[:, : queries * (period - 1)]
@@ -64,6 +65,7 @@ class RelativePositionBias(nnx.Module):
       max_distance=self.max_distance,
       bidirectional=self.bidirectional,
     )
+    # A product with a constant instead of a gather: its gradient is a product too, not a scatter.
     one_hot = np.equal(np.arange(table.shape[-1])[:, None], buckets).astype(np.float32)
     return jnp.matmul(table, one_hot, precision=jax.lax.Precision.HIGHEST)
 
@@ -84,6 +86,7 @@ def relative_position_bucket(
     distance = np.abs(relative)
   else:
     distance = np.maximum(-relative, 0)  # later keys are masked anyway
+  # From here as T5 does it, in float32: another rounding moves the borders of the far buckets.
   exact = buckets // 2
   ratio = np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
   growth = np.log(ratio) / np.float32(np.log(max_distance / exact))

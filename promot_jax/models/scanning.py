@@ -29,6 +29,7 @@ def _with_layers(
   copy.config = dataclasses.replace(model.config, scan_layers=scan)
   for part in copy.stacks.values():
     part.layers = convert(part.layers)
+  # What a method keeps of each layer lies outside of the stacks and must follow them.
   for child in vars(copy).values():
     if isinstance(child, preparation.Generator):
       child.with_layers(convert)

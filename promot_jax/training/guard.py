@@ -31,6 +31,7 @@ def guarded(train_step: step_lib.TrainStep, shardings: TrainState | None = None)
     state: TrainState, sound: jax.Array, frozen: Any, batch: Batch, key: Any, teacher: Any = None
   ) -> tuple[TrainState, jax.Array, Metrics]:
     new_state, metrics = train_step(state, frozen, batch, key, teacher)
+    # Once False it stays so: the host may ask late and still sees the state before the damage.
     sound = sound & (metrics["finite"][0] > 0)
     kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new_state, state)
     return kept, sound, metrics

@@ -40,6 +40,7 @@ def sums(
   graphdef, state = nnx.split(model)
   waiting = None
   for batch in batches:
+    # Started before the former one is read, so that the device has no time to wait.
     started = compiled(state, dict(batch), teacher, graphdef=graphdef, objective=objective)
     if waiting is not None:
       yield _read(waiting, fetch)

@@ -36,6 +36,7 @@ def to_ours(
     ConfigError: tensors are missing or left over, and the message has a table of them; or one holds
       whole numbers.
   """
+  # Each pair takes its tensors out; what is left at the end has no place, which is an error, too.
   left = _without_ignored(tensors, family)
   left = _with_prefix(left, family, pairs)
   result: dict[str, StoredArray] = {}
@@ -112,6 +113,7 @@ def _with_prefix(
   prefix = family.base_prefix
   if not prefix or any(name.startswith(prefix) for name in tensors):
     return tensors
+  # A head's own tensors stand outside of the bare network and have no prefix.
   known = {name for pair in pairs for name in (pair.theirs, *pair.aliases)}
   return {name if name in known else prefix + name: array for name, array in tensors.items()}
 
@@ -123,6 +125,7 @@ def _take(left: dict[str, StoredArray], pair: Pair) -> StoredArray | None:
     return found[0] if found else None
   first, *others = found
 
+  # When they are read, for nothing is read here.
   def compared(*arrays: np.ndarray) -> np.ndarray:
     for other, array in zip(others, arrays[1:]):
       if not np.array_equal(arrays[0], array):
