@@ -40,7 +40,7 @@ def add(tasks: TemplatedTasks) -> None:
   for data in tasks.data_sets:
     for task in tasks_of(data):
       catalog.add(task)
-  for name, members in {**tasks.tuned, **tasks.held_out}.items():
+  for name, members in tasks.units.items():
     catalog.add_mixture(Mixture(name=name, members=members))
   every = tuple(task for members in tasks.tuned.values() for task in members)
   catalog.add_mixture(Mixture(name=tasks.name, members=every))

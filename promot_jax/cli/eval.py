@@ -22,6 +22,7 @@ def run(flags: Flags) -> int:
 
   from promot_jax import hosts
   from promot_jax.checkpoints.lease import Lease
+  from promot_jax.evaluation import medians
   from promot_jax.experiments import measurement
   from promot_jax.experiments.restored import Restored
 
@@ -42,7 +43,8 @@ def run(flags: Flags) -> int:
     with hosts.held_by_first(lease):
       checkpoint, wanted = cluster.together(functools.partial(_wanted, values, opened))
       found = measurement.measure(opened, checkpoint, wanted, models=Restored(opened), store=store)
-    found += _medians(opened.experiment, found)
+    if opened.experiment.templates is not None:
+      found += medians.over_templates(found, opened.experiment.templates.units)
     rows += [(opened.experiment.name, checkpoint.name, result) for result in found]
   if not hosts.is_first():
     return 0
@@ -65,16 +67,6 @@ def run(flags: Flags) -> int:
   show(_table(rows))
   show(f"predictions: {', '.join(folders)}")
   return 0
-
-
-def _medians(experiment, results) -> list:
-  """Of data sets whose templates were all measured."""
-  from promot_jax.evaluation import medians
-
-  if experiment.templates is None:
-    return []
-  templates = experiment.templates
-  return medians.over_templates(results, {**templates.tuned, **templates.held_out})
 
 
 def _named(values) -> str | None:

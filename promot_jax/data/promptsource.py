@@ -36,7 +36,7 @@ from promot_jax.errors import ConfigError, DataError
 CHOICES = "answer_choices"
 """Name of the answers in a template."""
 
-_LARGEST = 2**18  # bytes of a file; the largest of P3 has 60,000
+_LARGEST = 2**18  # bytes of a file; fifteen templates of P3 take 8,000
 _TAGS = ("!Template", "!TemplateMetadata")
 
 

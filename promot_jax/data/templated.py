@@ -264,10 +264,14 @@ class TemplatedTasks:
         found[f"{data.name}_held_out" if data.name in self.tuned else data.name] = rest
     return found
 
+  @property
+  def units(self) -> dict[str, tuple[str, ...]]:
+    """What has a score, the median over its tasks: data sets, and held-out parts of them."""
+    return {**self.tuned, **self.held_out}
+
   def unit_of(self, task: str) -> str | None:
     """The data set, or the held-out part of one, that a task belongs to; None of any other task."""
-    every = {**self.tuned, **self.held_out}
-    return next((unit for unit, tasks in every.items() if task in tasks), None)
+    return next((unit for unit, tasks in self.units.items() if task in tasks), None)
 
   def data_of(self, task: str) -> TemplatedData | None:
     """The data set whose records a task reads; None of any other task."""

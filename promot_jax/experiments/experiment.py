@@ -264,8 +264,9 @@ class Experiment:
 
   def shots_of(self, unseen: str) -> Sequence[int]:
     """Numbers of demonstrations at which an unseen task is measured."""
-    templated = self.templates is not None and self.templates.data_of(unseen) is not None
-    return self.templates.shots if self.templates and templated else self.evaluation.shots
+    if self.templates is not None and self.templates.data_of(unseen) is not None:
+      return self.templates.shots
+    return self.evaluation.shots
 
   def unit_of(self, task: str) -> str:
     """What a task is counted as: itself, or the data set of which it is one template."""

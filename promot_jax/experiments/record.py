@@ -65,7 +65,7 @@ def run_record(
     backbone_trained=_trains_backbone(experiment),
     variant=_variant(experiment),
     settings=settings,
-    templates=_templates(experiment),
+    templates={} if experiment.templates is None else experiment.templates.units,
     measured=ways.own(results),
     stages=_stages(experiment, step_seconds),
     environment={**environment(), "precision": _precision(experiment)},
@@ -135,13 +135,6 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
     unit: provenance.data_set(experiment.records_of(base), experiment.place)
     for unit, base in read.items()
   }
-
-
-def _templates(experiment: Experiment) -> dict[str, Sequence[str]]:
-  """Data set -> its tasks that the run measures, of those that have several templates."""
-  if experiment.templates is None:
-    return {}
-  return {**experiment.templates.tuned, **experiment.templates.held_out}
 
 
 def _variant(experiment: Experiment) -> str:

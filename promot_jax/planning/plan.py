@@ -161,11 +161,13 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
     for task in experiment.unseen_tasks
     for shots in experiment.shots_of(task)
   ]
+  asked = {n for task in experiment.unseen_tasks for n in experiment.shots_of(task)}
+  shots = "/".join(map(str, sorted(asked or plan.shots)))
   count = len(unseen) * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)
   yield (
     f"evaluate  {count} evaluations of {', '.join(plan.checkpoints)} checkpoint: tuned "
     f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(experiment.unseen_tasks)} unseen tasks x "
-    f"{'/'.join(map(str, plan.shots))} shots, method {' and '.join(plan.unseen_method)}; {strategy}"
+    f"{shots} shots, method {' and '.join(plan.unseen_method)}; {strategy}"
   )
 
 

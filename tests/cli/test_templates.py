@@ -109,7 +109,10 @@ def test_a_plan_counts_what_is_measured(tmp_path, capsys):
   write(tmp_path)
   assert main(["train", "--dry_run", *flags(tmp_path), f"--model_dir={tmp_path / 'r'}"]) == 0
   shown = capsys.readouterr().out
-  assert "3 evaluations of chosen checkpoint: tuned own_first, own_second; 1 unseen tasks" in shown
+  assert (
+    "3 evaluations of chosen checkpoint: tuned own_first, own_second; 1 unseen tasks x 0 shots"
+    in shown
+  )
   assert "rows of" in shown and not (tmp_path / "r").exists()
 
 
