@@ -46,14 +46,14 @@ def run(directory: ModelDirectory) -> tuple[ModelDirectory, list[Marker]]:
     experiment = epochs.counted(directory.experiment, position, store, session.reader)
     directory = dataclasses.replace(directory, experiment=experiment)
     marker = _found(directory, position, store)
-    if marker is None:
+    if marker is not None:
+      model = None
+    else:
       model = _train(directory, position, store, begun=model)
       store.close()
       session.stop.nothing_to_save = True
       marker = _completed(directory, position, store)
       assert marker is not None
-    else:
-      model = None
     markers.append(marker)
   return directory, markers
 

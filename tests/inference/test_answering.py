@@ -27,7 +27,7 @@ def keys(monkeypatch):
   seen: list[tuple] = []
   (word,) = vocabulary().encode("dog")
 
-  def generate(model, batch, *, strategy, max_length, key):
+  def generate(model, batch, *, max_length, key, **settings):
     seen.append(tuple(jax.random.key_data(key).tolist()))
     tokens = np.zeros((len(batch["encoder_input_tokens"]), 1, max_length), np.int32)
     tokens[:, 0, 0] = word
