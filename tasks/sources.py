@@ -1,28 +1,36 @@
 """The seqio source of a task: its records, the splits derived from them, its demonstrations."""
 
+import dataclasses
 import functools
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
 from promot_jax import errors
-from promot_jax.data import few_shot
+from promot_jax.data import few_shot, low_data
 from promot_jax.data.task import DERIVED, Origin, Task
 from tasks import records
 
 
+_Keyed = tuple[str, tuple[str, str]]
+"""What a record is told apart by, and its input and target; empty where it cannot be used."""
+
+
 class TaskSource(seqio.DataSource):
-  """Records of one task, with two derived splits and, for few-shot tasks, demonstrations.
+  """Records of one task, with derived splits and, for few-shot tasks, demonstrations.
+
+  Derived of 'train' are its two parts of `data.task.DERIVED`, and the subsamples of `data.low_data`.
 
   Each element is an element of the underlying source.  With `shots` > 0 it also has
   `demonstrations` [shots, 2]: rendered input and target of training examples, chosen by
   `few_shot.Demonstrations` from the start of the training split ('train_strict' for the derived
-  splits).  They depend on the example and on the seed, not on the order of reading.
+  splits, the subsample itself for those of little data).  They depend on the example and on the seed, not
+  on the order of reading.
 
   Args:
     task: its template makes the demonstrations.
@@ -43,8 +51,8 @@ class TaskSource(seqio.DataSource):
     self.origin = origin
     self._shots = shots
     self._pool_size = pool_size
-    self._pairs: list[tuple[str, tuple[str, str]]] | None = None  # each with its key
-    self._pools: dict[bool, few_shot.Demonstrations] = {}  # by whether held-out texts are left out
+    self._pairs: list[_Keyed] | None = None
+    self._pools: dict[str, few_shot.Demonstrations] = {}  # by the split that they are of
     super().__init__(splits=())  # `splits` is read on use
 
   @functools.cached_property
@@ -61,7 +69,7 @@ class TaskSource(seqio.DataSource):
         _check_network()
         self._source.tfds_dataset.builder.download_and_prepare()
         own = tuple(self._source.tfds_dataset.builder.info.splits)
-    return own + DERIVED if "train" in own else own
+    return own + DERIVED + low_data.NAMES if "train" in own else own
 
   @property
   def supports_arbitrary_sharding(self) -> bool:
@@ -72,7 +80,7 @@ class TaskSource(seqio.DataSource):
       return self._source.list_shards(_stored(split))
 
   def num_input_examples(self, split: str) -> int | None:
-    return None if split in DERIVED else self._source.num_input_examples(split)
+    return None if _stored(split) != split else self._source.num_input_examples(split)
 
   def get_dataset(
     self,
@@ -86,15 +94,29 @@ class TaskSource(seqio.DataSource):
     num_epochs: int | None = 1,
   ) -> tf.data.Dataset:
     """See `seqio.DataSource.get_dataset`; `seed` also chooses the demonstrations (None = 0)."""
-    with _explained(self):
-      dataset = self._source.get_dataset(
-        split=_stored(split), shuffle=shuffle, seed=seed, shard_info=shard_info
-      )
+    subsample = low_data.of(split)
+    if subsample is not None:
+      dataset = self._subsample(subsample)
+    else:
+      with _explained(self):
+        dataset = self._source.get_dataset(
+          split=_stored(split), shuffle=shuffle, seed=seed, shard_info=shard_info
+        )
     if split in DERIVED:
       dataset = self._part(dataset, held_out=split == "selection")
     if self._shots:
       dataset = self._with_demonstrations(dataset, self._pool(split), seed or 0)
     return dataset
+
+  def _subsample(self, subsample: low_data.Subsample) -> tf.data.Dataset:
+    train = self._all_of_train()
+    keyed = ((key, target) for key, (_, target) in self._texts(train))
+    numbers = low_data.choose(subsample, keyed, what=self.task.name)
+    chosen = tf.constant(numbers, tf.int64)
+    numbered = train.enumerate().take(chosen[-1] + 1)
+    return numbered.filter(lambda number, _: tf.reduce_any(number == chosen)).map(
+      lambda _, element: element
+    )
 
   def _part(self, dataset: tf.data.Dataset, *, held_out: bool) -> tf.data.Dataset:
     def belongs(record):
@@ -125,26 +147,40 @@ class TaskSource(seqio.DataSource):
     return records.mapped(self.task, dataset, demonstrations, outputs)
 
   def _pool(self, split: str) -> few_shot.Demonstrations:
-    strict = split in DERIVED
-    if self._pairs is None:
-      with _explained(self):
-        dataset = self._source.get_dataset(split="train", shuffle=False)
-      self._pairs = self._rendered(dataset.take(self._pool_size))
-    if strict not in self._pools:
-      kept = (pair for key, pair in self._pairs if not (strict and few_shot.is_held_out(key)))
-      self._pools[strict] = few_shot.Demonstrations(kept)
-    return self._pools[strict]
+    subsample = low_data.of(split)
+    if subsample is not None:
+      of = dataclasses.replace(subsample, part="train").name
+    else:
+      of = "train_strict" if split in DERIVED else "train"
+    if of not in self._pools:
+      self._pools[of] = few_shot.Demonstrations(self._pairs_of(of))
+    return self._pools[of]
 
-  def _rendered(self, dataset: tf.data.Dataset) -> list[tuple[str, tuple[str, str]]]:
-    pairs = []
+  def _pairs_of(self, split: str) -> Iterator[tuple[str, str]]:
+    subsample = low_data.of(split)
+    if subsample is not None:
+      yield from (pair for _, pair in self._texts(self._subsample(subsample)))
+      return
+    if self._pairs is None:
+      self._pairs = list(self._texts(self._all_of_train().take(self._pool_size)))
+    for key, pair in self._pairs:
+      if split == "train" or not few_shot.is_held_out(key):
+        yield pair
+
+  def _all_of_train(self) -> tf.data.Dataset:
+    with _explained(self):
+      return self._source.get_dataset(split="train", shuffle=False)
+
+  def _texts(self, dataset: tf.data.Dataset) -> Iterator[_Keyed]:
     for record in records.plain(self.task, dataset):
+      found: _Keyed = ("", ("", ""))
       try:
         if self.task.is_usable(record()):
           text = self.task.render(record())
-          pairs.append((self.task.key_of(record()), (text.input, text.target)))
+          found = self.task.key_of(record()), (text.input, text.target)
       except errors.DataError:
-        continue  # reported when the training split itself is read
-    return pairs
+        pass  # reported when the training split itself is read
+      yield found
 
 
 @functools.cache
@@ -154,7 +190,7 @@ def task_source(task: Task, place: str, shots: int) -> TaskSource:
 
 
 def _stored(split: str) -> str:
-  return "train" if split in DERIVED else split
+  return "train" if split in DERIVED or low_data.of(split) is not None else split
 
 
 def _check_network() -> None:

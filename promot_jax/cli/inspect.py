@@ -54,6 +54,10 @@ def _data(flags: Flags) -> None:
     show(json.dumps([dict(record) for record in examples.records]))
     return None
   recipe_data.show_first(examples)
+  if values.source != "micro" and not catalog.is_open(values.name):
+    with quiet():
+      for line in recipe_data.counted(task, place, values.split, vocabulary=values.vocabulary):
+        show(line)
   return None
 
 

@@ -1,4 +1,4 @@
-"""`promot inspect data` of a recipe: its tuned tasks' splits as the model will read them.
+"""`promot inspect data` of a recipe: its tuned tasks' splits as the model will read them; or of a task.
 
 Labels, lengths, words that the vocabulary lacks, copies inside of a split and between two; then the first
 examples as they are rendered.
@@ -15,6 +15,11 @@ from promot_jax.cli.screen import show
 from promot_jax.errors import ConfigError
 
 _WHOLE: Mapping[str, Any] = {"inputs": None, "targets": None}  # lengths: nothing is cut
+_LENGTHS: Mapping[str, int] = {
+  "inputs": 512,
+  "targets": 128,
+}  # at which cuts are counted without a recipe
+_COUNTED = 1_000_000  # examples of a split, of which more are not read to be counted
 _WORDS = 2000  # different words that are looked up in the vocabulary
 _SHOWN = 6
 
@@ -52,6 +57,50 @@ def run(flags: Flags) -> None:
     show("")
     split = values.split or next(iter(_splits(experiment, _base(task))))
     show_first(read(task, split, limit=values.n))
+
+
+def counted(task: str, place: str, split: str | None, *, vocabulary: str) -> Iterator[str]:
+  """How many examples the splits of a task have, beside the published numbers, and how long they are.
+
+  What a recipe would refuse is left out and counted.
+
+  Args:
+    task, place: of `catalog.resolve` and `catalog.place`.
+    split: None: those that train, choose and are reported.
+  """
+  from promot_jax.data import cache, split_view
+  from tasks import catalog, reading
+
+  source = catalog.find(task).source(place)
+  plan = source.splits() if source.divisible else None
+  names = (plan.train, plan.select, plan.report) if plan and split is None else (split or "",)
+  for name in dict.fromkeys(names):
+    published = source.size(name)
+    beside = f", published {published:,}" if published else ""
+    if published and published > _COUNTED:
+      yield f"\nsplit {name}: not counted{beside}"
+      continue
+    try:
+      found = reading.load_examples(
+        task,
+        name,
+        _WHOLE,
+        malformed="skip",
+        empty_targets="skip",
+        vocabulary=vocabulary,
+        cache_dir=cache.default_dir(),
+      )
+    except ConfigError as error:
+      yield f"\nsplit {name}: {error}"
+      continue
+    yield f"\nsplit {name}: {len(found):,} examples{beside}"
+    answers = max(len(record["answers"]) for record in found.records)
+    more = f"; up to {answers} accepted" if answers > 1 else ""
+    inputs, targets = ([len(ids) for ids in side] for side in (found.inputs, found.targets))
+    yield f"  {'read':<18} {split_view.lengths_line(inputs, _LENGTHS['inputs'])}"
+    yield f"  {'answered':<18} {split_view.lengths_line(targets, _LENGTHS['targets'])}{more}"
+    for why, count in found.lengths.skipped.items():
+      yield f"  {'left out':<18} {count} ({why})"
 
 
 def show_first(examples) -> None:
@@ -97,7 +146,8 @@ def _lines(experiment, base: str, read) -> Iterator[str]:
   for split, uses in _splits(experiment, base).items():
     examples = read(base, split, limit=None)
     texts = _texts(experiment, base, split, examples)
-    yield f"{base}, split {split}: {len(examples)} examples; {' and '.join(uses)}"
+    published = _published(experiment, base, split)
+    yield f"{base}, split {split}: {len(examples)} examples{published}; {' and '.join(uses)}"
     found = {
       "targets": split_view.targets_line(texts),
       "read": split_view.lengths_line([len(ids) for ids in examples.inputs], limits["inputs"]),
@@ -112,6 +162,16 @@ def _lines(experiment, base: str, read) -> Iterator[str]:
       found["left out"] = f"{count} ({why})"
     yield from (f"  {name:<18} {line}" for name, line in found.items())
     earlier[split] = texts
+
+
+def _published(experiment, base: str, split: str) -> str:
+  """The published number of examples, of data that others have published."""
+  from tasks import catalog
+
+  if experiment.source == "micro" or not catalog.is_ours(base):
+    return ""
+  size = catalog.find(base).source(experiment.place).size(split)
+  return f" (published: {size})" if size else ""
 
 
 def _splits(experiment, base: str) -> dict[str, list[str]]:

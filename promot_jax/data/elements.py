@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors, task_package
+from promot_jax.data import low_data
 
 # What is read of an element; only `inputs` and `targets` have to be there.
 _TEXTS = ("inputs_pretokenized", "targets_pretokenized", "answers", "answer_choices", "problem")
@@ -34,9 +35,8 @@ def task(
   if split not in splits:
     near = difflib.get_close_matches(split, splits, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise errors.ConfigError(
-      f"task {name} has no split {split!r}; it has: {', '.join(splits)}.{hint}"
-    )
+    shown = ", ".join(each for each in splits if low_data.of(each) is None)
+    raise errors.ConfigError(f"task {name} has no split {split!r}; it has: {shown}.{hint}")
   return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from promot_jax import errors
+from promot_jax.data import low_data
 from promot_jax.data.record_features import RecordFeature
 from promot_jax.data.templates import NoText, Rendered
 from promot_jax.metrics import format_share, postprocess
@@ -105,6 +106,8 @@ class Source:
     """Number of examples of a split; None where only reading tells it."""
     if split == DERIVED[0] and "train" in self.sizes:
       return round(self.sizes["train"] * STRICT)
+    if (subsample := low_data.of(split)) is not None:
+      return subsample.count
     return self.sizes.get(split)
 
 

@@ -68,7 +68,11 @@ def test_a_bad_record_is_refused_with_file_and_line_or_counted(
   assert main(flags) == 65
   assert "val.jsonl:2: label 'maybe' is none of entailment" in capsys.readouterr().err
   assert main([*flags, "--gin.MALFORMED='skip'"]) == 0
-  assert "It rains. question: It is wet." in capsys.readouterr().out
+  shown = capsys.readouterr().out
+  assert "It rains. question: It is wet." in shown
+  assert "split validation: 1 examples, published 277" in shown
+  assert "split train: DATA_DIR=" in shown and "no files for split 'train'" in shown
+  assert "left out           1 (malformed records)" in shown and "(at most 512)" in shown
 
 
 def test_a_file_that_breaks_while_it_is_read_is_named_in_one_sentence(
@@ -206,3 +210,26 @@ def test_a_record_that_is_none_is_refused_with_its_line(
   with pytest.raises(errors.DataError, match=expected):
     for record in task.source(original_files({file: content})).origin.records("test"):
       task.render(record)
+
+
+def test_little_data_is_a_split_of_every_task(original_files):
+  """Its demonstrations are of the subsample itself."""
+  from tasks import sources
+
+  records = [{**_ITEM, "hypothesis": f"Line {n}.", "label": "entailment"} for n in range(90)]
+  bad = {**_ITEM, "label": "maybe"}
+  place = original_files({"super_glue/RTE/train.jsonl": json_lines(bad, *records)})
+  task = catalog.find("rte")
+  found = {}
+  for split in ("train_50_0", "dev_50_0"):
+    dataset = sources.task_source(task, place, 1).get_dataset(split, shuffle=True)
+    found[split] = list(dataset.as_numpy_iterator())
+  lines = {
+    split: {element["hypothesis"].decode() for element in elements}
+    for split, elements in found.items()
+  }
+  assert {split: len(texts) for split, texts in lines.items()} == {"train_50_0": 50, "dev_50_0": 15}
+  assert not lines["train_50_0"] & lines["dev_50_0"]
+  for element in (element for elements in found.values() for element in elements):
+    shown = element["demonstrations"][0][0].decode()
+    assert any(line in shown for line in lines["train_50_0"] - {element["hypothesis"].decode()})
