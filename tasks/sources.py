@@ -16,7 +16,6 @@ from promot_jax.data import few_shot, low_data
 from promot_jax.data.task import DERIVED, Origin, Task
 from tasks import records
 
-
 _Keyed = tuple[str, tuple[str, str]]
 """What a record is told apart by, and its input and target; empty where it cannot be used."""
 
