@@ -69,9 +69,14 @@ def measure(
     if stage.asks is None or any(name.endswith(STANDARD_ERROR) for name in stage.asks):
       found |= standard_errors(results)
   if stage.asks is None or any(map(selection.is_forced, stage.asks)):
-    found |= forced(
-      experiment, stage, tasks, model, teacher=teacher, place=place, progress=progress
-    )
+
+    def sums_of(batches: Iterator[Mapping[str, Any]]) -> Iterator[validation_loss.Sums]:
+      placed = map(place, batches)
+      return validation_loss.sums(
+        model, stage.objective, placed, teacher=teacher, fetch=partitioning.fetch
+      )
+
+    found |= _forced(experiment, stage, tasks, sums_of=sums_of, progress=progress)
   return found
 
 
@@ -121,19 +126,20 @@ def standard_errors(results: Sequence[TaskResult]) -> dict[str, float]:
   return values
 
 
-def forced(
+def _forced(
   experiment: Experiment,
   stage: Stage,
   tasks: Sequence[evaluator.EvalTask],
-  model: nnx.Module,
   *,
-  teacher: nnx.Module | None = None,
-  place: Callable[[Mapping[str, Any]], Any],
+  sums_of: Callable[[Iterator[Mapping[str, Any]]], Iterator[validation_loss.Sums]],
   progress: Callable[[evaluator.Progress], None],
 ) -> dict[str, float]:
   """The stage's objective on the tasks' examples, all together and of several each by itself.
 
   A batch has the rows of one of the stage's microbatches: what fits there fits here.
+
+  Args:
+    sums_of: gives what the objective sums over host batches, a batch each.
   """
   special = TokenIds.of(experiment.backbone)
   examples = [_with_rows(task) for task in tasks]
@@ -144,21 +150,14 @@ def forced(
   total = sum(len(each) for each in examples)
   done = 0
 
-  def placed(each: example_lists.Examples) -> Iterator[Any]:
+  def told(each: example_lists.Examples) -> Iterator[Mapping[str, Any]]:
     nonlocal done
     for batch, numbers in EvalBatches(each, batch_size=rows, buckets=buckets, special=special):
       progress(evaluator.Progress(done=done, total=total))
-      yield place(batch)
+      yield batch
       done += int((numbers >= 0).sum())
 
-  sums = [
-    validation_loss.add(
-      validation_loss.sums(
-        model, stage.objective, placed(each), teacher=teacher, fetch=partitioning.fetch
-      )
-    )
-    for each in examples
-  ]
+  sums = [validation_loss.add(sums_of(told(each))) for each in examples]
   progress(evaluator.Progress(done=total, total=total))
   found = validation_loss.means(validation_loss.add(sums))
   if len(tasks) > 1:
