@@ -38,18 +38,19 @@ def with_demonstrations(name: str, *, shots: int, seed: int, joining: Joining) -
   steps = list(task.preprocessors)
   place, spec = _last_texts(task, steps)
   pool = functools.cache(lambda: few_shot.Demonstrations(_pairs(task, steps[:place], spec)))
-  join = functools.partial(_joined, pool=pool, shots=shots, seed=seed, joining=joining)
+  join = functools.partial(_joined, pool=pool, shots=shots, number=seed, joining=joining)
   return task.replace(
     name=f"{name}_{shots}shot", preprocessors=[*steps[:place], join, *steps[place:]]
   )
 
 
-def _joined(dataset: tf.data.Dataset, *, pool, shots: int, seed: int, joining: Joining):
+def _joined(dataset: tf.data.Dataset, *, pool, shots: int, number: int, joining: Joining):
+  # `number` is no `seed` to seqio, which would warn that cached examples all have the same.
   pool()  # read before any example is, and not while one is
 
   def python(text: bytes) -> bytes:
     query = text.decode("utf-8", errors="replace")
-    chosen = pool().choose(query, shots=shots, seed=seed)
+    chosen = pool().choose(query, shots=shots, seed=number)
     prompt = templates.join_shots(
       chosen, query, separator=joining.examples, before_answer=joining.answer
     )

@@ -204,11 +204,8 @@ def _sizes(task: Any, splits: Sequence[str]) -> dict[str, int]:
 
 
 def _target(name: str, record: Mapping[str, Any]) -> Any:
-  """What the metrics compare predictions with: of the text, or of its tokens where that was not kept."""
-  text, example = record["targets"], record.get("example", {})
-  if "targets" in example and "targets_pretokenized" not in example:
-    text = _task(name).output_features["targets"].vocabulary.decode(example["targets"].tolist())
-  return _called(name, text, record, is_target=True)
+  """What the metrics compare predictions with."""
+  return _called(name, record["targets"], record, is_target=True)
 
 
 def _called(name: str, text: str, record: Mapping[str, Any], *, is_target: bool) -> Any:

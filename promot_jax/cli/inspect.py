@@ -38,26 +38,34 @@ def _data(flags: Flags) -> None:
   from tasks import catalog, reading
 
   place = catalog.place(values.source, values.data_dir)
-  task = catalog.resolve(values.name, source=place, vocabulary=values.vocabulary)
-  split = values.split or "validation"
-  with quiet():
-    examples = reading.load_examples(
-      task,
-      split,
-      {"inputs": None, "targets": None},
-      limit=values.n,
-      **_policies(flags),
-      vocabulary=values.vocabulary,
-      cache_dir=cache.default_dir(),
-    )
-  if values.json:
-    show(json.dumps([dict(record) for record in examples.records]))
-    return None
-  recipe_data.show_first(examples)
-  if values.source != "micro" and not catalog.is_open(values.name):
+  found = {}
+  for member in catalog.members(values.name):  # of a mixture all, of a task itself
+    task = catalog.resolve(member, source=place, vocabulary=values.vocabulary)
     with quiet():
-      for line in recipe_data.counted(task, place, values.split, vocabulary=values.vocabulary):
-        show(line)
+      found[member] = reading.load_examples(
+        task,
+        values.split or "validation",
+        {"inputs": None, "targets": None},
+        limit=values.n,
+        **_policies(flags),
+        vocabulary=values.vocabulary,
+        cache_dir=cache.default_dir(),
+      )
+  if values.json:
+    records = {
+      name: [{key: each[key] for key in each if key != "example"} for each in some.records]
+      for name, some in found.items()
+    }
+    show(json.dumps(records if len(records) > 1 else next(iter(records.values()))))
+    return None
+  for member, examples in found.items():
+    recipe_data.show_first(examples)
+    if values.source != "micro" and not catalog.is_open(member):
+      with quiet():
+        for line in recipe_data.counted(
+          examples.name, place, values.split, vocabulary=values.vocabulary
+        ):
+          show(line)
   return None
 
 

@@ -111,6 +111,8 @@ def show_first(examples) -> None:
     show(f"\n[{number}] inputs ({len(examples.inputs[number])} tokens with {end})")
     show(f"    {record['inputs']}")
     show(f"    targets: {record['targets']}   answers: {record['answers']}")
+    for name, kind in examples.kinds.items():
+      show(f"    {name}: {kind.dtype} {list(examples.features[name][number].shape)}")
 
 
 def _templates(experiment) -> Iterator[str]:

@@ -86,7 +86,7 @@ def whole(
     for element in dataset.as_numpy_iterator():
       if element["inputs"].ndim != 1 or element["targets"].ndim != 1:
         raise ValueError("inputs and targets must be lists of token ids")
-      yield element
+      yield {**_texts(task, element), **element}
   except errors.PromotError:
     raise
   except Exception as cause:
@@ -100,6 +100,16 @@ def whole(
       f"{name}, split {split}: the task's own pipeline failed: {type(cause).__name__}:"
       f" {(lines or [''])[-1]}"
     ) from cause
+
+
+def _texts(task: Any, element: Mapping[str, Any]) -> dict[str, bytes]:
+  """Texts of what was kept as tokens alone, as seqio's Evaluator makes them: cached examples, say."""
+  missing = [side for side in ("inputs", "targets") if f"{side}_pretokenized" not in element]
+  vocabularies = {side: task.output_features[side].vocabulary for side in missing}
+  return {
+    f"{side}_pretokenized": vocabulary.decode(element[side].tolist()).encode()
+    for side, vocabulary in vocabularies.items()
+  }
 
 
 def rendered(

@@ -142,6 +142,7 @@ def test_its_examples_are_shown(module, capsys):
   code, out, err = run(capsys, *shown)
   assert code == 0, err
   assert "question: the blue dog sees the cat answer:" in out and "targets: blue" in out
+  assert "rejected: int32 [2]" in out
 
 
 def test_it_is_planned_with_its_own_splits_and_size(module, tmp_path, capsys):
@@ -306,5 +307,7 @@ def test_cached_tasks_are_read_from_the_folders_that_were_named(module, tmp_path
   parsed = flags.parse([*arguments, f"--seqio_additional_cache_dirs={tmp_path / 'cached'}"])
   task_modules.load(parsed.values)
   cached = load_examples("colour", "dev", {}, use_cached=True)
-  assert len(cached) == 1 and cached.records[0]["example"]["weight"] == 2.0
+  (record,) = cached.records
+  assert record["example"]["weight"] == 2.0
+  assert (record["inputs"], record["targets"]) == ("the cat sees the dog answer:", "red")
   assert len(load_examples("colour", "dev", {})) == 6

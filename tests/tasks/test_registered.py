@@ -1,8 +1,11 @@
 """Demonstrations and metrics of tasks that others registered: as for ours, and as seqio's Evaluator has them."""
 
+import json
+
 import numpy as np
 import pytest
 
+from promot_jax.cli.main import main
 from promot_jax.data import few_shot
 from promot_jax.errors import ConfigError, DataError
 from promot_jax.evaluation import rows, scorer
@@ -150,6 +153,19 @@ def test_demonstrations_are_drawn_as_for_our_own_tasks(colours):
   assert catalog.split_shots(name) == (colours, 4) and catalog.find(name).name == colours
 
 
+def test_each_task_of_a_mixture_is_shown(colours, capsys):
+  register(colours)
+  seqio.MixtureRegistry.add("registered_mixture", [colours], default_rate=1.0)
+  try:
+    assert main(["inspect", "data", "registered_mixture_1shot", "--n=2"]) == 0
+    assert f"{colours}_1shot, split validation, first 2 examples" in capsys.readouterr().out
+    assert main(["inspect", "data", colours, "--n=1", "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["targets"] == "RED"
+  finally:
+    seqio.MixtureRegistry.remove("registered_mixture")
+
+
 def test_what_the_user_registered_under_such_a_name_is_his(colours):
   register(colours)
   register(f"{colours}_1shot")
@@ -287,4 +303,4 @@ def test_a_metric_that_cannot_be_called_is_refused_before_anything_runs(colours,
 def test_a_target_whose_text_was_not_kept_is_read_from_its_tokens(colours):
   register(colours, preprocessors=[tokens_at_once], postprocess_fn=None)
   (first, *_) = reading.load_examples(colours, "train", LENGTHS).records
-  assert catalog.find(colours).references(first) == "red"
+  assert first["targets"] == "red" == catalog.find(colours).references(first)
