@@ -208,7 +208,7 @@ def eval_task(
     stop_tokens=vocabularies.tokens_with(words, stop),
     writing=writing.described(words),
   )
-  return writing.ranked(made, words) if found.ranked else made
+  return writing.ranked(made, words) if found.ranked and told is None else made
 
 
 def probe_splits(

@@ -120,6 +120,14 @@ def test_a_head_beside_lora_answers_the_tuned_task_and_is_off_on_others():
   assert found == [("rte", "attached", "classified"), ("cb", "detached", "generated")]
 
 
+def test_a_head_answers_a_task_whose_choices_would_be_ranked_without_one(monkeypatch):
+  find = data.catalog.find
+  chosen = {"rte": dataclasses.replace(find("rte"), ranked=True)}
+  monkeypatch.setattr(data.catalog, "find", lambda name: chosen.get(name) or find(name))
+  reader = Reader(lambda line: None)
+  assert [task.way for task in data.report_tasks(experiment(), reader)][:1] == ["classified"]
+
+
 @pytest.mark.parametrize(
   ("made", "said"),
   [
