@@ -26,6 +26,9 @@ Row = tuple[str, Any]
 Files = Sequence[Sequence[str]]
 """Paths of the files that each of a split's patterns means."""
 
+_BLOCK = (
+  256  # records handed to TensorFlow at once, which spends more on a call than on what is in it
+)
 _READ = 2**24  # bytes up to which a file counts with its content, else with size and time of change
 
 
@@ -250,21 +253,40 @@ def _dataset(records: Callable[[], Iterator[dict[str, Any]]], *, what: str) -> A
     )
   empty = _empty(first)
 
-  def elements() -> Iterator[dict[str, Any]]:
-    return (each if not each[PROBLEM[0]] else {**empty, **each} for each in records())
+  def blocks() -> Iterator[dict[str, Any]]:
+    every = (each if not each[PROBLEM[0]] else {**empty, **each} for each in records())
+    while block := list(itertools.islice(every, _BLOCK)):
+      yield _columns(first, block)
 
-  return tf.data.Dataset.from_generator(elements, output_signature=_spec(first))
+  dataset = tf.data.Dataset.from_generator(blocks, output_signature=_spec(first)).unbatch()
+  return dataset.map(lambda record: record)  # makes plain tensors of the rows of ragged columns
 
 
 def _spec(value: Any) -> Any:
-  """Texts, whole numbers, lists of texts, and mappings of them."""
+  """Of a block: texts, whole numbers, lists of texts, and mappings of them."""
   import tensorflow as tf
 
   if isinstance(value, Mapping):
     return {name: _spec(each) for name, each in value.items()}
-  if isinstance(value, int):
-    return tf.TensorSpec([], tf.int64)
-  return tf.TensorSpec([None] if isinstance(value, list) else [], tf.string)
+  if isinstance(value, list):
+    return tf.RaggedTensorSpec([None, None], tf.string, ragged_rank=1)
+  return tf.TensorSpec([None], tf.int64 if isinstance(value, int) else tf.string)
+
+
+def _columns(first: Mapping[str, Any], block: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Records as one tensor for each field, in the nesting of a record."""
+  import tensorflow as tf
+
+  found: dict[str, Any] = {}
+  for name, value in first.items():
+    column = [record[name] for record in block]
+    if isinstance(value, Mapping):
+      found[name] = _columns(value, column)
+    elif isinstance(value, list):
+      found[name] = tf.ragged.constant(column, tf.string, ragged_rank=1)
+    else:
+      found[name] = tf.constant(column, tf.int64 if isinstance(value, int) else tf.string)
+  return found
 
 
 def _empty(value: Any) -> Any:
