@@ -7,7 +7,7 @@ import sys
 
 from promot_jax.cli import cluster, directory
 from promot_jax.cli.flags import Flags
-from promot_jax.cli.screen import show
+from promot_jax.cli.screen import aligned, show
 from promot_jax.errors import ConfigError
 
 
@@ -230,10 +230,7 @@ def _table(rows) -> str:
         "" if limits is None else f"{limits[0]:.1f} to {limits[1]:.1f}",
       )
     )
-  widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-  return "\n".join(
-    "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
-  )
+  return aligned(lines)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,11 @@ examples:
 example:
   promot report runs/quickstart --output=report
 """,
+  "compare": """\
+examples:
+  promot compare runs/quickstart/pretrained runs/quickstart/promot
+  promot compare runs/promot_rte_micro runs/promot_rte_micro --checkpoints=pretrained,model-100
+""",
   "convert": """\
 examples:
   promot convert hf:google/t5-v1_1-small t5x_small --to=t5x --step=1000000

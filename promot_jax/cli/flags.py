@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from promot_jax import __version__
-from promot_jax.cli import gin_values
+from promot_jax.cli import flag_results, gin_values
 from promot_jax.cli.flag_examples import EXAMPLES
 from promot_jax.cli.flag_numbers import number_from_0, whole_number
 from promot_jax.errors import ConfigError
@@ -23,6 +23,7 @@ COMMANDS = {
   "infer": "answer the questions of a file, or one",
   "inspect": "show data, a checkpoint, a configuration or a model",
   "report": "make the tables and plots of finished runs",
+  "compare": "test whether two evaluated models differ on the same examples",
   "convert": "translate a checkpoint between Hugging Face, T5X and our own formats",
 }
 EXIT_CODES = """\
@@ -423,17 +424,13 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
   parser.set_defaults(coordinator_address=None, process_count=1, process_id=None)
 
 
-def _report_flags(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("runs", nargs="+", metavar="DIR", help="model directories")
-  parser.add_argument("--output", metavar="DIR", help="where to write (default: the first DIR)")
-
-
 _FLAGS = {
   "train": _train_flags,
   "eval": _eval_flags,
   "infer": _infer_flags,
   "inspect": _inspect_flags,
-  "report": _report_flags,
+  "report": flag_results.report,
+  "compare": flag_results.compare,
   "convert": _convert_flags,
 }
 

@@ -6,6 +6,7 @@ sequence, with which a terminal can be made to hide lines, or to fill the clipbo
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from promot_jax.printable import visible
@@ -18,6 +19,15 @@ def show(text: object, *, file: TextIO | None = None) -> None:
     file: None: standard output.
   """
   print(visible(str(text), kept="\n\t"), file=file or sys.stdout)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+  """A table: the cells of every column below each other."""
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  return "\n".join(
+    "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    for line in lines
+  )
 
 
 class _Visible(logging.Formatter):

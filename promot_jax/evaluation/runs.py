@@ -204,17 +204,9 @@ def task_cell(
     attached: take results with the method attached instead of those without one.
     metric: another score than the headline one, such as `format_share`.
   """
-  found = []
-  for run in runs:
-    matching = [
-      result
-      for result in run.reported
-      if (result.task, result.shots) == (task, shots)
-      and (result.method == "attached") == attached
-      and (not metric or metric in result.scores)
-    ]
-    # A run may also hold scores on the split that chose its checkpoint; the test split reports.
-    found += sorted(matching, key=lambda result: result.split == "test")[-1:]
+  found = list(
+    task_results(runs, task=task, shots=shots, attached=attached, metric=metric).values()
+  )
   if not found:
     return None
   scores = [result.scores[metric or result.metric] for result in found]
@@ -223,17 +215,41 @@ def task_cell(
   return dataclasses.replace(cell, first=first)
 
 
+def task_results(
+  runs: Sequence[Run], *, task: str, shots: int, attached: bool = False, metric: str = ""
+) -> dict[int, TaskResult]:
+  """Position of a run -> its result that is shown; as `task_cell`."""
+  found = {}
+  for position, run in enumerate(runs):
+    matching = [
+      result
+      for result in run.reported
+      if (result.task, result.shots) == (task, shots)
+      and (result.method == "attached") == attached
+      and (not metric or metric in result.scores)
+    ]
+    # A run may also hold scores on the split that chose its checkpoint; the test split reports.
+    if matching:
+      found[position] = sorted(matching, key=lambda result: result.split == "test")[-1]
+  return found
+
+
 def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
   """The tuned task's score: method attached where there is one, in the form it was tuned in.
 
   Models tuned with a demonstration are scored with one if such a result exists.
   """
-  for shots in (1, 0) if method.endswith("_1shot") else (0,):
-    for attached in (True, False):
-      cell = task_cell(runs, task=task, shots=shots, attached=attached)
-      if cell:
-        return dataclasses.replace(cell, note=f"{shots}-shot") if shots else cell
+  for shots, attached in tuned_ways(method):
+    cell = task_cell(runs, task=task, shots=shots, attached=attached)
+    if cell:
+      return dataclasses.replace(cell, note=f"{shots}-shot") if shots else cell
   return None
+
+
+def tuned_ways(method: str) -> list[tuple[int, bool]]:
+  """(shots, whether the method is attached) in which a tuned task's score is looked for, in order."""
+  shots = (1, 0) if method.endswith("_1shot") else (0,)
+  return [(number, attached) for number in shots for attached in (True, False)]
 
 
 def average_cell(

@@ -6,7 +6,14 @@ Nothing is computed here but means over seeds and Norm. Avg.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from promot_jax.evaluation import averages, contributions, costs, differences, published
+from promot_jax.evaluation import (
+  averages,
+  contributions,
+  costs,
+  differences,
+  pair_table,
+  published,
+)
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
@@ -22,7 +29,7 @@ class Section:
   Args:
     summary: a line for each method: tuned tasks and Norm. Avg, ours and quoted.
     costs: what each method trains, what a step costs, what is kept; None of older runs.
-    main: laid out as the paper's table; further: format share, method on, checkpoints.
+    main: laid out as the paper's table; further: paired differences, format share, method on, checkpoints.
     differences: (aspect, ours, paper), the plain statement of what differs.
   """
 
@@ -42,7 +49,12 @@ class Section:
 
 def section(group: Group) -> Section:
   """Everything a report shows of one group."""
-  further = [_format_table(group), _attached_table(group), _checkpoint_table(group)]
+  further = [
+    pair_table.pair_table(group),
+    _format_table(group),
+    _attached_table(group),
+    _checkpoint_table(group),
+  ]
   names = " + ".join(group.tuned_tasks)
   title = "Pretrained model" if group.trained_on == "none" else f"Tuned on {names}"
   if group.variant:

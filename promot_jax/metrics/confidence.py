@@ -62,7 +62,7 @@ def estimate(
   """
   values = metric.summarize(statistics.sum(axis=0))
   drawn: dict[str, list[float]] = {name: [] for name in values}
-  for totals in _resampled_totals(statistics, resamples, seed):
+  for totals in resampled_totals(statistics, resamples, seed):
     for name, value in metric.summarize(totals).items():
       drawn[name].append(value)
   return {
@@ -70,8 +70,8 @@ def estimate(
       value=values[name],
       standard_error=float(np.std(scores, ddof=1)),
       interval=wilson(values[name], len(statistics))
-      if _are_shares(statistics, len(values))[position]
-      else _percentiles(scores),
+      if are_shares(statistics, len(values))[position]
+      else percentiles(scores),
     )
     for position, (name, scores) in enumerate(drawn.items())
   }
@@ -84,19 +84,13 @@ def mean_standard_error(scores: Sequence[float]) -> float:
   return float(np.std(scores, ddof=1) / math.sqrt(len(scores)))
 
 
-def _percentiles(scores: Sequence[float]) -> tuple[float, float] | None:
+def percentiles(scores: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
+  """The central 95 % of resampled scores; None where none differs from another."""
   low, high = np.percentile(scores, [2.5, 97.5])
   return None if low == high else (float(low), float(high))
 
 
-def _are_shares(statistics: np.ndarray, names: int) -> list[bool]:
-  """For each score whether it is the mean of zeros and hundreds (`metric.mean_statistics`)."""
-  if statistics.shape[1] != names + 1 or not (statistics[:, 0] == 1).all():
-    return [False] * names
-  return [bool(np.isin(column, (0, 100)).all()) for column in statistics.T[1:]]
-
-
-def _resampled_totals(statistics: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def resampled_totals(statistics: np.ndarray, resamples: int, seed: int) -> np.ndarray:
   """Summed statistics of every resample: [examples, k] -> [resamples, k]."""
   examples = len(statistics)
   generator = np.random.default_rng(seed)
@@ -105,3 +99,10 @@ def _resampled_totals(statistics: np.ndarray, resamples: int, seed: int) -> np.n
     counts = np.bincount(generator.integers(examples, size=examples), minlength=examples)
     totals[index] = counts @ statistics
   return totals
+
+
+def are_shares(statistics: np.ndarray, names: int) -> list[bool]:
+  """For each score whether it is the mean of zeros and hundreds (`metric.mean_statistics`)."""
+  if statistics.shape[1] != names + 1 or not (statistics[:, 0] == 1).all():
+    return [False] * names
+  return [bool(np.isin(column, (0, 100)).all()) for column in statistics.T[1:]]

@@ -1,0 +1,38 @@
+"""Flags of the commands that read results of finished runs and run no model."""
+
+import argparse
+
+from promot_jax.cli.flag_numbers import number_from_0, whole_number
+
+
+def report(parser: argparse.ArgumentParser) -> None:
+  """Those of `promot report`."""
+  parser.add_argument("runs", nargs="+", metavar="DIR", help="model directories")
+  parser.add_argument("--output", metavar="DIR", help="where to write (default: the first DIR)")
+
+
+def compare(parser: argparse.ArgumentParser) -> None:
+  """Those of `promot compare`."""
+  parser.add_argument(
+    "runs",
+    nargs=2,
+    metavar="DIR",
+    help="two model directories, or folders that promot eval wrote; the same one twice with --checkpoints",
+  )
+  parser.add_argument(
+    "--checkpoints",
+    metavar="A,B",
+    help="whose results, of the first and of the second, as their folders below DIR/evaluation are called"
+    " (default: the reported ones)",
+  )
+  parser.add_argument("--tasks", metavar="A,B", help="only these (default: all that both have)")
+  parser.add_argument(
+    "--resamples",
+    type=whole_number,
+    default=10_000,
+    metavar="N",
+    help="of the interval, and exchanges of the test where not all can be tried (default 10000)",
+  )
+  parser.add_argument(
+    "--seed", type=number_from_0, default=0, metavar="N", help="of both (default 0)"
+  )

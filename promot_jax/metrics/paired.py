@@ -1,0 +1,162 @@
+"""Whether two systems differ on the same examples: paired tests, and intervals of their difference.
+
+Of two systems that answer the same examples, the examples that both get right or both get wrong say nothing
+about the difference; the two intervals of `confidence`, which are over all examples, are then far too wide.
+
+Where every example is right or wrong the test is McNemar's (1947) with the exact binomial law, over the examples
+of which one system gets the one right that the other does not.  Else it is approximate randomization (Noreen
+1989; of BLEU, Riezler & Maxwell 2005): under the hypothesis that the systems are alike, the two outputs of an
+example may change places, which turns the sign of its difference.  All arrangements are tried where there are no
+more than `resamples` of them, else as many random ones.
+
+Like intervals of single systems these cover the choice of examples only: neither training seeds nor demonstrations.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from promot_jax import errors
+from promot_jax.metrics import confidence
+
+RESAMPLES = 10_000
+_AT_ONCE = 2**22  # numbers in one draw of arrangements: 32 MiB
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+  """How far two systems are apart on the same examples.
+
+  Attributes:
+    first, second: their scores; `value` is the second less the first.
+    interval: 95 % of the difference, percentiles of the paired bootstrap (Koehn 2004): the same examples are
+      drawn for both.  None where no draw differs from another.
+    p_value: two-sided, of the hypothesis that the systems are alike.
+    test: its name, with the number of arrangements that were tried.
+    higher, lower: of how many examples the second's own score is the higher one, and the lower one.
+    count: number of examples.
+  """
+
+  first: float
+  second: float
+  interval: tuple[float, float] | None
+  p_value: float
+  test: str
+  higher: int
+  lower: int
+  count: int
+
+  @property
+  def value(self) -> float:
+    """The second's score less the first's."""
+    return self.second - self.first
+
+
+def difference(
+  first: np.ndarray,
+  second: np.ndarray,
+  *,
+  summarize: Callable[[np.ndarray], np.ndarray],
+  resamples: int = RESAMPLES,
+  seed: int = 0,
+) -> Difference:
+  """The difference of two systems; the same seed gives the same result.
+
+  Args:
+    first, second: statistics of a metric, float64 [examples, statistics], row i of both of the same example.
+    summarize: summed statistics [..., statistics] -> scores [...].
+    resamples: of the bootstrap, and arrangements of the test.
+
+  Raises:
+    DataError: they have different numbers of examples, or none.
+  """
+  if first.shape != second.shape or not len(first):
+    raise errors.DataError(
+      f"A paired test got statistics of {len(first)} and {len(second)} examples; it needs the same examples, at"
+      " least one, of both systems."
+    )
+  scores = float(summarize(first.sum(axis=0))), float(summarize(second.sum(axis=0)))
+  gains = summarize(second) - summarize(first)
+  higher, lower = int((gains > 0).sum()), int((gains < 0).sum())
+  if all(all(confidence.are_shares(each, 1)) for each in (first, second)):
+    p_value, test = mcnemar(higher, lower), "McNemar, exact"
+  else:
+    p_value, test = _randomization(first, second, summarize, resamples=resamples, seed=seed)
+  both = confidence.resampled_totals(np.hstack([first, second]), resamples, seed)
+  drawn = summarize(both[:, first.shape[1] :]) - summarize(both[:, : first.shape[1]])
+  return Difference(
+    first=scores[0],
+    second=scores[1],
+    interval=confidence.percentiles(drawn),
+    p_value=p_value,
+    test=test,
+    higher=higher,
+    lower=lower,
+    count=len(first),
+  )
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+  """Two-sided p of McNemar's exact test: a fair coin decides each example that only one system gets right.
+
+  p = min(1, 2 * sum_{i <= min} C(n, i) / 2^n), n = first_only + second_only.
+  """
+  n = first_only + second_only
+  logs = [
+    math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)
+    for i in range(min(first_only, second_only) + 1)
+  ]
+  return min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+
+def adjusted(p_values: Sequence[float]) -> list[float]:
+  """Holm's (1979) p-values of several tests: each as it would have to be if it were the only one.
+
+  The chance that any of them falls below a level is at most that level where all systems are alike.
+  """
+  order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+  found, largest = [1.0] * len(p_values), 0.0
+  for rank, index in enumerate(order):
+    largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
+    found[index] = largest
+  return found
+
+
+def mean(totals: np.ndarray) -> np.ndarray:
+  """`summarize` of means of one score: [..., (count, sum)] -> [...] (`metric.mean_statistics`)."""
+  return totals[..., 1] / totals[..., 0]
+
+
+def _randomization(
+  first: np.ndarray,
+  second: np.ndarray,
+  summarize: Callable[[np.ndarray], np.ndarray],
+  *,
+  resamples: int,
+  seed: int,
+) -> tuple[float, str]:
+  """(two-sided p, name of the test): the outputs of each example stay or change places."""
+  totals = first.sum(axis=0), second.sum(axis=0)
+  differing = (first != second).any(axis=1)  # the others may change places unseen
+  moved = (second - first)[differing]  # [examples, statistics], what an exchange gives to the first
+  observed = abs(float(summarize(totals[1]) - summarize(totals[0])))
+  exact = len(moved) < 60 and 2 ** len(moved) <= resamples
+  number = 2 ** len(moved) if exact else resamples
+  generator = np.random.default_rng(seed)
+  chunk = max(1, _AT_ONCE // max(1, len(moved)))
+  as_far = 0
+  for start in range(0, number, chunk):
+    here = np.arange(start, min(start + chunk, number))
+    if exact:
+      exchanged = (here[:, None] >> np.arange(len(moved))) & 1
+    else:
+      exchanged = generator.integers(2, size=(len(here), len(moved)))
+    given = exchanged.astype(np.float64) @ moved  # [arrangements, statistics]
+    found = np.abs(summarize(totals[1] - given) - summarize(totals[0] + given))
+    as_far += int((found >= observed - 1e-9 * max(1.0, observed)).sum())
+  if exact:
+    return as_far / number, f"exchanges, all {number:,}"
+  # What was observed is one of the arrangements (Phipson & Smyth 2010): p is never 0.
+  return (as_far + 1) / (number + 1), f"exchanges, {number:,} random ones"
