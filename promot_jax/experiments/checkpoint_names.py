@@ -39,6 +39,7 @@ def named(directory: ModelDirectory, text: str, *, method_file: str | None = Non
     )
   position = names.index(wanted)
   store = directory.store(stages[position])
+  # A step that is named needs no marker: it is also the way past a damaged one.
   marker = None if number else choice.marker(store)
   steps = store.steps()
   if not number and marker is None:

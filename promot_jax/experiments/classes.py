@@ -55,6 +55,8 @@ def of_stage(
     return None
   answers: dict[str, None] = {}
   for task in catalog.members(experiment.task_of(stage.name)):
+    # A dict for its order: the number of a class is its place, the same in each process and each
+    # run.
     answers |= dict.fromkeys(labels(task) or _answers(experiment, stage, task, reader))
   head = head_of(method, stage)
   require_count(head, tuple(answers), stage)
@@ -96,6 +98,7 @@ def numbered(examples: Examples, classes: Classes | None) -> Examples:
   if classes is None:
     return examples
   number = {answer: place for place, answer in enumerate(classes.answers)}
+  # An answer of no class is -1: it is not trained on, and counts as wrong where it is measured.
   ids = [np.asarray(number.get(answer_of(examples, i), -1), np.int32) for i in range(len(examples))]
   return dataclasses.replace(
     examples,

@@ -23,6 +23,7 @@ class Comparison:
 
   def __post_init__(self):
     experiments = tuple(
+      # Whatever an experiment's own says: a report looks for its rows below one folder.
       dataclasses.replace(experiment, model_dir=os.path.join(self.model_dir, experiment.name))
       for experiment in self.experiments
     )
@@ -34,6 +35,7 @@ class Comparison:
       )
     _check_files(experiments)
     _check_templates(experiments)
+    # Order matters: a stage can only be taken over from what has run before.
     for position, experiment in enumerate(experiments):
       for stage, source in experiment.imported_stages.items():
         if os.sep not in source and source not in names[:position]:

@@ -43,6 +43,7 @@ def run(directory: ModelDirectory) -> tuple[ModelDirectory, list[Marker]]:
   model = None  # of the stage before, where this process trained it
   for position, stage in enumerate(directory.experiment.stages):
     store, session = directory.store(stage), directory.session
+    # Counted when its turn comes: what a stage trains on need not be read while it is complete.
     experiment = epochs.counted(directory.experiment, position, store, session.reader)
     directory = dataclasses.replace(directory, experiment=experiment)
     marker = _found(directory, position, store)
@@ -52,6 +53,7 @@ def run(directory: ModelDirectory) -> tuple[ModelDirectory, list[Marker]]:
       model = _train(directory, position, store, begun=model)
       store.close()
       session.stop.nothing_to_save = True
+      # Read back, not taken from the loop: a run that finds the stage complete sees the same.
       marker = _completed(directory, position, store)
       assert marker is not None
     markers.append(marker)
@@ -68,6 +70,8 @@ def _found(directory: ModelDirectory, position: int, store: AnyStore) -> Marker 
   experiment, session = directory.experiment, directory.session
   stage = experiment.stages[position]
   done = _completed(directory, position, store)
+  # A marker of its own goes before: another training of the source since then changes nothing
+  # here.
   if done is None and stage.name in experiment.imported_stages:
     imported_stages.take_over(experiment, stage.name, store)
     done = _completed(directory, position, store)
@@ -91,6 +95,7 @@ def _train(
   """
   experiment, session, events = directory.experiment, directory.session, directory.events
   stage = experiment.stages[position]
+  # Data first: they are cheaper than weights, and where they cannot be used nothing is restored.
   held_out = data.validation_tasks(experiment, stage.name, session.reader)
   batches = data.train_batches(experiment, stage.name, stage.batch_size, session.reader)
   events.line(
@@ -99,8 +104,11 @@ def _train(
     "tokens for each needed one"
   )
   session.stop_if_asked()
+  # The model of the stage before is handed on in memory; in a repeated run it comes from the disk.
   model = restored.Restored(directory).before(position) if begun is None else begun
   data.check_prompts(model, batches.prompt_ids, held_out)
+  # Only under the first stage is the backbone the pretrained one.  Of several processes none has
+  # all the values that a fingerprint is made of.
   if position == 0 and not hosts.several():
     trained_methods.remember_backbone(store, session.pretrained(experiment))
   teacher = session.teacher(experiment, stage.name)

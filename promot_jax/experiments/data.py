@@ -57,6 +57,7 @@ def _rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.
     read: numbers of examples that are there, in the order of the mixture's tasks.
   """
   name = experiment.task_of(stage)
+  # Its cap is on the whole data set, of which a task is one template and a limit may read a part.
   if isinstance(experiment.mixing, mixtures.OverTemplates):
     tasks = catalog.members(name)
     sources = [catalog.find(task).source(experiment.place) for task in tasks]
@@ -65,6 +66,7 @@ def _rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.
     ]
     capped = experiment.mixing.of_data_sets(list(map(experiment.unit_of, tasks)), known, read)
     return lambda sizes: capped
+  # A mixture of seqio says itself how often its tasks are drawn; what a recipe sets goes before.
   if experiment.mixing is not mixtures.equal or not catalog.is_open(name):
     return experiment.mixing
   own = registered.rates(catalog.split_shots(name)[0])
@@ -115,6 +117,8 @@ def report_tasks(
   if plan.tuned:
     state = "attached" if method is not None else "none"
     lengths = experiment.feature_lengths
+    # The number of a task in the mixture is its row: `TrainBatches` gives the same numbers in
+    # training.
     wanted += [(task, adapted, state, row, lengths) for row, task in enumerate(experiment.tasks)]
   for switch in plan.unseen_method:
     if switch == "on" and (method is None or _is_open(checkpoint, bank_row)):
@@ -122,11 +126,13 @@ def report_tasks(
     state = "detached" if switch == "off" else "attached"
     state = state if method is not None else "none"
     for base in experiment.unseen_tasks:
+      # Lengths may be given for a data set, and again for one of its templates, which wins.
       own = plan.task_lengths.get(experiment.unit_of(base), plan.feature_lengths)
       lengths = plan.task_lengths.get(base, own)
       names = [catalog.with_shots(base, shots) for shots in experiment.shots_of(base)]
       row = bank_row or 0 if switch == "on" else 0
       wanted += [(name, False, state, row, lengths) for name in names]
+  # A head knows the classes of the tuned tasks only; all others are answered in words.
   told = classes.of_checkpoint(experiment, checkpoint, reader) if plan.tuned else None
   return [
     eval_task(
@@ -245,6 +251,7 @@ def check_prompts(model: Any, train: np.ndarray | None, tasks: Sequence[EvalTask
     DataError: a prompt that the bank does not have.
   """
   prompts = prompt_count(model)
+  # JAX clamps an index beyond the bank: an unknown task would use the last row in silence.
   if prompts < 2:
     return
   if train is not None:

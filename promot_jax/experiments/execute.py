@@ -56,6 +56,8 @@ def execute(
   _check_local(run.model_dir)
   experiments = experiments_of(run)
   hosts.together(lambda: _check(run))  # before the directory is made
+  # The lease before anything of the directory is read: to a second process, steps that a run is
+  # just writing or deleting would look damaged.
   with (
     _lease(folder, console),
     signals.catch(report=console.line, at_once=not hosts.several()) as stop,
@@ -77,6 +79,8 @@ def execute(
       # `promot eval` of one experiment knows that experiment's folder only.
       with _lease(own, console, whole=folder) if own != folder else contextlib.nullcontext():
         outcomes.append(_outcome(experiment, session, sinks))
+    # Counted over all experiments at the end: old records are many, and a line for each says no
+    # more.
     if hosts.is_first() and (remark := record.unguarded(each.model_dir for each in experiments)):
       console.line(remark)
   return outcomes
@@ -88,6 +92,9 @@ def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) ->
     directory = ModelDirectory(
       experiment=experiment, session=session, events=Events([*sinks, *files])
     )
+    # A choice that turns out to be damaged is replaced on disk by the next best step, and the
+    # course is looked at from its beginning: every stage is found complete then, so nothing trains
+    # twice.
     while True:
       try:
         outcome, chosen = _trained_and_measured(directory)
@@ -96,6 +103,7 @@ def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) ->
         stores = [directory.store(stage) for stage in experiment.stages]
         imported = experiment.stages[damage.position].name in experiment.imported_stages
         way_on.choose_again(experiment.stages, stores, damage, imported=imported)
+  # Last: to a report, a folder without run.json is no finished run.
   directory.results().write_run(
     record.run_record(
       outcome.experiment,
@@ -141,6 +149,8 @@ def _measured(
     try:
       found = measurement.measure(directory, checkpoint, tasks, models=models)
     except DamagedCheckpoint as damage:
+      # What is reported cannot be missing.  Of steps that were only kept beside it
+      # (checkpoints='all') the sound ones are worth having.
       if checkpoint.name == selected.name or isinstance(damage, way_on.ChoiceDamaged):
         raise
       directory.events.line(f"{damage} It is not evaluated.")
@@ -165,13 +175,17 @@ def _metrics_files(folder: pathlib.Path, console: Events) -> Iterator[list[Sink]
 
 def _check(run: Experiment | Comparison) -> None:
   """What can be refused without a model and without data."""
+  # Shapes first: nothing is read for them, and they find most mistakes within seconds.
   shapes.check(run)
   for experiment in experiments_of(run):
     partitioning.make_mesh(experiment.mesh.data, experiment.mesh.model)
+    # A finished experiment only finds its results again; to read a checkpoint for NaN takes as
+    # long as to load it.
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
       text_vocabulary(experiment)
       experiment.start.check()
       for teacher in experiment.teachers.values():
+        # Equal networks are one model, and that has just been checked.
         if teacher != experiment.start:
           teacher.check()
 

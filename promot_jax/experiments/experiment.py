@@ -176,6 +176,7 @@ class Experiment:
     for stage in self.stages:
       if stage.teacher is not None:
         network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
+    # `trainable='method'` stands for a pattern that only the method knows.
     stages = tuple(stage.of_method(self.method) for stage in self.stages)
     object.__setattr__(self, "stages", stages)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
@@ -185,17 +186,20 @@ class Experiment:
     if not self.model_dir:
       raise ConfigError("Experiment.model_dir is empty; pass --model_dir=DIR.")
     object.__setattr__(self, "files", tuple(self.files))
+    # Before names are looked up: `task` and the plan may name these tables.
     for files in self.files:
       catalog.add(file_task.task_of(files))
     if self.templates is not None:
       template_tasks.add(self.templates)
       _check_choice("TemplatedTasks.shots", self.templates.shots, catalog.SHOTS)
+      # In this order and once each: a recipe may list a template that is held out anyway.
       unseen = dict.fromkeys((*self.evaluation.unseen, *self.templates.held_out))
       plan = dataclasses.replace(self.evaluation, unseen=tuple(unseen))
       object.__setattr__(self, "evaluation", plan)
     for stage in self.stages:
       if stage.teacher is not None:
         network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
+    # Called for its refusal: unknown names end here, and not when the data are read.
     self.seqio_name(self.task)
     for task in self.evaluation.unseen:
       for shots in self.evaluation.shots:
@@ -298,6 +302,7 @@ class Experiment:
 
   def splits_of(self, task: str) -> Splits:
     """Which splits of one of its tasks train, select and report."""
+    # All three are given: nobody needs to know how a task that others registered is divided.
     if task in self.tasks and len(self.task_splits) == 3:
       return Splits(**self.task_splits)
     found = catalog.splits(task, selection=self.selection, source=self.place)

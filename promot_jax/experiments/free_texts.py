@@ -59,6 +59,7 @@ def made_with(experiment: Experiment, *, tuned: bool, stop: Stop = "auto") -> di
     "stop": repr(asked.stop),
     "token ids": repr(asked.special),
   }
+  # Only what draws depends on it: greedy answers go on under any seed.
   if isinstance(asked.strategy, Sample):
     found["seed"] = str(asked.seed)
   if vocabularies.reference(name) is not None:
@@ -91,11 +92,13 @@ def features(
   found = catalog.find(name).features
   if not found or not attached:
     return Given()
+  # From shapes: which features are asked for is known before the weights are there.
   read = preparation.names_read(shapes.abstract_checkpoint(experiment, checkpoint))
   wanted = {each: found[each] for each in found if {each, f"{each}_mask"} & read}
   files, words = experiment.files_of(name), form.vocabulary
   arrays: dict[str, list[np.ndarray]] = {each: [] for each in wanted}
   for where, text, line in questions if wanted else ():
+    # Of a user's table the columns are named as in the training file; else as the task's records.
     record = files.record_of(line, where=where) if files is not None else line
     for each, feature in wanted.items():
       try:

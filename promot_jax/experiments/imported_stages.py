@@ -31,6 +31,7 @@ def take_over(experiment: Experiment, stage: str, store: AnyStore) -> None:
   folder = pathlib.Path(experiment.model_dir)
   name = experiment.imported_stages[stage]
   source = pathlib.Path(name) if os.sep in name else folder.parent / name
+  # One process copies; the store is called by all, which wait in it for each other.
   content = hosts.first(lambda: _copy(experiment.name, stage, source, store.directory))
   store.write_json(choice.MARKER, content)
 
@@ -50,8 +51,10 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
     )
   step = f"checkpoint_{done['step']}"
   target.mkdir(parents=True, exist_ok=True)
+  # A kill after the copy leaves the step without its marker: then only the marker is missing.
   if not (target / step).exists():
     theirs.require_sound(done["step"])
+    # Under another name until it is whole, as the store itself saves.
     temporary = target / f"{step}.tmp-{os.getpid()}"
     shutil.copytree(marker.parent / step, temporary)
     temporary.rename(target / step)

@@ -32,6 +32,7 @@ def check(experiment: Experiment, model: Any) -> None:
     if (inputs, targets) in seen:
       continue
     seen.add((inputs, targets))
+    # One row tells as much as a batch, and a trace allocates nothing.
     batch = {
       "encoder_input_tokens": np.ones((1, inputs), np.int32),
       "decoder_input_tokens": np.ones((1, targets), np.int32),
@@ -39,6 +40,7 @@ def check(experiment: Experiment, model: Any) -> None:
       "prompt_ids": np.zeros(1, np.int32),
     }
     try:
+      # The positions refuse while they are traced; the sentence names them, and here the setting.
       nnx.eval_shape(lambda network, batch=batch: _read(network, batch), model)
     except ConfigError as error:
       raise ConfigError(f"{name} = {{'inputs': {inputs}, 'targets': {targets}}}: {error}") from None

@@ -60,6 +60,7 @@ def measure(
   )
   kept = evaluator.Kept(store=store or directory.results(), checkpoint=name)
   subject = _subject(directory, checkpoint, models)
+  # Before what is left is counted: results that are copied here are not run.
   if pretrained_results.backbone_is_untouched(experiment, checkpoint):
     copied = pretrained_results.take_over(
       tasks,
@@ -80,6 +81,8 @@ def measure(
     events.line(f"evaluated {name}: {len(tasks)} results are there, none to run")
   else:
     events.line(f"evaluating {name}: {len(left)} of {len(tasks)} results to run")
+  # Looked at as shapes, before weights are restored: data that name no row end the command at
+  # once.
   if checkpoint.method is not None and any(task.method == "attached" for task in tasks):
     data.check_prompts(shapes.abstract_checkpoint(experiment, checkpoint), None, tasks)
 
@@ -100,6 +103,7 @@ def measure(
     kept=kept,
     progress=progress.reporter(events, f"{experiment.name} {name}", stop=stop_if_asked),
   )
+  # What follows until the next step or batch may be ended at once by a signal.
   session.stop.nothing_to_save = True
   return results
 
@@ -119,6 +123,7 @@ def probed(
   """
   experiment = directory.experiment
   assert experiment.probe is not None
+  # The identity names the start by its path, under which other weights may have come to lie.
   start = origin.of_start(experiment).part("start weights") or ""
   features = FeatureStore(
     folder=directory.folder / "features",
@@ -147,6 +152,8 @@ def probed(
     directory.session.stop.nothing_to_save = True
     return result
 
+  # All training examples are one batch, whatever their number: it is filled up to what the devices
+  # can share.
   share = 1 if directory.mesh is None else directory.mesh.shape["data"]
   return scores.probed(
     experiment.probe,

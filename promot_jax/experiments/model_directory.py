@@ -50,4 +50,5 @@ class ModelDirectory:
 
   def place(self, batch: Mapping[str, Any]) -> Any:
     """A host batch on the devices."""
+    # A single device takes host arrays as they are, and jit puts them there.
     return partitioning.global_batch(batch, self.mesh) if self.mesh is not None else batch

@@ -51,6 +51,8 @@ def of_stage(
     validation: what it is validated on.
     reader: gives the examples it is trained on, which have been read.
   """
+  # Every process reads, outside of `look`: to read takes the processes in turn, so all must call
+  # it.
   training = data.train_examples(experiment, stage.name, reader)
   teacher = experiment.teachers.get(stage.name)
   settings = {**choice.trained_with(stage), "batch size": stage.batch_size, "seed": experiment.seed}
@@ -61,6 +63,8 @@ def of_stage(
       parts={
         "training data": _joined(training),
         "validation data": _joined([task.examples for task in validation]),
+        # Name and content: a path may have got other weights, and of some places no content is
+        # known.
         "start weights": identity.part(
           [start, content.digest if content else ""], about=experiment.start.about
         ),
@@ -94,6 +98,8 @@ def changes_since(
   Raises:
     ConfigError: it was trained or validated on other data, or trained other parameters.
   """
+  # Parameters first, as they lie in the checkpoint; the data are only compared where they can be
+  # read.
   if not allow_change:
     _require_same_parameters(experiment, stage, store, done["step"])
   if stage.name in experiment.imported_stages:  # another experiment's, and compared there
@@ -159,6 +165,7 @@ def _require_same_parameters(
   found = set(hosts.first(look))
   names = paths.parameter_names(shapes.abstract_model(experiment))
   wanted = set(paths.match(stage.trainable, names))
+  # One name stands for all of them: a pattern that differs selects hundreds.
   if found and (other := min(found ^ wanted, default=None)):
     has, asks = ("has", "does not train") if other in found else ("lacks", "trains")
     raise ConfigError(
@@ -176,6 +183,7 @@ def _of_first(look: Callable[[], Identity]) -> Identity:
 
 def _joined(examples: Sequence[Examples]) -> Part:
   parts = [each.content for each in examples]
+  # As it is, so that the sentence about a change has the task's own words for it.
   if len(parts) == 1:
     return parts[0]
   return identity.part([p.digest for p in parts], about=", ".join(p.about for p in parts))

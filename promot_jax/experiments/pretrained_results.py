@@ -28,6 +28,7 @@ def backbone_is_untouched(experiment: Experiment, checkpoint: Checkpoint) -> boo
   if checkpoint.method is None:
     return False
   backbone = experiment.start.abstract()
+  # By names in the model with its method: a stage's pattern may reach parameters of either.
   own = set(paths.named_leaves(backbone))
   names = paths.named_leaves(shapes.abstract_model(experiment))
   return not any(
@@ -60,6 +61,7 @@ def take_over(
     wanted = task_lib.plan(task, setting, identity=subject.identity, made_from=made_from)
     if task.method != "detached" or kept.find(wanted) is not None:
       continue
+    # The pretrained model was measured without a method; its own is under that name.
     plain = dataclasses.replace(task, method="none")
     same = task_lib.plan(plain, setting, identity=pretrained_identity, made_from=made_from)
     for folder in folders:
@@ -67,6 +69,7 @@ def take_over(
       found = source.find(PRETRAINED, same)
       if found is None:
         continue
+      # Process 0 alone writes them, so the others need not read the file.
       predictions = list(source.predictions(PRETRAINED, found)) if hosts.is_first() else []
       result = dataclasses.replace(
         found, method=task.method, fingerprint=wanted.fingerprint, checkpoint=kept.checkpoint

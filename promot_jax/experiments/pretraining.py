@@ -111,11 +111,13 @@ def pretrain(
     )
     store.close()
     events.close()
+  # In memory first: the file takes its place whole, since a half-written one would be shipped.
   weights = folder / micro_model.WEIGHTS
   buffer = io.BytesIO()
   leaves = jax.device_get(paths.named_leaves(result.model))
   np.savez_compressed(buffer, **leaves)
   write_bytes(weights, buffer.getvalue())
+  # How these very weights were made lies beside them, to be made again.
   card = {
     "step": result.step,
     "why": result.why,

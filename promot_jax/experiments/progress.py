@@ -30,6 +30,7 @@ def reporter(
   def report(state: evaluator.Progress) -> None:
     nonlocal began, origin
     now = clock()
+    # The evaluator calls once before its first batch; what the journal had is done then already.
     if began is None:
       began = state.done
     elif origin is None and state.done > began:

@@ -36,8 +36,10 @@ class Reader:
     name = experiment.seqio_name(task)
     malformed, empty_targets = experiment.malformed, experiment.empty_targets
     key = (name, split, lengths["inputs"], lengths["targets"], limit, malformed, empty_targets)
+    # Rows of a comparison and their stages ask for the same splits.
     if key not in self._read:
       text_vocabulary(experiment)  # refuses one that does not fit before any data is read
+      # TensorFlow comes with seqio and writes pages of notes to stderr, also from C++.
       with quiet():
         read = functools.partial(
           reading.load_examples,
@@ -52,6 +54,7 @@ class Reader:
           use_cached=experiment.use_cached and catalog.is_open(name),
         )
         found = hosts.in_turn(read)  # what the first process prepares, the others find
+      # The vocabulary was looked at before; a registered task may be made with another one.
       vocabulary_fit.check_examples(found, experiment.backbone.vocab_size)
       self._report(f"data      {name} {split}: {found.lengths}")
       self._read[key] = found
@@ -71,10 +74,12 @@ def text_vocabulary(experiment: Experiment) -> Vocabulary:
       special tokens or another kind of input; or there are no sentinels and targets need them.
   """
   tuned = experiment.tasks[0]
+  # A task that others registered brings its vocabulary; VOCABULARY is then only for tasks of ours.
   if catalog.is_open(tuned):
     found: Vocabulary = registered.vocabulary(catalog.split_shots(tuned)[0])
     name = f"of task '{tuned}'"
     _require_one(experiment, tuned, found)
+  # The micro world has words of its own, unless the user's tokenizer was named.
   elif experiment.source == "micro" and reference(experiment.vocabulary) is None:
     found = micro_vocabulary()
     name = "of the micro world"
@@ -115,6 +120,7 @@ def _require_one(experiment: Experiment, tuned: str, own: Vocabulary) -> None:
 
 
 def _agree(one: Vocabulary, other: Vocabulary) -> bool:
+  # By what they do: two objects of one vocabulary are not equal, and their names may differ.
   return all(one.encode(text) == other.encode(text) for text in _PROBES) and one.eos == other.eos
 
 

@@ -43,6 +43,7 @@ def run_record(
     settings[f"{stage.name}: batch size"] = stage.batch_size
     if stage.name in experiment.teachers:
       settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
+    # Six digits: as a float, the 0.3 of a float32 schedule is 0.30000001192092896.
     settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
   sets = _data_sets(experiment)
   own = [task for task, found in sets.items() if not found.published]
@@ -78,6 +79,7 @@ def printed(experiment: Experiment) -> str:
   method = experiment.method
   if experiment.printed or method is None or not experiment.stages:
     return experiment.printed
+  # A method beside a trained backbone (ProMoT's prompt) is no row of its own name.
   return "" if _trains_backbone(experiment) else method.printed
 
 
@@ -129,6 +131,7 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
   }
   if not read:
     return {}
+  # Imported here, since it brings seqio and TensorFlow.
   from tasks import provenance
 
   return {

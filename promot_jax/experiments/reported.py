@@ -70,6 +70,7 @@ def evaluated(
   if "all" in experiment.evaluation.checkpoints:
     steps = kept(stage)
   elif "last" in experiment.evaluation.checkpoints:
+    # The last step is where patience ended the stage, if it did.
     steps = [chosen[-1].get("stopped") or stage.steps]
   for step in steps:
     if step != first.step:

@@ -20,6 +20,7 @@ def identity(directory: ModelDirectory, checkpoint: Checkpoint) -> str:
     DamagedCheckpoint: a step is not there, or the record of a choice is not as it was written.
   """
   parts = [checkpoint.start.identity()]
+  # All stages count, not only the last: each holds the parameters that it trained and no others.
   for number, stage in enumerate(directory.experiment.stages[: checkpoint.stages], 1):
     store = directory.store(stage)
     step = checkpoint.step if number == checkpoint.stages else None
@@ -74,7 +75,9 @@ class Restored:
     stage = experiment.stages[stages - 1]
     store = directory.store(stage)
     step = choice.chosen_step(store) if step is None else step
+    # A stage saved only what it trained; the rest is the model that it began with.
     graphdef, trainable, frozen = paths.split(self.before(stages - 1), stage.trainable)
+    # The fingerprint of the backbone was noted under the first stage (`course`).
     if stages == 1 and not hosts.several():
       trained_methods.require_backbone(store, directory.session.pretrained(experiment))
     try:

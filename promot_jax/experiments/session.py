@@ -59,6 +59,7 @@ class Session:
   def loaded(self, experiment: Experiment) -> Loaded:
     """The networks on the experiment's mesh."""
     mesh = self.mesh(experiment.mesh)
+    # Arrays lie on one mesh: for another one all networks are built anew.
     if self._loaded is None or self._loaded.mesh != mesh:
       self._loaded = Loaded(mesh, self.console.line)
     return self._loaded

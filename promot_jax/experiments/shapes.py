@@ -94,6 +94,7 @@ def _bytes(model, mesh: dict[str, int], stage: Stage, frozen, state) -> partitio
   if stage.frozen_dtype is None:
     return found
   copy = jax.eval_shape(lambda tree: cast(tree, stage.frozen_dtype), frozen)
+  # Added, not put in the place of the others: the originals stay in memory for the next stage.
   more = partitioning.byte_plan(copy, mesh).parameters
   return dataclasses.replace(found, parameters=found.parameters + more)
 
@@ -124,7 +125,9 @@ def check(run: Experiment | Comparison) -> None:
     ConfigError: patterns, mesh, batch sizes, heads, lengths or prompts that do not fit.
     DataError: a table has rows that cannot be used.
   """
+  # Stages in epochs take the number of steps that is known unread; the run counts them again.
   for experiment in map(epochs.planned, experiments_of(run)):
+    # Whole tables are read now: a row that cannot be used would end the run after its start.
     for files in experiment.files if experiment.malformed == "refuse" else ():
       file_task.refuse_problems(files)
     if experiment.templates is not None and experiment.malformed == "refuse":
@@ -150,6 +153,7 @@ def check(run: Experiment | Comparison) -> None:
       probe.check_layer(model, experiment.probe.layer)
     lengths.check(experiment, model)
     prompts = prompt_count(model)
+    # One prompt that all tasks share is allowed, a bank with unused or missing rows is not.
     if prompts > 1 and len(experiment.tasks) != prompts:
       raise ConfigError(
         f"'{experiment.task}' has {len(experiment.tasks)} task(s) and the method a bank of {prompts}; "
@@ -161,6 +165,7 @@ def check(run: Experiment | Comparison) -> None:
 def _check_teacher(experiment: Experiment, stage: str, teacher: AnyNetwork) -> None:
   """Whether student and teacher read the same batch and know the same tokens."""
   student = experiment.start
+  # Token by token is compared, so rows and special ids count as much as the vocabulary's name.
   ours, theirs = (
     (network.vocabulary, network.backbone.vocab_size, TokenIds.of(network.backbone))
     for network in (student, teacher)
@@ -201,6 +206,7 @@ def _check_head(experiment: Experiment, stage: Stage) -> None:
     return
   head = classes.head_of(experiment.method, stage)
   known = [classes.labels(task) for task in catalog.members(experiment.task_of(stage.name))]
+  # Where a task has no labels its classes are its different answers, which only reading shows.
   if all(known):
     classes.require_count(
       head, tuple(dict.fromkeys(label for own in known for label in own)), stage
@@ -222,6 +228,7 @@ def _check_metric(experiment: Experiment, stage: Stage) -> None:
 
 def mesh_sizes(mesh: MeshShape) -> dict[str, int]:
   """Axis sizes, -1 filled up with the devices that this process has."""
+  # At least 1, so that a plan for more chips than there are here is still told.
   if mesh.data == -1:
     return {"data": max(1, len(jax.devices()) // mesh.model), "model": mesh.model}
   return {"data": mesh.data, "model": mesh.model}

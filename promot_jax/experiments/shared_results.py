@@ -49,6 +49,7 @@ class SharedResults(ResultStore):
     """The stored result of this evaluation that process 0 finds, or None."""
 
     def look() -> dict[str, Any] | None:
+      # As JSON, which is what processes can tell each other.
       found = super(SharedResults, self).find(checkpoint, wanted)
       return None if found is None else dataclasses.asdict(found)
 

@@ -49,6 +49,8 @@ def measure(
     progress: called before the first batch and after each.
   """
   found: dict[str, float] = {}
+  # Decoding costs as much as many steps, so it is left out where only the loss is asked for.  A
+  # stage whose function does not say what it needs gets everything.
   if stage.asks is None or not all(map(selection.is_forced, stage.asks)):
     plan = experiment.evaluation
     subject = evaluator.Subject(
@@ -68,6 +70,7 @@ def measure(
     found |= decoded(results)
     if stage.asks is None or any(name.endswith(STANDARD_ERROR) for name in stage.asks):
       found |= standard_errors(results)
+  # The loss comes from the stage's own objective, a teacher's part in it included.
   if stage.asks is None or any(map(selection.is_forced, stage.asks)):
 
     def sums_of(batches: Iterator[Mapping[str, Any]]) -> Iterator[validation_loss.Sums]:
@@ -87,6 +90,7 @@ def known(experiment: Experiment, stage: Stage) -> tuple[list[str], list[str] | 
   """
   bases = [catalog.split_shots(task)[0] for task in catalog.members(experiment.task_of(stage.name))]
   names = [_score_names(catalog.find(base)) for base in bases]
+  # Of one task names stay short, as a recipe's VALIDATION_METRIC writes them.
   if len(bases) == 1:
     metrics, ahead = list(names[0] or ()), [""]
   else:
@@ -157,6 +161,8 @@ def _forced(
       yield batch
       done += int((numbers >= 0).sum())
 
+  # Each task's sums are kept: the mean over all weighs every token alike, and a task's own is told
+  # too.
   sums = [validation_loss.add(sums_of(told(each))) for each in examples]
   progress(evaluator.Progress(done=total, total=total))
   found = validation_loss.means(validation_loss.add(sums))

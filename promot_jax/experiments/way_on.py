@@ -50,6 +50,8 @@ def explain(
 def next_best(stage: Stage, store: AnyStore, damaged: int) -> int | None:
   """The sound step with the best validation score, else the newest sound one; None if none is."""
   done = choice.marker(store)
+  # Checksums of all of them, which takes reading them: to offer a second damaged step would be no
+  # help.
   steps = [step for step in store.steps() if step != damaged and not store.verify(step)]
   scores = {entry["step"]: entry["score"] for entry in (done["history"] if done else ())}
   known = {step: scores[step] for step in steps if step in scores}
@@ -74,6 +76,8 @@ def choose_again(
   done = choice.marker(store)
   assert done is not None
   reasons = {done["step"]: store.verify(done["step"])}
+  # The other experiment still has the stage: freeing its place is enough, and the next look copies
+  # it.
   if imported:
     store.set_aside_json(choice.MARKER, f"stage '{stage.name}' is taken over again:")
     store.set_aside(reasons, instead=done["step"])
@@ -89,6 +93,8 @@ def choose_again(
     )
   if other is None:
     raise damage
+  # Set aside before the marker is written: a kill in between leaves a marker that names a missing
+  # step, which is found damaged again.
   store.set_aside(reasons, instead=other)
   why = f"step {other} is used, the next best one, because step {done['step']} is damaged"
   store.write_json(choice.MARKER, {**done, "step": other, "why": why})
