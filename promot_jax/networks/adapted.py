@@ -81,6 +81,8 @@ class Adapted:
     load: Load | None = None,
     report: Callable[[str], None] = lambda line: None,
   ) -> nnx.Module:
+    # Through `load`, so that the arrays of the backbone are those that the start and other
+    # adapters have.
     network = load(self.network) if load else self.network.build(mesh, report=report)
     given = self.trained()
     model, method = trained_methods.attached(network, given, where=self.method, mesh=mesh)

@@ -38,14 +38,18 @@ def build(description: Any, *, where: str) -> Any:
   if "class" not in description or "fields" not in description:
     return {key: build(item, where=where) for key, item in description.items()}
   full = str(description["class"])
+  # Methods have a reader of their own, which method files use too.
   if full.startswith(_METHODS):
     return files.build(description)
   module, _, name = full.rpartition(".")
   try:
+    # Only these rooms: importing a module runs it, and the note may be somebody else's.
     if not _ROOMS.fullmatch(module):
       raise ImportError(f"'{module}' is no module of models or networks")
     home = importlib.import_module(module)
     kind = getattr(home, name)
+    # Of a module its settings only: what it imports is no name of its own, and a function would be
+    # called.
     if name not in getattr(home, "RECIPE_VALUES", ()) or not dataclasses.is_dataclass(kind):
       raise ImportError(f"'{module}' offers no '{name}'")
     fields = {key: build(item, where=where) for key, item in description["fields"].items()}

@@ -69,6 +69,7 @@ class Interpolated:
 
   def content(self) -> Part | None:
     parts = [network.content() for network in (self.first, self.second)]
+    # What one of them knows is still told: a change of it is a change of the mean.
     if parts == [None, None]:
       return None
     return identity.part([part and part.digest for part in parts], about=self.about)
@@ -77,12 +78,15 @@ class Interpolated:
     """As the protocol says; also that the two are of one architecture and one vocabulary."""
     for name in ("vocabulary", "backbone"):
       kinds = [getattr(network, name) for network in (self.first, self.second)]
+      # Of backbones only the kind: they may differ in dropout or remat, and shapes are compared
+      # below.
       kinds = [type(kind).__name__ for kind in kinds] if name == "backbone" else kinds
       if kinds[0] != kinds[1]:
         raise ConfigError(
           f"Interpolated: the first network has {name} {kinds[0]}, and the second {kinds[1]}; weights of"
           " different models cannot be added."
         )
+    # Before the checkpoints are looked at, which takes reading them.
     shapes = [paths.named_leaves(network.abstract()) for network in (self.first, self.second)]
     restore.check_fit(*shapes)
     self.first.check()
@@ -103,8 +107,10 @@ class Interpolated:
 
     first, second = built(self.first), built(self.second)
     leaves, others = paths.named_leaves(first), paths.named_leaves(second)
+    # Once more: `check` need not have been called, and a run's directory may have changed since.
     restore.check_fit(leaves, others)
     report(f"start     {self.about}")
+    # As an argument: all weights share one compilation for each shape.
     weight = jnp.asarray(self.weight, jnp.float32)
     return paths.replace_leaves(
       first, {name: _mean(leaf, others[name], weight) for name, leaf in leaves.items()}

@@ -26,6 +26,7 @@ class Loaded:
     for known, model in self._kept:
       if known == network:
         return model
+    # Where one process cannot read a checkpoint, all of them end with its sentence.
     model = hosts.together(lambda: network.build(self.mesh, load=self.model, report=self._report))
     self._kept.append((network, model))
     return model

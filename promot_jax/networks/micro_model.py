@@ -51,6 +51,7 @@ def weights() -> Mapping[str, np.ndarray]:
     ConfigError: this installation has none.
   """
   require()
+  # No pickles: an array of objects in the file would run code.
   with _file().open("rb") as file, np.load(file, allow_pickle=False) as arrays:
     return {name: arrays[name] for name in arrays.files}
 

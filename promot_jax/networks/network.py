@@ -126,6 +126,7 @@ class Network:
     if self.checkpoint == MICRO:
       return f"micro:{micro_model.digest()}" if micro_model.available() else "micro"
     if self.checkpoint == RANDOM:
+      # Another configuration draws other values by the same seed.
       config = hashlib.sha256(repr(self.backbone).encode()).hexdigest()[:12]
       return f"random:{self.seed or 0}:{config}"
     return self.about  # without a token, so that a new one goes on with the same run
@@ -162,6 +163,8 @@ class Network:
     if self.checkpoint == RANDOM:
       report("start     random initialization: nothing pretrained is restored")
       return partitioning.build(self._create, mesh) if mesh else self._create()
+    # Shapes with shardings, filled from the file: nothing is drawn only to be replaced, and no
+    # device holds the whole model.
     model = self.abstract()
     if mesh is not None:
       model = partitioning.abstract(model, mesh)
@@ -172,6 +175,7 @@ class Network:
       f"start     {source.text} ({source.kind}): {len(leaves)} arrays, {paths.count(model):,} parameters"
       " restored"
     )
+    # What generation_config.json asks for and is not done here changes answers, so it is said.
     if source.kind == "hf" and (note := huggingface.decoding_note(source.place)):
       report(f"decoding  {note}")
     return model
@@ -202,6 +206,7 @@ def attach(model: nnx.Module, method: Method | None, mesh: Mesh | None, *, seed:
   """The model with a method, its new parameters drawn by the seed and placed on the mesh."""
   if method is None:
     return model
+  # A key apart from the backbone's, which is drawn by the seed itself.
   key = jax.random.fold_in(jax.random.key(seed), 1)
   return placed(method.attach(model, nnx.Rngs(key)), mesh)
 

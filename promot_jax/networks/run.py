@@ -66,6 +66,7 @@ class Run:
 
   def identity(self) -> str:
     note = self._noted()
+    # The manifest has the checksum of each array, so the values are told apart without being read.
     steps = [
       identity.of_file(place / f"checkpoint_{step}" / manifest.FILE)
       for place, step in _chosen(self.directory, note)
@@ -78,6 +79,7 @@ class Run:
   def check(self) -> None:
     """As the protocol says; also that every stage of the run is complete."""
     note = self._noted()
+    # The iterator refuses on its way what is not complete.
     for _ in _chosen(self.directory, note):
       pass
     note.start.check()
@@ -102,6 +104,7 @@ class Run:
     start = load(note.start) if load else note.start.build(mesh, report=report)
     model = attach(start, note.method, mesh, seed=note.seed)
     untrained = set() if note.method is None else _names(model, note.method.parameters)
+    # In the order of the stages: a later one's values take the place of an earlier one's.
     for place, step in _chosen(self.directory, note):
       store = open_store(place)
       _, table = step_files.describe(place / f"checkpoint_{step}")

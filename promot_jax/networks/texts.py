@@ -17,6 +17,7 @@ def token_ids(text: str, *, vocabulary: str = "t5", source: str = "tfds") -> tup
   Raises:
     ConfigError: the vocabulary cannot be opened, or the text has no token.
   """
+  # As the reader of examples chooses: ids of another vocabulary would name other embeddings.
   if source == "micro" and reference(vocabulary) is None:
     ids = micro_vocabulary().encode(text)
   else:

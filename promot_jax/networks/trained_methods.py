@@ -68,11 +68,14 @@ def attached(
   # Of several processes none has all the values of which a fingerprint is a sample.
   check = method_files.check_architecture if hosts.several() else method_files.check_backbone
   check(given.backbone, model, where=where)
+  # What the file holds was folded when it was written: networks of the training are not in it.
   method = given.method.folded()
+  # Any seed: every value that it draws is replaced below.
   model = network.attach(model, method, mesh, seed=0)
   leaves = paths.named_leaves(model)
   wanted = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
   found = _fitting(given, wanted, where=where)
+  # Type and shards are the model's: a file knows neither this run's types nor its mesh.
   values = {
     name: jax.device_put(np.asarray(found[name], leaf.dtype), leaf.sharding)
     for name, leaf in wanted.items()
@@ -105,6 +108,7 @@ def _fitting(given: Trained, wanted: Mapping[str, Any], *, where: str) -> dict[s
   Raises:
     ConfigError: they are others, or of other shapes.
   """
+  # Layers may be scanned here and were not where it was written, or the other way round.
   found = method_files.layout_of(given.leaves, wanted)
   if set(found) != set(wanted) or any(
     tuple(found[name].shape) != tuple(wanted[name].shape) for name in wanted
@@ -139,6 +143,7 @@ def require_backbone(store: AnyStore, model: nnx.Module) -> None:
   """
   noted = _noted_backbone(store)
   if noted is not None:
+    # A later version may note more; what this one does not know is left out.
     known = {name: noted[name] for name in (*_BACKBONE_SHAPE, "sizes") if name in noted}
     method_files.check_backbone(Backbone(**known), model, where=str(store.directory))
 

@@ -20,12 +20,15 @@ def check(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
   Raises:
     ConfigError: it cannot.
   """
+  # More rows than tokens are usual: T5's table is padded to 32128 for 32100 tokens.
   if vocabulary.size > backbone.vocab_size:
     raise ConfigError(
       f"vocabulary {name} has tokens up to {vocabulary.size - 1}, and the model's embedding has "
       f"{backbone.vocab_size} rows: the model was made with another one. Set VOCABULARY to the "
       f"model's, or take a model with at least {vocabulary.size} rows."
     )
+  # How texts are framed tells the kind: an encoder-decoder's input ends with eos, a decoder-only
+  # model's with what leads to its answer.
   writes = writes_text(backbone)
   alone = writes and backbone.decoder_start is None
   if is_decoder_only(vocabulary.family) != alone:
@@ -36,6 +39,7 @@ def check(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
       f"set VOCABULARY to the model's own, 'hf:FOLDER', or add '?family={wanted}' to it."
     )
   special = TokenIds.of(backbone)
+  # An encoder alone never ends a text by itself.
   names = ["pad", "eos"] if writes else ["pad"]
   if vocabulary.input_frame.prefix and backbone.bos is not None:
     names.append("bos")
@@ -64,11 +68,13 @@ def check_examples(examples: Examples, rows: int) -> None:
   Raises:
     ConfigError: it has not.
   """
+  # Looked at now: a gather clamps a token beyond the table to its last row in silence.
   largest = max(
     (int(tokens.max()) for part in (examples.inputs, examples.targets) for tokens in part),
     default=0,
   )
   if largest >= rows:
+    # T5's tables have 32128 rows, so a token beyond them is most likely mT5's.
     likely = "an mT5 vocabulary (250112 rows)" if largest >= 32128 else "another vocabulary"
     raise ConfigError(
       f"{examples.name} has token {largest}, but the model's embedding has {rows} rows: the task "
