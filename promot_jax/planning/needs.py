@@ -69,6 +69,7 @@ def write_lines(
   total, parts = 0, []
   for experiment, stage_sizes in zip(experiments, sizes, strict=True):
     for stage, size in zip(experiment.stages, stage_sizes, strict=True):
+      # Of a stage that is taken over only the chosen checkpoint is copied.
       count = 1 if stage.name in experiment.imported_stages else checkpoints_kept(stage, size)
       total += count * size
       label = stage.name if len(experiments) == 1 else f"{experiment.name}/{stage.name}"
@@ -87,6 +88,7 @@ def checkpoints_kept(stage: Stage, nbytes: int) -> int:
   """Most checkpoints of a stage that lie on the disk at once, the one being written included."""
   saved = sum(stage.saves(step) for step in range(1, stage.steps + 1))
   last = stage.keep.last
+  # Small checkpoints, such as those of a prompt, are all kept.
   if last is None or nbytes <= stage.keep_small_bytes:
     return saved
   return min(saved, last + 2)  # the newest, the best, and one that is being written
@@ -96,6 +98,7 @@ def room_text(model_dir: str, needed: int = 0) -> str:
   """Whether a directory can be written, and the free space beside the bytes that are needed."""
   if "://" in model_dir:
     return "remote: not looked at in a plan"
+  # The directory need not be there: its nearest ancestor tells of rights and room.
   folder = os.path.abspath(model_dir)
   while not os.path.exists(folder):
     folder = os.path.dirname(folder)

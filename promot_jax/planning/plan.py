@@ -36,6 +36,7 @@ def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator
     if len(experiments) > 1:
       yield ""
       yield f"--- {number + 1} of {len(experiments)}: {experiment.name}"
+    # Rows of a comparison mostly differ in method and stages alone; what they share is told once.
     if number == 0 or _shared(experiment) != _shared(experiments[0]):
       yield from _model_lines(experiment)
     yield from _stage_lines(experiment)
@@ -81,6 +82,7 @@ def start_text(experiment: Experiment) -> str:
     return path
   if os.path.exists(local):
     return f"{path} ({'readable' if os.access(local, os.R_OK) else 'NOT readable from here'})"
+  # To ask would take the network, without which a plan is made too.
   if "://" in path or path.startswith("hf:"):
     return f"{path} (remote: not looked at in a plan)"
   return f"{path} (NOT readable from here)"
@@ -124,6 +126,7 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
   for plan in plans:
     stage = plan.stage
     rate = float(stage.learning_rate(0))
+    # Told by its ends; rates that are equal but for float32's rounding are one.
     later = float(stage.learning_rate(max(0, stage.steps - 1)))
     rates = f"{rate:g}" if math.isclose(rate, later, rel_tol=1e-6) else f"{rate:g} to {later:g}"
     yield (
@@ -161,6 +164,8 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
     for task in experiment.unseen_tasks
     for shots in experiment.shots_of(task)
   ]
+  # Demonstrations of templates are their own setting, so a plan's shots may not be what is
+  # measured.
   asked = {n for task in experiment.unseen_tasks for n in experiment.shots_of(task)}
   shots = "/".join(map(str, sorted(asked or plan.shots)))
   count = len(unseen) * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)

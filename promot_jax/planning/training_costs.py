@@ -48,6 +48,7 @@ def costs(model: Any, method: Method | None, stage: Stage | None) -> list[Cost]:
   trained: dict[str, Any] = {}
   state: dict[str, Any] = {}
   if stage is not None:
+    # The optimizer sees what is trained only, as in the loop; its state is made as shapes.
     _, trainable, _ = paths.split(model, stage.trainable)
     trained = paths.named_leaves(trainable)
     state = paths.named_leaves(jax.eval_shape(stage.optimizer(stage.learning_rate).init, trainable))
@@ -58,10 +59,12 @@ def costs(model: Any, method: Method | None, stage: Stage | None) -> list[Cost]:
       own,
       parameters=own.parameters + size,
       trained=own.trained + size * (name in trained),
+      # A gradient has the type of its parameter.
       gradients=own.gradients + _bytes(leaf) * (name in trained),
     )
   for name, leaf in state.items():
     parameter = _parameter_of(name, trained)
+    # Steps and the like belong to no parameter.
     group = "(counters)" if parameter is None else groups[parameter]
     own = found.get(group, Cost(group=group))
     found[group] = dataclasses.replace(own, optimizer=own.optimizer + _bytes(leaf))
@@ -100,6 +103,7 @@ def format_costs(rows: Sequence[Cost]) -> str:
 def _groups(names: Any, method: Method | None) -> dict[str, str]:
   """Parameter -> its group."""
   groups = {name: name.split("/", 1)[0] for name in names}
+  # Methods after the backbone's parts: what they add lies among these by its name.
   for each in method.parts if method is not None else ():
     groups |= dict.fromkeys(paths.match(each.parameters, names), type(each).__name__)
   return groups
@@ -108,6 +112,8 @@ def _groups(names: Any, method: Method | None) -> dict[str, str]:
 def _parameter_of(name: str, trained: Any) -> str | None:
   """The parameter that an array of an optimizer belongs to: '0/mu/a/kernel', 'v/a/kernel/v_row'."""
   parts = name.split("/")
+  # A state's path is the parameter's with optax's names before it ('0/mu'), and one name of
+  # Adafactor's behind it ('v_row').
   for start in range(len(parts)):
     for end in (len(parts), len(parts) - 1):
       parameter = "/".join(parts[start:end])
