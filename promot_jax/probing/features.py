@@ -42,10 +42,12 @@ class FeatureStore:
     """[N D] float32 by pooling, from disk if they are there."""
     path = self.folder / f"{self._name(examples, layer)}.npz"
     try:
+      # All poolings lie in one file, so that another one of them needs no model.
       with np.load(path, allow_pickle=False) as stored:
         return {pooling: stored[pooling] for pooling in POOLINGS}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
       pass  # absent or cut off: computed again
+    # The model is asked for only now: where all features are on disk no weights are restored.
     found = self._computed(model(), examples, layer)
     self.report(f"features  {examples.name} {examples.split}: {len(examples)} computed, {path}")
     _write(path, found)
@@ -60,9 +62,11 @@ class FeatureStore:
     for batch, numbers in batches.EvalBatches(
       examples, batch_size=self.batch_size, special=special
     ):
+      # An answer is no part of an input's features.
       given = batches.read_only(batch)
       for pooling, array in compute(self.place(given)).items():
         values = self.fetch(array)
+        # Batches are sorted by length; numbers put the rows back in order.
         target = rows.setdefault(pooling, [None] * len(examples))
         for number, value in zip(numbers, values):
           if number >= 0:  # -1 fills the last batch
@@ -71,6 +75,7 @@ class FeatureStore:
 
   def _name(self, examples: Examples, layer: int | None) -> str:
     digest = hashlib.sha256(f"{self.identity} {layer}".encode())
+    # The tokens themselves, not the name of the split: the same name may stand for other examples.
     digest.update(np.asarray(examples.prompt_ids, np.int32).tobytes())
     for tokens in examples.inputs:
       array = np.ascontiguousarray(tokens, np.int32)
@@ -80,6 +85,7 @@ class FeatureStore:
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+  # In memory first, so that the file takes its place whole.
   stream = io.BytesIO()
   np.savez(stream, **arrays)
   whole_files.write_bytes(path, stream.getvalue())

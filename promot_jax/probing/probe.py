@@ -70,6 +70,8 @@ class FeatureHead(nnx.Module):
 
   def __init__(self, width: int, classes: int, *, hidden: int | None, seed: int):
     keys = jax.random.split(jax.random.key(seed), 2)
+    # A linear head has one optimum and may begin at zero; a hidden layer would get no gradients
+    # there.
     if hidden is None:
       self.kernel = nnx.Param(jnp.zeros((width, classes)))
     else:
@@ -112,6 +114,7 @@ class Standard:
   @classmethod
   def of(cls, features: Float[np.ndarray, "N D"]) -> "Standard":
     """That of the training features."""
+    # Constant features have no deviation to divide by.
     return cls(mean=features.mean(axis=0), deviation=features.std(axis=0) + 1e-6)
 
   def __call__(self, features: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
@@ -124,6 +127,7 @@ def stage(probe: Probe, name: str, examples: int) -> Stage:
   return Stage(
     name=name,
     trainable="head/.*",
+    # Whole periods, so that the last step is validated like the others.
     steps=max(1, probe.steps // probe.eval_period) * probe.eval_period,
     batch_size=examples,
     optimizer=functools.partial(optimizers.adamw, weight_decay=probe.weight_decay, decayed=(".*",)),
@@ -158,6 +162,7 @@ def feature_function(model: nnx.Module, layer: int | None) -> Callable[[Any], di
   Raises:
     ConfigError: the model has no such layer.
   """
+  # Weights are an argument of what is compiled, never closed over.
   graphdef, state = nnx.split(model if layer is None else _cut(model, layer))
 
   @jax.jit
@@ -189,6 +194,7 @@ def _cut(model: nnx.Module, layer: int) -> nnx.Module:
   check_layer(model, layer)
   model = paths.copy(model)
   part = model.reader
+  # Scanned layers are stacked along their first axis.
   if stack.is_scanned(part.layers):
     part.layers = jax.tree.map(lambda leaf: leaf[:layer], part.layers)
   else:

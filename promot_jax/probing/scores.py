@@ -72,7 +72,10 @@ def probed(
   """
   done = []
   for result in results:
+    # A probe is on the tuned tasks with the method as trained; other results are taken over as
+    # they are.
     own = tuned.get((result.task, result.shots)) if result.method != "detached" else None
+    # Another probe is another result.
     mark = repr(probe) if own is not None else ""
     wanted = dataclasses.replace(
       result, fingerprint=whole_files.fingerprint([result.fingerprint, mark])
@@ -132,11 +135,13 @@ def measure(
     labels[name] = np.asarray(
       [number.get(answer_of(examples, i), -1) for i in range(len(examples))], np.int32
     )
+  # By the training features alone: the other splits are to be unseen.
   standard = probe_lib.Standard.of(found["train"])
   features = {name: standard(values) for name, values in found.items()}
   count = rows(len(labels["train"]))
   batch = probe_lib.batch_of(features["train"], labels["train"], rows=count)
   parts = {
+    # By the features that the head is trained on, whatever made them.
     f"{part} data": identity.part(
       [hashlib.sha256(features[name].tobytes()).hexdigest(), labels[name].tolist()],
       about=f"{len(labels[name])} features of {getattr(splits, name).name}",
@@ -151,6 +156,7 @@ def measure(
   )
 
   def validate(model: nnx.Module) -> dict[str, float]:
+    # An answer that no training example has is -1 here, and never right.
     right = probe_lib.predict(model, features["select"]) == labels["select"]
     return {"accuracy": 100.0 * float(np.mean(right))}
 
