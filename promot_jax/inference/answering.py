@@ -109,10 +109,14 @@ def answer(
   """
   words, examples = form.vocabulary, _without_answers(form, inputs, given)
   answers: list[tuple[str, float]] = [("", 0.0)] * len(inputs)
+  # The number of the first input, and below that of each batch's first row: no two batches of a
+  # file draw alike, and a repeated command draws as before.
   keys = jax.random.fold_in(jax.random.key(form.seed), first)
   for batch, rows in EvalBatches(examples, batch_size=form.batch_size, special=form.special):
     result = generate_lib.generate(
       model,
+      # Without decoder features, which the empty answers would be: decoding begins from the start
+      # token.
       place(read_only(batch)),
       strategy=form.strategy,
       max_length=form.longest_answer,
@@ -121,7 +125,10 @@ def answer(
     )
     best, scores = (partitioning.fetch(array)[:, 0] for array in (result.tokens, result.scores))
     for position, row in enumerate(rows):
+      # Rows of -1 only fill the last batch to its compiled shape.
       if row >= 0:
+        # Ends first as tokens, where eos is no text, then as text: a stop may be a part of a
+        # token.
         written = words.decode(form.special.before_end(best[position]))
         text = postprocess.between_sentinels(postprocess.until(written, form.stop))
         answers[row] = (text, float(scores[position]))
@@ -169,6 +176,7 @@ def probabilities(
     model, given: as for `answer`.
     texts: what `inputs`, their tokens, were made of.
   """
+  # The answer's tokens depend on the text before it where both are one text.
   targets = [
     joining.option_tokens(form.vocabulary, text, label) for text in texts for label in labels
   ]
@@ -186,6 +194,7 @@ def probabilities(
     found = partitioning.fetch(scoring.score(model, place(batch)))
     scores[rows[rows >= 0]] = found[rows >= 0]
   table = scores.reshape(len(texts), len(labels))
+  # The largest is taken off first: sums of log-probabilities of long answers underflow in exp.
   table = np.exp(table - table.max(axis=1, keepdims=True))
   table /= table.sum(axis=1, keepdims=True)
   return [dict(zip(labels, map(float, row))) for row in table]
@@ -197,6 +206,7 @@ def _without_answers(
   return example_lists.in_memory(
     "infer",
     inputs,
+    # Examples need targets; `read_only` takes these out again.
     [form.vocabulary.target_frame.around([])] * len(inputs),
     [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
     prompt_id=form.bank_row,
