@@ -110,9 +110,11 @@ def open_weights(text: str, *, model: str | None = None, vocabulary: int | None 
   config = model_config(model) if model else None
   if source.kind == "micro":
     return Weights(leaves=micro_model.weights(), config=micro_model.config(), where=text)
+  # A folder knows its own configuration; what the user names goes before it.
   if source.kind == "hf":
     config = config or huggingface.config(source.place)
     if vocabulary is not None and vocabulary > config.vocab_size:
+      # More than it takes to fill a table up would be another vocabulary.
       if vocabulary - config.vocab_size >= huggingface.VOCABULARY_MULTIPLE:
         raise ConfigError(
           f"--vocab_size={vocabulary} is {vocabulary - config.vocab_size} rows more than '{text}' has"
@@ -167,6 +169,7 @@ def check(weights: Weights, *, finite: bool = True) -> None:
     return
   network = nnx.eval_shape(lambda: backbones.build(weights.config, nnx.Rngs(0)))
   backbone = weights.backbone
+  # Names and shapes before values, which takes reading all arrays.
   restore.check_restorable(network, backbone)
   if finite:
     restore.check_finite(backbone)
@@ -182,11 +185,13 @@ def write(weights: Weights, path: str | os.PathLike, target: Target) -> pathlib.
   """
   if is_of_method(target.to):
     return _write_trained(weights, pathlib.Path(path), target)
+  # T5X alone keeps a prompt in the tree of the backbone, as its prompt tuning does.
   if not weights.backbone and target.to != "t5x":
     raise ConfigError(
       f"'{weights.where}' holds only a prompt, which --to=prompt, --to=peft and --to=t5x write; name"
       " the model directory of the run to write its backbone."
     )
+  # Only a Hugging Face table is filled up again when it is read.
   if target.vocabulary is not None and target.to != "hf" and weights.config is not None:
     rows = weights.config.vocab_size
     if target.vocabulary != rows:
@@ -220,6 +225,7 @@ def backbone_of(model: nnx.Module, method: Method, *, merge: bool) -> nnx.Module
   """
   if merge:
     return method.merge(model)
+  # Other projects' checkpoints have prompts beside the backbone, and no other method's parameters.
   return method.fold(model) if method.in_checkpoints else method.detach(model)
 
 
@@ -275,6 +281,7 @@ def _to_step(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pa
   leaves = _typed({**weights.backbone, **weights.prompt}, target.dtype)
   store.save(
     target.step,
+    # Without optimizer state: others start from it, and no training goes on from it.
     {PARAMETERS + name: np.asarray(leaf) for name, leaf in leaves.items()},
     {"converted_from": weights.where},
   )
@@ -297,6 +304,7 @@ def _write_trained(weights: Weights, path: pathlib.Path, target: Target) -> path
       f"--to={target.to} writes what a run trained beside its backbone, and '{weights.where}' is no model"
       " directory of a run with a method; name one that promot train wrote."
     )
+  # adapter_config.json names the base model, and sizes that the arrays alone do not tell.
   if target.to == PEFT and (weights.config is None or not target.base_model):
     raise ConfigError(
       "--to=peft also needs --base_model (the folder or hub name that PEFT should load), and --model"
