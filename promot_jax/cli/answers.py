@@ -51,6 +51,8 @@ def hold(output: pathlib.Path) -> contextlib.AbstractContextManager:
   from promot_jax.checkpoints.lease import Lease
 
   if is_stream(output):
+    # Nothing to lock: what a stream takes is not continued.  At the end it is closed for its
+    # reader.
     held = contextlib.ExitStack()
     held.callback(lambda: _pipes.pop(output).close() if output in _pipes else None)
     return held
@@ -89,6 +91,7 @@ def _write_whole_lines(file: io.FileIO, data: bytes) -> None:
     while written < len(data):
       written += file.write(data[written:])
   except OSError:
+    # The whole lines that fit stay: the same command goes on after them.
     file.truncate(before + data.rfind(b"\n", 0, written) + 1)
     raise
   os.fsync(file.fileno())
@@ -123,6 +126,8 @@ def begin(
 
   content = output.read_bytes() if output.is_file() else b""
   meta = output.with_name(output.name + ".meta.json")
+  # An empty file may be a user's `touch`, or of a command that was stopped before its first
+  # answer.
   if content:
     record = guarded_json.read(
       meta,
@@ -136,6 +141,7 @@ def begin(
       )
     _require_same(output, made, record.content)
   keep = content.rfind(b"\n") + 1
+  # By line feeds alone: `splitlines` would cut at characters that JSON leaves within texts.
   answered = content[:keep].decode("utf-8", "replace").split("\n")[:-1]
   _require_same_lines(output, answered, records, whole=whole)
   try:
@@ -164,6 +170,8 @@ def _require_same(output: pathlib.Path, made: Identity, stored: Mapping[str, Any
   changed = [
     f"{name}: {before[name].about} -> {part.about}"
     for name, part in made.parts.items()
+    # Parts that only one of the two knows are no change: versions have noted more and more of
+    # them.
     if name in before and before[name].digest != part.digest
   ]
   if changed:
@@ -197,6 +205,7 @@ def _require_same_lines(
         f" {changed[0]}={_shown(found.get(changed[0]))}, and the input has"
         f" {_shown(record[changed[0]])} there. Choose another file, or give the input that was begun."
       )
+  # With --limit fewer lines are asked for than may be answered already.
   if whole and len(answered) > len(records):
     raise ConfigError(
       f"--output={output} has {len(answered)} answers, and the input has {len(records)} lines: lines"

@@ -40,6 +40,7 @@ def connect(values: argparse.Namespace) -> None:
     return
   import jax
 
+  # Before the wait, which may be long: else a missing host looks like a command that hangs.
   if not values.quiet and arguments.get("process_id", 0) == 0 and "num_processes" in arguments:
     print(
       f"hosts     process 0 of {arguments['num_processes']} waits at"
@@ -49,6 +50,7 @@ def connect(values: argparse.Namespace) -> None:
   # JAX would catch SIGTERM for its own protocol; `signals.py` does, also for one process.
   jax.config.update("jax_enable_preemption_service", False)
   waited = values.peer_wait_seconds
+  # JAX waits in C++, where no exception reaches it: a thread ends the process from outside.
   deadline = threading.Timer(waited, _give_up, (arguments, waited))
   deadline.daemon = True
   deadline.start()
@@ -84,6 +86,7 @@ def _give_up(arguments: Mapping, seconds: int) -> None:
   """Ends a process whose peers did not come, before JAX's C++ does it without a sentence."""
   count, number = arguments.get("num_processes"), arguments.get("process_id")
   address = arguments.get("coordinator_address")
+  # Process 0 is the one that can be asked: it is missing, or some of the others are.
   if number and address and not _listens(address):
     missing = f"process 0 of {count} at {address}, where nobody listens"
   elif number is None:
@@ -99,6 +102,7 @@ def _give_up(arguments: Mapping, seconds: int) -> None:
     f"       (exit {PeerLost.exit_code}, process {number or 0})\n"
   )
   try:
+    # Straight to the descriptor: os._exit flushes none of Python's buffers.
     os.write(2, text.encode())
   finally:
     os._exit(PeerLost.exit_code)
@@ -149,8 +153,11 @@ def _given(values: argparse.Namespace, environment: Mapping[str, str]) -> dict |
   address = values.coordinator_address or environment.get("JAX_COORDINATOR_ADDRESS")
   count = _number("--process_count", values.process_count, environment.get("JAX_NUM_PROCESSES"))
   process = _number("--process_id", values.process_id, environment.get("JAX_PROCESS_ID"))
+  # Also where a cluster would be found: --process_count=1 takes one host out of it.
   if count == 1:
     return None
+  # What only the environment says is another program's as much: it is no mistake without an
+  # address.
   if not address and (values.process_count is not None or values.process_id is not None):
     raise ConfigError(
       "--process_count and --process_id need --coordinator_address=HOST:PORT, where process 0 listens."
@@ -162,6 +169,7 @@ def _given(values: argparse.Namespace, environment: Mapping[str, str]) -> dict |
     raise ConfigError(f"--coordinator_address={address} has no port; write HOST:PORT.")
   if not (port.isascii() and len(port) < 6 and 1 <= int(port) <= 65535):
     raise ConfigError(f"--coordinator_address={address}: a port is a number from 1 to 65535.")
+  # The address alone is taken over where the cluster tells the rest.
   if count is None and process is None and _is_found_out(environment):
     return {"coordinator_address": address}
   if count is None or process is None:
@@ -180,11 +188,13 @@ def _given(values: argparse.Namespace, environment: Mapping[str, str]) -> dict |
 
 def _is_found_out(environment: Mapping[str, str]) -> bool:
   """Whether JAX can find out about the other processes, and there may be any."""
+  # JAX's own marks of SLURM; a job of one process has nobody to join.
   if all(name in environment for name in _SLURM):
     return int(environment["SLURM_NTASKS"]) > 1
   if "OMPI_MCA_orte_hnp_uri" in environment:
     return int(environment.get("OMPI_COMM_WORLD_SIZE", "1")) > 1
   platforms = environment.get("JAX_PLATFORMS", "")
+  # A TPU machine is asked about others only if this process is going to use its chips.
   if platforms and "tpu" not in platforms:
     return False
   if not any(glob.glob(pattern) for pattern in _TPU_CHIPS):
@@ -200,6 +210,8 @@ def _is_found_out(environment: Mapping[str, str]) -> bool:
 def _keep_stdout_clean() -> None:
   """Sends what C++ libraries say about their connections to stderr; results stay alone on stdout."""
   sys.stdout.flush()
+  # Gloo's C++ writes to descriptor 1 whatever Python has there: it gets stderr, and Python what
+  # was 1.
   ours = os.dup(1)
   os.dup2(2, 1)
   sys.stdout = os.fdopen(ours, "w", buffering=1)
@@ -220,6 +232,7 @@ def _check_port(address: str) -> None:
   """Whether process 0 can listen: JAX may end without a sentence where it cannot."""
   port = address.rsplit(":", 1)[1]
   with socket.socket() as probe:
+    # Connections of a former run that are still closing do not count as a port that is taken.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       probe.bind(("", int(port)))

@@ -58,6 +58,7 @@ def read(
   Raises:
     ConfigError: it is of another version, or has names that this version does not list.
   """
+  # Foreign: the directory may be somebody else's, so its text binds values and includes nothing.
   reader = gin_scan.Reader(allow=gin_config.permitted(allow_imports), foreign=True)
   flat = folder / FLAT
   text = gin_files.file_text(str(flat)) if flat.is_file() else ""
@@ -110,6 +111,7 @@ def changes(scanned: gin_scan.Scan, folder: pathlib.Path, *, allow_change: bool)
     ConfigError: a binding changed that a started run cannot change, and `allow_change` is off.
   """
   file = folder / FLAT
+  # A start that was refused or stopped before its first result binds nobody.
   if not file.is_file() or not _has_results(folder):
     return []
   earlier, now = _compared(gin_files.file_text(str(file)), str(file), scanned)
@@ -125,6 +127,7 @@ def difference(old: dict[str, str], new: dict[str, str], *, allow_change: bool =
   changed = [
     f"{name}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}"
     for name in sorted({*old, *new})
+    # A directory may be moved or mounted elsewhere: its own name is no change.
     if old.get(name) != new.get(name) and not name.endswith("model_dir")
   ]
   fixed = [line for line in changed if _is_fixed(line.partition(": ")[0])]
@@ -140,6 +143,7 @@ def difference(old: dict[str, str], new: dict[str, str], *, allow_change: bool =
 def _is_fixed(name: str) -> bool:
   """Whether a started run cannot go on with another value of 'scope/module.Name.parameter'."""
   module = name.rpartition("/")[2].partition(".")[0]
+  # By the module's place: a method that is added later is fixed without an entry here.
   of_method = recipe_values.modules().get(module, "").startswith(_METHODS)
   return _FIXED.search(name) is not None or (of_method and not _NOT_FIXED.fullmatch(module))
 
@@ -204,6 +208,8 @@ def write(
       temporary[name].unlink(missing_ok=True)  # a link there leads out of the directory
       with temporary[name].open("x", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
+        # On the disk before they are renamed: after a loss of power a new name would lead to an
+        # empty file.
         file.flush()
         os.fsync(file.fileno())
     _append(folder / STARTS, without_secrets(json.dumps(start)))

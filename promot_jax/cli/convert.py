@@ -21,6 +21,7 @@ def run(flags: Flags) -> int:
   """
   values = flags.values
   output = pathlib.Path(values.output)
+  # Looked at first, since a checkpoint may take minutes to read.
   if output.is_file() or (output.is_dir() and any(output.iterdir()) and values.to != "t5x"):
     raise ConfigError(f"OUTPUT '{output}' exists and is not overwritten; name another.")
 
@@ -110,6 +111,7 @@ def _tell(weights, written: pathlib.Path, values) -> None:
     f"{written}: {values.to}, {summary['arrays']} arrays, {summary['parameters']:,} parameters,"
     f" {summary['dtype']}"
   )
+  # On stderr, so that --json alone is on standard output.
   if weights.note and not values.quiet:
     show(f"note: {weights.note}", file=sys.stderr)
   if weights.prompt and values.to in ("hf", "npz") and not values.quiet:

@@ -22,6 +22,7 @@ def opened(flags: Flags):
   if not values.model_dir:
     raise ConfigError("no --model_dir given: the directory that promot train wrote.")
   cluster.connect(values)
+  # All of a comparison are needed: one may have the pretrained model's results for another.
   every, chosen = cluster.together(lambda: _experiments(flags))
 
   import sys
@@ -64,6 +65,7 @@ def _experiments(flags: Flags):
       f"{folder} has no config.gin, so promot train was not run there. Name a model directory, or "
       "the recipe with --gin_file."
     )
+  # Last, so that it wins: results are looked for where the directory lies now.
   bindings = [*flags.bindings, f"MODEL_DIR = {str(root)!r}"]
   scanned = config_record.read(root, bindings, allow_imports=values.gin_allow_imports)
   return _build(scanned, root, folder.name if root != folder else None)

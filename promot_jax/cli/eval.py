@@ -43,6 +43,7 @@ def run(flags: Flags) -> int:
     with hosts.held_by_first(lease):
       checkpoint, wanted = cluster.together(functools.partial(_wanted, values, opened))
       found = measurement.measure(opened, checkpoint, wanted, models=Restored(opened), store=store)
+    # Medians are made of the results and not stored: a report makes its own.
     if opened.experiment.templates is not None:
       found += medians.over_templates(found, opened.experiment.templates.units)
     rows += [(opened.experiment.name, checkpoint.name, result) for result in found]
@@ -113,6 +114,7 @@ def tasks(values, opened, checkpoint):
     changes["unseen_method"] = (values.attach,)
   plan = dataclasses.replace(plan, **changes)
   experiment = dataclasses.replace(experiment, evaluation=plan)
+  # Templates have numbers of demonstrations of their own, over which the flag goes.
   if values.shots and experiment.templates is not None:
     templates = dataclasses.replace(experiment.templates, shots=plan.shots)
     experiment = dataclasses.replace(experiment, templates=templates)
@@ -135,6 +137,7 @@ def tasks(values, opened, checkpoint):
       else bank_row(values.attach_task, experiment, checkpoint.method, state)
     )
     experiment.seqio_name(name)  # refuses unknown names
+    # A tuned task's demonstrations are in its name; the plan's are for unseen tasks.
     asked = experiment.shots_of(base) if base not in tuned or values.shots else [0]
     for shots in [given] if given else asked:
       task = f"{base}_{shots}shot" if shots else base
@@ -144,6 +147,7 @@ def tasks(values, opened, checkpoint):
           task,
           values.split or experiment.splits_of(task).report,
           reader,
+          # Without its method a model reads plain text, as the pretrained one does (`writing`).
           tuned=base in tuned and checkpoint.tuned and state != "detached",
           method=state,
           bank_row=row,

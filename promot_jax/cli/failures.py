@@ -48,6 +48,7 @@ def end(error: Exception, flags: Flags | None, *, verbose: bool) -> int:
   Args:
     flags: None if they could not be read.
   """
+  # The reader has gone: Python flushes standard output once more at its end, and would complain.
   if isinstance(error, BrokenPipeError):  # `promot inspect ... | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
@@ -72,6 +73,7 @@ def explained(error: BaseException) -> PromotError | None:
   Looks at the errors that caused it too: libraries wrap what the system refused.
   """
   link: BaseException | None = error
+  # A chain of causes may be a circle.
   for _ in range(20):
     if link is None:
       return None
@@ -93,6 +95,7 @@ def cannot_write(path: str | os.PathLike, reason: str) -> CannotWrite:
 
 def _explained(error: BaseException) -> PromotError | None:
   text = str(error)
+  # By numbers first; words of libraries, which change between versions, are read only without one.
   if isinstance(error, OSError) and error.errno is not None:
     return _of_system(error)
   for number in (errno.EMFILE, errno.ENFILE):  # as the loader of a library or C++ says it
@@ -121,10 +124,12 @@ def _reason_of_disk(text: str) -> str | None:
 
 def _of_system(error: OSError) -> PromotError | None:
   reason = os.strerror(error.errno) if error.errno else str(error)
+  # Of a rename it is the second one that was to be written.
   path = error.filename2 or error.filename
   name = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
   if error.errno in _SHORTAGES:
     return OutOfResources(f"The process was refused: {reason}; {_SHORTAGES[error.errno]}.")
+  # The same number is said of reading and of writing; only the file's rights tell which it was.
   if error.errno in (errno.EACCES, errno.EPERM) and name and _is_unreadable(name):
     return ConfigError(f"'{name}' cannot be read: {reason}. Give yourself the right to read it.")
   if error.errno in _NOT_WRITTEN:
@@ -175,6 +180,7 @@ def leave(code: int, *, alone: bool) -> int:
   if alone and cluster.processes() > 1:
     if cluster.number() == 0:
       time.sleep(_LAST_WORDS_SECONDS)  # the others end with the process that coordinates them
+    # os._exit runs nothing more, not even the flush of what was printed.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -210,6 +216,7 @@ def _log(flags: Flags, error: Exception) -> str:
   name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-"
   text = "".join(traceback.format_exception(error))
   folders = [pathlib.Path(model_dir) / "logs"] if model_dir and os.path.isdir(model_dir) else []
+  # The full or read-only disk may be the very reason for the traceback.
   for folder in [*folders, pathlib.Path(tempfile.gettempdir())]:
     if folder in folders and folder.is_symlink():
       continue  # a link leads out of a directory that may be somebody else's

@@ -21,5 +21,6 @@ def number_from_0(text: str) -> int:
 
 def _number(text: str) -> int:
   """A whole number of up to 31 bits; -1 for everything else."""
+  # `isdecimal` alone takes digits of other scripts, and Python refuses to convert very long texts.
   whole = text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST
   return int(text) if whole else -1

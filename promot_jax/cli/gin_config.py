@@ -35,8 +35,11 @@ def read(
   """
   if not files:
     raise ConfigError("no --gin_file given. For a first run: --gin_file=promot_rte_micro.gin.")
+  # The user's folders go before ours, so that a file of one's own can stand in for a part of a
+  # recipe.
   folders = [*_split(search_paths), *gin_files.recipe_folders()]
   allow = permitted(allow_imports)
+  # Without checks at first: whether MODEL_DIR is bound decides which bindings there are.
   unchecked = gin_scan.scan(files, bindings, folders=folders, allow=allow, check=False)
   if "MODEL_DIR" not in unchecked.macros:
     small = any(pathlib.Path(name).name == gin_files.MICRO for name in files[1:])
@@ -74,6 +77,7 @@ def build(scanned: gin_scan.Scan) -> Any:
   gin_effect.reached(scanned)  # refuses what would never end
   gin.clear_config()  # never finalized: a process may build several recipes, as the tests do
   try:
+    # Before gin parses, which imports and registers what is named.
     for full in _objects(scanned):
       recipe_values.require_identity(full, allow=scanned.allow)
     gin.parse_config(program(scanned))
@@ -101,8 +105,10 @@ def program(scanned: gin_scan.Scan) -> str:
       by_name[module] = last
       lines.append(f"from {package} import {last}" if package else f"import {module}")
     else:
+      # A user's module may end in the name of one of ours.
       by_name[module] = f"module_{number}"
       lines.append(f"import {module} as {by_name[module]}")
+  # Imported for what they do, such as registering a task, though nothing of them is named.
   lines += [f"import {module}" for module in scanned.modules if module not in by_name]
 
   def selector(full: str) -> str:
@@ -151,6 +157,7 @@ def _check_registered(scanned: gin_scan.Scan) -> None:
     recipe_values.require_identity(full, allow=scanned.allow) for full in _objects(scanned)
   }
   expected.add(gin_internals.macro)
+  # gin's own records, which have no public view: what it would call is only known there.
   keys = [gin_internals._REGISTRY[selector] for _, selector in gin_internals._CONFIG]
   references = gin_internals.iterate_references(gin_internals._CONFIG)
   for configurable in (*keys, *(reference.configurable for reference in references)):

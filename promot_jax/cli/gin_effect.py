@@ -58,6 +58,7 @@ def check(scanned: Scan, *, without: Scan | None = None) -> None:
   _check_order(scanned)
   found = reached(scanned)
   earlier = reached(without).used if without else frozenset()
+  # Only what the user wrote for this run: files that are shared serve several kinds of runs.
   own = {COMMAND_LINE, *(path for path in scanned.roots if not gin_files.is_shared(path))}
   problems = []
   for binding in (*scanned.macros.values(), *scanned.bindings.values()):
@@ -80,6 +81,8 @@ def _check_order(scanned: Scan) -> None:
       continue
     start = f"{root} has no effect"
     last = _last(scanned.files, root)
+    # The file that binds EXPERIMENT belongs to the recipe: an overlay that is read before it is
+    # undone.
     if method in scanned.files and _last(scanned.files, method) > last:
       raise ConfigError(f"{start}: the recipe is read after it. Name it after the recipe.")
     if gin_files.is_hardware(root) and root not in places.values():
@@ -152,10 +155,12 @@ class _Walk:
     if node in path or len(path) > 200:
       name = f"%{scope}" if selector == _MACRO else f"{scope}/{short(selector)}".lstrip("/")
       raise ConfigError(f"the configuration is endless: {name} is made of itself.")
+    # Counted, not only visited: macros that each name another one twice make 2 ** n objects.
     size = 1
     for parameter in self._parameters.get(selector, ()):
       scopes = [""] if selector == _MACRO and not scope else _outer(scope)
       keys = [(each, selector, parameter) for each in scopes]
+      # From the innermost scope outwards, as gin looks.
       winner = next((key for key in reversed(keys) if key in self._bindings), None)
       if winner is None:
         continue

@@ -21,6 +21,7 @@ _LARGEST = 4 * 2**20  # bytes of one file
 def recipe_folders() -> list[str]:
   """Where our own recipes are: `gin/` of a checkout, or the installed copy."""
   package = pathlib.Path(__file__).resolve().parent.parent
+  # `models` tells them from folders of these names that are not ours.
   candidates = [package.parent / "gin", package / "recipes"]
   return [str(folder) for folder in candidates if (folder / "models").is_dir()]
 
@@ -34,6 +35,7 @@ def find(name: str, folders: Sequence[str], *, place: str = "") -> tuple[str, ..
   found = _path(name, folders, place)
   if found:
     return (found,)
+  # Only where no file has the name: a small form that a user wrote is taken as it is.
   if name.endswith(_SMALL):
     recipe = _path(name.removesuffix(_SMALL) + ".gin", folders, place)
     micro = _path(MICRO, recipe_folders(), place)
@@ -66,12 +68,14 @@ def is_micro(path: str) -> bool:
 def file_text(path: str) -> str:
   """Content of a gin file.  Raises ConfigError: it cannot be read, is no UTF-8, or is too large."""
   try:
+    # Before it is read: the name may be that of a checkpoint.
     size = os.path.getsize(path)
     if size > _LARGEST:
       raise ConfigError(
         f"gin file '{path}' has {size:,} bytes, which no configuration has (at most {_LARGEST:,}); "
         "is it the right file?"
       )
+    # With or without a byte order mark, which some editors write and gin would take for a name.
     return pathlib.Path(path).read_text(encoding="utf-8-sig")
   except OSError as error:
     raise ConfigError(f"gin file '{path}' cannot be read: {error.strerror}.") from None
@@ -93,6 +97,7 @@ def _path(name: str, folders: Sequence[str], place: str) -> str | None:
       continue
     if stat.S_ISREG(mode):
       return os.path.normpath(path)
+    # A pipe would be waited for, and can be read once only, while files are read twice.
     if not stat.S_ISDIR(mode) or folder == "":
       kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
       raise ConfigError(f"{start}gin file '{name}' is {kind}; name a file.")

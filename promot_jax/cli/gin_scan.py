@@ -110,6 +110,8 @@ class Reader:
       foreign: the text is of a model directory: plain bindings, with the names of `recipe_values`.
     """
     for package in allow:
+      # Of these objects are listed one by one; a package that is allowed as a whole may be named
+      # all through.
       if package.split(".")[0] in (*recipe_values.PACKAGES, "gin", "__gin__"):
         raise ConfigError(
           f"--gin_allow_imports={package}: gin files may use what {package.split('.')[0]} lists for "
@@ -123,6 +125,7 @@ class Reader:
 
   def read(self, path: str) -> None:
     """Reads a file and what it includes."""
+    # Several files may include one; only a circle reads it so often.
     if self.files.count(path) > _INCLUDES:
       raise ConfigError(f"{path} includes itself.")
     self.files.append(path)
@@ -130,6 +133,7 @@ class Reader:
 
   def scan(self, bindings: Sequence[str], *, roots: Sequence[str], check: bool) -> Scan:
     """The scan of what was read and of further bindings."""
+    # Of the files alone: a macro that only the command line has is a typing mistake.
     known = {b.scope for b in self.bindings.values() if b.selector == _MACRO}
     for text in bindings:
       self.read_text(text, COMMAND_LINE)
@@ -149,6 +153,7 @@ class Reader:
 
   def read_text(self, text: str, path: str) -> None:
     """Reads the text of a file; `path` is for messages, and COMMAND_LINE for a binding's."""
+    # A binding of the command line has no imports of its own: it may use those of all files.
     imports = dict(self._imports) if path == COMMAND_LINE else {}
     for statement in statements(text, path):
       place = path if path == COMMAND_LINE else f"{path}:{statement.location.line_num}"
@@ -178,6 +183,8 @@ class Reader:
         f"{', '.join((*recipe_values.PACKAGES, *self.allow))}; if you trust it, add "
         f"--gin_allow_imports={root}."
       )
+    # A kept configuration names our modules by their last part, for which another one would be
+    # taken.
     if module in recipe_values.modules():
       raise ConfigError(
         f"{place}: promot_jax has a module '{module}' for gin files; give your own another name."
@@ -192,6 +199,7 @@ class Reader:
           f"{place}: of __gin__ there is only: from __gin__ import dynamic_registration."
         )
       return
+    # In every file these two mean gin's own objects.
     if statement.bound_name() in ("gin", "macro"):
       raise ConfigError(f"{place}: an import may not be called '{statement.bound_name()}' here.")
     if module.split(".")[0] in ("promot_jax", "tasks"):
@@ -235,12 +243,14 @@ class Reader:
     except ConfigError as error:
       raise error if place in str(error) else ConfigError(f"{place}: {error}") from None
     binding = Binding(scope=scope, selector=selector, parameter=parameter, value=value, place=place)
+    # Taken out first: a configuration is written in the order of the last bindings.
     self.bindings.pop((scope, selector, parameter), None)
     self.bindings[(scope, selector, parameter)] = binding
 
   def _refer(self, scope: str, selector: str, moved: tuple[str, str, str], place: str) -> None:
     """Lets the former owner of a moved parameter name the new one, where nothing else is said."""
     target, _, parameter = moved
+    # What a file says of the new parameter itself goes before what its former place implies.
     scopes = {s for s, owner, p in self.bindings if (owner, p) == (selector, parameter)}
     if scope not in scopes and "" not in scopes:
       self.bindings[(scope, selector, parameter)] = Binding(

@@ -103,6 +103,7 @@ def text(
   Raises:
     ConfigError: macros refer to themselves, or the value would be endless.
   """
+  # Depth alone does not end it: lists of a macro in macros grow as 2 ** depth.
   left = _SIZE
 
   def write(value: Any, depth: int) -> str:

@@ -40,6 +40,7 @@ def run(flags: Flags) -> int:
 
   from promot_jax import hosts
 
+  # The questions come before the model: whether they can be read is known at once.
   records = hosts.first(lambda: questions.records(values))
   directories = directory.opened(flags)
   if len(directories) > 1:
@@ -50,9 +51,11 @@ def run(flags: Flags) -> int:
   experiment = directories[0].experiment
   files = experiment.files_of(values.attach_task or experiment.tasks[0])
   asked = hosts.first(lambda: questions.asked(values, records, files))
+  # Of the file of answers, not of the model directory: several commands may ask one model.
   with hosts.held_by_first(lambda: answers.hold(output)):
     summary = _continued(values, directories[0], asked, output)
   if hosts.is_first():
+    # Standard output holds answers alone, so that a pipe gets JSON lines and nothing else.
     screen = sys.stderr if answers.is_standard_output(output) else sys.stdout
     show(json.dumps(summary) if values.json else f"{output}: {len(asked)} lines", file=screen)
   return 0
@@ -93,6 +96,8 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
   # By the content of the files: another model may have come to lie under the same name.
   if start := origin.of_start(experiment).part("start weights"):
     made_with["start weights"] = str(start)
+  # All lines are tokenized before the first answer: one that is too long ends the command at its
+  # start.
   inputs = cluster.together(lambda: _inputs(values, form, asked))
   lines = [(each.where, each.text, each.record) for each in asked.lines]
   given = cluster.together(
@@ -108,6 +113,7 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
   made = answers.made_with(made_with)
   whole = values.limit is None
   content = [question.record for question in asked.lines]
+  # Process 0 has the file; all of them must leave out the same lines.
   done = hosts.first(lambda: answers.begin(output, content, made, whole=whole))
   if not values.quiet and hosts.is_first():
     ends = ", an answer ends with its line" if form.ends_with_line else ""
@@ -116,6 +122,7 @@ def _continued(values, opened, asked: Questions, output: pathlib.Path) -> dict[s
       f"· {checkpoint.name}, method {state}{ends}",
       file=sys.stderr,
     )
+  # Weights are restored only where a line is left.
   if done < len(asked):
     model = Restored(opened).model(checkpoint)
     if state == "detached":
@@ -183,6 +190,7 @@ def _answer(
   from promot_jax import hosts
   from promot_jax.inference import answering
 
+  # Several batches between two writes: a longer list is sorted by length with less padding.
   size = _BATCHES * form.batch_size
   start = time.monotonic()
   for first in range(done, len(asked), size):
@@ -200,6 +208,7 @@ def _answer(
       answered = answering.answer(form, model, wanted, first=first, **shared)
       if labels:
         shares = answering.probabilities(form, model, texts, wanted, labels, **shared)
+    # Skipped lines have no answer, so answers are dealt out along the lines that have tokens.
     left, parts = iter(answered), iter(shares)
     added = [_added((None, None) if ids is None else next(left), values) for ids in tokens]
     if labels:
@@ -208,6 +217,7 @@ def _answer(
     lines = _lines(chunk, added)
     hosts.only_first(functools.partial(answers.append, output, lines))
     opened.session.stop.nothing_to_save = False  # from now on, what is begun is finished
+    # After the last write there is nothing to stop any more.
     if first + size < len(asked):
       opened.session.stop_if_asked()
     if not values.quiet and hosts.is_first():
@@ -224,6 +234,7 @@ def _most_probable(shares: Mapping[str, float]) -> tuple[str, float]:
 def _added(answered: tuple[str | None, float | None], values) -> dict[str, Any]:
   """(answer, score) under their names; a score that is no number is null."""
   text, score = answered
+  # JSON has no NaN and no infinity.
   finite = score if score is not None and math.isfinite(score) else None
   return {values.prediction_field: text, values.score_field: finite}
 

@@ -60,6 +60,7 @@ def _data(flags: Flags) -> None:
     return None
   for member, examples in found.items():
     recipe_data.show_first(examples)
+    # Counts stand beside published ones, which the micro world and tasks of others do not have.
     if values.source != "micro" and not catalog.is_open(member):
       with quiet():
         for line in recipe_data.counted(
@@ -117,6 +118,7 @@ def _steps(root: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
   """The steps at or below a folder, sound or not, and those that were set aside as damaged."""
   from promot_jax.checkpoints import step_files
 
+  # A step is known by its files, also under another name; checkpoint_N may be one of T5X's.
   if any((root / name).is_file() for name in ("manifest.json", "metadata.json")):
     return [root], []
   found = [path for path in root.rglob("checkpoint_*") if path.is_dir()]
@@ -138,6 +140,7 @@ def _damaged_records(folder: pathlib.Path, only: str = "*.json") -> list[str]:
   """What is wrong with the records in a folder of steps, or with one record of a step."""
   found = []
   for path in sorted(folder.glob(only)):
+    # These two have checks of their own (`manifest.problems`).
     if path.is_file() and path.name not in ("manifest.json", "metadata.json"):
       try:
         guarded_json.parse(path.read_bytes(), shape={})

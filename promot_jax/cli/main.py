@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   arguments = list(sys.argv[1:] if argv is None else argv)
   repeated = bool(arguments) and arguments[0] in _REPEATED
+  # A launcher repeats what ends with 75; of other commands nothing is left to go on with.
   code_of_signal = Preempted.exit_code if repeated else None
   with signals.catch(report=None, nothing_to_save=True, code=code_of_signal) as stop:
     code = _run(arguments, stop if argv is None else None)
@@ -48,11 +49,13 @@ def _run(arguments: list[str], stop: signals.Stop | None) -> int:
 
     from promot_jax.cli import cluster, supervision
 
+    # Only where a lost peer can end this process: a process that waits costs a second Python.
     if stop is not None and cluster.is_named(flags.values):
       if not supervision.is_worker():
         stop.waits = True
         return supervision.run(arguments, stop)
       supervision.follow_parent()
+    # Before anything imports JAX or TensorFlow, which read it then.
     set_environment(flags.values)
 
     from promot_jax import task_package
@@ -60,12 +63,14 @@ def _run(arguments: list[str], stop: signals.Stop | None) -> int:
 
     screen.show_warnings_so()
     allocator.keep_memory()
+    # Before the user's modules are imported, one of which may be called tasks.
     task_package.bind()
     task_modules.load(flags.values)
     command = importlib.import_module(f"promot_jax.cli.{flags.command}")
     code = command.run(flags) or 0
     sys.stdout.flush()  # what a closed pipe refuses is an error here, not at the end of the process
     return code
+  # Bugs too: their tracebacks go to a file, and the screen has one sentence.
   except Exception as error:
     return failures.end(error, flags, verbose="--verbose" in arguments)
 
@@ -83,6 +88,7 @@ def set_environment(values) -> None:
   chosen = "JAX_COMPILATION_CACHE_DIR" in os.environ
   if not chosen:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folders.default("xla"))
+    # JAX's 1 s leaves out most programs of a small model.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
   cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
   if cache and "://" not in cache:

@@ -45,6 +45,7 @@ def run(flags: Flags) -> None:
     for line in _templates(experiment):
       show(line)
   reader = Reader(lambda line: None)
+  # Nothing is cut: what the recipe's lengths cut is told beside the lengths.
   read = functools.partial(reader.examples, experiment, lengths=_WHOLE)
   if values.json:
     bases = map(_base, tasks)
@@ -74,6 +75,7 @@ def counted(task: str, place: str, split: str | None, *, vocabulary: str) -> Ite
   source = catalog.find(task).source(place)
   plan = source.splits() if source.divisible else None
   names = (plan.train, plan.select, plan.report) if plan and split is None else (split or "",)
+  # Once each: a small data set may be chosen and reported on one split.
   for name in dict.fromkeys(names):
     published = source.size(name)
     beside = f", published {published:,}" if published else ""
@@ -205,6 +207,7 @@ def _texts(experiment, base: str, split: str, examples):
   files = experiment.files_of(base)
   if files is not None and split in files.splits:
     places = [row.where for row in files.rows(split) if not row.problem and row.text.answers]
+    # Lines of the file only where each example is known to have one.
     where = places if len(places) == len(examples) else where
   return split_view.Texts(
     where=where,

@@ -131,6 +131,7 @@ def resolve(module: str, name: str, *, place: str) -> Name:
   for node in _tree(module).body:
     if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
       return Name(module=module, name=name)
+    # A module may list what it imports, as `methods.prompt` does with the initializers of prompts.
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
       for alias in node.names:
         if (alias.asname or alias.name) == name:
@@ -167,9 +168,11 @@ def modules() -> Mapping[str, str]:
   """Last part of a module's name -> its full name, of every module that lists something."""
   found = {"optax": "optax"}
   folders = list(_FOLDERS.items())
+  # Files of methods may lie in further folders, which the package's own path names.
   folders += [(methods.__name__, pathlib.Path(each)) for each in methods.__path__]
   for root, folder in folders:
     for path in sorted(folder.rglob("*.py")):
+      # Text before `ast`: few modules list anything, and all are looked at in each command.
       if LIST in path.read_text(encoding="utf-8"):
         parts = [root, *path.relative_to(folder).with_suffix("").parts]
         module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -199,6 +202,7 @@ def parameters(module: str, name: str) -> list[str] | None:
   inherited: list[str] = []
   for base in node.bases:
     found = _of_base(module, base)
+    # An unknown base may have any parameters; a protocol has none.
     if found is None and not re.match(r"Protocol\b|abc\.ABC$", ast.unparse(base)):
       return None
     inherited += found or []
@@ -240,9 +244,11 @@ def require_identity(full: str, *, allow: Sequence[str] = ()) -> Any:
   home = getattr(value, "__module__", None) or ""
   own = module.split(".")[0] in PACKAGES
   right = inspect.isclass(value) or inspect.isfunction(value)
+  # optax defines its functions in private modules and offers them under its own name.
   if module == "optax":
     right = right and home.split(".")[0] == "optax" and name in _OPTAX
   elif own:
+    # An import may have put another object under the name that was read in the source.
     right = right and home == module and getattr(value, "__qualname__", "") == name
     right = right and name in offered(module)
   else:

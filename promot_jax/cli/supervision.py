@@ -51,6 +51,7 @@ def run(arguments: Sequence[str], stop: Stop) -> int:
 def follow_parent() -> None:
   """Sends this process SIGTERM when the waiting one dies, so that it saves and ends too."""
   if sys.platform.startswith("linux"):
+    # Linux alone tells a child of its parent's death.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

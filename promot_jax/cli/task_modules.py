@@ -20,6 +20,7 @@ def load(values: Any) -> None:
   """
   named = _split(getattr(values, "task_module", None))
   folders = _split(getattr(values, "seqio_additional_cache_dirs", None))
+  # seqio brings TensorFlow, for which most commands need not wait.
   if not named and not folders:
     return
   from promot_jax.data.quiet import quiet
@@ -56,6 +57,7 @@ def _module(name: str) -> None:
     try:
       importlib.import_module(name)
     except ModuleNotFoundError as error:
+      # What the module itself fails to import is its own failure, and told as such.
       if error.name is None or not f"{name}.".startswith(f"{error.name}."):
         raise
       raise ConfigError(
@@ -72,6 +74,7 @@ def _run(file: pathlib.Path) -> None:
   if spec is None or spec.loader is None:
     raise ConfigError(f"--task_module={file}: it is no Python file.")
   module = importlib.util.module_from_spec(spec)
+  # Before it runs, as an import does: dataclasses look their module up there.
   sys.modules[name] = module
   with _also_searched(file.resolve().parent):
     try:
@@ -92,6 +95,7 @@ class _also_searched:
 
   def __exit__(self, *error: object) -> None:
     if self._folder in sys.path:
+      # The last of equal entries is the one that was added.
       sys.path.reverse()
       sys.path.remove(self._folder)
       sys.path.reverse()

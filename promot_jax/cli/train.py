@@ -24,6 +24,7 @@ def run(flags: Flags) -> int:
     search_paths=values.gin_search_paths,
     allow_imports=values.gin_allow_imports,
   )
+  # Files are read before and values made after: a typing mistake need not wait for other hosts.
   cluster.connect(values)
   experiment = cluster.together(lambda: gin_config.build(scanned))
   if values.dry_run:
