@@ -133,6 +133,7 @@ def adafactor(
   Raises:
     ConfigError: a number is NaN, infinite or outside of its range.
   """
+  # Settings: a NaN among them would show as a diverging loss that does not name its setting.
   limits.require("adafactor", above=0, decay_rate=decay_rate)
   limits.require("adafactor", least=0, below=1, optional=True, beta1=beta1)
   limits.require("adafactor", least=0, epsilon1=epsilon1, epsilon2=epsilon2)
@@ -148,8 +149,10 @@ def adafactor(
     global_norm_clip_threshold=global_norm_clip_threshold,
     max_parameter_scale=max_parameter_scale,
   )
+  # Counts: a float such as 1e4 out of a recipe is one too.
   limits.require_whole("adafactor", least=0, step_offset=step_offset)
   limits.require_whole("adafactor", least=1, min_dim_size_to_factor=min_dim_size_to_factor)
+  # A schedule cannot be judged without steps: the stage looks at its own (`require_usable`).
   if not callable(learning_rate):
     limits.require("adafactor", least=0, learning_rate=learning_rate)
   options = _Options(
@@ -166,6 +169,7 @@ def adafactor(
     skip_nan_updates=skip_nan_updates,
   )
 
+  # The transformation: layouts follow from names and shapes alone, so `init` and `update` agree.
   def layout(name: str, shape: Sequence[int]) -> _Layout:
     return _layout(
       name,
@@ -193,6 +197,7 @@ def adafactor(
         full_shape = unused
         row_shape, column_shape = _without(shape, column), _without(shape, row)
       leaves[name] = {
+        # Moments are float32 also for bfloat16 parameters, but momentum may be kept smaller.
         "m": zeros(
           (1,) if beta1 is None else shape, jnp.float32 if beta1 is None else dtype_momentum
         ),
@@ -203,6 +208,7 @@ def adafactor(
     return AdafactorState(jnp.zeros((), jnp.int32), *_trees(params, leaves))
 
   def update(grads: Any, state: AdafactorState, params: Any = None):
+    # Optax lets `params` be left out; relative step sizes and decay cannot do without them.
     if params is None:
       raise errors.ConfigError(
         "Adafactor needs the parameters: optimizer.update(g, state, params)."
@@ -210,6 +216,7 @@ def adafactor(
     rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
     named_grads = paths.named_leaves(grads)
     if global_norm_clip_threshold:
+      # A norm of 0 divides to infinity, of which the minimum makes 1: no epsilon is needed.
       norm = optax.tree.norm(list(named_grads.values()))
       factor = jnp.minimum(1.0, global_norm_clip_threshold / norm)
       named_grads = {name: grad * factor for name, grad in named_grads.items()}
@@ -247,12 +254,16 @@ def _update_one(
   options: _Options,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """(what is added to the parameter, new m, v, v_row, v_col); all arithmetic in float32."""
+  # In bfloat16, 1 - decay is soon too small a share for the running means to move.
   grad = grad.astype(jnp.float32)
   parameter = parameter.astype(jnp.float32)
   new = dict(old)
+  # A negative base under a broken exponent is NaN, so below the offset the count itself is taken.
   begun = count - options.step_offset
   steps = jnp.where(begun >= 0, begun, count).astype(jnp.float32) + 1.0
+  # 0 at the first update: the moment starts as the squared gradient, and needs no bias correction.
   decay = 1.0 - steps**-options.decay_rate
+  # Inside of the mean, so that the root below is never of 0.
   squared = grad * grad + options.epsilon1
 
   # The second moment, and the gradient divided by its root.
@@ -260,7 +271,9 @@ def _update_one(
     row, column = layout.factored
     new["v_row"] = decay * old["v_row"] + (1.0 - decay) * squared.mean(axis=column)
     new["v_col"] = decay * old["v_col"] + (1.0 - decay) * squared.mean(axis=row)
+    # v_row has lost the column's axis: a row axis behind that one has moved up.
     row_in_v_row = row - (column < row)
+    # The estimate is never formed at the parameter's size: its root is two factors that broadcast.
     row_factor = (new["v_row"] / new["v_row"].mean(axis=row_in_v_row, keepdims=True)) ** -0.5
     column_factor = new["v_col"] ** -0.5
     step = grad * jnp.expand_dims(row_factor, column) * jnp.expand_dims(column_factor, row)
@@ -272,6 +285,7 @@ def _update_one(
   if options.clipping_threshold is not None:
     step /= jnp.maximum(1.0, _rms(step, layout.averaged) / options.clipping_threshold)
   if relative:
+    # The floor lets a parameter that starts at 0 move at all.
     scale = jnp.maximum(_rms(parameter, layout.averaged), options.epsilon2)
     if options.max_parameter_scale is not None:
       scale = jnp.minimum(scale, options.max_parameter_scale)
@@ -279,14 +293,17 @@ def _update_one(
   else:
     step *= rate
   if options.beta1 is not None:
+    # Momentum is of steps that have their rate: a later rate does not change what is in it.
     step = options.beta1 * old["m"] + (1.0 - options.beta1) * step
     new["m"] = step.astype(options.dtype_momentum)
 
   # Decay comes after momentum and is no part of it, as in T5X.
   decay_share: jax.Array | float | None = options.weight_decay_rate
+  # The exponent alone asks for decay too: its share then is a power of the rate.
   if options.weight_decay_rate_lr_exponent:
     decay_share = (decay_share or 1.0) * rate**options.weight_decay_rate_lr_exponent
   change = -step if decay_share is None else -step - decay_share * parameter
+  # Entry by entry: a moment that turned NaN once would keep its parameter NaN for good.
   if options.skip_nan_updates:
     change = jnp.where(jnp.isnan(change), 0.0, change)
     new = {field: jnp.where(jnp.isnan(new[field]), old[field], new[field]) for field in new}
@@ -307,6 +324,7 @@ def _layout(
   Raises:
     ConfigError: a parameter with more than two dimensions that no pattern explains.
   """
+  # Layers of a stack and prompts of a bank are separate parameters: no mean may cross that axis.
   is_prompt = _matches(unfactored, name)
   separate = 1 if _matches(stacked, name) or (is_prompt and len(shape) == 3) else 0
   averaged = tuple(range(separate, len(shape)))

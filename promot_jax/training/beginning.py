@@ -48,14 +48,18 @@ def begin(
   stage = lineage.stage
   state = state_lib.create_state(trainable, optimizer, mesh=mesh)
   leaves = paths.named_leaves(state)
+  # The fresh state gives the store shapes and places; its values are dropped where one is found.
   checkpoint = store.restore_latest(leaves)
   if checkpoint is None:
     # Committed to their devices, as restored arrays are: both starts compile the same program.
     leaves = {name: partitioning.put(leaf, leaf.sharding) for name, leaf in leaves.items()}
     events.line(f"stage '{stage.name}': starting at step 0 of {stage.steps}")
     return Beginning(state=paths.replace_leaves(state, leaves), saved=None, history=[])
+  # Before anything is taken from it: a checkpoint of another run is refused, not used.
   for line in lineage.continued(checkpoint, store):
     events.line(line)
+  # A checkpoint holds the validations before it; its own was made after it was saved, and may be
+  # missing if the process was killed in between.
   history = list(checkpoint.metadata["history"])
   entry = store.score(checkpoint.step)  # of a validation after the save
   if entry is not None:

@@ -47,6 +47,8 @@ def score(stage: Stage, metrics: Mapping[str, float]) -> float:
     ConfigError: the validation does not give a metric that the choice needs.
   """
   given = sorted(metrics)
+  # Checked for all that choose, not only for what scores: a `select` needs its metrics at the end,
+  # when a missing one would cost the whole stage.
   for name in stage.asks or ():
     if name not in metrics:
       raise errors.ConfigError(
@@ -56,6 +58,7 @@ def score(stage: Stage, metrics: Mapping[str, float]) -> float:
   if isinstance(stage.metric, str):
     return metrics[stage.metric]
   try:
+    # A function that does not list its names shows what it lacks only when it is called.
     return float(stage.metric(metrics))
   except KeyError as missing:
     raise errors.ConfigError(
@@ -85,6 +88,7 @@ def choose_step(
   Raises:
     ConfigError: a function chose no step that was validated.
   """
+  # Why it ended early belongs into each of the reasons below.
   last = stage.steps if last is None else last
   early = f"; {stop}" if (stop := stopped(stage, history, last)) else ""
   if stage.select == "last":
@@ -93,6 +97,7 @@ def choose_step(
     return last, f"step {last} is used, the last one, because nothing was validated"
   scores = {entry["step"]: entry["score"] for entry in history}
   count = f"over {len(history)} validations"
+  # Any function may be given, so its answer is looked at before a restore fails on it.
   if callable(stage.select):
     step = stage.select(history)
     if step not in scores:
@@ -102,8 +107,10 @@ def choose_step(
       )
     why = f"step {step} of {stage.steps} is used, {described(stage)}, {count}{early}"
     return int(step), why
+  # The rule by which the store keeps its best one, or that checkpoint could be gone by now.
   best = policy.best_step(scores, stage.optimum)
   assert best is not None  # the history is not empty
+  # Told, because with few examples many validations tie, and the earliest is then a choice.
   ties = [other for other, score in scores.items() if score == scores[best]]
   tied = f"; steps {', '.join(map(str, ties))} tie and the earliest is taken" * (len(ties) > 1)
   return best, (
@@ -119,6 +126,7 @@ def stopped(stage: Stage, history: Sequence[Mapping[str, Any]], step: int) -> st
   """
   if stage.patience is None or step >= stage.steps:
     return ""
+  # `best` moves by more than min_delta only: improvements too small one by one count together.
   sign = 1.0 if stage.optimum == "max" else -1.0
   best, without = -math.inf, 0
   for entry in history:
@@ -194,6 +202,7 @@ def completed(
     return None
   fixed = identity(stage, seed, allow_change=allow_change)
   require_same_run(fixed, done, where=f"{store.directory / MARKER}")
+  # Asked for more steps than it was complete with, it goes on from its last checkpoint.
   if done["steps"] < stage.steps:
     return None
   # A stage that its patience ended is complete with fewer steps, while the patience is the same.
@@ -258,6 +267,7 @@ def trained_with(stage: Stage) -> dict[str, str]:
   return {
     "steps": str(stage.steps),
     "learning rate": " to ".join(rates),
+    # An address differs in every process, and the stage would never be recognised again.
     "objective": type(stage.objective).__name__ if " at 0x" in objective else objective,
     "dropout": "of the backbone" if stage.dropout_rate is None else f"{stage.dropout_rate:g}",
     "checkpoint choice": described(stage),
@@ -371,6 +381,7 @@ def require_same_choice(stage: Stage, metadata: Mapping[str, Any], *, where: str
 
 def restore_trainable(store: AnyStore, step: int, trainable: nnx.State) -> nnx.State:
   """The trainable parameters of a step, placed like the given ones."""
+  # The names of a whole state; moments are left on the disk, as nothing is trained further.
   named = {f"trainable/{name}": leaf for name, leaf in paths.named_leaves(trainable).items()}
   leaves = store.restore(step, named, prefix="trainable/").leaves
   return paths.replace_leaves(

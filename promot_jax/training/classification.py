@@ -53,10 +53,12 @@ class Classification:
     terms = losses.cross_entropy(
       model.head.readout,
       model.head.vectors(model, batch, key=key),
+      # -1 is no place in the logits; its weight of 0 takes the term out again.
       jnp.maximum(classes, 0),
       known,
       label_smoothing=self.label_smoothing,
     )
+    # A share below 1 tells that answers of the data are missing among the classes.
     examples = jnp.asarray(known.size, jnp.float32)
     return terms.cross_entropy, {
       "accuracy": (terms.correct, terms.weight),

@@ -65,6 +65,7 @@ class Distillation:
         Divergence.of(student / self.temperature, taught / self.temperature),
       )
 
+    # Both measurements in one pass: the student's logits of a part are computed once for the two.
     statistics, divergence = readout.fold(
       model.hidden(batch, key=key),
       measure,
@@ -74,6 +75,7 @@ class Distillation:
         Divergence.of_nothing(targets.shape),
       ),
       chunk=settings.vocabulary_chunk,
+      # Without a key, so without dropout: what is taught does not depend on chance.
       beside=[(teacher.readout, jax.lax.stop_gradient(teacher.hidden(batch)))],
     )
     terms = losses.weighted_terms(
@@ -116,6 +118,7 @@ class Divergence:
   def of(cls, student: Float[Array, "... T C"], teacher: Float[Array, "... T C"]) -> "Divergence":
     """Of float32 logits."""
     log_sum = LogSum.of(teacher)
+    # Relative to the largest logit, as in `LogSum`: exp of a plain logit would overflow.
     mass = jnp.exp(teacher - log_sum.largest[..., None])
     difference = (mass * (teacher - student)).sum(axis=-1)
     return cls(teacher=log_sum, student=LogSum.of(student), difference=difference)
@@ -132,6 +135,7 @@ class Divergence:
     return Divergence(
       teacher=together,
       student=self.student.merge(other.student),
+      # Each part was taken relative to its own largest logit; both are moved to the common one.
       difference=self.difference * jnp.exp(self.teacher.largest - together.largest)
       + other.difference * jnp.exp(other.teacher.largest - together.largest),
     )

@@ -60,20 +60,25 @@ def end(
     store: where the batch is written.
     save: saves the state as that of a step, where it is sound and not of the problem's own step.
   """
+  # The guard froze the state, step number included: it says how far the sound updates came.
   good = int(state.step)
   sound = bool(guard.all_finite(state))
   # Where the state before it is not finite, the update that led there is what went wrong.
   step = problem.step if sound else max(good, 1)
   batch_file = store.directory / f"diverged_step_{step}.npz"
   with contextlib.suppress(OSError):  # the divergence is the news, also on a full disk
+    # A stage that diverges before its first checkpoint may have no folder yet.
     store.directory.mkdir(parents=True, exist_ok=True)
     batch: dict[str, Any] = dict(batches(step - 1))
     if hosts.is_first():
       np.savez(batch_file, **batch)
+  # Only a state from before: one whose number is the problem's own holds the update in question.
   if good < problem.step and sound:
     save(good)
+  # A background save is waited for, so that the message names what is really on the disk.
   store.wait()
   what = " and ".join(problem.names) if sound and problem.names else "a parameter"
+  # Steps are told from 1, schedules count the updates done before.
   rate = float(stage.learning_rate(jnp.asarray(step - 1)))
   latest = store.latest()
   kept = (

@@ -86,6 +86,7 @@ class Events:
 
   def __init__(self, sinks: Sequence[Sink] = ()) -> None:
     self._sinks = list(sinks)
+    # Reentrant: a sink that fails is reported as a line, from inside of the very same call.
     self._lock = threading.RLock()
 
   def scalars(self, event: Scalars) -> None:
@@ -105,6 +106,7 @@ class Events:
 
   def _send(self, call: Callable[[Sink], None]) -> None:
     with self._lock:
+      # A copy, as a sink that fails is taken out on the way.
       for sink in list(self._sinks):
         try:
           call(sink)
@@ -130,12 +132,14 @@ class JsonLines:
     self._path = pathlib.Path(path)
     self._report = report
     self._path.parent.mkdir(parents=True, exist_ok=True)
+    # Appended to: a run that goes on keeps the lines that `rewind` leaves.
     self._stream = self._path.open("a")
 
   def scalars(self, event: Scalars) -> None:
     values = {name: value if math.isfinite(value) else None for name, value in event.values.items()}
     head = {"stage": event.stage, "kind": event.kind, "step": event.step, "time": time.time()}
     self._stream.write(json.dumps({**head, **values}) + "\n")
+    # A line at once: the file may be followed by others, and a kill may come at any time.
     self._stream.flush()
 
   def line(self, text: str) -> None:
@@ -152,15 +156,19 @@ class JsonLines:
     damaged = records.count(None)
     if damaged:
       self._report(f"{self._path}: {damaged} of {len(lines)} lines cannot be read and are removed")
+    # A line that cannot be read goes too: programs that read the file would stop at it.
     kept = [
       line for line, record in zip(lines, records) if record and _survives(record, stage, step)
     ]
+    # Nothing to remove: the file, maybe a large one, is not written again.
     if kept == lines and not torn:
       return
+    # Written beside it and renamed: a kill in here leaves either the old file or the new one.
     temporary = self._path.with_name(f".{self._path.name}.tmp-{os.getpid()}")
     temporary.unlink(missing_ok=True)  # a link there would be followed
     temporary.write_bytes(b"".join(kept))
     temporary.rename(self._path)
+    # The open stream still points at the file that was replaced.
     self._stream.close()
     self._stream = self._path.open("a")
 
@@ -177,6 +185,7 @@ class Console:
 
   def __init__(self, stream: TextIO, *, seconds: float = 10.0, width: int | None = None) -> None:
     self._stream = stream
+    # A stream of a notebook or a test may have no isatty.
     self._terminal = bool(getattr(stream, "isatty", lambda: False)())
     self._seconds = 0.2 if self._terminal else seconds
     self._width = width

@@ -36,6 +36,7 @@ def guarded(train_step: step_lib.TrainStep, shardings: TrainState | None = None)
     kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new_state, state)
     return kept, sound, metrics
 
+  # Donated: without it, old and new state are both held, moments included.
   if shardings is None:
     return jax.jit(step, donate_argnames="state")
   everywhere = jax.sharding.NamedSharding(shardings.step.mesh, jax.sharding.PartitionSpec())
@@ -45,6 +46,7 @@ def guarded(train_step: step_lib.TrainStep, shardings: TrainState | None = None)
 @jax.jit
 def all_finite(state: TrainState) -> jax.Array:
   """Whether every floating-point value of the state is finite: asked before each save."""
+  # Counts are integers, and finite by nature.
   checks = [
     jnp.isfinite(leaf).all()
     for leaf in paths.named_leaves(state).values()

@@ -47,10 +47,12 @@ class InFlight:
     """
     while len(self._queue) > remaining:
       step, tokens, metrics, vote = self._queue.popleft()
+      # All of one step in one transfer; this is where the host waits.
       metrics = jax.device_get(metrics)
       self._hear(vote)
       if not metrics["finite"][0]:
         raise NotFinite(step, metrics)
+      # `finite` is 1 wherever training goes on, and would only fill the log.
       self._window.add({name: pair for name, pair in metrics.items() if name != "finite"})
       self.pace.finished(step, tokens, metrics)
       if step % self._stage.log_period == 0:

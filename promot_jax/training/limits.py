@@ -44,6 +44,7 @@ def require(
     if value is None and optional:
       continue
     sound = (
+      # A bool is a Real to Python, and True as a rate is a slip of the pen.
       isinstance(value, numbers.Real)
       and not isinstance(value, bool)
       and math.isfinite(value)

@@ -41,6 +41,7 @@ class Lineage:
   @property
   def metadata(self) -> dict[str, Any]:
     """What every checkpoint says of its run."""
+    # What the run itself compares comes last: a caller's field of the same name cannot hide it.
     return {**self.beside, **self.marker, **choice.record(self.stage)}
 
   def completed(self, store: AnyStore) -> tuple[dict[str, Any] | None, list[str]]:
@@ -72,6 +73,7 @@ class Lineage:
     if self.made_from is not None:
       stored = metadata.get(_ORIGIN)
       lines = choice.compare(self.made_from, stored, where=where, allow_change=self.allow_change)
+    # Without a validation there is nothing to compare, and another choice does no harm.
     if metadata["history"] or store.score(checkpoint.step):
       choice.require_same_choice(stage, metadata, where=where)
     if checkpoint.step > stage.steps:

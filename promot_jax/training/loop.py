@@ -79,6 +79,7 @@ def train_stage(
     ConfigError: the checkpoints belong to another stage, seed, batch size or model, or to other data.
   """
   events = events or Events()
+  # Refused before anything is compiled or written.
   schedules.require_usable(stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'")
   store.keep = stage.keep
   graphdef, trainable, frozen = paths.split(model, stage.trainable)
@@ -89,6 +90,7 @@ def train_stage(
     beside=metadata or {},
     allow_change=allow_change,
   )
+  # A complete stage: only its choice is restored, which needs no optimizer and no batch.
   done, changes = lineage.completed(store)
   if done is not None:
     for line in changes:
@@ -96,13 +98,18 @@ def train_stage(
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
     return choice.result_of(nnx.merge(graphdef, trainable, frozen), done)
+  # A full disk is found now, not at the first save an hour later.
   store.check_writable(paths.nbytes(trainable))
   with (
+    # With several processes a signal waits for their vote: one that ends alone leaves the others
+    # waiting in a collective.
     signals.catch(
       report=events.line, grace_seconds=grace_seconds, at_once=not hosts.several()
     ) as stop,
     _nothing_to_save(stop),
   ):
+    # The stage's own dropout is in the trained structure only: what is validated and handed on has
+    # the model's.
     trained = stage_dropout.graphdef(model, stage)
     cast = state_lib.cast(frozen, stage.frozen_dtype)
     wishes = Wishes(stop)
@@ -110,6 +117,7 @@ def train_stage(
     begun = beginning.begin(
       trainable, optimizer, lineage=lineage, store=store, mesh=mesh, events=events
     )
+    # Where it begins, and all that it works with.
     first = begun.saved or 0
     run = _Run(
       stage=stage,
@@ -136,9 +144,11 @@ def train_stage(
       saving=Saving(stage, store, metadata=lineage.metadata, newest=begun.saved),
       validations=Validations(stage, validate, store=store, events=events, history=begun.history),
     )
+    # Metrics of steps that a kill took back are removed, as they are going to be told again.
     events.rewind(stage.name, first)
     if begun.history and begun.history[-1]["step"] == first:
       run.validations.tell_newest()
+    # Only now: a caller that keeps the configuration of an accepted start must not keep another's.
     accepted()
     return _chosen(run, _train(run, position_at(first, begun.state)))
 
@@ -171,14 +181,21 @@ def _train(run: _Run, position: Position) -> Position:
   last = run.stage.steps
   with prefetch.Prefetcher(run.batches, first=position.step, last=last, place=place) as ahead:
     try:
+      # Before the first step too: step 0 may be validated, and a kill may have come between a save
+      # and its validation.
       _save_and_validate(run, position)
       while position.step < last and not run.validations.stopped(position.step):
         position = _dispatched(run, position, next(ahead))
+        # Some steps behind, so that the device has the next ones queued; few, so that a divergence
+        # is seen soon.
         run.in_flight.read(_IN_FLIGHT)
+        # A background save that failed is told now, not when the next one is due.
         run.store.poll()
         _save_and_validate(run, position)
+      # The last save has to be on the disk before the choice may name it.
       run.store.wait()
     except divergence.NotFinite as problem:
+      # Steps behind the first bad one were passed through by the guard: nothing to read in them.
       run.in_flight.drop()
       diverged = divergence.end(
         problem,
@@ -200,7 +217,9 @@ def _dispatched(run: _Run, position: Position, prepared: prefetch.Prepared) -> P
     run.in_flight.read()  # or steps in flight would seem to be done while the host compiles
   with contextlib.nullcontext() if known else run.in_flight.pace.pause():
     position, metrics = run.program(position, prepared.batch)
+  # From here on stopping at once would lose an update.
   run.stop.nothing_to_save = False
+  # Cast right behind the update, in all processes in the same order.
   vote = run.wishes.vote(overdue=run.saving.overdue(position.step))
   run.in_flight.add(position.step, tokens=prepared.tokens, metrics=metrics, vote=vote)
   return position
@@ -213,13 +232,17 @@ def _save_and_validate(run: _Run, position: Position) -> None:
   step, pace = position.step, run.in_flight.pace
   wish = _wish(run, step)
   due = run.stage.saves(step) or wish
+  # Not again where it was just restored or saved, nor a fresh start because of a signal: step 0
+  # costs nothing to make again.
   if due and step != run.saving.newest and (step > 0 or wish != Wish.STOP):
     run.in_flight.read()  # before the pause: time in which the device still trains is none
     with pace.pause():
       _save(run, position)
+  # Asked anew: a signal may have come during the save, and a validation may outlast its grace.
   if _wish(run, step) != Wish.STOP and run.stage.validates(step):
     with pace.pause():
       _validate(run, position)
+  # Only at a step that is saved; a stop that came after the save above has the next step saved.
   if _wish(run, step) == Wish.STOP and step in (0, run.saving.newest):
     run.store.wait()
     stopped = errors.Preempted(
@@ -236,6 +259,7 @@ def _wish(run: _Run, step: int) -> Wish:
 
 def _save(run: _Run, position: Position) -> None:
   run.in_flight.read()
+  # A parameter may be infinite before any loss is: such a state must not replace a sound one.
   divergence.require_finite(position.step, position.state)
   if position.step % run.stage.log_period:  # the rest, so that a resume loses nothing
     run.in_flight.tell(position.step)
@@ -247,7 +271,9 @@ def _validate(run: _Run, position: Position) -> None:
   """Validates the saved position; a kill here loses the validation only."""
   if not run.validations.lacks(position.step):
     return
+  # A save that failed is told before a validation, which may take long.
   run.store.poll()
+  # While nothing is being written, a kill costs the validation alone, which the next run repeats.
   run.stop.nothing_to_save = not run.store.writing
   model = nnx.merge(run.graphdef, position.state.trainable, run.frozen)
   run.validations.add(position.step, model)
@@ -265,11 +291,13 @@ def _save_before_divergence(run: _Run, position: Position, step: int) -> None:
 def _chosen(run: _Run, position: Position) -> StageResult:
   """Picks the checkpoint that the stage hands on, says so, and marks the stage complete."""
   stage, history = run.stage, run.validations.history
+  # The newest parameters are still in memory: restored are only others.
   step, why = choice.choose_step(stage, history, position.step)
   trainable = position.state.trainable
   if step != position.step:
     trainable = choice.restore_trainable(run.store, step, trainable)
   result = StageResult(
+    # The frozen parameters as they were given: the stage's cast is its own business.
     model=nnx.merge(run.graphdef, trainable, run.given),
     step=step,
     why=why,

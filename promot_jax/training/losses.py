@@ -85,6 +85,7 @@ class TokenStatistics:
 
   def merge(self, other: "TokenStatistics") -> "TokenStatistics":
     """Of the tokens of both parts."""
+    # On equal logits the smaller id, as an arg-max over whole logits would give.
     ahead = self.log_sum.largest - other.log_sum.largest
     smaller_id = jnp.minimum(self.best, other.best)  # parts interleave, so either may have it
     return TokenStatistics(
@@ -168,11 +169,14 @@ def weighted_terms(
   """
   if not 0.0 <= label_smoothing < 1.0:
     raise errors.ConfigError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")
+  # Sums over a whole batch: bfloat16 counts exactly up to 256 only.
   weights = weights.astype(jnp.float32)
   others = vocabulary_size - 1
   confidence = 1.0 - label_smoothing
+  # A vocabulary of one token has nobody to give the rest to.
   rest = label_smoothing / others if others else 0.0
   expected_logit = confidence * statistics.target_logit
+  # Without smoothing the sum over all logits stays unused: the compiler may leave it out.
   if label_smoothing:
     expected_logit += rest * (statistics.logit_sum - statistics.target_logit)
   # T5X adds 1e-20 so that the term is 0 without smoothing.

@@ -24,6 +24,7 @@ class Window:
     """Adds one step."""
     for name, (total, weight) in metrics.items():
       former, former_weight = self._sums.get(name, (0.0, 0.0))
+      # In Python's float64: sums over many steps outgrow float32.
       self._sums[name] = (former + float(total), former_weight + float(weight))
 
   def take(self) -> dict[str, float]:
@@ -71,6 +72,7 @@ class Pace:
       self._seconds.append(now - self._latest)
     self._latest = now
     if self._origin is None:
+      # The first finished step includes compilation: it starts the clock, its tokens do not count.
       self._origin = (now, step)
     else:
       self._tokens += tokens
@@ -86,7 +88,9 @@ class Pace:
       yield
     finally:
       if self._origin is not None:
+        # Only what lies behind the first finished step: what was before is not in the rates anyway.
         self._paused += self._clock() - max(self._pause, self._origin[0])
+      # The next step's time would contain the pause.
       self._latest = self._pause = None
 
   def step_seconds(self) -> float | None:
@@ -104,11 +108,13 @@ class Pace:
       now = self._clock()
       elapsed = now - self._origin[0]
       done = self._step - self._origin[1]
+      # Asked from inside of a pause, the pause so far is no work either.
       worked = (now if self._pause is None else max(self._pause, self._origin[0])) - self._origin[0]
       active = worked - self._paused
       if active >= _SHORTEST:
         steps_per_second = done / active
         tokens_per_second = self._tokens / active if self._tokens else None
+      # With the pauses: those to come will take their time as well.
       left = (self._steps - self._step) * elapsed / done
     return events.Progress(
       stage=self._stage,

@@ -78,6 +78,7 @@ class Supervised:
         f"loss_normalizing_factor='{factor}' is not one of {', '.join(_NORMALIZERS)},"
         " a number, or None."
       )
+    # A number divides the loss as it is: 0 or NaN would only show as divergence.
     if isinstance(factor, (int, float)):
       limits.require("Supervised", above=0, loss_normalizing_factor=factor)
     limits.require("Supervised", least=0, below=1, label_smoothing=self.label_smoothing)
@@ -127,6 +128,7 @@ class Supervised:
     weights = target_weights(batch)
     factor = self.loss_normalizing_factor
     if isinstance(factor, str) and _normalizer_name(factor) == "AVERAGE_PER_SEQUENCE":
+      # A row that only fills the batch up has no tokens: 0, not 0 / 0.
       total = weights.sum(axis=-1, keepdims=True)
       weights = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
     return weights
@@ -149,6 +151,7 @@ def target_weights(batch: Batch) -> Float[Array, "B T"]:
 
 def mean_metrics(metrics: Metrics) -> dict[str, float]:
   """sum / weight of each metric; NaN where the weight is 0.  Waits for the device."""
+  # One transfer for all of them.
   pairs = jax.device_get(metrics)
   return {
     name: float(value) / float(weight) if weight else float("nan")

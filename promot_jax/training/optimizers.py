@@ -218,6 +218,7 @@ def _clipped(
   """The optimizer behind clipping of the global gradient norm."""
   if threshold is None:
     return optimizer
+  # Clipped before the moments see them, or one large gradient would stay in them for long.
   return optax.chain(optax.clip_by_global_norm(threshold), optimizer)
 
 
@@ -247,6 +248,7 @@ def _mask(patterns: Sequence[str]) -> Callable[[Any], Any]:
   update anew.  The function raises PathError where a plain pattern matches nothing.
   """
   patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+  # Not `paths.match` alone: it refuses a '!' that matches nothing, as DECAYED's does for a prompt.
   plain = [pattern for pattern in patterns if not pattern.startswith("!")]
   excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
   known: dict[Any, list[bool]] = {}

@@ -45,6 +45,7 @@ class Prefetcher:
     """
     self._queue: queue.Queue[Prepared | Exception | None] = queue.Queue(depth)
     self._closed = threading.Event()
+    # A daemon: a reader that hangs must not keep a process alive that wants to end.
     self._thread = threading.Thread(
       target=self._run, args=(batches, first, last, place), name="prefetch", daemon=True
     )
@@ -64,6 +65,7 @@ class Prefetcher:
 
   def close(self) -> None:
     """Ends the thread; batches not taken are dropped."""
+    # First the flag, then the places: a thread that waits for one is let go and sees the flag.
     self._closed.set()
     while True:
       try:
@@ -82,14 +84,17 @@ class Prefetcher:
     try:
       for step in range(first, last):
         batch = batches(step)
+        # Counted on the host's arrays: those on the device would have to come back for it.
         if not self._offer(Prepared(step, place(batch), count_tokens(batch))):
           return
       self._offer(None)
+    # Handed over in its turn: batches that were ready before it are still trained on.
     except Exception as error:
       self._offer(error)
 
   def _offer(self, item: Prepared | Exception | None) -> bool:
     """Waits for a free place; False when closed meanwhile."""
+    # With a time limit, as nobody may ever take from the queue again.
     while not self._closed.is_set():
       try:
         self._queue.put(item, timeout=0.1)

@@ -56,6 +56,7 @@ class Program:
     seed: int,
     teacher: Any,
   ) -> None:
+    # New states lie as this one does, or the second step would be compiled once more.
     shardings = state_lib.shardings_of(state)
     train_step = step_lib.make_train_step(
       graphdef,
@@ -66,6 +67,7 @@ class Program:
       shardings=shardings,
     )
     self._update = guard.guarded(train_step, shardings)
+    # Arguments of each call, not closed over: constants would be copied into every program.
     self._frozen, self._teacher = frozen, teacher
     # A stage's dropout differs from another's under the same seed.
     self._key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stage.name.encode()))
@@ -86,6 +88,7 @@ class Program:
 
 def position_at(step: int, state: TrainState) -> Position:
   """A position from which training starts or goes on."""
+  # Placed like the state: a first call with other places than the later ones compiles twice.
   sound = partitioning.put(np.asarray(True), state.step.sharding)
   return Position(step=step, state=state, sound=sound)
 

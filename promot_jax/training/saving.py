@@ -25,6 +25,7 @@ class Saving:
   ) -> None:
     self._stage, self._store, self._metadata = stage, store, metadata
     self.newest = newest  # step given to the store
+    # Not the wall clock, which may be set back or forth.
     self._at = time.monotonic()
 
   def overdue(self, step: int) -> bool:
@@ -40,4 +41,5 @@ class Saving:
     """
     leaves = paths.named_leaves(position.state)
     self._store.save(position.step, leaves, {**self._metadata, "history": list(history)})
+    # From the end of the call: a slow disk does not make the next one overdue at once.
     self.newest, self._at = position.step, time.monotonic()

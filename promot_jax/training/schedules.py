@@ -39,6 +39,7 @@ class UntilTheEnd:
     Raises:
       ConfigError: there are fewer steps than the schedule needs.
     """
+    # Made once for its checks: too few steps for the warm-up are refused with the stage's settings.
     self.make(max(1, total_steps))
     return dataclasses.replace(self, total_steps=max(1, total_steps))
 
@@ -128,6 +129,7 @@ def create_learning_rate_scheduler(
       f"warmup_steps={warmup_steps} must be at least 1 for '{factors}'; leave linear_warmup out"
       " to train without warm-up."
     )
+  # Without the factor warmup_steps is only T5X's default of 1000, which nobody asked for.
   ramp = warmup_steps if "linear_warmup" in names else 0
   if "linear_to_zero" in names and total_steps is None:
     return UntilTheEnd(
@@ -161,6 +163,7 @@ def create_learning_rate_scheduler(
         cycle = jnp.maximum(0.0, (step - warmup_steps) / steps_per_cycle) % 1.0
         rate *= 0.5 * (1.0 + jnp.cos(jnp.pi * cycle))
       else:  # linear_to_zero
+        # Cut at 1 while it warms up, and at 0 behind the end, where the line would go below it.
         rate *= jnp.clip((total_steps - step) / (total_steps - ramp), 0.0, 1.0)
     return jnp.maximum(rate, min_learning_rate)
 
@@ -178,6 +181,7 @@ def require_usable(schedule: Schedule, *, steps: int, owner: str) -> None:
   Raises:
     ConfigError: a rate is NaN, infinite or negative.
   """
+  # Some steps stand for all, as each look runs the schedule on the device.
   last = max(0, steps - 1)
   looked_at = {0, 1, *(last * part // _LOOKS for part in range(_LOOKS + 1))}
   for step in sorted(step for step in looked_at if step <= last):

@@ -82,6 +82,7 @@ class WithinOneStandardError:
     errors_of = {
       entry["step"]: entry["metrics"][self.metric + STANDARD_ERROR] for entry in validations
     }
+    # The earliest of equal ones, as everywhere.
     best = max(values, key=lambda step: (values[step], -step))
     return min(step for step in values if values[step] >= values[best] - errors_of[best])
 
@@ -98,6 +99,7 @@ def names(*choosers: Any) -> tuple[str, ...] | None:
   found: dict[str, None] = {}
   for chooser in choosers:
     own = (chooser,) if isinstance(chooser, str) else getattr(chooser, "names", None)
+    # One that does not say stands for all: everything has to be measured.
     if own is None:
       return None
     found |= dict.fromkeys(own)
@@ -134,6 +136,7 @@ def require_mode(owner: str, metric: Metric, mode: Any, *, known: Iterable[str] 
     raise errors.ConfigError(
       f"{owner}: mode={mode!r} must be 'max', 'min', or None to follow the metric."
     )
+  # Of a name that is not known either direction may be right.
   rising = isinstance(metric, str) and (metric in known or is_forced(metric))
   wrong = mode == "max" if falls(metric) else mode == "min" and rising
   if wrong:
@@ -146,6 +149,7 @@ def require_mode(owner: str, metric: Metric, mode: Any, *, known: Iterable[str] 
 def describe(chooser: Any) -> str:
   """A name or function for messages and records, the same in every process."""
   text = str(chooser)
+  # An address would differ in each process, and a record by it could not be compared.
   return text if " at 0x" not in text else getattr(chooser, "__qualname__", type(chooser).__name__)
 
 

@@ -32,6 +32,7 @@ def with_rate(model: Model, rate: float) -> Model:
     ConfigError: the model has no dropout.
   """
   changed = paths.copy(model)
+  # By the attribute's name: methods call theirs `drop_rate`, which a stage does not set.
   found = [m for _, m in nnx.iter_modules(changed) if "dropout_rate" in vars(m)]
   if not found:
     raise errors.ConfigError(

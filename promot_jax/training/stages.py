@@ -102,6 +102,7 @@ class Stage:
       value = getattr(self, field)
       raise errors.ConfigError(f"Stage '{self.name}': {field}={value!r} must be {expected}.")
 
+    # It becomes the name of a directory, and of a flag's value (STAGE:STEP).
     if not isinstance(self.name, str) or not re.fullmatch(
       r"[A-Za-z0-9_][A-Za-z0-9_.-]*", self.name
     ):
@@ -109,6 +110,7 @@ class Stage:
     for field in ("batch_size", "microbatches", "log_period"):
       if not _is_count(getattr(self, field)) or not 1 <= getattr(self, field) <= LARGEST:
         refuse(field, f"a whole number from 1 to {LARGEST}")
+    # Before steps are looked at: this is where epochs set them.
     for field, epochs in IN_EPOCHS.items():
       self._count(field, epochs)
     if self.steps is None and self.epochs is None:
@@ -149,6 +151,7 @@ class Stage:
     for field in ("optimizer", "learning_rate"):
       if not callable(getattr(self, field)):
         refuse(field, "a function; in a gin file write @optimizers.adafactor, or @schedules.NAME()")
+    # Frozen, so set past its own guard; here, because only here both are known.
     if self.steps is not None and isinstance(self.learning_rate, UntilTheEnd):
       object.__setattr__(self, "learning_rate", self.learning_rate.until(self.steps))
 
@@ -213,6 +216,7 @@ class Stage:
   def validates(self, step: int) -> bool:
     """Whether the parameters after `step` updates are validated."""
     if step == 0:
+      # A stage of no steps still has to hand on a checkpoint that was looked at.
       return self.evaluate_at_start or self.steps == 0
     return step == self.steps or (self.eval_period is not None and step % self.eval_period == 0)
 

@@ -54,12 +54,14 @@ def create_state(
   def build(trainable: nnx.State) -> TrainState:
     return TrainState(
       step=jnp.asarray(step, jnp.int32),
+      # Copies: the step donates its state, and the model's own arrays must live on.
       trainable=jax.tree.map(jnp.copy, trainable),
       opt_state=optimizer.init(trainable),
     )
 
   shardings = None
   if mesh is not None:
+    # Shapes first, arrays later: moments are made where they belong, never whole on one device.
     shardings = state_shardings(jax.eval_shape(build, trainable), trainable, mesh)
   return jax.jit(build, out_shardings=shardings)(trainable)
 
@@ -96,6 +98,7 @@ def state_shardings(abstract: TrainState, trainable: nnx.State, mesh: Mesh) -> T
     for parameter in by_length:
       if name == parameter or name.endswith("/" + parameter):
         parameter_shape, sharding = parameters[parameter]
+        # A factored moment has its parameter's name and another shape; it is small, so replicated.
         return sharding if parameter_shape == shape else replicated
     return replicated
 
@@ -124,6 +127,7 @@ def _check_trainable(trainable: nnx.State) -> None:
   if not leaves:
     raise errors.ConfigError("Nothing is trainable: the trainable state has no parameters.")
   for name, leaf in leaves.items():
+    # jax.grad would refuse it too, with a message that names no parameter.
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
       raise errors.ConfigError(
         f"Parameter '{name}' is {leaf.dtype}; only floating-point parameters can be trained."

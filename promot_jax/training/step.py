@@ -63,7 +63,9 @@ def make_train_step(
     key: jax.Array | None,
     teacher: Any = None,
   ) -> tuple[TrainState, Metrics]:
+    # Of the whole batch, before it is cut: parts with few tokens must not weigh more.
     normalizer = objective.normalizer(batch)
+    # By the state's own step, so that a resumed run draws the same dropout.
     step_key = None if key is None else jax.random.fold_in(key, state.step)
 
     def loss_of(trainable: nnx.State, part: Batch, part_key: jax.Array | None):
@@ -73,6 +75,7 @@ def make_train_step(
       loss = loss / normalizer
       return loss, (loss, metrics)
 
+    # The loss comes back as aux beside its metrics, in one tree that `_accumulate` can sum.
     gradient_of = jax.grad(loss_of, has_aux=True)
     if microbatches == 1:
       grads, (loss, metrics) = gradient_of(state.trainable, batch, step_key)
@@ -88,6 +91,7 @@ def make_train_step(
     metrics["learning_rate"] = _once(schedule(state.step))
     metrics["grad_norm"] = _once(grad_norm)
     metrics["param_norm"] = _once(optax.tree.norm(state.trainable))
+    # One norm stands for all gradients: it is finite only if each of them is.
     metrics["finite"] = _once(jnp.isfinite(loss) & jnp.isfinite(grad_norm))
     new_state = dataclasses.replace(
       state,
@@ -113,6 +117,7 @@ def _accumulate(
 ) -> tuple[nnx.State, tuple[jax.Array, Metrics]]:
   """Sums over microbatches of gradients, loss and metrics, one microbatch at a time in memory."""
   size = jax.tree.leaves(batch)[0].shape[0]
+  # A stage refuses this as well, but a step may be made without one.
   if size % microbatches:
     raise errors.ConfigError(
       f"The batch of {size} examples cannot be cut into {microbatches} equal microbatches."
@@ -134,6 +139,7 @@ def _accumulate(
   zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trainable)
   parts = (jnp.arange(microbatches), jax.tree.map(cut, dict(batch)))
   grads, sums = jax.lax.scan(add_part, zeros, parts)
+  # Metrics are sums and weights, so those of the parts add up to the batch's.
   return grads, jax.tree.map(lambda array: array.sum(axis=0), sums)
 
 

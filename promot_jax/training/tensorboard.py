@@ -27,6 +27,7 @@ class TensorBoard:
   def scalars(self, event: events.Scalars) -> None:
     stream = self._stream(event.stage, event.kind)
     stream.write(record(scalar_event(event.step, event.values)))
+    # So that TensorBoard shows a step while the next ones run.
     stream.flush()
 
   def line(self, text: str) -> None:
@@ -45,9 +46,11 @@ class TensorBoard:
 
   def _stream(self, stage: str, kind: str) -> BinaryIO:
     if (stage, kind) not in self._streams:
+      # Each folder is a run to TensorBoard, so curves of training and validation share one chart.
       folder = self._directory / stage / kind
       folder.mkdir(parents=True, exist_ok=True)
       now = time.time()
+      # TensorBoard looks for 'tfevents' in names; the rest keeps processes apart.
       name = f"events.out.tfevents.{now:.6f}.{socket.gethostname()}.{os.getpid()}"
       stream = (folder / name).open("ab")
       stream.write(record(_double(1, now) + _text(3, "brain.Event:2")))
@@ -84,10 +87,12 @@ def crc32c(data: bytes) -> int:
 
 def _masked_crc(data: bytes) -> bytes:
   value = crc32c(data)
+  # TFRecord's mask: a CRC of data that hold their own CRCs would be weak.
   return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _crc_table() -> list[int]:
+  # The reflected polynomial, a byte at a time: the standard library has CRC-32, not Castagnoli's.
   table = []
   for byte in range(256):
     value = byte

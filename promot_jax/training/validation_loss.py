@@ -72,6 +72,7 @@ def _sums(state, batch, teacher=None, *, graphdef, objective):
   # weights of the tokens do not.
   by_token = metrics.get("loss_per_nonpadding_target_token")
   found = {LOSS: by_token or (loss, jnp.asarray(objective.normalizer(batch), jnp.float32))}
+  # Under another name than a task's own accuracy, which is of decoded answers.
   if "accuracy" in metrics:
     found[TOKEN_ACCURACY] = metrics["accuracy"]
   return found

@@ -50,12 +50,14 @@ class Validations:
     """
     assert self._validate is not None  # as `lacks` says
     metrics = {name: float(value) for name, value in self._validate(model).items()}
+    # The first process's numbers everywhere: a last bit that differs could choose other steps.
     metrics = hosts.first(lambda: metrics)
     score = choice.score(self._stage, metrics)
     if not math.isfinite(score):
       name = selection.describe(self._stage.metric)
       self._events.line(f"validation {name} is {score} at step {step}: ignored")
       return
+    # On the disk before it is told: what was reported is still there after a kill.
     self._store.record_score(step, score, metrics)
     self.history.append({"step": step, "score": score, "metrics": metrics})
     self.tell_newest()

@@ -45,6 +45,7 @@ class Wishes:
 
   def saved(self) -> None:
     """A checkpoint was made, whatever asked for it."""
+    # A STOP stays: it is over with the process only.
     if self._decided == Wish.SAVE:
       self._decided = Wish.NOTHING
 
