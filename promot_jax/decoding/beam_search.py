@@ -115,6 +115,7 @@ def decode(
     lambda state: extend(
       state, *model.decode_step(state.live_tokens[:, :, state.length - 1].reshape(-1), state.cache)
     ),
+    # The first token comes from the input's logits: the loop begins with the second.
     extend(start, jnp.repeat(first_logits, width, axis=0), cache.repeat(width)),
   )
   # T5X's rule; with transformers' rules something has always ended, as the greatest length counts.
@@ -129,6 +130,7 @@ def _still_open(
 ) -> Bool[Array, "B"]:
   """Whether a living hypothesis of an example could win a place among its finished ones."""
   full = state.finished.all(axis=1)
+  # A free place can be won by anything.
   worst = jnp.where(full, state.finished_scores.min(axis=1), NOTHING)
   if isinstance(strategy, Beam):
     # T5X counts the start token here, so its bound is a little more patient than needed.

@@ -27,6 +27,7 @@ def log_probabilities(model: nnx.Module, batch: Mapping[str, Any]) -> Float[Arra
       "The model has no prediction head to read classes off; attach PredictionHead(classes=N)."
     )
   graphdef, state = nnx.split(model)
+  # With the answers, batches that have some and batches that have none would be two programs.
   given = {name: array for name, array in batch.items() if not name.startswith("decoder_")}
   return compiled(state, given, graphdef=graphdef)
 

@@ -18,6 +18,7 @@ def with_forced_tokens(
   """
   for forced, place in ((ids.forced_first, 0), (ids.forced_last, max_length - 1)):
     if forced is not None:
+      # By numpy: ids are static, so this is a constant of the program.
       allowed = np.full(scores.shape[-1], -np.inf, np.float32)
       allowed[list(as_tuple(forced))] = 0.0
       scores = jnp.where(length == place, jnp.asarray(allowed, scores.dtype), scores)

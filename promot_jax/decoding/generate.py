@@ -86,6 +86,7 @@ def generate(
   )
   stops = None
   if stop and not isinstance(strategy, Beam | TransformersBeam):
+    # An array and no static value: other tokens of the same range compile nothing anew.
     stops = np.zeros(max(stop) + 1, bool)
     stops[list(stop)] = True
   graphdef, state = nnx.split(model)
@@ -93,6 +94,7 @@ def generate(
   tokens, scores = compiled(
     state,
     batch,
+    # None where nothing is drawn: calls with and without a key would be two programs.
     key if isinstance(strategy, Sample) else None,
     stops,
     graphdef=graphdef,

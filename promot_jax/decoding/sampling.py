@@ -91,6 +91,7 @@ def decode(
   )
   tokens = end.tokens.reshape(examples, copies, max_length)  # [(B W) T] -> [B W T]
   scores = end.scores.reshape(examples, copies)
+  # Stable: equal samples stay in the order in which they were drawn.
   order = jnp.argsort(-scores, axis=-1, stable=True)
   return (
     jnp.take_along_axis(tokens, order[:, :, None], axis=1),
@@ -103,6 +104,7 @@ def truncated(logits: Float[Array, "R V"], strategy: Sample) -> Float[Array, "R 
 
   The most probable token always stays.
   """
+  # float32 first: divided in bfloat16, close logits would become equal.
   logits = logits.astype(jnp.float32) / strategy.temperature
   top_k = min(strategy.top_k, logits.shape[-1])
   if top_k:
