@@ -82,10 +82,12 @@ class Attention(nnx.Module):
         param_dtype=param_dtype,
       )
 
+    # Heads side by side in one kernel, as T5X stores them.
     self.query = make(width, heads * head_width, query_initializer)
     self.key = make(width, self.kv_heads * head_width)
     self.value = make(width, self.kv_heads * head_width)
     self.out = make(heads * head_width, width)
+    # A plain None would be a static attribute of NNX, which takes no module later.
     self.prefix = nnx.data(None)
     self.scale = scale
     self.rotary = rotary
@@ -151,6 +153,7 @@ class Attention(nnx.Module):
     queries = self._queries(x, positions, None)  # [R 1 H K]
     keys, values = shared.keys, shared.values
     if self.prefix is not None:
+      # Put before the shared keys: all rows of an example see the same prefix.
       keys, values, _, shared_mask = self.prefix(keys, values, None, shared_mask)
     rows, _, heads, head_width = queries.shape
     # An example's rows become its query positions, so that its keys are read once for all of them.
@@ -162,6 +165,7 @@ class Attention(nnx.Module):
     # One softmax over both kinds of keys: their weights sum to 1 together.
     scores = jnp.concatenate([shared_scores, own_scores], axis=-1)
     weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)  # float32 before, as above
+    # The weighted sum over both kinds is the sum of two: values need not lie side by side.
     shared_weights, own_weights = jnp.split(weights, [keys.shape[-2]], axis=-1)
     b, h, q, s = shared_shape
     shared_weights = shared_weights.reshape(b, q, h, s).swapaxes(1, 2)  # [R H 1 S] -> [B H R/B S]
@@ -249,6 +253,7 @@ def _scores(
   """In float32; query heads h*H/G ... share key head h."""
   groups = keys.shape[-3]
   if groups == queries.shape[-2]:
+    # Sums in float32 also of bfloat16: a rounded score is a factor of its weight.
     return jnp.einsum("bqhk,bhlk->bhql", queries, keys, preferred_element_type=jnp.float32)
   b, q, h, k = queries.shape
   grouped = queries.reshape(b, q, groups, h // groups, k)  # [B Q H K] -> [B Q G H/G K]
@@ -290,12 +295,14 @@ def prepend(
   """
 
   def join(prefix_leaf: Array, leaf: Array) -> Array:
+    # One prefix for all examples is broadcast; those of a bank have a row for each already.
     shape = (leaf.shape[0], *prefix_leaf.shape[-3:])
     return jnp.concatenate([jnp.broadcast_to(prefix_leaf, shape).astype(leaf.dtype), leaf], axis=-2)
 
   length = prefix.keys.shape[-2]
   front = [(0, 0), (0, 0), (0, 0), (length, 0)]
   if bias is not None and not biased:
+    # Bias 0: positions that are not counted have no distance to a query.
     bias = jnp.pad(bias, front)
   if mask is not None:
     mask = jnp.pad(mask, front, constant_values=True)
@@ -345,6 +352,7 @@ def is_text(tokens: Int[Array, "B S"], *, pad: int) -> Bool[Array, "B S"]:
     ids, pad=0    8 0 3 0 0          ids, pad=-1   -1 -1 8 0
     is text       1 1 1 0 0          is text        0  0 1 1
   """
+  # From the end backwards: what lies before the last token that does not pad is text.
   real = tokens != pad
   return real if pad < 0 else jax.lax.cummax(real.astype(jnp.int8), axis=1, reverse=True) > 0
 
@@ -356,5 +364,6 @@ def causal_bias(length: int, *, offset: int = 0) -> Float[np.ndarray, "T O+T"]:
   1 1 0   hiding from a real position.
   1 1 1
   """
+  # By numpy: lengths are static, so this is a constant of the program.
   visible = np.arange(offset + length)[None, :] - offset <= np.arange(length)[:, None]
   return np.where(visible, 0.0, MASKED).astype(np.float32)

@@ -117,6 +117,7 @@ def require_writer(model: Any, by: str) -> None:
   Raises:
     ConfigError: it is an encoder alone, which has no such function.
   """
+  # By the function that is asked for: a network of a user's own need be of no class of ours.
   if not hasattr(model, by):
     raise ConfigError(
       f"{type(model).__name__} is an encoder alone and writes no text: it can only be asked through a"

@@ -78,6 +78,7 @@ class BartConfig(LikeBertConfig, TwoStacksConfig):
     return self.made_of(
       encoder_layers=self.encoder_layers,
       decoder_layers=self.decoder_layers,
+      # The default of torch's LayerNorm, which BART's code leaves as it is.
       norm_epsilon=1e-5,
       position_offset=POSITION_OFFSET,
       embedding_scale=self.width**0.5 if self.scale_embedding else 1.0,

@@ -38,7 +38,9 @@ class Bert(nnx.Module):
     self.token_embedder = table(config.vocab_size, config.width, lookup=config.embedding_lookup)
     self.type_embedder = table(config.token_types, config.width)
     self.encoder = Encoder(config.encoder_decoder, rngs=rngs)
+    # An empty slot: a plain None would be static to NNX and take no module later.
     self.head = nnx.data(None)
+    # Published files may come without one, and a random one would be read as if it were theirs.
     if config.pooler:
       self.pooler = Linear(
         config.width,

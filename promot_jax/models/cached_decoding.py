@@ -41,6 +41,7 @@ def start(
   relative = np.arange(1 - max_length - offset, max_length)
   moved = relative + displacement(layers, "self_attention")
 
+  # Of each layer, in the loop that also runs them: scanned layers are projected in one scan.
   def project(layer, carry, _):
     projected = layer.encoder_decoder_attention.project(memory)
     # Self-attention has the same number of heads; only the length differs.
@@ -61,6 +62,7 @@ def start(
     cross_attention=cross_attention,
     memory_mask=memory_mask,
     layer_bias_by_distance=own_biases,
+    # Keys ahead are hidden by distance, and with them the places that are not written yet.
     bias_by_distance=bias + np.where(relative <= 0, 0.0, MASKED).astype(np.float32),
     position=jnp.zeros((), jnp.int32),
   )
@@ -77,6 +79,7 @@ def step(
 
   def here(distances: Float[Array, "... H 2*L-1"]) -> Float[Array, "... H 1 L"]:
     """Seen from the position that is written now."""
+    # Place 0 is the farthest distance back: the later the position, the earlier its slice begins.
     seen = distances.shape[-1] - (max_length - 1)
     start = max_length - 1 - cache.position
     return jax.lax.dynamic_slice_in_dim(distances, start, seen, axis=-1)[..., None, :]
@@ -91,6 +94,7 @@ def step(
     return layer.step(x, own, memory, position=cache.position, bias=added, memory_mask=mask)
 
   inputs: PyTree = (caches, cache.cross_attention, own_biases)
+  # Unrolled layers take one entry each, scanned ones trees with an axis of layers.
   if not stack.is_scanned(layers):
     inputs = tuple(zip(*inputs))
   x, written = stack.run(layers, one_layer, embeddings[:, None, :], inputs)

@@ -45,6 +45,7 @@ class DecoderLM(nnx.Module):
       param_dtype=config.param_dtype,
     )
     self.decoder = Decoder(config, rngs=rngs)
+    # An empty slot: a plain None would be static to NNX and take no module later.
     self.head = nnx.data(None)
     self.tied_logits = config.tied_logits
     self.logits_scale = config.logits_scale
@@ -68,6 +69,7 @@ class DecoderLM(nnx.Module):
     Raises:
       ConfigError: the sequence is longer than the positions that were learned.
     """
+    # Its length tells methods where x ends, as an infix between x and y needs it.
     given = batch["encoder_input_tokens"] if input_embeddings is None else input_embeddings
     model = prepare(self, batch, key, source_length=given.shape[1])
     source, mask = model._source(batch, input_embeddings)
@@ -139,6 +141,7 @@ class DecoderLM(nnx.Module):
     self, tokens: Int[Array, "R"], cache: DecodeCache
   ) -> tuple[Float[Array, "R V"], DecodeCache]:
     """Tokens just generated -> logits of the next ones, and the cache that knows them."""
+    # Tokens come without their batch: the cache has kept what methods read of it.
     model = prepare(self, cache.features)
     embeddings = model._embed(tokens)
     hidden, cache = model.decoder.step(embeddings, cache)

@@ -112,6 +112,7 @@ def _gpt2(size: str, changes: dict) -> DecoderLMConfig:
     "heads": heads,
     "head_width": 64,
     "mlp_width": 4 * width,
+    # <|endoftext|> is the only special token that there is.
     "bos": GPT2_VOCABULARY - 1,
     "eos": GPT2_VOCABULARY - 1,
   }
@@ -134,6 +135,7 @@ def _llama(size: str, defaults: dict, changes: dict) -> DecoderLMConfig:
     "rope_theta": 500_000.0,
     "norm": "rms",
     "use_bias": False,
+    # <|begin_of_text|> and <|end_of_text|> of the base models; tuned ones end turns by other ids.
     "bos": 128_000,
     "eos": 128_001,
   }

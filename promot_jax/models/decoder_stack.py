@@ -61,7 +61,9 @@ class Decoder(nnx.Module):
         initializer=normal(config.init_std),
         param_dtype=config.param_dtype,
       )
+    # An empty slot: a plain None would be static to NNX and take no module later.
     self.prompt = nnx.data(None)
+    # Asked by prefixes: no bias follows from a distance here, so they have nothing to move.
     self.relative_positions = False
     self.full_source = config.source_attention == "full"
     self.dropout_rate = config.rate_of_embedding_dropout
@@ -92,6 +94,7 @@ class Decoder(nnx.Module):
     """
     source, source_mask = self._with_prompt(source, source_mask)
     x = jnp.concatenate([source, targets], axis=1)
+    # Padding of targets needs no mask: it is at their end, where causal order hides it.
     seen = jnp.ones(targets.shape[:2], bool)
     x, _ = self._run(x, jnp.concatenate([source_mask, seen], axis=1), source.shape[1], key=key)
     # x's last real vector, wherever padding has put it, predicts y_1; that of y_t predicts y_t+1.
@@ -153,6 +156,7 @@ class Decoder(nnx.Module):
     lengths = jnp.repeat(source_mask.sum(axis=1, dtype=jnp.int32), rows_per_example)
     positions = (self._offset + lengths + cache.position)[:, None]  # [R 1]
     x = self._with_positions(embeddings[:, None, :], positions)
+    # Places behind the position hold zeros, no keys.
     own_mask = (jnp.arange(max_length) <= cache.position)[None, None, None, :]
     shared_mask = source_mask[:, None, None, :]
 
@@ -169,6 +173,7 @@ class Decoder(nnx.Module):
       )
 
     inputs: PyTree = (own, cache.cross_attention)
+    # Unrolled layers take one entry each, scanned ones trees with an axis of layers.
     if not stack.is_scanned(self.layers):
       inputs = tuple(zip(own, cache.cross_attention))
     x, written = stack.run(self.layers, one_layer, x, inputs)
@@ -196,6 +201,7 @@ class Decoder(nnx.Module):
 
     def one_layer(layer, x, layer_key):
       x, memory = layer(x, mask=attended, positions=positions, key=layer_key)
+      # Kept for decoding only: as an output of every layer, training would have to hold them.
       return x, memory if keep else None
 
     keys = stack.split_keys(layers_key, stack.count(self.layers))
@@ -250,6 +256,7 @@ class DecoderLayer(nnx.Module):
       initializer=normal(config.init_std),
       param_dtype=config.param_dtype,
     )
+    # Parallel layers have one norm, which attention and mlp both read (PaLM, section 2).
     self.pre_mlp_layer_norm = nnx.data(None)
     if not config.parallel:
       self.pre_mlp_layer_norm = _norm(config)
@@ -294,6 +301,7 @@ class DecoderLayer(nnx.Module):
     """One position of R rows, written at `position` of their own cache [R G T K]."""
     read = self.pre_self_attention_layer_norm(x)
     new = self.self_attention.project(read, positions=positions)
+    # Written before it is read: a position attends to itself.
     own = own.write(new.keys, new.values, position)
     y = self.self_attention.step(
       read, own, shared, own_mask=own_mask, shared_mask=shared_mask, positions=positions

@@ -48,6 +48,7 @@ class EncoderDecoder(nnx.Module):
     self.decoder = Decoder(made_of, rngs=rngs)
     if made_of.logits_bias:
       self.final_logits_bias = Buffer(jnp.zeros((made_of.vocab_size,), jnp.float32))
+    # An empty slot: a plain None would be static to NNX and take no module later.
     self.head = nnx.data(None)
     self.embedding_scale = made_of.embedding_scale
     self.tied_logits = made_of.tied_logits
@@ -138,6 +139,7 @@ class EncoderDecoder(nnx.Module):
     memory, mask = model.encode(batch, input_embeddings=input_embeddings)
     cache = model.decoder.start(memory, mask, max_length=max_length)
     cache = dataclasses.replace(cache, features=features_read(self, batch))
+    # One row an example: the first step is the same for all of its beams or samples.
     first = jnp.full((memory.shape[0],), self.config.decoder_start, jnp.int32)
     return model.decode_step(first, cache)
 
@@ -145,6 +147,7 @@ class EncoderDecoder(nnx.Module):
     self, tokens: Int[Array, "R"], cache: DecodeCache
   ) -> tuple[Float[Array, "R V"], DecodeCache]:
     """Tokens just generated -> logits of the next ones, and the cache that knows them."""
+    # Tokens come without their batch: the cache has kept what methods read of it.
     model = prepare(self, cache.features)
     hidden, cache = model.decoder.step(model._embed(tokens), cache)
     return model.logits(hidden), cache

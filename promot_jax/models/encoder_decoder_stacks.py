@@ -104,6 +104,7 @@ class Encoder(_Stack):
     Raises:
       ConfigError: P + S is more than the positions that were learned.
     """
+    # Before anything else: positions, masks and dropout treat a prompt like tokens.
     if self.prompt is not None:
       embeddings, mask = self.prompt(embeddings, mask)
     in_key, layers_key, *out_key = split_key(key, 2 if self.encoder_norm is None else 3)

@@ -31,6 +31,7 @@ class FamilyConfig:
   def require_rates(self, *names: str) -> None:
     """Raises ConfigError for a rate of dropout that is none; None stands for another one."""
     for name in names:
+      # Not 1 either: what is kept is divided by 1 - rate.
       rate = getattr(self, name)
       if rate is not None and not 0.0 <= rate < 1.0:
         raise ConfigError(f"{self._field(name)} must be at least 0 and below 1.")
@@ -131,6 +132,7 @@ class LikeBertConfig(StackedConfig):
       relative_bias=None,
       max_positions=self.max_positions,
       embedding_std=self.init_std,
+      # BART's output kernel is its embedding; BERT has no logits, and nothing reads this.
       tied_logits=True,
       attention_dropout_rate=self.attention_dropout_rate,
       dropout_along_length=False,

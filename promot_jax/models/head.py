@@ -18,6 +18,7 @@ def pooled(
 ) -> dict[str, Float[Array, "B D"]]:
   """Each pooling's vector in float32; padding may be on either side."""
   hidden = hidden.astype(jnp.float32)  # a mean over many positions
+  # Arg-max finds the first True: for the last one the mask is turned around.
   first = jnp.argmax(mask, axis=1)
   last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
   weights = mask.astype(jnp.float32)
@@ -25,6 +26,7 @@ def pooled(
   def at(position: Array) -> Array:
     return jnp.take_along_axis(hidden, position[:, None, None], axis=1)[:, 0]
 
+  # A row that only fills a batch up has no token: 0, not NaN.
   total = jnp.maximum(weights.sum(axis=1), 1.0)[:, None]
   mean = jnp.einsum("bsd,bs->bd", hidden, weights) / total
   return {"first": at(first), "mean": mean, "last": at(last)}

@@ -69,5 +69,6 @@ class DecodeCache:
 
   def _map_rows(self, function) -> "DecodeCache":
     rows_axis = -4  # [... R H L K], whether or not a layer axis is in front
+    # The memory has a row for each example only, and rows never leave their example: it stays.
     moved = jax.tree.map(lambda leaf: function(leaf, leaf.ndim + rows_axis), self.self_attention)
     return dataclasses.replace(self, self_attention=moved)

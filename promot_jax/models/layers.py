@@ -54,6 +54,7 @@ class Linear(nnx.Module):
   ):
     shape = (features_in, features_out)
     self.kernel = nnx.Param(initializer(rngs.params(), shape, jnp.dtype(param_dtype)))
+    # An empty slot: a plain None would be static to NNX and take no parameter later.
     self.bias = nnx.data(None)
     if use_bias:
       self.bias = nnx.Param(jnp.zeros((features_out,), jnp.dtype(param_dtype)))
@@ -117,6 +118,7 @@ class LayerNorm(nnx.Module):
   def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     """In the dtype of x."""
     wide = x.astype(jnp.float32)  # in bfloat16 the mean would cancel what it is subtracted from
+    # Of centred values: mean(x^2) - mean(x)^2 would cancel where the mean is large.
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...].astype(jnp.float32)

@@ -145,6 +145,7 @@ class Llama3Scaling:
     """Angles per position, float64 [K/2], shape kept."""
     waves = self.original_length * frequencies / (2 * np.pi)  # that fit into the trained length
     low, high = self.low_frequency_factor, self.high_frequency_factor
+    # 1 for fast waves, 0 for slow ones and a ramp between: the three cases in one line.
     kept = np.clip((waves - low) / (high - low), 0.0, 1.0)
     return kept * frequencies + (1 - kept) * frequencies / self.factor
 

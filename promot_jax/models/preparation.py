@@ -118,13 +118,16 @@ def prepare(
   """
   waiting = _waiting(model)
   call = Call(batch=_read_by(waiting, batch), key=key, source_length=source_length)
+  # The usual case, in which not even the modules are copied.
   if not any(_waits(module, call) for module in waiting):
     return model
+  # A copy, as slots are filled in it: the model that is trained has to stay as it is.
   model = paths.copy(model)
   numbers = itertools.count()  # of modules, so that each draws from a key of its own
   # Generators come first: what they fill in may wait for the call too.
   for parent, name, child in _children(model, Generator):
     child.fill(parent, _with_own_key(call, next(numbers)))
+    # Its work is done, and without it a second `prepare` finds nothing that waits.
     delattr(parent, name)
   for number, (parent, name, child) in zip(numbers, _children(model, Unready)):
     if child.tasks > 1 and TASK_ROWS not in call.batch:
@@ -176,6 +179,7 @@ def _waiting(model: nnx.Module) -> list[Waiting]:
 
 
 def _waits(module: Waiting, call: Call) -> bool:
+  # A generator always waits: the slots that it fills are empty before.
   return isinstance(module, Generator) or (isinstance(module, Unready) and module.waits(call))
 
 
@@ -186,5 +190,6 @@ def _children(model: nnx.Module, kind: type) -> list[tuple[nnx.Module, str, Any]
     for name, child in list(vars(parent).items()):
       if isinstance(child, kind):
         found.append((tuple(map(str, path)), parent, name, child))
+  # In the order of the paths, so that a module's key does not depend on how NNX walks the graph.
   found.sort(key=lambda entry: (entry[0], entry[2]))
   return [(parent, name, child) for _, parent, name, child in found]

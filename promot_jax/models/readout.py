@@ -128,6 +128,7 @@ class LogSum:
   @classmethod
   def of(cls, logits: Float[Array, "... C"]) -> "LogSum":
     """Of float32 logits."""
+    # Its gradient cancels: it is subtracted inside of the sum and added to its logarithm.
     largest = jax.lax.stop_gradient(logits.max(axis=-1))
     return cls(largest=largest, total=jnp.exp(logits - largest[..., None]).sum(axis=-1))
 
@@ -174,6 +175,7 @@ def _folded(
   def one_chunk(statistics, index_and_weights):
     index, weights = index_and_weights
     ids = (first + index * run + neighbours).reshape(-1)  # [G R] -> [(G R)]
+    # Most vocabularies are divided evenly (`chunk_plan`), and have no column to hide.
     real = ids < size if filled else None
     logits = []
     for (readout, hidden), (kernel, bias) in zip(readings, weights):
@@ -193,6 +195,7 @@ def _cut(
   """Kernel and bias by chunk, filled up with zeros."""
   kernel, bias = readout.kernel, readout.bias
   width, size = kernel.shape
+  # Zeros for a scan of equal chunks: their logits are set to LOWEST where they are made.
   if padding := groups * chunks * run - size:
     kernel = jnp.pad(kernel, ((0, 0), (0, padding)))
     bias = None if bias is None else jnp.pad(bias, (0, padding))
@@ -213,6 +216,7 @@ def chunk_plan(size: int, chunk: int) -> tuple[int, int, int]:
   fewest = math.ceil(size / chunk)
   chunks = next((count for count in range(fewest, 2 * fewest + 1) if size % count == 0), fewest)
   width = math.ceil(size / chunks)
+  # Up to 64 devices along the vocabulary have equal shares of a chunk.
   groups = math.gcd(width, 64)
   return groups, chunks, width // groups
 

@@ -26,6 +26,7 @@ def _with_layers(
   model: Backbone, convert: Callable[[stack.Layers], stack.Layers], *, scan: bool
 ) -> Backbone:
   copy = paths.copy(model)  # new modules and variables, same arrays
+  # The configuration says the form too, for whoever builds the same network again.
   copy.config = dataclasses.replace(model.config, scan_layers=scan)
   for part in copy.stacks.values():
     part.layers = convert(part.layers)

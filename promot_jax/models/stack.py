@@ -104,6 +104,7 @@ def run(
   if isinstance(layers, SplitLayers):
     return _run_split(layers, step, carry, inputs)
   if not isinstance(layers, nnx.List):
+    # The module is what is scanned over: one layer's slice of every leaf is that layer.
     return jax.lax.scan(lambda carry, xs: step(xs[0], carry, xs[1]), carry, (layers, inputs))
   outputs = []
   for index, layer in enumerate(layers):
@@ -114,6 +115,7 @@ def run(
 
 def joined(layers: SplitLayers) -> nnx.Module:
   """The scanned layers that a split stack stands for."""
+  # The last ones of `lower` are never used: those of `upper` stand in their place.
   first = count(layers) - count(layers.upper)
   return jax.tree.map(
     lambda lower, upper: jnp.concatenate([lower[:first], upper]), layers.lower, layers.upper
@@ -156,6 +158,7 @@ def stack_layers(layers: Layers) -> Layers:
   if not isinstance(layers, nnx.List):
     return layers
   for number, layer in enumerate(layers):
+    # tree.map would refuse them too, with words about tree structures that name no parameter.
     if odd := set(paths.named_leaves(layer)) ^ set(paths.named_leaves(layers[0])):
       raise ConfigError(
         f"Layers 0 and {number} differ in '{min(odd)}', and scanned layers are all alike; let the"
