@@ -35,6 +35,7 @@ def make_private(folder: pathlib.Path, *, what: str, variable: str = "XDG_CACHE_
     ConfigError: somebody else can write there; says who, and what to do.
     OSError: it cannot be made.
   """
+  # One by one from the top: mkdir(parents=True) would give the mode to the last one only.
   missing = [folder, *folder.parents]
   for place in reversed([place for place in missing if not os.path.lexists(place)]):
     place.mkdir(mode=0o700, exist_ok=True)
@@ -48,6 +49,7 @@ def make_private(folder: pathlib.Path, *, what: str, variable: str = "XDG_CACHE_
 
 def weakness(folder: pathlib.Path) -> str:
   """Why others could change what is read from a folder, and the command against it; '' if they cannot."""
+  # Windows has neither owners of this kind nor these modes.
   if not hasattr(os, "getuid"):
     return ""
   places = list(_way(folder))
@@ -56,8 +58,11 @@ def weakness(folder: pathlib.Path) -> str:
     if status.st_uid not in (os.getuid(), 0) and not (_is_outside(status.st_uid) and not last):
       kind = "the link" if stat.S_ISLNK(status.st_mode) else ""
       return f"{kind} {place} belongs to user {_user(status.st_uid)}. Run as that user".strip()
+    # A link has no mode of its own, and what it leads to is in the list as well.
     if stat.S_ISLNK(status.st_mode):
       continue
+    # In a sticky folder such as /tmp others can add, but not exchange what is ours: enough on the
+    # way, not at its end, where what they add would be read.
     by_all = bool(status.st_mode & stat.S_IWOTH)
     by_group = bool(status.st_mode & stat.S_IWGRP) and not _is_own_group(status.st_gid)
     if (by_all or by_group) and (last or not status.st_mode & stat.S_ISVTX):
@@ -68,6 +73,7 @@ def weakness(folder: pathlib.Path) -> str:
 
 def _way(folder: pathlib.Path) -> Iterator[tuple[str, os.stat_result]]:
   """Every folder and link that is passed from / to where a path leads, in order."""
+  # Step by step: resolving the path at once would hide the links, which can be exchanged, too.
   current, links = "/", 0
   left = list(reversed(pathlib.Path(os.path.abspath(folder)).parts[1:]))
   yield current, os.lstat(current)
@@ -83,6 +89,7 @@ def _way(folder: pathlib.Path) -> Iterator[tuple[str, os.stat_result]]:
       current = place
       continue
     links += 1
+    # As the system itself does, which ends a circle of links in the same way.
     if links > _LINKS:
       raise OSError(f"too many links on the way to {folder}")
     target = pathlib.PurePosixPath(os.readlink(place))
@@ -105,6 +112,7 @@ def _is_outside(user: int) -> bool:
 
 def _is_own_group(group: int) -> bool:
   """Whether nobody else is in a group: many systems give each user one of the same name."""
+  # Here, as Windows has neither module.
   import grp
   import pwd
 

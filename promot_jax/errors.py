@@ -24,6 +24,7 @@ class ConfigError(PromotError):
 class DataError(PromotError):
   """Records that cannot be used: malformed, empty, or missing fields."""
 
+  # As in sysexits.h: 65 data, 71 system, 73 cannot create, 74 input or output, 75 try again.
   exit_code = 65
 
 
@@ -58,6 +59,7 @@ class Preempted(PromotError):
 class PeerLost(PromotError):
   """Another process of a run over several hosts has ended; started again, the run goes on."""
 
+  # That of Preempted: for a scheduler both mean that the same command goes on.
   exit_code = 75
 
 

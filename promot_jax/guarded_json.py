@@ -45,6 +45,7 @@ def text(content: Mapping[str, Any]) -> str:
   # As JSON gives it back: tuples become lists and keys text, and the digest must be of those.
   plain = json.loads(json.dumps(dict(content), allow_nan=False))
   body = {key: value for key, value in plain.items() if key not in (_DIGEST, _MARK)}
+  # Two signs of a guard: a record whose digest was deleted still says that it had one.
   return json.dumps({_MARK: 1, **body, _DIGEST: _digest(body)}, indent=1, allow_nan=False) + "\n"
 
 
@@ -61,6 +62,7 @@ def read(path: str | os.PathLike, *, shape: Shape, advice: str) -> Record | None
   """
   try:
     raw = pathlib.Path(path).read_bytes()
+  # Where a folder of the path is a file there is no record, either.
   except (FileNotFoundError, NotADirectoryError):
     return None
   except OSError as error:
@@ -132,6 +134,7 @@ def set_aside(path: str | os.PathLike) -> pathlib.Path:
   path = pathlib.Path(path)
   target = path.with_name(f"{path.name}.damaged")
   number = 2
+  # Never over an earlier damaged file, of which somebody may still want to see something.
   while target.exists():
     target = path.with_name(f"{path.name}.damaged-{number}")
     number += 1
@@ -139,6 +142,7 @@ def set_aside(path: str | os.PathLike) -> pathlib.Path:
 
 
 def _digest(body: Mapping[str, Any]) -> str:
+  # Sorted: an editor that writes the fields in another order changes nothing.
   return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

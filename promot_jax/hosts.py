@@ -65,6 +65,7 @@ def together(call: Callable[[], T]) -> T:
   if not several():
     return call()
   result: Any = None
+  # Raised behind the exchange only: until then the others wait there for this process.
   failure: Exception | None = None
   try:
     result = call()
@@ -85,6 +86,7 @@ def first(call: Callable[[], T]) -> T:
   if not several():
     return call()
   value: Any = None
+  # As in `together`: told with the exchange, at which the others wait.
   failure: Exception | None = None
   if is_first():
     try:
@@ -131,6 +133,7 @@ def _exchange(value: Any, failure: Exception | None) -> list[Any]:
   told = _all_gathered([value, failure and [type(failure).__name__, str(failure)]])
   for process, (_, described) in enumerate(told):
     if described is not None:
+      # The process itself raises its own exception, which has the traceback.
       if failure is None or process != jax.process_index():
         failure = _of_other(process, *described)
       failure.of_all = True  # type: ignore[attr-defined]
@@ -175,6 +178,7 @@ class Votes:
 
   def cast(self, number: int) -> jax.Array:
     """Starts a vote; `int(...)` of the result waits for it."""
+    # Each device of this process votes the same.
     mine = np.asarray([number], np.int32)
     return self._largest(jax.make_array_from_callback(self._shape, self._split, lambda index: mine))
 
@@ -207,6 +211,7 @@ def check_shared(directory: str | os.PathLike, *, seconds: float = 30.0) -> None
   """
   if not several():
     return
+  # A name nobody had before: what an earlier start left there must not pass for this one's.
   probe = pathlib.Path(directory) / first(lambda: f".shared-{uuid.uuid4().hex}")
   only_first(probe.touch)
   try:

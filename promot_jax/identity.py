@@ -100,6 +100,7 @@ class Identity:
 def digest(value: Any) -> str:
   """Of bytes, or of a value that JSON can hold (others by their text)."""
   if not isinstance(value, bytes):
+    # Names of files that are no UTF-8 hold surrogates, and need a digest as well.
     value = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode(
       "utf-8", "surrogatepass"
     )
@@ -141,6 +142,7 @@ def of_files(
   folder, patterns = pathlib.Path(folder), tuple(read)
   if not folder.is_dir():  # a file, or nothing, which raises
     return digest([_told(folder, patterns, largest)])
+  # Sorted, as file systems list in any order; Python fills __pycache__ by itself.
   found = sorted(
     path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
   )
@@ -168,6 +170,7 @@ def _version() -> str:
 
 def _told(path: pathlib.Path, patterns: tuple[str, ...], largest: int) -> list[Any]:
   real = path.resolve()
+  # The name says the content, whatever the time of change of a copied cache.
   if path.is_symlink() and _BLOB.fullmatch(real.name):
     return ["sha256", real.name]
   state = real.stat()
@@ -182,4 +185,5 @@ def _header(path: pathlib.Path) -> str:
     return ""
   with path.open("rb") as stream:
     length = int.from_bytes(stream.read(8), "little")
+    # A damaged length must not ask for more memory than there is.
     return digest(stream.read(min(length, 2**27)))

@@ -102,6 +102,7 @@ def make_mesh(
           f" {MODEL if axis == DATA else DATA}={other}; choose one of {_divisors(len(devices))}."
         )
   needed = sizes[DATA] * sizes[MODEL]
+  # A process with no device in the mesh could take part in nothing, and the others would wait.
   if needed > len(devices) or (needed < len(devices) and jax.process_count() > 1):
     raise errors.ConfigError(_misfit(sizes, len(devices), jax.process_count()))
   # A slice of TPUs has physical axes of its own, which these two may have to cut.
@@ -198,6 +199,7 @@ def put(value: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
 
 def fetch(value: Any) -> np.ndarray:
   """The whole of an array as numpy, in every process; all processes must ask for it."""
+  # Where all of it lies with every process, nothing has to travel.
   if not isinstance(value, jax.Array) or value.is_fully_addressable or value.is_fully_replicated:
     return np.asarray(value)
   from jax.experimental import multihost_utils
@@ -313,6 +315,7 @@ def _checked_specs(tree: Any, mesh: MeshSizes, rules: Rules) -> dict[str, Partit
   sizes = _sizes(mesh)
   specs: dict[str, PartitionSpec] = {}
   wrong: list[tuple[str, tuple[int, ...], int, Any]] = []
+  # Sizes of all leaves along each axis: what is advised has to divide every one.
   split_sizes: dict[str, list[int]] = {axis: [] for axis in sizes}
   for name, leaf in paths.named_leaves(tree).items():
     specs[name] = spec = rules.spec(name, leaf.shape)

@@ -61,6 +61,7 @@ def replace_leaves(tree: Any, leaves: Mapping[str, Any]) -> Any:
     if extra:
       parts.append(f"{len(extra)} that the tree does not have ({_some(extra)})")
     raise PathError(f"The given leaves do not fit the tree: {' and '.join(parts)}.")
+  # A variable keeps its kind, parameter or buffer, around the new value.
   values = [
     leaf.replace(leaves[name]) if isinstance(leaf, nnx.Variable) else leaves[name]
     for name, leaf in flat
@@ -83,6 +84,7 @@ def match(patterns: Patterns, names: Iterable[str]) -> list[str]:
       left over.
   """
   names = list(names)
+  # A string is a sequence, too: of patterns of one letter.
   patterns = [patterns] if isinstance(patterns, str) else list(patterns)
   if not patterns:
     raise PathError("No parameter pattern was given; '.*' selects every parameter.")
@@ -94,6 +96,7 @@ def match(patterns: Patterns, names: Iterable[str]) -> list[str]:
       expression = re.compile(body)
     except re.error as error:
       raise PathError(f"Pattern '{pattern}' is not a regular expression: {error}.") from None
+    # Of '!' patterns too: a misspelled one would silently train what it was to leave out.
     hits = {name for name in names if expression.fullmatch(name)}
     if not hits:
       raise PathError(
@@ -127,6 +130,7 @@ def selector(patterns: Patterns, model: Any) -> Callable[[tuple, Any], bool]:
     PathError: as `match`.
   """
   chosen = frozenset(match(patterns, parameter_names(model)))
+  # As text: NNX has places in lists as integers.
   return lambda path, value: "/".join(str(key) for key in path) in chosen
 
 
@@ -208,6 +212,7 @@ def format_table(rows: Sequence[Row]) -> str:
   """The table as text: equal layers share a line ('layers/0..11'), totals by group at the end."""
   groups: dict[tuple, list[Row]] = {}
   for row in rows:
+    # Layers that are alike in everything shown stand in one line.
     pattern = re.sub(r"(?<=/)\d+(?=/)", "*", row.name)
     groups.setdefault((pattern, row.shape, row.dtype, row.sharding, row.trainable), []).append(row)
   lines = [("parameter", "shape", "dtype", "sharding", "trained", "scalars")]
@@ -256,6 +261,7 @@ def _flatten(tree: Any) -> tuple[list[tuple[str, Any]], Any]:
   """[(name, Variable or leaf)] and the tree definition with Variables as leaves."""
   if isinstance(tree, nnx.Module):
     tree = nnx.state(tree)
+  # Variables stay whole: `replace_leaves` has to give back the same kinds of them.
   flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_variable)
   named = [("/".join(_key_text(key) for key in path), leaf) for path, leaf in flat]
   return named, jax.tree_util.tree_structure(tree, is_leaf=_is_variable)
@@ -270,6 +276,7 @@ def _unwrap(leaf: Any) -> Any:
 
 
 def _key_text(key: Any) -> str:
+  # A step of a path is a key of a dictionary, an attribute or a place in a list.
   for attribute in ("key", "name", "idx"):
     if hasattr(key, attribute):
       return str(getattr(key, attribute))
@@ -321,6 +328,7 @@ def _some(names: Sequence[str], limit: int = 5) -> str:
 def _nearest(pattern: str, names: Sequence[str], limit: int = 4) -> list[str]:
   """Names that look most like the pattern's literal text; layers of a stack are shown once."""
   text = re.sub(r"\\d[+*]?|\[[^\]]*\][+*]?|\.[*+]|[\\^$()?*+|]", "", pattern)
+  # Turned around twice, so that the first layer stands for the others.
   unique = list({re.sub(r"\d+", "0", name): name for name in reversed(names)}.values())[::-1]
   scored = sorted(unique, key=lambda name: -_similarity(text, name))
   return scored[:limit]
@@ -335,4 +343,5 @@ def _similarity(text: str, name: str) -> float:
   best = [
     max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words
   ]
+  # Of names that are equally near the shorter one.
   return sum(best) / len(best) - 1e-4 * len(name)

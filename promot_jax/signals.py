@@ -99,6 +99,7 @@ def catch(
   """
   global _active
   if _active is not None:
+    # Once others wait for this process, no signal may end it alone.
     _active.at_once = _active.at_once and at_once
     yield _active
     return
@@ -107,9 +108,11 @@ def catch(
     yield stop
     return
   reading, writing = os.pipe()
+  # set_wakeup_fd asks for a descriptor that does not block.
   os.set_blocking(writing, False)
   screen = _screen() if report is None else -1
   former_descriptor = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+  # Handlers that do nothing must be there: without them the system's own would end the process.
   former = {number: signal.signal(number, _noted) for number in CAUGHT}
   tell = report or (lambda text: _write(screen, text))
   watcher = threading.Thread(
@@ -120,11 +123,14 @@ def catch(
   try:
     yield stop
   finally:
+    # After the end of the work signals stay caught: the exit code is decided, and what is left is
+    # the interpreter's own end.
     if stop.ended is None:
       _active = None
       signal.set_wakeup_fd(former_descriptor)
       for number, handler in former.items():
         signal.signal(number, handler)
+      # The watcher reads the end of the pipe, and ends.
       os.close(writing)
       watcher.join(timeout=5)
       os.close(reading)
@@ -162,6 +168,7 @@ def _watch(
   deadline: threading.Timer | None = None
   while True:
     try:
+      # Sleeps in the system until a signal comes, whatever the other threads are at.
       numbers = os.read(reading, 16)
     except OSError:
       numbers = b""
@@ -175,6 +182,7 @@ def _watch(
       name = signal.Signals(number).name
       if stop.ended is not None:
         os._exit(stop.ended)
+      # Of another process, which decides what is done, also about a second signal.
       if stop.take(number):
         continue
       if stop.requested is not None:
@@ -183,6 +191,7 @@ def _watch(
       if stop.nothing_to_save and stop.at_once:
         again = "" if code is None else ". Repeat the same command to go on"
         _end(report, f"{name}: stopped; there was nothing to save{again}", code or 128 + number)
+      # Schedulers send it, and end the process by themselves after a while.
       if number == signal.SIGTERM and grace_seconds is not None:
         words = "the grace time is over: stopping without saving"
         deadline = threading.Timer(grace_seconds, _end, (report, words, errors.Preempted.exit_code))
@@ -194,6 +203,7 @@ def _watch(
 def _end(report: Callable[[str], None], text: str, code: int) -> None:
   """Ends the process from whatever thread, also while another one is compiling."""
   try:
+    # A rename is let to its end, though not for ever; and none begins after it.
     _whole.acquire(timeout=5)
     teller = threading.Thread(target=report, args=(f"{text} (exit {code})",), daemon=True)
     teller.start()
@@ -205,6 +215,7 @@ def _end(report: Callable[[str], None], text: str, code: int) -> None:
         time.sleep(0.02)
     teller.join(_LAST_WORDS_SECONDS)
   finally:
+    # Not sys.exit, which would end this thread alone and leave a compilation running.
     os._exit(code)
 
 

@@ -39,9 +39,11 @@ def bind() -> None:
       f"promot_jax's package '{NAME}' is not in {FOLDER.parent}. Install promot_jax again."
     )
   module = importlib.util.module_from_spec(spec)
+  # Before it runs: its own files import each other by this name.
   sys.modules[NAME] = module
   try:
     spec.loader.exec_module(module)
+  # Half-loaded, the next import would take it for whole.
   except BaseException:
     sys.modules.pop(NAME, None)
     raise

@@ -106,6 +106,7 @@ def settle(config: Any) -> None:
     value = getattr(config, name, None)
     if value is None:
       continue
+    # Outputs may end by none, so `output_ends` may be empty; what is forced names at least one.
     several, forced = isinstance(value, list | tuple), name != "output_ends"
     ids = tuple(value) if several else (value,)
     if not all(map(is_id, ids)) or (not ids if forced else not several):
