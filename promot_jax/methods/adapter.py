@@ -66,6 +66,7 @@ class Adapter(base.Method):
   std: float = 1e-3
 
   def __post_init__(self):
+    # Exactly one of them: the other one follows.
     if (self.bottleneck is None) == (self.share is None):
       raise errors.ConfigError(
         f"Adapter.bottleneck is {self.bottleneck} and Adapter.share is {self.share}; set one of them"
@@ -92,14 +93,17 @@ class Adapter(base.Method):
       ConfigError: the model has no place for them or has adapters already, or `share` is less than
         the smallest ones have.
     """
+    # Both placements are looked for: two adapters would share the names of their parameters.
     if linears.with_part(model, PART) or _layers_with_adapter(model):
       raise errors.ConfigError("The model already has adapters; detach them before attaching.")
     places = self._places(model)
+    # Before copies of norms are added: `share` is of the backbone alone.
     count = paths.count(model)
     if self.train_norms:
       names = paths.match(_NORMS, paths.parameter_names(model))
       model = copies.attach(model, NORMS, names)
     width = self._width(places, count)
+    # One key for all places, which each of them mixes with its own role (`Place.draw`).
     key = rngs.params()
     if self.placement == "houlsby":
 
@@ -108,6 +112,7 @@ class Adapter(base.Method):
 
       return linears.attach(model, places, PART, make)
     model = paths.copy(model)
+    # Both go through the stacks and their layers in the same order.
     for layer, site in zip(_layers(model), places.values()):
       layer.adapter = AfterLayer(self._kernels(site, key, width), self._activation)
     return model
@@ -118,6 +123,7 @@ class Adapter(base.Method):
     Raises:
       ConfigError: the model has none.
     """
+    # Asked of the model, not of the settings: it may be of a method with others.
     if hasattr(model, NORMS):
       model = copies.detach(model, NORMS)
     filled = _layers_with_adapter(model)
@@ -130,6 +136,7 @@ class Adapter(base.Method):
 
   def _places(self, model: nnx.Module) -> dict[str, linears.Place]:
     """The linear layers whose results adapters read; for 'lin' one stands for each layer."""
+    # The last linear layer of a sublayer stands for it: its place tells the width and the layers.
     patterns = [".*/mlp/wo"]
     if self.placement == "houlsby":
       patterns.append(
@@ -141,6 +148,7 @@ class Adapter(base.Method):
     if self.bottleneck is not None:
       return self.bottleneck
     assert self.share is not None
+    # A place of scanned layers stands for one adapter in each of them.
     number = sum(place.layers if place.layer is None else 1 for place in places.values())
     width = next(iter(places.values())).shape[1]
     # Parameters of one adapter are slope * bottleneck + fixed: two kernels and the first bias, and
@@ -205,6 +213,7 @@ class AfterLayer(nnx.Module):
   def __init__(self, kernels: tuple[Array, Array], activation: str):
     self.down, self.up = map(Affine, kernels)
     self.activation = activation
+    # LayerNorm makes one layer's parameters; those of scanned layers take their place.
     shape = self.up.bias.shape  # [D], or [N D] of scanned layers
     self.norm = LayerNorm(shape[-1])
     self.norm.scale = nnx.Param(jnp.ones(shape))

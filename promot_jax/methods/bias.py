@@ -56,6 +56,7 @@ class BitFit(copies.Copying):
     names = paths.parameter_names(model)
     if self.targets is not None:
       return copies.attach(model, ATTRIBUTE, paths.match(self.targets, names))
+    # A backbone without biases has its norms trained: tried in this order, as most have both.
     for pattern in (BIASES, SCALES):
       try:
         return copies.attach(model, ATTRIBUTE, paths.match(pattern, names))

@@ -23,6 +23,7 @@ class Combined(base.Method):
   methods: Sequence[base.Method]
 
   def __post_init__(self):
+    # gin gives a list, and a method has to be hashable.
     object.__setattr__(self, "methods", tuple(self.methods))
     if not self.methods:
       raise errors.ConfigError("Combined.methods is empty; name at least one method.")

@@ -42,14 +42,17 @@ class Copies(preparation.Generator):
     """`layers`: number of layers of each stack; `leaves`: by their names in the backbone."""
     self.top = tuple(sorted(top.items()))
     for name, leaf in leaves.items():
+      # Branches are named as the backbone's modules, so that a copy's name ends in the original's.
       *places, last = name.split("/")
       branch: nnx.Module = self
+      # Unrolled layers are a list: its places have to exist before any of them is filled.
       if len(places) > 2 and places[1] == _LAYERS and places[2].isdigit():
         stack_name, number = places[0], int(places[2])
         count = top.get(stack_name, layers[stack_name])
         branch = _child(self, stack_name)
         if not hasattr(branch, _LAYERS):
           branch.layers = nnx.List([Branch() for _ in range(count)])
+        # Of the last layers only: the first copied one has number 0.
         branch = branch.layers[number - (layers[stack_name] - count)]
         places = places[3:]
       for place in places:
@@ -65,6 +68,7 @@ class Copies(preparation.Generator):
         continue
       target = getattr(model, name)
       layers = getattr(child, _LAYERS, None)
+      # Scanned layers cannot be exchanged in part: a second scan has to run over the last ones.
       if layers is not None and name in top:
         target.layers = _with_top(target.layers, layers, top[name])
       elif layers is not None:
@@ -121,6 +125,7 @@ def attach(
   """
   if hasattr(model, attribute):
     raise errors.ConfigError(f"The model already has '{attribute}'; detach it before attaching.")
+  # Losses take the output kernel from the model as it is, not as a call is prepared with it.
   names = list(names)
   if tables := [name for name in names if _VOCABULARY.match(name)]:
     raise errors.ConfigError(
@@ -171,6 +176,7 @@ def merge(model: base.Model, attribute: str) -> base.Model:
   copies.fill(model, preparation.Call())
   for part in model.stacks.values():
     if isinstance(part.layers, stack.SplitLayers):
+      # A plain backbone has one scan.
       part.layers = stack.joined(part.layers)
   return model
 

@@ -31,5 +31,6 @@ def _listed() -> Iterator[type]:
     module = importlib.import_module(name)
     for listed in getattr(module, LIST, ()):
       value = getattr(module, listed)
+      # Classes where they are defined: a module may list another one's initializers, too.
       if isinstance(value, type) and value.__module__ == name:
         yield value

@@ -31,6 +31,7 @@ def write_method_file(path: pathlib.Path, trained: Trained, context: Context) ->
   del context
   file = MethodFile(
     leaves=trained.leaves,
+    # Folded: a network through which a prompt was trained is not needed any more.
     method=describe(trained.method.folded()),
     backbone=trained.backbone,
     notes=trained.notes,
@@ -98,6 +99,7 @@ def stored(path: str | os.PathLike, formats: Formats, context: Context) -> Store
     if adapters is None or adapters.read is None:
       raise errors.ConfigError(f"'{place}' is an adapter of PEFT, which has no such method.")
     return adapters.read(place, context)
+  # A format without types, such as a prompt in NumPy's files, reads what nobody else does.
   if not method_files.is_method_file(place):
     for each in formats.values():
       if each.read is not None and not each.types:
@@ -190,6 +192,7 @@ def build(description: Mapping[str, Any]) -> Any:
       key: _built(value) for key, value in description["fields"].items() if key not in _STARTS
     }
     return kind(**fields)
+  # TypeError: a field that this version's class does not have.
   except (ImportError, AttributeError, TypeError, KeyError) as error:
     raise errors.ConfigError(
       f"The method file needs method '{description.get('class')}', which this version of promot_jax"
@@ -218,5 +221,6 @@ def _built(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {key: _built(item) for key, item in value.items()}
   if isinstance(value, list):
+    # JSON has no tuples, and fields of methods are tuples, never lists.
     return tuple(_built(item) for item in value)
   return value

@@ -72,6 +72,7 @@ class Trained:
   @classmethod
   def of(cls, model: nnx.Module, method: Any, **known: Any) -> "Trained":
     """Those of a model with the method attached; `known`: other fields."""
+    # Folded: files hold what the method computes, not what it was trained through.
     leaves = paths.named_leaves(method.fold(model))
     own = {name: np.asarray(leaves[name]) for name in paths.match(method.parameters, leaves)}
     return cls(method=method, leaves=method_files.unrolled(own), **known)

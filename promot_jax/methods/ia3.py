@@ -61,6 +61,7 @@ class IA3(base.Method):
       field: linears.chosen(model, patterns, field=f"IA3.{field}") if patterns else {}
       for field, patterns in (("outputs", self.outputs), ("inputs", self.inputs))
     }
+    # A layer has one part of a name, and PEFT knows a layer as one or the other, too.
     if both := set(scaled["outputs"]) & set(scaled["inputs"]):
       raise errors.ConfigError(
         f"IA3.outputs and IA3.inputs both select '{min(both)}'; scale one side of a layer."
@@ -100,6 +101,7 @@ class IA3(base.Method):
         " that of one task alone."
       )
     model = paths.copy(model)
+    # Again, as those found above are places of the model that must stay as it is.
     for place in linears.with_part(model, PART).values():
       linear = place.linear
       assert isinstance(linear, linears.AdaptedLinear)  # it has a part
@@ -111,6 +113,7 @@ class Factors(linears.Part):
   """Factors [in] or [out] of one linear layer, or a bank [tasks in|out] of them."""
 
   def __init__(self, factors: Float[Array, "*tasks F"], *, of_inputs: bool, tasks: int = 1):
+    # The side that is not scaled stays an empty slot, so that only one has a parameter.
     self.inputs = nnx.Param(factors) if of_inputs else nnx.data(None)
     self.outputs = nnx.data(None) if of_inputs else nnx.Param(factors)
     self.tasks = tasks
@@ -146,6 +149,7 @@ class Factors(linears.Part):
 
 def _multiply_in(linear: linears.AdaptedLinear, part: Factors) -> None:
   kernel = linear.kernel[...]
+  # Factors of inputs scale rows of the kernel and leave the bias; those of outputs scale both.
   if part.inputs is not None:
     linear.kernel = nnx.Param((kernel * part.inputs[...][..., :, None]).astype(kernel.dtype))
     return

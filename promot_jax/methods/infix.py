@@ -73,6 +73,7 @@ class InfixTuning(base.Method):
       )
     model = paths.copy(model)
     table = model.token_embedder.embedding.get_value()
+    # Two for keys and values, the others one for each task's vectors.
     keys = jax.random.split(rngs.params(), self.tasks + 2)
     vectors = jnp.stack(
       [
@@ -84,6 +85,7 @@ class InfixTuning(base.Method):
     model.decoder.prompt = InfixVectors(vectors, tasks=self.tasks)
     if self.depth == "all":
       layers, *rest = found.shape(self.length)
+      # Layers first, then tasks: a scan takes the former off.
       shape = (layers, *([self.tasks] if self.tasks > 1 else []), *rest)
       added = [self.std * jax.random.normal(key, shape) for key in keys[:2]]
       sites_lib.fill(
@@ -135,8 +137,10 @@ class InfixVectors(preparation.Unready):
     assert self.tasks == 1  # `prepare` has made a bank ready
     vectors = self.infix_vectors[...].astype(embeddings.dtype)
     vectors = jnp.broadcast_to(vectors, (batch, *vectors.shape[-2:]))
+    # Arg-max finds the first True: the mask is turned around, as padding may be on either side.
     last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)  # [B]
     is_last = jnp.arange(length)[None, :] == last[:, None]
+    # Moved behind the infix: what ends the input, such as a separator, stays right before y.
     end = jnp.take_along_axis(embeddings, last[:, None, None], axis=1)  # [B 1 D]
     seen = jnp.ones((batch, vectors.shape[1] + 1), mask.dtype)
     return (
@@ -170,6 +174,7 @@ class InfixAttention(preparation.Unready):
     if self.tasks > 1:
       ids = call.feature(preparation.TASK_ROWS)
       added = [preparation.rows(bank, ids, axis=-4) for bank in added]
+    # What is ready keeps its start: prepared again, it must not take another one.
     start = call.source_length if self.start is None else self.start
     return InfixAttention(*added, start=start)
 
@@ -190,6 +195,7 @@ class InfixAttention(preparation.Unready):
     # When targets come one at a time, these are the columns of x, the infix and x's last vector.
     start = keys.shape[-2] - 1 - length if self.start is None else self.start
     columns = slice(start, start + length)
+    # Added to what the trained vectors give there, as in the paper's code.
     keys = keys.at[:, :, columns].add(self.infix_keys[...].astype(keys.dtype))
     values = values.at[:, :, columns].add(self.infix_values[...].astype(values.dtype))
     return keys, values, bias, mask

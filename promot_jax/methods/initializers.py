@@ -79,6 +79,7 @@ class SampledVocabulary:
       )
     rows = embedding.shape[0]
     population = rows if self.population is None else min(self.population, rows)
+    # Distinct rows, as far as there are enough of them.
     ids = jax.random.choice(key, population, shape[:1], replace=shape[0] > population)
     return embedding[ids].astype(jnp.float32)
 
@@ -103,11 +104,14 @@ class ClassLabels:
     _check_fits("class labels", len(self.labels), shape)
     for label in self.labels:
       _check_ids(label, embedding)
+    # In float32: a mean of bfloat16 vectors would be rounded at every sum.
     rows = jnp.stack(
       [embedding[np.asarray(label)].astype(jnp.float32).mean(axis=0) for label in self.labels]
     )
     if self.fill is None:
       return rows[np.arange(shape[0]) % len(self.labels)]
+    # All rows are drawn and the first ones overwritten: the rest does not depend on how many those
+    # are.
     return self.fill(key, shape, embedding=embedding, task=task).at[: len(rows)].set(rows)
 
 
@@ -203,6 +207,7 @@ def of_task(initializer: Any, task: int) -> Any:
   Raises:
     ConfigError: `PerTask` has none for it.
   """
+  # One within another is allowed: each is asked for the same task.
   while isinstance(initializer, PerTask):
     initializer = initializer.of(task)
   return initializer
@@ -223,6 +228,7 @@ def _given_rows(
       f"{origin} has shape {list(array.shape)}, but the prompt must be {list(shape)}"
       " ([length, width of the model]); set the length or take a prompt of this model's size."
     )
+  # To numpy bfloat16 is no number, but a type that came with another library.
   if not (np.issubdtype(rows.dtype, np.number) or rows.dtype == jnp.bfloat16):
     raise errors.ConfigError(f"{origin} has dtype {rows.dtype}; a prompt is made of numbers.")
   # Prompts are trained in float32 whatever they were stored in.

@@ -42,6 +42,7 @@ class AdaptedLinear(nnx.Module):
   """
 
   def __init__(self, linear: Linear):
+    # The variables themselves, not wrapped once more: their paths in the tree stay what they were.
     self.kernel = linear.kernel
     self.bias = nnx.data(None)
     if linear.bias is not None:
@@ -53,6 +54,7 @@ class AdaptedLinear(nnx.Module):
   ) -> Float[Array, "... out"]:
     """In the dtype of x; `key` is for what the parts draw."""
     parts = [getattr(self, name) for name in self.parts]
+    # First all that changes the input, so that each `after` sees what the layer has read.
     for part in parts:
       x = part.before(x)
     y = product(x, self.kernel[...].astype(x.dtype))
@@ -100,6 +102,8 @@ class Place:
 
   def draw(self, key: Key, make: Callable[[Key], Array]) -> Array:
     """`make(key)` with the layer's own key; of scanned layers [N ...], with equal values."""
+    # By role and layer, not by order: other targets do not change what a layer starts with, and
+    # scanned layers start as unrolled ones do.
     keys = jax.random.split(jax.random.fold_in(key, zlib.crc32(self.role.encode())), self.layers)
     return jax.vmap(make)(keys) if self.layer is None else make(keys[self.layer])
 
@@ -115,6 +119,7 @@ def places(model: nnx.Module) -> dict[str, Place]:
     scanned = stack.is_scanned(layers)
     for number, layer in enumerate([layers] if scanned else layers):
       for block_name, block in vars(layer).items():
+        # By type of the block: a layer holds norms and adapters as well, which are no targets.
         if not isinstance(block, Attention | Mlp):
           continue
         for attribute, linear in vars(block).items():
@@ -151,6 +156,7 @@ def chosen(model: nnx.Module, patterns: paths.Patterns, *, field: str) -> dict[s
   except paths.PathError as error:
     if "regular expression" in str(error):
       raise errors.ConfigError(f"{field}: {error}") from None
+    # Kinds only: of all layers the list would fill a screen.
     kinds = list(dict.fromkeys(place.role.rsplit("/", 1)[1] for place in found.values()))
     raise errors.ConfigError(
       f"{field} {patterns!r} selects no linear layer of {type(model).__name__}, or a part of it"
@@ -182,12 +188,14 @@ def add(place: Place, name: str, part: Part) -> None:
 def remove(model: nnx.Module, name: str) -> list[str]:
   """Takes away all parts of a name, in place; gives the names of their layers."""
   found = with_part(model, name)
+  # What it gives is not used, but making a linear layer asks for one.
   rngs = nnx.Rngs(0)
   for place in found.values():
     adapted = place.linear
     assert isinstance(adapted, AdaptedLinear)  # it has a part
     delattr(adapted, name)
     adapted.parts = tuple(other for other in adapted.parts if other != name)
+    # The last part takes the wrapper along: what is left is the plain layer, as it was.
     if not adapted.parts:
       setattr(place.parent, place.attribute, _plain(adapted, rngs))
   return list(found)

@@ -109,6 +109,7 @@ class LoRA(base.Method):
     Raises:
       ConfigError: the model has no updates.
     """
+    # Their kernels hold the updates: taken off without this, the backbone would stay changed.
     if any(isinstance(linear.lora, Merged) for linear in _linears(model)):
       model = unmerge(model)
     return linears.detach(model, PART)
@@ -152,9 +153,11 @@ class LowRank(linears.Part):
     self, x: Float[Array, "... in"], y: Float[Array, "... out"], *, key: Key | None
   ) -> Float[Array, "... out"]:
     """y + s (x A) B."""
+    # Of the update's input only: the frozen layer has read x as it is.
     x = dropout(x, self.input_dropout, key)
     down, up = self.down[...].astype(x.dtype), self.up[...].astype(x.dtype)
     if down.ndim == 2:
+      # Through R features: A B as one matrix would cost what a full kernel does.
       update = product(product(x, down), up)
     else:  # one for each example, of which a decode may have several rows
       down, up = (preparation.for_rows(leaf, x.shape[0]) for leaf in (down, up))

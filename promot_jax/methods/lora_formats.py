@@ -24,6 +24,7 @@ def updates_of(
   """
   found: dict[str, dict[str, np.ndarray]] = {}
   for name, leaf in leaves.items():
+    # Other names are of parts beside it, in a file of several methods.
     if match := _LEAF.fullmatch(name):
       found.setdefault(match[1], {})[match[2]] = np.asarray(leaf)
   if not found:

@@ -79,6 +79,7 @@ def start(
     ConfigError: its values do not fit.
   """
   chosen = of_task(initializer, task)
+  # A file is asked here, as only LoRA knows in which formats its updates may lie.
   if not isinstance(chosen, FromFile):
     return chosen(key, model, places, rank=rank, scale=scale, task=task)
   found = chosen.stored(lora_formats.FORMATS, model.config)
@@ -101,7 +102,9 @@ def _check_fits(
   scale: float,
   where: str,
 ) -> None:
+  # One layer stands for all: a method has one rank.
   theirs, factor = next(iter(arrays.values()))[0].shape[-1], lora_formats.scale_of(settings)
+  # The same A and B under another factor are another update, with no sign of it but worse scores.
   if theirs != rank or (factor is not None and not math.isclose(factor, scale)):
     factor = scale if factor is None else factor
     raise errors.ConfigError(
@@ -110,6 +113,7 @@ def _check_fits(
       f" LoRA.alpha={factor * theirs:g}."
     )
   wanted = {layer for place in places.values() for layer in place.layer_names}
+  # All of them and no others: updates of layers that are left out would silently be lost.
   if wanted != set(arrays):
     raise errors.ConfigError(
       f"'{where}' has updates of {len(arrays)} linear layers, {min(arrays)} and so"
@@ -121,6 +125,7 @@ def _given(arrays, place: Place, part: int, task: int, *, where: str) -> np.ndar
   """A (0) or B (1) of one place, with a leading axis of layers if they are scanned."""
   leaves = []
   for name in place.layer_names:
+    # Of a bank the task's own; a single update starts every task.
     leaf = np.asarray(arrays[name][part], np.float32)
     if leaf.ndim == 3:
       if task >= leaf.shape[0]:

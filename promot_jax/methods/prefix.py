@@ -131,7 +131,9 @@ class PrefixTuning(base.Method):
     if sites_lib.occupied(model) or hasattr(model, NETWORK):
       raise errors.ConfigError("The model already has a prefix; detach it before attaching.")
     model = paths.copy(model)
+    # One for the network, and one for each task.
     keys = jax.random.split(rngs.params(), self.tasks + 1)
+    # Random keys and values would be a target that the network has no reason to be fitted to.
     if self.reparameterization is not None and isinstance(
       self.initializer, (NormalPrefix, UniformPrefix)
     ):
@@ -146,6 +148,7 @@ class PrefixTuning(base.Method):
     if self.reparameterization is not None:
       model.prefix_network = self._network(model, found, keys[0])
       for name in found:
+        # Each by itself: networks of two sites share nothing.
         getattr(model.prefix_network, name).fit(
           [start[name] for start in starts],
           steps=self.reparameterization.fit_steps,
@@ -226,12 +229,15 @@ class PrefixTuning(base.Method):
 
   def _position_settings(self, model: nnx.Module, site: str) -> tuple[int, int]:
     """(positions counted before 0, by how much relative positions are moved)."""
+    # Queries and keys are of two sequences: no distance between them means anything.
     if site == "cross":
       return 0, 0
+    # In the paper's code a decoder-only prefix is `past_key_values`, whose positions GPT-2 counts.
     alone = "encoder" not in model.stacks
     if self.positions == "peft" or (self.positions == "paper" and alone):
       return self.length, 0
     stack = model.stacks[sites_lib.PLACES[site][0]]
+    # Counted, and moved by as much: keys are taken for P later than queries.
     if self.positions == "adapterhub" and stack.relative_positions:
       return self.length, self.length
     return 0, 0

@@ -29,6 +29,7 @@ def prefix_of(
   """
   found: dict[str, dict[str, dict[int, np.ndarray]]] = {}
   for name, leaf in leaves.items():
+    # Layers come in any order, and are put together by their numbers below.
     match = _PREFIX.fullmatch(name)
     if match:
       stack, layer, attention, part = match.groups()
@@ -46,6 +47,7 @@ def prefix_of(
     )
   return {
     site: (
+      # By number: as text 'layers/10' comes before 'layers/2'.
       np.stack([parts["keys"][layer] for layer in sorted(parts["keys"])]),
       np.stack([parts["values"][layer] for layer in sorted(parts["values"])]),
     )
@@ -75,6 +77,7 @@ def _write_adapter(path: pathlib.Path, trained: Trained, context: Context) -> pa
     trained.of_task(context.task).leaves,
     context.config,
     base_model=context.base_model or "",
+    # PEFT counts every prefix: one that was trained uncounted would be another one there.
     counted=positions == "peft" or (positions == "paper" and alone),
   )
 

@@ -155,6 +155,7 @@ def _drawn(key, sites: Mapping[str, Site], length: int, draw) -> dict[str, KVCac
 
 
 def _given(array: np.ndarray, site: Site, length: int, task: int) -> Float[Array, "N G P K"]:
+  # A task beyond the last one falls through to the sentence about shapes.
   if array.ndim == 5 and task < array.shape[0]:
     array = array[task]
   if array.shape != site.shape(length):

@@ -40,10 +40,12 @@ class Prefix(preparation.Unready):
     if self.tasks > 1:
       ids = call.feature(preparation.TASK_ROWS)
       keys, values = (preparation.rows(bank, ids, axis=-4) for bank in (keys, values))
+    # Here rather than in attention: entries are drawn once a call, the same for all of its queries.
     if call.key is not None and self.drop_rate > 0:
       keys_key, values_key = jax.random.split(call.key)
       keys = _dropped(keys, self.drop_rate, keys_key)
       values = _dropped(values, self.drop_rate, values_key)
+    # Without tasks and rate: what is ready waits no longer.
     return Prefix(keys, values, positions=self.positions, displacement=self.displacement)
 
   def __call__(
@@ -63,6 +65,7 @@ class Prefix(preparation.Unready):
     if own[0].ndim == 4:  # one for each example, of which a decode may have several rows
       own = [preparation.for_rows(leaf, keys.shape[0]) for leaf in own]
     prefix = KVCache(keys=own[0], values=own[1])
+    # Counted positions have their bias already: the stack has computed it for P + L keys.
     return prepend(keys, values, bias, mask, prefix=prefix, biased=self.positions > 0)
 
 

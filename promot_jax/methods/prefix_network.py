@@ -53,6 +53,7 @@ class SiteNetwork(nnx.Module):
   def __init__(self, site: Site, *, length: int, width: int, hidden: int, tasks: int, key: Key):
     self.site = site
     self.tasks = tasks
+    # Keys and values of all layers are outputs of one kernel, as in the paper's code.
     outputs = site.layers * 2 * site.heads * site.head_width
 
     def draw(key: Key) -> tuple[Array, ...]:
@@ -109,6 +110,7 @@ class SiteNetwork(nnx.Module):
     else:
       fitted = jax.vmap(fit)(self.parameters(), jnp.stack(flat))
     _, hidden_kernel, hidden_bias, out_kernel, out_bias = fitted
+    # In the variables that are there: whoever holds the module sees the fitted values.
     self.hidden_kernel.set_value(hidden_kernel)
     self.hidden_bias.set_value(hidden_bias)
     self.out_kernel.set_value(out_kernel)
@@ -124,6 +126,7 @@ class PrefixNetwork(Generator):
     """`settings` has (positions, displacement) of each site's prefix."""
     for name, network in networks.items():
       setattr(self, name, network)
+    # A tuple: an NNX module's static attributes must be hashable.
     self.settings = tuple((name, *settings[name]) for name in networks)
     self.tasks = next(iter(networks.values())).tasks
     self.drop_rate = drop_rate
@@ -169,6 +172,7 @@ def _fit(
   def loss(trained):
     return jnp.mean(jnp.square(_output(table, *trained) - target))
 
+  # A scan, so that 500 steps are one small program and not 500 times its body.
   def step(carry, _):
     trained, state = carry
     updates, state = optimizer.update(jax.grad(loss)(trained), state, trained)

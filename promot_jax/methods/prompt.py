@@ -103,6 +103,7 @@ class SoftPrompt(base.Method):
     """
     model = paths.copy(model)
     reader = model.reader
+    # A network fills the slot only when a call is prepared: until then the slot is empty.
     if reader.prompt is not None or hasattr(model, NETWORK):
       raise errors.ConfigError("The model already has a soft prompt; detach it before attaching.")
     embedding = model.token_embedder.embedding.get_value()
@@ -116,6 +117,7 @@ class SoftPrompt(base.Method):
     if self.network is None:
       reader.prompt = Prompt(values, tasks=self.tasks)
     else:
+      # On the model, not on the stack: a generator fills slots of what it is an attribute of.
       model.prompt_network = PromptGenerator(self.network, values, make=Prompt, rngs=rngs)
     return model
 
@@ -191,6 +193,7 @@ def prompt_count(model: nnx.Module) -> int:
     for _, module in nnx.iter_modules(model)
     if isinstance(getattr(module, "tasks", None), int)
   }
+  # Modules of one row are shared by all tasks, and fit beside any bank.
   if len(counts - {1}) > 1:
     raise errors.ConfigError(
       f"The model's methods hold banks of {' and '.join(map(str, sorted(counts - {1})))} tasks; give"
@@ -216,6 +219,7 @@ def check_prompt_ids(prompt_ids: np.ndarray | None, tasks: int) -> None:
         " prompt's number."
       )
     return
+  # On the host, where data enter: on the device an unknown id only becomes NaN.
   ids = np.unique(np.asarray(prompt_ids))
   unknown = ids[(ids < 0) | (ids >= max(tasks, 1))]
   if unknown.size:

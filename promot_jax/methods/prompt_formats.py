@@ -25,6 +25,7 @@ def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
 
 
 def _write_adapter(path: pathlib.Path, trained: Trained, context: Context) -> pathlib.Path:
+  # The values are the same; PEFT has another type for prompts that an encoder has computed.
   through_network = trained.method.network is not None
   return prompt_tuning.write_prompt_adapter(
     path,
@@ -44,6 +45,7 @@ def _write_prompt(path: pathlib.Path, trained: Trained, context: Context) -> pat
 
 
 def _prompt(trained: Trained, context: Context) -> np.ndarray:
+  # A prompt is the method's one parameter; of several methods together its own leaves come here.
   (prompt,) = trained.of_task(context.task).leaves.values()
   return prompt
 

@@ -75,6 +75,7 @@ class PromptGenerator(Generator):
 
     key = rngs.params()
     self.layers = (
+      # One network for each task, stacked as scanned layers are.
       layers(key) if self.tasks == 1 else jax.vmap(layers)(jax.random.split(key, self.tasks))
     )
     self.activation = network.activation

@@ -25,6 +25,7 @@ def require_counts(settings: Any, *names: str, optional: tuple[str, ...] = ()) -
     value = getattr(settings, name)
     if value is None and name in optional:
       continue
+    # A bool is an integer to Python, and True as a length is a slip of the pen.
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or value < 1:
       raise errors.ConfigError(

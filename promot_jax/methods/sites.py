@@ -53,6 +53,7 @@ def sites(model: nnx.Module) -> dict[str, Site]:
     attention = part and vars(stack.members(part.layers)[0]).get(attribute)
     if attention is None:
       continue
+    # The last axis, as kernels of scanned layers have one of layers in front.
     features = attention.key.kernel.shape[-1]
     found[name] = Site(
       name=name,
@@ -110,6 +111,7 @@ def fill(model: nnx.Module, site: str, make: Callable[[Any], nnx.Module]) -> Non
 
 def occupied(model: nnx.Module) -> list[str]:
   """Names of sites whose prefix slots are filled."""
+  # The first layer tells: methods fill all layers of a site, or none.
   return [name for name in sites(model) if attentions(model, name)[0].prefix is not None]
 
 
@@ -137,6 +139,7 @@ def activations(model: nnx.Module, ids: Sequence[int]) -> dict[str, KVCache]:
     )
   # Unrolled, because a recorder inside of a scan would note a tracer of one layer only.
   model = scanning.unstack_layers(model)
+  # Of the backbone alone: a prefix that is attached would be recorded with the text.
   empty(model)
   recorded: dict[str, list[KVCache]] = {name: [] for name in sites(model)}
   for part in model.stacks.values():
@@ -144,6 +147,7 @@ def activations(model: nnx.Module, ids: Sequence[int]) -> dict[str, KVCache]:
   model.reader.prompt = nnx.data(None)
   for name, caches in recorded.items():
     for attention in attentions(model, name):
+      # The slot is given what attention reads: nothing of the network has to change to record it.
       attention.prefix = _Recorder(caches.append)
   tokens = jnp.asarray([list(ids)], jnp.int32)
   # A decoder-only model reads the text as its input and is asked for a single target.

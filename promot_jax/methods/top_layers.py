@@ -79,6 +79,7 @@ class TopLayers(copies.Copying):
       chosen += [
         name
         for name in names
+        # The second pattern leaves out what other methods have added to these layers.
         if re.match(f"{stack_name}/{kept}", name) and re.fullmatch(copies.OF_LAYERS, name)
       ]
       if self.final_norm:
