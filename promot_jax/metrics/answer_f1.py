@@ -36,7 +36,9 @@ class AnswerF1(metric.Mean):
     for index, (target, prediction) in enumerate(zip(targets, predictions, strict=True)):
       answer = normalize_answer(str(prediction), self.normalization)
       accepted = [normalize_answer(text, self.normalization) for text in metric.references(target)]
+      # No accepted answer is the empty one: only an empty output is right then.
       pairs = [(_f1(answer, text), answer == text) for text in accepted or [""]]
+      # Each maximum by itself, as in the official scripts: they may come from two answers.
       columns[:, index] = 100.0 * np.max(pairs, axis=0)
     return metric.mean_statistics(columns)
 
@@ -48,6 +50,7 @@ trivia_qa = AnswerF1(normalization="trivia_qa")
 def _f1(answer: str, accepted: str) -> float:
   """Harmonic mean of the shares of words, each counted as often as it occurs, that are common."""
   ours, theirs = collections.Counter(answer.split()), collections.Counter(accepted.split())
+  # 0 / 0 without words: right where both are empty.
   if not ours or not theirs:
     return float(ours == theirs)
   return 2.0 * (ours & theirs).total() / (ours.total() + theirs.total())

@@ -46,6 +46,7 @@ class BertScore(metric.Mean):
     references = [
       [text for text in texts if text.strip()] for texts in metric.all_references(targets)
     ]
+    # Without empty texts, whose vectors are those of the special tokens alone.
     full = [i for i, texts in enumerate(references) if texts and str(predictions[i]).strip()]
     columns = np.zeros((3, len(references)), np.float64)
     scorer = learned.loaded(
@@ -53,6 +54,7 @@ class BertScore(metric.Mean):
     )
     if full:
       kept = [references[i] for i in full]
+      # Of all references before anything is scored: the frequencies are those of the corpus.
       if self.idf:
         scorer.compute_idf([text for texts in kept for text in texts])
       precision, recall, f = scorer.score([str(predictions[i]) for i in full], kept)
@@ -73,6 +75,7 @@ def _said(flag: bool) -> str:
   return "yes" if flag else "no"
 
 
+# One model at a time: they are large, and an evaluation scores with one.
 @functools.lru_cache(maxsize=1)
 def _scorer(settings: BertScore):
   package = extras.library("bert_score", of="bertscore", install=INSTALL)

@@ -54,6 +54,7 @@ class Bleu(metric.Summed):
     rows = np.zeros((len(targets), 2 + 2 * self.order), np.float64)
     references = metric.all_references(targets)
     for row, texts, prediction in zip(rows, references, predictions, strict=True):
+      # For its counts: those of the sentences add up to the corpus's, and can be resampled.
       score = scorer.sentence_score(str(prediction), texts)
       row[:2] = score.sys_len, score.ref_len
       row[2 : 2 + self.order] = score.counts
@@ -61,6 +62,7 @@ class Bleu(metric.Summed):
     return rows
 
   def summarize(self, totals: np.ndarray) -> dict[str, float]:
+    # Integers, as sacrebleu's own are: its smoothing asks which of them are 0.
     counts = [round(float(total)) for total in totals]
     score = _scorer(self).compute_bleu(
       correct=counts[2 : 2 + self.order],

@@ -89,7 +89,9 @@ def tokenized(
     ConfigError: the tokenizer's package or Java is missing.
   """
   references = metric.all_references(targets)
+  # All texts in one run: Java's start takes longer than their tokens.
   flat = [*map(str, predictions), *(text for texts in references for text in texts)]
+  # A line is a text to the tokenizer, so none may hold a line break.
   flat = [" ".join(text.split()) for text in flat]
   if tokenizer == "ptb":
     flat = _ptb(flat, of)
@@ -132,6 +134,7 @@ def java(arguments: Sequence[str], text: str, *, of: str, instead: str = "") -> 
   """
   program = extras.program("java", of=of, advice=f"{_JAVA}{instead}.")
   done = subprocess.run(
+    # Java would take the encoding of the locale, which on servers is often ASCII.
     [program, "-Dfile.encoding=UTF-8", *arguments],
     input=text.encode(),
     capture_output=True,

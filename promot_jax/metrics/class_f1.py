@@ -33,6 +33,7 @@ class ConfusionMatrix:
   def f1(self) -> dict[str, float | None]:
     """F1 by label, 0 to 100; None of a class that does not occur."""
     hits = np.diagonal(self.counts)
+    # F1 = 2 hits / (targets + predictions): the two are all that it needs.
     occurrences = self.counts.sum(1) + self.counts.sum(0)[: len(self.labels)]
     return {
       label: 200.0 * float(hit) / float(count) if count else None
@@ -73,6 +74,7 @@ class ClassF1(metric.Summed):
       DataError: a target is none of the labels.
     """
     places = {label.strip(): index for index, label in enumerate(self.labels)}
+    # A column more than rows: outputs that are no label, which are never a target.
     counts = np.zeros((len(targets), len(places), len(places) + 1), np.float64)
     for index, (target, prediction) in enumerate(zip(targets, predictions, strict=True)):
       (label,) = metric.references(target)[:1] or [""]

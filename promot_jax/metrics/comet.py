@@ -48,6 +48,7 @@ class Comet(metric.Mean):
           f"The metric 'comet' compares with the source text, and the target of example {index} has "
           "none; give the targets as metric.Sourced(source=..., references=...)."
         )
+    # Once for each written reference, as `learned.best` makes its pairs.
     sources = [
       target.source for target in targets for _ in metric.written(metric.references(target))
     ]
@@ -71,6 +72,7 @@ class Comet(metric.Mean):
         "output": [prediction for _, prediction in pairs],
       }
       for column, texts in columns.items():
+        # A line is a text to the program, so none may hold a line break.
         lines = "".join(" ".join(text.split()) + "\n" for text in texts)
         (folder / column).write_text(lines, encoding="utf-8")
       settings = {

@@ -47,7 +47,9 @@ def wilson(score: float, count: int, *, deviations: float = NORMAL_95) -> tuple[
     deviations: half width of the normal interval, for another level than 95 %.
   """
   share, square = score / 100.0, deviations * deviations
+  # Solved for the share at which the observed one is just `deviations` away (Wilson, 1927).
   center = (share + square / (2 * count)) / (1 + square / count)
+  # Rounding may leave a share a little above 1, and a root of less than 0.
   reach = math.sqrt(max(0.0, share * (1 - share) / count + square / (4 * count * count)))
   reach *= deviations / (1 + square / count)
   return max(0.0, 100 * (center - reach)), min(100.0, 100 * (center + reach))
@@ -87,12 +89,14 @@ def mean_standard_error(scores: Sequence[float]) -> float:
 def percentiles(scores: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
   """The central 95 % of resampled scores; None where none differs from another."""
   low, high = np.percentile(scores, [2.5, 97.5])
+  # No resample differs where all examples score alike: that tells nothing of others.
   return None if low == high else (float(low), float(high))
 
 
 def resampled_totals(statistics: np.ndarray, resamples: int, seed: int) -> np.ndarray:
   """Summed statistics of every resample: [examples, k] -> [resamples, k]."""
   examples = len(statistics)
+  # The same draws for every metric of a task: their errors are of the same resamples.
   generator = np.random.default_rng(seed)
   totals = np.empty((resamples, statistics.shape[1]), np.float64)
   for index in range(resamples):  # one resample at a time: [resamples, examples] may be large

@@ -59,5 +59,6 @@ trivia_qa = ExactMatch(normalization="trivia_qa")
 
 def normalize_answer(text: str, normalization: Normalization = "squad") -> str:
   """`text` in lower case without punctuation, articles and extra white space."""
+  # Punctuation before articles, as in the official scripts: "a-b" is one word by SQuAD's rule.
   without_punctuation = text.lower().translate(_PUNCTUATION[normalization])
   return " ".join(_ARTICLE.sub(" ", without_punctuation).split())

@@ -20,6 +20,7 @@ def library(module: str, *, of: str, install: str) -> types.ModuleType:
     ConfigError: it is not installed, or what it imports itself is not.
   """
   try:
+    # On use: most tasks need none of these packages, whose import may take seconds.
     return importlib.import_module(module)
   except ImportError as error:
     raise errors.ConfigError(

@@ -59,6 +59,7 @@ class LanguageShare(metric.Summed):
     rows = np.zeros((len(predictions), 2), np.float64)  # [words, words of the language]
     for row, text in zip(rows, predictions, strict=True):
       words = [word.strip(string.punctuation).lower() for word in str(text).split()]
+      # What was punctuation alone is no word.
       words = [word for word in words if word]
       row[:] = len(words), sum(bool(self.is_word(word)) for word in words)
     return rows

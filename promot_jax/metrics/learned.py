@@ -24,6 +24,7 @@ def best(
     score: (reference, prediction) pairs -> numbers, higher is better.  Called once.
   """
   references = [metric.written(texts) for texts in metric.all_references(targets)]
+  # All pairs at once, so that the model sees full batches.
   pairs = [
     (text, str(prediction))
     for texts, prediction in zip(references, predictions, strict=True)
@@ -41,6 +42,7 @@ def loaded(load: Callable[[], Any], *, of: str, model: str) -> Any:
   """
   try:
     return load()
+  # What is raised where a model is not there differs between the libraries.
   except (OSError, ValueError, KeyError) as error:
     said = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise errors.ConfigError(

@@ -73,8 +73,10 @@ class Meteor(metric.Summed):
   def summarize(self, totals: np.ndarray) -> dict[str, float]:
     words, function_words = totals[:2], totals[2:4]  # of [outputs, references]
     matches = totals[4:20].reshape(4, 2, 2)  # [stage, content and function, output and reference]
+    # A match has words in both texts: half of the sum of the two.
     chunks, matched = totals[_CHUNKS], totals[_CHUNKS + 1 :].sum() / 2
     weighed = np.einsum("s,k,sko->o", _STAGES, [_DELTA, 1 - _DELTA], matches)
+    # Lengths are weighed as matches are, or P and R of equal texts would not be 1.
     whole = _DELTA * (words - function_words) + (1 - _DELTA) * function_words
     precision, recall = np.divide(weighed, whole, out=np.zeros(2), where=whole > 0)
     if not precision or not recall:
@@ -126,6 +128,7 @@ meteor_nltk = NltkMeteor()
 def _wordnet():
   corpus = extras.library("nltk.corpus", of="meteor_nltk", install=captions.INSTALL).wordnet
   try:
+    # nltk loads a corpus when it is first read: asked here, where the sentence says what to do.
     corpus.ensure_loaded()
   except LookupError:
     raise errors.ConfigError(

@@ -125,12 +125,14 @@ class Mean(Summed):
 
 def describe(metric: Any) -> str:
   """A metric's signature: its settings without memory addresses, the same in every process."""
+  # What results have recorded before: their fingerprints are compared with this text.
   if described := getattr(metric, "described", ""):
     return described
   if hasattr(metric, "signature"):
     return f"{type(metric).__name__}({metric.signature})"
   if dataclasses.is_dataclass(metric):
     return repr(metric)
+  # The repr of a partial has the address of its function.
   if isinstance(metric, functools.partial):
     return f"{describe(metric.func)}{metric.args}{sorted(metric.keywords.items())}"
   return getattr(metric, "__qualname__", type(metric).__name__)

@@ -72,6 +72,7 @@ class _Words:
 def _moved(transport: Any, reference: _Words, output: _Words) -> float:
   if not len(reference.weights) or not len(output.weights):
     return 0.0
+  # Rounding may give a cosine a little above 1, and a root of less than 0.
   products = np.clip(reference.vectors @ output.vectors.T, -1.0, 1.0)
   distances = np.sqrt(2.0 - 2.0 * products)
   return 1.0 - float(transport.emd2(reference.weights, output.weights, distances))
@@ -106,6 +107,7 @@ def _weighed(
   idf: Mapping[int, float],
 ) -> _Words:
   left_out = {*settings.stop_words, *string.punctuation}
+  # '##' marks a piece that continues a word.
   weights = [
     0.0 if token in left_out or "##" in token else idf[number]
     for token, number in zip(tokens, ids, strict=True)

@@ -56,10 +56,12 @@ class Nist(metric.Summed):
     for row, each, prediction in zip(rows, references, predictions, strict=True):
       words = self._words(str(prediction))
       for ngram, count in _ngrams(words).items():
+        # The empty n-gram counts words; it is no match.
         if ngram and (matched := min(count, max(reference[ngram] for reference in each))):
           row[len(ngram) - 1] += matched * information[ngram]
       row[_ORDER : 2 * _ORDER] = [max(0, len(words) - order) for order in range(_ORDER)]
       lengths = [reference[()] for reference in each]
+      # Both rules for the length are kept in sums: which one counts is decided at the end.
       row[2 * _ORDER :] = sum(lengths), np.count_nonzero(lengths), 1, np.mean(lengths)
     return rows
 
@@ -69,6 +71,7 @@ class Nist(metric.Summed):
     length = mean_lengths
     if self.reference_length == "pooled":
       length = words * examples / references if references else 0.0
+    # An output shorter than an order has no n-grams of it: 0, not 0 / 0.
     precision = float((information / np.maximum(ngrams, 1)).sum())
     return {"nist": precision * _penalty(ngrams[0], length)}
 
@@ -110,6 +113,7 @@ def _ngrams(words: _Words) -> collections.Counter[_Words]:
 
 
 def _penalty(output: float, reference: float) -> float:
+  # log(0) would be asked for.
   if not output:
     return 0.0
   if output >= reference:

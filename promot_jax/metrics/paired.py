@@ -78,12 +78,14 @@ def difference(
       " least one, of both systems."
     )
   scores = float(summarize(first.sum(axis=0))), float(summarize(second.sum(axis=0)))
+  # Of each example alone: in whose favour it is, not how much it weighs in the whole.
   gains = summarize(second) - summarize(first)
   higher, lower = int((gains > 0).sum()), int((gains < 0).sum())
   if all(all(confidence.are_shares(each, 1)) for each in (first, second)):
     p_value, test = mcnemar(higher, lower), "McNemar, exact"
   else:
     p_value, test = _randomization(first, second, summarize, resamples=resamples, seed=seed)
+  # Side by side, so that one draw takes the same examples of both.
   both = confidence.resampled_totals(np.hstack([first, second]), resamples, seed)
   drawn = summarize(both[:, first.shape[1] :]) - summarize(both[:, : first.shape[1]])
   return Difference(
@@ -104,6 +106,7 @@ def mcnemar(first_only: int, second_only: int) -> float:
   p = min(1, 2 * sum_{i <= min} C(n, i) / 2^n), n = first_only + second_only.
   """
   n = first_only + second_only
+  # Logarithms, as C(n, i) of a few thousand examples is beyond float64.
   logs = [
     math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)
     for i in range(min(first_only, second_only) + 1)
@@ -119,6 +122,7 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
   order = sorted(range(len(p_values)), key=lambda i: p_values[i])
   found, largest = [1.0] * len(p_values), 0.0
   for rank, index in enumerate(order):
+    # Never below that of a smaller p: adjusting keeps the order of the tests.
     largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
     found[index] = largest
   return found
@@ -155,6 +159,7 @@ def _randomization(
       exchanged = generator.integers(2, size=(len(here), len(moved)))
     given = exchanged.astype(np.float64) @ moved  # [arrangements, statistics]
     found = np.abs(summarize(totals[1] - given) - summarize(totals[0] + given))
+    # Rounding must not hide what is just as far apart, the observed arrangement among them.
     as_far += int((found >= observed - 1e-9 * max(1.0, observed)).sum())
   if exact:
     return as_far / number, f"exchanges, all {number:,}"

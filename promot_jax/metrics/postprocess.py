@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 _OPENING, _CLOSING = "<extra_id_0>", "<extra_id_1>"
+# Not inside of a word: 'FAQ:' ends in 'Q:'.
 _PREFIX = re.compile(r"(?<!\w)(?:Q:|Translate\b|Article:)")
 _WORD = re.compile(r"\w+")
 

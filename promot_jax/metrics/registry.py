@@ -83,6 +83,7 @@ def official(data_set: str) -> tuple[ListedMetric, ...]:
 
   A run of hours must not end at its last step for want of them; docs/tasks.md says which they are.
   """
+  # Looked for without importing or starting anything.
   there = importlib.util.find_spec("pycocoevalcap") is not None and shutil.which("java") is not None
   java = (captions.CocoRougeL, captions.Cider, meteor.Meteor)
   return tuple(each for each in OFFICIAL[data_set] if there or not isinstance(each, java))

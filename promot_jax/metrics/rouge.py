@@ -47,6 +47,7 @@ class Rouge(metric.Mean):
     columns = np.zeros((len(self.types), len(targets)), np.float64)
     references = metric.all_references(targets)
     for index, (texts, prediction) in enumerate(zip(references, predictions, strict=True)):
+      # Of several references the best F-measure of each type counts, whichever `measure` is shown.
       scores = scorer.score_multi(texts, str(prediction))
       columns[:, index] = [100.0 * getattr(scores[name], self.measure) for name in self.types]
     return metric.mean_statistics(columns)

@@ -41,6 +41,7 @@ class Ter(metric.Summed):
     references = metric.all_references(targets)
     for row, texts, prediction in zip(rows, references, predictions, strict=True):
       kept = metric.written(texts) if self.written_only else texts
+      # For its counts: edits and lengths add up to the corpus's, and can be resampled.
       score = scorer.sentence_score(str(prediction), kept)
       row[:] = score.num_edits, score.ref_length
     return rows
