@@ -49,6 +49,7 @@ def ordered(unseen: Iterable[str] | None) -> tuple[str, ...]:
   """A list of unseen tasks in one order, the paper's first; None, as of earlier records: the eight."""
   if unseen is None:
     return PUBLISHED
+  # A set, as two recipes may list the same tasks in another order: they share one table.
   names = set(unseen)
   return (*(task for task in PUBLISHED if task in names), *sorted(names - set(PUBLISHED)))
 
@@ -85,6 +86,7 @@ def average(
     attached: average the results with the method attached instead of those without one.
     unseen: the tasks of the average.
   """
+  # 'none' and 'detached' are one here: both are the model without a method.
   found = {
     result.task: result
     for result in results
@@ -95,11 +97,13 @@ def average(
   }
   missing = tuple(task for task in unseen if task not in found)
   value = interval = None
+  # Never of fewer tasks: a mean that leaves a hard one out is larger, and looks like progress.
   if unseen and not missing:
     scores = {task: found[task].scores[metric_of(found[task])] for task in unseen}
     limits = [uncertainty.of_result(found[task], metric_of(found[task])) for task in unseen]
     interval = uncertainty.of_mean(list(scores.values()), limits)
     value = norm_average(scores, unseen)
+  # Of the score that enters the mean, which need not be the headline one.
   known = [result.standard_errors.get(metric_of(result)) for result in found.values()]
   deviations = [deviation for deviation in known if deviation is not None]
   error = None

@@ -18,6 +18,7 @@ def notes(group: Group) -> Iterator[str]:
 
   Looked at: every method beside the pretrained model, and ProMoT beside fine-tuning.
   """
+  # The two comparisons of the paper: what tuning costs, and what ProMoT saves of it.
   pairs = [(method, "pretrained") for method in group.runs if method != "pretrained"]
   pairs += [pair for pair in _PAIRS if pair[0] in group.runs]
   for shots in group.shots:
@@ -39,6 +40,7 @@ def remark(first: Mapping[str, float], second: Mapping[str, float]) -> str:
   count, total = len(differences), sum(differences.values())
   if count < 2 or abs(total) / count < _SMALLEST:
     return ""
+  # The task that speaks most for the sign: without it the difference is at its smallest.
   direction = 1 if total > 0 else -1
   task = max(differences, key=lambda name: direction * differences[name])
   own = differences[task]
@@ -59,4 +61,5 @@ def _scores(group: Group, method: str, shots: int) -> dict[str, float] | None:
     task: runs_lib.task_cell(group.runs[method], task=task, shots=shots) for task in group.unseen
   }
   found = {task: cell.value for task, cell in cells.items() if cell}
+  # Sums are compared: both sides need the same tasks.
   return found if len(found) == len(cells) else None

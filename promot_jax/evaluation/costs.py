@@ -43,6 +43,7 @@ def cost_table(group: Group) -> Table | None:
     ),
   ]
   rows = [row for method in group.runs for row in _rows(group, method)]
+  # Columns that no run of the group fills, such as those with the method on, are left out.
   kept = [i for i in range(len(columns)) if any(row.cells[i] for row in rows)]
   return Table(
     title="What each method trains, costs and keeps",
@@ -57,6 +58,7 @@ def _rows(group: Group, method: str) -> list[Row]:
   runs = group.runs[method]
   name = group.name(method)
   scores = _scores(group, method)
+  # The first run tells which stages there are; those of other seeds fill their rows.
   stages = runs[0].record.stages
   if not stages:
     return [Row(label=name, detail="", cells=(None, None, None, None, *scores))]
@@ -65,6 +67,7 @@ def _rows(group: Group, method: str) -> list[Row]:
     last = position == len(stages) - 1
     detail = f"stage {position + 1}: {stage.name}" if len(stages) > 1 else ""
     costs = _costs(group.runs.get(REFERENCE, ()), runs, position)
+    # Scores are of the model that all stages made together: they stand once.
     shown = scores if last else [None] * len(scores)
     rows.append(Row(label=name, detail=detail, cells=(*costs, *shown)))
   return rows
@@ -89,6 +92,7 @@ def _costs(reference: Sequence[Run], runs: Sequence[Run], position: int) -> list
   first = found[0][1]
   times = [1000 * stage.step_seconds for _, stage in found if stage.step_seconds]
   base = _reference_seconds(reference)
+  # Each against fine-tuning of its own seed and device: a mean over all would compare machines.
   ratios = [
     stage.step_seconds / base[key]
     for run, stage in found
@@ -119,6 +123,7 @@ def _place(run: Run) -> tuple[int, str]:
 def _mean(values: Sequence[float], *, digits: int) -> Cell | None:
   if not values:
     return None
+  # One value has no deviation.
   if len(values) == 1:
     return Cell(value=values[0], digits=digits)
   return Cell(

@@ -13,7 +13,9 @@ from promot_jax.evaluation.runs import Group, Run
 def differences(group: Group) -> tuple[tuple[str, str, str], ...]:
   """(aspect, ours, paper) for each aspect; what was not recorded is said to be so."""
   runs = [run for runs in group.runs.values() for run in runs]
+  # Medians were not measured: settings are those of what they are made of.
   results = [result for run in runs for result in run.reported if not result.median_of]
+  # Seeds and checkpoints are matters of training, of which pretrained models have none.
   tuned = [run for run in runs if run.record.method != "pretrained"] or runs
   sizes = sorted({count for run in runs if (count := _backbone_size(run))})
   size = ", ".join(f"{size:,} weights" for size in sizes)
@@ -65,6 +67,7 @@ def _data(group: Group) -> str:
   for runs in group.runs.values():
     for run in runs:
       sets |= run.record.data_sets
+  # Own data are named first: whatever is quoted beside them is of other examples.
   own = [f"{task} from {sets.get(task, 'elsewhere')}" for task in sorted(group.own_tasks)]
   others = [text for task, text in sets.items() if task not in group.own_tasks]
   parts = [f"own data, not the published sets: {'; '.join(own)}"] if own else []
@@ -111,6 +114,7 @@ def _settings(group: Group, runs: Sequence[Run]) -> str:
   for name, found in values.items():
     texts = [
       value
+      # What all share is said once, without names.
       if set(methods) == everyone
       else f"{value} ({', '.join(map(group.name, dict.fromkeys(methods)))})"
       for value, methods in found.items()

@@ -21,6 +21,7 @@ def markdown(value: object) -> str:
 
   Addresses, which GitHub links by themselves, stay text as well.
   """
+  # One line first: a line break would end the list item or the row that it stands in.
   text = visible(" ".join(str(value).split()))
   text = _MARKS.sub(r"\\\1", text.translate(_ENTITIES))
   text = _BARE_ADDRESS.sub(lambda found: f"&#{ord(found[0])};", text)

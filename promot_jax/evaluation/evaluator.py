@@ -75,6 +75,7 @@ def evaluate(
   # Rows of all that is missing are pooled, so that tasks share batches and compiled shapes.
   todo = {position: plan for position, plan in enumerate(plans) if position not in results}
   if todo:
+    # The journal is read before any model is made: a stopped evaluation may only have to be scored.
     outputs = Outputs(todo, kept.journal() if kept else None)
     missing = outputs.missing(
       row for position in todo for row in rows_lib.of_task(position, tasks[position])
@@ -120,6 +121,7 @@ def _teller(
   progress: Callable[[Progress], None] | None,
 ) -> Callable[[Sequence[tuple[rows_lib.Row, scorer.Output]]], None]:
   """Tells the beginning, and gives what tells of each batch; what was there before counts as done."""
+  # Of all tasks, finished ones too: a resumed evaluation shows where it is in the whole.
   total = sum(len(rows_lib.of_task(position, task)) for position, task in enumerate(tasks))
   left = collections.Counter(row.task for row in missing)  # rows to run, by task
 

@@ -40,7 +40,9 @@ def _is(value: Any, hint: Any) -> bool:
   if hint is float:
     if value is None:  # how a number that is not finite is written
       return True
+    # A bool is a number to Python, and none in a record.
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    # JSON's integers have no end: a larger one would overflow where it is drawn or printed.
     return number and -1e100 < value < 1e100
   if hint is int:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63

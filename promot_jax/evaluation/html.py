@@ -63,6 +63,7 @@ def page(
     left_out: sentences about what is missing.
     remarks: sentences about the files.
   """
+  # What counts comes first: the summary and what differs, then plots, then every table.
   body = [f"<h1>{_safe(title)}</h1>"]
   for section in sections:
     body += [f"<h2>{_safe(section.title)}</h2>", _table(section.summary), _differences(section)]
@@ -77,6 +78,7 @@ def page(
     body += ["<h2>Left out</h2>", *(f"<p>{_safe(line)}</p>" for line in left_out)]
   if remarks:
     body += ["<h2>Notes</h2>", *(f"<p>{_safe(line)}</p>" for line in remarks)]
+  # The policy stands before everything that it is to hold for.
   return "\n".join(
     [
       "<!doctype html>",
@@ -93,6 +95,7 @@ def page(
 def _table(table: Table) -> str:
   """Two heading rows (method, ours or quoted) and one line for each row."""
   starts = {positions[0] for _, positions in table.groups()}
+  # A method's heading spans what is ours and what is quoted.
   top = "".join(
     f'<th class="start" colspan="{len(positions)}">{_safe(name)}</th>'
     for name, positions in table.groups()
@@ -180,6 +183,7 @@ def _runs(runs: Iterable[Run]) -> str:
 def _samples(section: Section, samples) -> str:
   """Sample predictions of the first run of each method."""
   parts = []
+  # One seed stands for a method: samples are to be read, not counted.
   for method, runs in section.group.runs.items():
     lines = "".join(_sample(prediction) for prediction in samples(runs[0]))
     if lines:
@@ -196,6 +200,7 @@ def _sample(prediction: Prediction) -> str:
   targets = prediction.targets
   several = targets if isinstance(targets, list | tuple) else (targets,)
   answer = " | ".join(map(str, several))
+  # Half of the points, as scores of one example are not only 0 or 100.
   right = (prediction.score or 0) >= 50
   score = "" if prediction.score is None else f"{prediction.score:.0f}"
   return (
@@ -208,5 +213,6 @@ def _sample(prediction: Prediction) -> str:
 
 def _cut(text: str) -> str:
   """Escaped text; of a long one the end is shown, where the question stands."""
+  # Cut before it is escaped, or an entity might be cut in its middle.
   short = text if len(text) <= _LONGEST_TEXT else "[...] " + text[-_LONGEST_TEXT:]
   return _safe(short)

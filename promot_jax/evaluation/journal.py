@@ -22,6 +22,7 @@ class Journal:
     """The entries, in the order they were added; lines that were cut or changed are left out."""
     if not self.path.exists():
       return
+    # Of bytes: a damaged line need not be text, and must not hide those behind it.
     with self.path.open("rb") as lines:
       for line in lines:
         try:
@@ -35,6 +36,7 @@ class Journal:
   def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
     """Adds one line for each entry and hands them to the operating system."""
     whole_files.ensure_folder(self.path.parent)
+    # Appended, not written anew: a batch costs the same however long the evaluation is.
     with whole_files.writing(self.path), self.path.open("ab") as file:
       if file.tell() and not _ends_line(self.path):
         file.write(b"\n")  # a line cut by a crash must not swallow the first new one
@@ -45,6 +47,7 @@ class Journal:
 
     Those of an evaluation that was stopped, and measured in another way, stay.
     """
+    # By fingerprint, as several evaluations of one checkpoint share the file.
     others = [entry for entry in Journal.read(self) if entry.get("fingerprint") not in fingerprints]
     if others:
       whole_files.write_text(self.path, "".join(map(_checked_line, others)))

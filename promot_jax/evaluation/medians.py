@@ -32,6 +32,7 @@ def over_templates(
     found += [
       _median(data_set, list(group.values()))
       for group in groups.values()
+      # A median of some templates would change with every one that is added.
       if len(group) == len(tasks)
     ]
   return found
@@ -47,9 +48,11 @@ def _median(data_set: str, results: Sequence[TaskResult]) -> TaskResult:
     method=first.method,
     metric=metric,
     scores={metric: statistics.median(result.score for result in results)},
+    # Not their sum: the templates ask about the same examples.
     count=max(result.count for result in results),
     split=first.split,
     checkpoint=first.checkpoint,
+    # The fewest examples that one of them is of: the median is no surer than that.
     limit=min((result.limit for result in results if result.limit), default=None),
     median_of=len(results),
   )

@@ -17,6 +17,7 @@ class Outputs:
     self._plans = plans
     self._journal = journal
     self._found: dict[int, dict[tuple[int, int], Output]] = {position: {} for position in plans}
+    # By fingerprint: an output of other settings or examples is none of these tasks'.
     positions = {plan.fingerprint: position for position, plan in plans.items()}
     for entry in journal.read() if journal else ():
       position = positions.get(entry.get("fingerprint", ""))

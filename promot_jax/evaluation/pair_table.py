@@ -20,7 +20,9 @@ BASES = ("pretrained", "fine_tuning")
 
 def pair_table(group: Group) -> Table | None:
   """The table of a group; None where no two of its columns share examples."""
+  # Read once, as a column is compared with several.
   answers = functools.cache(functools.partial(_answers, group))
+  # Each two once: fine-tuning less pretrained, and not the other way round.
   compared = [
     (base, method)
     for base in BASES

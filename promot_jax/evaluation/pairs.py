@@ -76,6 +76,7 @@ def side(folder: str | os.PathLike, *, checkpoint: str = "") -> Side:
     DataError: there are no results, or those of several runs.
   """
   root = pathlib.Path(folder)
+  # A model directory has its results in a folder of its own; `promot eval` writes where it is told.
   places = [place for place in (root, root / "evaluation") if ResultStore(place).checkpoints()]
   if not places:
     runs = sorted(path.parent for path in root.rglob("run.json"))
@@ -170,10 +171,12 @@ def compare(
   if unlike := sorted({name for each in every for name in _unlike(every[0].result, each.result)}):
     remarks.append(f"measured differently: {', '.join(unlike)}")
   metric = every[0].metric
+  # The whole's score only where every side can make it again: else the mean of the examples' own.
   if metric is None or any(each.metric != metric for each in every):
     if any(abs(each.scores.mean() - each.result.score) > _TOLERANCE for each in every):
       remarks.append(f"by the mean of each example's own {one.metric}")
     metric = None
+  # Several seeds are one row an example: what is drawn, and exchanged, are examples.
   statistics = [
     np.mean([_rows(each, metric)[:count] for each in side], axis=0) for side in (first, second)
   ]
@@ -204,6 +207,7 @@ def _matching(
     theirs = groups[1].get(key, {})
     for state, results in mine.items():
       for other, others in theirs.items():
+        # On with on and off with off; what never had a method lies beside either.
         if state == other or "none" in (state[0], other[0]):
           found.append((results, others))
   return found

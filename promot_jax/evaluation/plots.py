@@ -75,6 +75,7 @@ def draw(figure: Figure, kind: str) -> bytes:
   with _style(), warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as an empty box
     if kind == "svg":
+      # Without date and version: reports of equal results are equal files.
       FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     else:
       figure.set_dpi(150)
@@ -88,6 +89,7 @@ def _style() -> Iterator[None]:
   run LaTeX on texts and include files.
   """
   with matplotlib.rc_context():
+    # First the library's own, then ours: settings of the folder are gone before anything is drawn.
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(_STYLE)
     yield
@@ -95,6 +97,7 @@ def _style() -> Iterator[None]:
 
 def _norm_average(section: Section) -> Figure | None:
   """Horizontal bars by method and shots; a dotted line marks the pretrained model."""
+  # Apart, as quoted figures are of another model: their bars are not to be held against ours.
   panels = [
     (kind, cells) for kind in (OURS, QUOTED) if (cells := _average_cells(section.main, kind))
   ]
@@ -107,6 +110,7 @@ def _norm_average(section: Section) -> Figure | None:
   height = 0.8 / len(shots)
   for axis, (kind, cells) in zip(axes, panels, strict=True):
     for (name, n), cell in cells.items():
+      # Shots lie around the middle of their method's place.
       position = methods.index(name) + (shots.index(n) - (len(shots) - 1) / 2) * height
       axis.barh(
         position,
@@ -116,6 +120,7 @@ def _norm_average(section: Section) -> Figure | None:
         color=_color_of_name(section.group, name),
         alpha=1.0 if shots.index(n) == 0 else 0.6,
         error_kw={"elinewidth": 1, "capsize": 2},
+        # Hatched, so that quoted figures are not taken for ours in print either.
         hatch=None if kind == OURS else "///",
         edgecolor="white",
       )
@@ -130,10 +135,12 @@ def _norm_average(section: Section) -> Figure | None:
     base = cells.get((published.ROWS["pretrained"], shots[0]))
     if base:
       axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
+    # Room for the figure behind the longest bar, and some axis where all scores are 0.
     axis.set_xlim(0, 1.18 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
     axis.set_yticks(range(len(methods)), [_short(name) for name in methods])
     axis.set_title("ours" if kind == OURS else f"{QUOTED_MODEL}, quoted from the paper")
     axis.set_xlabel(f"Norm. Avg (mean of {len(section.group.unseen)} unseen tasks)")
+  # Turned around: the first method of the table is on top.
   axes[0].set_ylim(len(methods) - 0.45, -0.55)
   if len(shots) > 1:
     handles = [
@@ -154,6 +161,7 @@ def _trade_off(group: Group) -> Figure | None:
     for run in runs:
       tuned = runs_lib.tuned_cell([run], task=task, method=method)
       average = runs_lib.average_cell([run], shots=shots)
+      # A run that lacks one of the two has no place in the plane.
       if tuned and average:
         points.setdefault(method, []).append((tuned.value, average.value))
   if not points:
@@ -163,6 +171,7 @@ def _trade_off(group: Group) -> Figure | None:
   for method, pairs in points.items():
     across, up = zip(*pairs, strict=True)
     color = _color(method)
+    # One seed is its own mean: a point under the mark would only blur it.
     if len(pairs) > 1:
       axis.scatter(across, up, s=14, color=color, alpha=0.5, linewidths=0)
     axis.scatter(
@@ -227,12 +236,14 @@ def _checkpoints(group: Group) -> Figure | None:
   lines = {name: line for name, line in lines.items() if len(line) > 1}
   if not lines:
     return None
+  # One axis for all runs: checkpoints of the same name stand above each other.
   names = sorted({name for line in lines.values() for name, _, _ in line}, key=natural_order)
   figure = _figure(7.0, 3.4)
   axis = figure.subplots()
   labelled = set()
   for (method, _), line in lines.items():
     across, up = [names.index(name) for name, _, _ in line], [value for _, value, _ in line]
+    # Lines are runs, entries of the legend methods.
     label = None if method in labelled else _label(group, method)
     labelled.add(method)
     axis.plot(across, up, color=_color(method), marker=".", linewidth=1.2, label=label)
@@ -261,6 +272,7 @@ def _grouped_bars(
   group: Group, bars: Mapping[str, Sequence[Cell | None]], labels: Sequence[str], unit: str
 ) -> Figure | None:
   """Vertical bars: groups along the axis, one color a method."""
+  # Methods without any figure would take room from the others.
   bars = {method: cells for method, cells in bars.items() if any(cells)}
   if not bars:
     return None
@@ -269,6 +281,7 @@ def _grouped_bars(
   width = 0.84 / len(bars)
   for number, (method, cells) in enumerate(bars.items()):
     offset = (number - (len(bars) - 1) / 2) * width
+    # What was not measured leaves its place empty: a bar of 0 would be a result.
     present = [(i + offset, cell) for i, cell in enumerate(cells) if cell]
     axis.bar(
       [position for position, _ in present],
@@ -321,8 +334,10 @@ def _short(name: str) -> str:
 def _color(method: str) -> str:
   """A method's color; multi-task versions wear the single-task one."""
   single = method.removeprefix("multitask_")
+  # By the name and not by the order: a method keeps its color beside others, in every process.
   return _COLORS.get(single) or _OTHERS[sum(single.encode()) % len(_OTHERS)]
 
 
 def _figure(width: float, height: float) -> Figure:
+  # Figure itself, as pyplot would keep every figure in its own global list.
   return Figure(figsize=(width, height), layout="constrained")

@@ -38,6 +38,7 @@ def check(file: pathlib.Path, *, fields: Set[str], sha256: str, count: int) -> N
       raise _damaged(file, "are not as they were written")
     return
   found = sum(1 for _ in read(file, fields))
+  # Earlier versions recorded no digest, and could store a result without predictions.
   if found not in (0, count):
     raise _damaged(file, f"are {found}, and the result is of {count} examples")
 

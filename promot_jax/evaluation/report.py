@@ -80,6 +80,7 @@ def write(
   unknown = [name for name in formats if name not in FORMATS]
   if unknown:
     raise errors.ConfigError(f"Report format '{unknown[0]}' is unknown; use {', '.join(FORMATS)}.")
+  # What there is: a damaged run is left out and told, as long as others are sound.
   left_out: list[str] = []
   found = runs_lib.collect(directories, report=left_out.append)
   left_out += damaged_predictions(found)
@@ -87,7 +88,9 @@ def write(
   report = dataclasses.replace(
     build(found, title=title), left_out=tuple(left_out), remarks=(remark,) if remark else ()
   )
+  # What is written: a file for each format, named alike.
   base = pathlib.Path(output)
+  # Only an ending that is a format: 'run.1' is a name with a dot.
   base = base.with_suffix("") if base.suffix.lstrip(".") in FORMATS else base
   written = []
   for name in formats:
@@ -153,6 +156,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "trained_on": section.group.trained_on,
         "variant": section.group.variant,
         "notes": list(section.main.notes),
+        # Without the summary, whose figures are those of the main table.
         "figures": [record for table in section.tables for record in tables.records(table)],
         "differences": [
           dict(zip(("aspect", "ours", "paper"), line, strict=True)) for line in section.differences
@@ -183,6 +187,7 @@ def samples(run: Run, *, each: int = 2) -> list[Prediction]:
       pile = right if (prediction.score or 0) >= 50 else wrong
       if len(pile) < each:
         pile.append(prediction)
+      # Files of predictions may be long: they are parsed no further than needed.
       if len(right) == len(wrong) == each:
         break
     chosen += right + wrong
@@ -195,6 +200,7 @@ def damaged_predictions(runs: Iterable[Run]) -> list[str]:
   for run in runs:
     for result in run.reported:
       try:
+        # The first one is enough: the whole file's digest is compared before it.
         next(run.store.predictions(run.selected, result), None)
       except errors.DamagedRecord as error:
         found.append(str(error))

@@ -89,6 +89,7 @@ class ResultStore:
     # Predictions first: a result whose file exists is complete.
     whole_files.write_bytes(prediction_file.beside(path), lines)
     digest = hashlib.sha256(lines).hexdigest()
+    # The digest ties the two files: predictions of another evaluation are found out.
     stored = dataclasses.replace(result, checkpoint=checkpoint, predictions_sha256=digest)
     _write_record(path, stored)
 
@@ -102,17 +103,20 @@ class ResultStore:
       # Earlier versions did not tell a part of the examples by its name.
       self._path(checkpoint, each, way=way)
       for each in (wanted, dataclasses.replace(wanted, limit=None))
+      # Beside its own name it may lie under the plain one, which the first way of a task has.
       for way in (ways.of(wanted.settings), "")
     ):
       if not path.exists():
         continue
       try:
         stored = _load(path, TaskResult)
+        # Another fingerprint is another measurement, and no damage.
         if stored.fingerprint == wanted.fingerprint:
           _require_same_origin(path, stored, wanted)
           self._checked(path, stored)
           return stored
       except errors.DamagedRecord as error:
+        # Asked for more than once an evaluation: said once.
         if str(path) not in self._told:
           self._told.add(str(path))
           self.report(str(error))
@@ -130,6 +134,7 @@ class ResultStore:
     """
     folder = self.root / safe_name(checkpoint)
     found = []
+    # Not *.json: reports and other files of users may lie there, too.
     for path in sorted(folder.glob("*shot.*.json")):
       try:
         found.append(_load(path, TaskResult))
@@ -204,6 +209,7 @@ class ResultStore:
       raise errors.ConfigError(
         f"State '{result.method}' of the method is unknown; use one of {', '.join(METHOD_STATES)}."
       )
+    # Row 0 has no mark, as a method without a bank has none.
     row = f"_{result.bank_row}" if result.method == "attached" and result.bank_row else ""
     answers = str(result.settings.get("answers", ""))
     how = f".{answers}" if answers in ("ranked", "classified") else ""
@@ -218,6 +224,7 @@ class ResultStore:
 def natural_order(name: str) -> list:
   """Sort key under which numbers inside names count as numbers: step-9 before step-10."""
   return [
+    # The flag first, as numbers and texts cannot be compared with each other.
     (part.isdigit(), int(part) if part.isdigit() else part)
     for part in re.split(r"(\d+)", name)
     if part
@@ -271,11 +278,13 @@ def _load(path: pathlib.Path, kind: type) -> Any:
   if record is None:
     raise errors.DataError(f"There is no {path}; run promot train or promot eval first.")
   names = {field.name for field in dataclasses.fields(kind)}
+  # Names of earlier versions are translated here, so that all behind know one name only.
   former = _FORMER.get(kind.__name__, {})
   content = {former.get(key, key): value for key, value in record.content.items()}
   try:
     field_types.require(content, kind)
     loaded = kind(**{key: value for key, value in content.items() if key in names})
+    # Types are right by now; a headline score out of its range is damage all the same.
     return _sound(loaded) if isinstance(loaded, TaskResult) else loaded
   except (TypeError, ValueError, AttributeError) as error:
     raise errors.DamagedRecord(f"{path} is no {kind.__name__} ({error}). {advice}") from None

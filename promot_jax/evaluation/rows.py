@@ -54,6 +54,7 @@ def of_task(position: int, task: EvalTask) -> list[Row]:
     if task.reads_answers:
       count = max(1, len(task.options_of(example)))
       rows += [Row(position, example, option) for option in range(count)]
+    # A row more: log p of the target, which some metrics ask for beside the answer.
     if task.reads_likelihoods:
       rows.append(Row(position, example, TARGET))
   return rows
@@ -67,7 +68,9 @@ def pooled(
   for row in rows:
     task = tasks[row.task]
     length = task.max_target_length or setting.max_target_length
+    # Log p of a target is scored as that of an option is, so the two share batches.
     way: Way = "ranked" if row.option == TARGET else task.way
+    # Only what is generated can be stopped: others need not be kept apart for it.
     stop = task.stop_tokens if way == "generated" else ()
     pools.setdefault(Pool(state_of(task), way, length, _declared(task), stop), []).append(row)
   return sorted(pools.items())
@@ -101,6 +104,7 @@ def batches(
     ConfigError: an input is longer than the last of `lengths`.
   """
   owners = [tasks[row.task] for row in rows]
+  # Of the first one, as rows of one pool declare the same features (`Pool.features`).
   kinds = getattr(owners[0].examples, "kinds", {})
   examples = examples_lib.Examples(
     name="pool",
@@ -118,6 +122,7 @@ def batches(
     records=[{}] * len(rows),
     lengths=examples_lib.LengthReport(examples=len(rows), inputs_limit=None, targets_limit=None),
   )
+  # One bucket of targets: they are scored, or not looked at where text is generated.
   longest = max(len(target) for target in examples.targets)
   limits = buckets_lib.Buckets(inputs=tuple(lengths), targets=(longest,))
   return batches_lib.EvalBatches(

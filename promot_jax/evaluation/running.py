@@ -92,6 +92,7 @@ def _read(started: _Started, special: TokenIds, fetch: Fetch) -> list[tuple[Row,
       for row, ids, value in zip(rows, tokens, scores)
     ]
   scores = fetch(result)[places]
+  # [B C] of a prediction head: the class takes the place of tokens.
   if scores.ndim == 2:
     best = scores.argmax(axis=1)
     return [

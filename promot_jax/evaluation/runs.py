@@ -70,6 +70,7 @@ class Group:
   @functools.cached_property
   def _names(self) -> Mapping[str, str]:
     names = {method: method_name(runs[0].record) for method, runs in self.runs.items()}
+    # Columns are found by their names: two methods of one name would be read as one.
     often = {name for name, count in collections.Counter(names.values()).items() if count > 1}
     return {
       method: f"{name} ({visible(method)})" if name in often else name
@@ -145,7 +146,9 @@ def collect(
         left_out.append(error)
         continue
       if run:
+        # By the folder itself: one that is named twice, or below another, counts once.
         found[path.parent.resolve()] = run
+    # A folder may add nothing because another one has led to its runs already: that is no mistake.
     nothing = len(found) + len(left_out) == before
     if nothing and not any(path.parent.resolve() in found for path in records):
       raise errors.DataError(
@@ -167,11 +170,13 @@ def group(runs: Iterable[Run]) -> list[Group]:
   Tables follow the paper's order.  Runs of pretrained models alone give one of their own.
   """
   runs = list(runs)
+  # Three kinds: pretrained models, what leaves their backbone alone, and what changes it.
   bases = [run for run in runs if run.record.method == "pretrained"]
   tuned = [run for run in runs if run.record.method != "pretrained"]
   joining = [run for run in tuned if _leaves_the_backbone(run.record)]
   tuned = [run for run in tuned if run not in joining]
   keys = list(dict.fromkeys(_key(run) for run in tuned))
+  # A table for each variant of what is tuned, and for what would join if there is none to join.
   joined = {_apart(key) for key in keys}
   keys += [key for run in joining if _apart(key := _key(run)) not in joined]
   keys = list(dict.fromkeys(keys))
@@ -249,6 +254,7 @@ def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
 def tuned_ways(method: str) -> list[tuple[int, bool]]:
   """(shots, whether the method is attached) in which a tuned task's score is looked for, in order."""
   shots = (1, 0) if method.endswith("_1shot") else (0,)
+  # Attached first, the form in which the task was tuned; fine-tuning has nothing attached.
   return [(number, attached) for number in shots for attached in (True, False)]
 
 
@@ -292,6 +298,7 @@ def _cell(scores: Sequence[float], intervals: Sequence[tuple[float, float] | Non
 def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
   store = ResultStore(folder, report=report)
   record = store.read_run()
+  # Of each checkpoint what the run's own plan measured, and the medians of that.
   found = {checkpoint: store.results(checkpoint) for checkpoint in store.checkpoints()}
   chosen = {checkpoint: ways.reported(each, record) for checkpoint, each in found.items()}
   results = {
@@ -306,6 +313,7 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
       f"{folder}: {others} result{'s' * (others > 1)} measured in another way (decoding, lengths,"
       " split) than the run's own plan; promot eval with the same settings prints them."
     )
+  # Another checkpoint in its place would be a choice that nobody has made.
   if record.selected and record.selected not in results:
     raise errors.DataError(
       f"{folder} says that checkpoint '{record.selected}' is reported, but only "

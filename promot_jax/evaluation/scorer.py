@@ -48,12 +48,14 @@ def score(
   special = setting.special
   raw, log_probabilities = _answers(task, outputs, decode)
   ended = [postprocess.until(text, task.stop) for text in raw]
+  # What is chosen among options, or told by a head, is an answer already.
   predictions = (
     [task.predicted(index, text) for index, text in enumerate(ended)]
     if task.way == "generated" and task.reads_answers
     else raw
   )
   targets = [_references(task, i, decode, special) for i in range(len(raw))]
+  # Scores, and their errors where a metric shows what it sums over the examples.
   scores: dict[str, float] = {}
   deviations: dict[str, float] = {}
   intervals: dict[str, tuple[float, float]] = {}
@@ -121,6 +123,7 @@ def _of_model(task: EvalTask, outputs: Mapping[tuple[int, int], Output]) -> Mode
   """What metrics are given that look at more than texts."""
   count = range(len(task.examples.inputs))
   nothing = Output(tokens=[], score=0.0)
+  # Where no metric reads answers there are none, and only likelihoods.
   given = [outputs.get((index, 0), nothing) for index in count]
   return ModelOutputs(
     records=[task.record(index) for index in count],
@@ -148,6 +151,7 @@ def _references(
 ) -> Any:
   if task.references:
     return task.references(task.record(index))
+  # A record has all accepted answers, the target only the one that a model is trained to give.
   answers = task.examples.records[index].get("answers")
   if answers is not None and len(answers):
     texts = [answers] if isinstance(answers, (str, bytes)) else list(answers)
@@ -165,6 +169,7 @@ def _apply(
   each: dict[str, list[float]],
 ) -> None:
   """Adds a metric's scores, errors, intervals and per-example scores to the four mappings."""
+  # A seqio metric gives scores only: nothing could be resampled.
   if not isinstance(metric, metric_lib.Metric):
     scores.update(_numbers(metric(targets, predictions)))
     return
@@ -196,6 +201,7 @@ def _text(prediction: Any) -> str:
 
 def _storable(value: Any) -> Any:
   """A prediction or target of any kind as JSON can hold it."""
+  # TensorFlow's strings are bytes.
   if isinstance(value, bytes):
     return value.decode("utf-8", errors="replace")
   if isinstance(value, np.ndarray | np.generic):

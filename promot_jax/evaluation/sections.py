@@ -81,6 +81,7 @@ def _main_table(group: Group, title: str) -> Table:
     if task != "none":
       templates = group.templates.get(task, ())
       lines.append((task, _median(templates) or "tuned task", task, None, True))
+      # Below their median, so that one sees how much of it is wording.
       lines += [(each, "template", each, None, False) for each in templates]
   lines += [("Norm. Avg", f"{n}-shot", "norm_avg", n, True) for n in group.shots]
   for task in group.unseen:
@@ -102,6 +103,7 @@ def _main_table(group: Group, title: str) -> Table:
   kept = [
     i
     for i, column in enumerate(columns)
+    # Ours stay, empty or not: a method that was not measured should be seen to be missing.
     if column.kind == OURS or any(row.cells[i] for row in rows)
   ]
   return Table(
@@ -119,6 +121,7 @@ def _median(templates: Sequence[str]) -> str:
 
 def _summary(main: Table, title: str) -> Table:
   """The strong rows of the main table turned on their side: one line for each method."""
+  # By name, as rows of the main table become columns here, and its groups rows.
   strong = [row for row in main.rows if row.strong]
   kinds = [kind for kind in (OURS, QUOTED) if any(c.kind == kind for c in main.columns)]
   cells = {
@@ -154,6 +157,7 @@ def _columns(group: Group) -> list[Column]:
   for method in group.runs:
     name = group.name(method)
     columns.append(Column(group=name, header="ours", kind=OURS))
+    # A quoted column only beside what the paper has tuned on, too.
     if published.home_table(group.trained_on):
       columns.append(Column(group=name, header=f"{QUOTED_MODEL} (quoted)", kind=QUOTED))
   return columns
@@ -179,12 +183,14 @@ def _quoted(group: Group, column: Column, task: str, shots: int | None) -> Cell 
   wanted = {"trained_on": group.trained_on, "method": _method_of(group, column), "task": task}
   if task == "norm_avg" and group.unseen != averages.PUBLISHED:
     return None  # printed of another list
+  # What a printed figure rests on: the task, or all that it averages, and what was tuned on.
   measured = set(group.unseen) if task == "norm_avg" else {task}
   if wanted["method"] != "pretrained":
     measured |= set(group.tuned_tasks)
   if measured & group.own_tasks:
     return None  # printed of other data sets than these
   figure = published.find(**wanted, shots=shots)
+  # Of the tuned task `_1shot` rows state no number of shots, the others 0.
   if figure is None and shots is None:
     figure = published.find(**wanted, shots=0)
   if figure is None:
@@ -217,6 +223,7 @@ def _computed_average(wanted: Mapping[str, str], shots: int | None) -> Cell | No
 
 
 def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
+  # What the figures and their errors are.
   notes = [
     f"Scores are 0 to 100. Norm. Avg: plain mean of {averages.described(group.unseen)}, method removed; in "
     "brackets the difference from the pretrained model."
@@ -234,6 +241,7 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
       "answers, bootstrap percentiles for BLEU and ROUGE, both put together for Norm. Avg (MOVER); none "
       "where no example differs from another. It covers neither seeds nor demonstrations."
     )
+  # Where quoted ones come from, and what they are no measure of.
   sources = sorted({cell.source for cell in cells if cell.source})
   if sources:
     numbers = ", ".join(source.removeprefix(f"{published.PAPER}, Table ") for source in sources)
@@ -243,6 +251,7 @@ def _main_notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
     )
   if any(cell.printed.endswith(_COMPUTED) for cell in cells):
     notes.append(f"{_COMPUTED} Not printed: computed here as the mean of the eight quoted scores.")
+  # What is partial, missing, or cannot be compared.
   if any(cell.first for cell in cells):
     notes.append("'first N': of the first N examples only; nothing fuller was evaluated.")
   if group.own_tasks:
@@ -328,6 +337,7 @@ def _format_table(group: Group) -> Table | None:
       )
       if any(cells):
         rows.append(Row(label=task, detail=f"{shots}-shot", cells=cells))
+  # Runs may have counted different formats: all that were counted are named.
   kinds = sorted(
     {
       str(result.settings.get("format"))
@@ -390,6 +400,7 @@ def _attached_table(group: Group) -> Table | None:
 
 def _checkpoint_table(group: Group) -> Table | None:
   """Tuned task, Norm. Avg and format share at every evaluated checkpoint of every run."""
+  # Of one checkpoint the main table says everything.
   runs = [run for runs in group.runs.values() for run in runs if len(run.results) > 1]
   if not runs:
     return None
@@ -398,6 +409,7 @@ def _checkpoint_table(group: Group) -> Table | None:
   rows = []
   for run in runs:
     for checkpoint in run.results:
+      # Each checkpoint as if it were the reported one, so that the same functions make its cells.
       here = [dataclasses.replace(run, record=dataclasses.replace(run.record, selected=checkpoint))]
       method = run.record.method
       cells = [

@@ -51,6 +51,7 @@ class Subject:
         f"Tasks {', '.join(names)} ask for the method detached, but the evaluation got no way to "
         "detach it; pass detach=method.detach, or method='none' for a model without a method."
       )
+    # Only now: where every result is kept already, no model is made.
     whole = _committed(self.make())
     without = self.detach(whole) if self.detach and DETACHED in states else whole
     return {state: without if state == DETACHED else whole for state in states}

@@ -113,6 +113,7 @@ def text(table: Table, *, width: int = 120) -> str:
   blocks: list[list[tuple[str, list[int]]]] = [[]]
   used = label_width
   for group in table.groups():
+    # Never inside of a group: ours and the quoted figure stay side by side.
     needed = _group_width(table, group)
     if blocks[-1] and used + needed > width:
       blocks.append([])
@@ -155,6 +156,7 @@ def records(table: Table) -> list[dict[str, Any]]:
       "detail": row.detail,
       "method": column.group,
       "kind": column.kind,
+      # Quoted figures with the digits that are printed, ours as they were computed.
       "value": cell.printed or cell.value,
       "spread": cell.spread,
       "spread_kind": cell.kind,

@@ -162,6 +162,7 @@ def plan(
       f"Task '{task.label}' ({task.shots}-shot, split '{task.split}') has no examples to evaluate; "
       "check the split and the limit."
     )
+  # Settings: what scores depend on besides model and examples; recorded, and in the fingerprint.
   decoding = {
     "generated": repr(setting.strategy),
     "ranked": "options by log-probability",
@@ -183,10 +184,13 @@ def plan(
   }
   if setting.special != T5:  # which nobody's results mentioned at first
     settings["token ids"] = dataclasses.asdict(setting.special)
+  # Only where there are some: results of other ways keep the fingerprints that they have.
   if task.classes:
     settings["classes"] = dataclasses.asdict(task.classes)
+  # Other strategies draw nothing: a seed in their settings would set equal results apart.
   if isinstance(setting.strategy, Sample) and task.way == "generated":
     settings["seed"] = setting.seed
+  # The fingerprint.  No limit is in it: the examples themselves tell which ones they are.
   identities = {
     "task": [task.label, task.split, task.shots, task.method, task.bank_row, task.metric],
     "examples": _digest(task),
@@ -225,6 +229,7 @@ def _made_from(task: EvalTask, made_from: Identity | None) -> Mapping[str, Any]:
 def _digest(task: EvalTask) -> str:
   """Of everything a model sees of the examples."""
   examples = task.examples
+  # With the bank's rows, which change what the model is and stand in no token.
   rows = np.asarray([task.row_of(i) for i in range(len(examples.inputs))], np.int32)
   digest = hashlib.sha256(rows.tobytes())
   each = [task.options_of(i) for i in range(len(rows) if task.way == "ranked" else 0)]
@@ -232,6 +237,7 @@ def _digest(task: EvalTask) -> str:
   for sequences in (examples.inputs, examples.targets, options):
     for tokens in sequences:
       array = np.ascontiguousarray(tokens, np.int32)
+      # Lengths too, or [1, 2] [3] and [1] [2, 3] would have one digest.
       digest.update(len(array).to_bytes(4, "little") + array.tobytes())
   for name in sorted(getattr(examples, "kinds", {})):
     packed = features.pack(examples.features[name])

@@ -26,6 +26,7 @@ def of_result(result: TaskResult, metric: str = "") -> tuple[float, float] | Non
   if metric in _SHARES:
     return confidence.wilson(value, result.count)
   error = result.standard_errors.get(metric)
+  # A result with some intervals has none here on purpose: no resample differed.
   if result.intervals or not error or not math.isfinite(error):
     return None
   reach = confidence.NORMAL_95 * error

@@ -45,6 +45,7 @@ def reported(
     named.setdefault(name(result), []).append(result)
   shown: list[TaskResult] = []
   for each, found in named.items():
+    # First what the run's own plan measured, then what was added in its manner.
     wanted = record.measured.get(each)
     alike = [r for r in found if f"{r.split} {of(r.settings)}" == wanted]
     if not alike:
@@ -52,6 +53,7 @@ def reported(
     if not alike and not record.measured:  # of a version that did not say how it measured
       alike = found
     shown += _fullest(alike)
+  # By way and not by object: the smaller of two results of one way is no other way.
   kept = {(name(r), r.split, of(r.settings)) for r in shown}
   others = [r for r in results if (name(r), r.split, of(r.settings)) not in kept]
   return shown, others

@@ -18,6 +18,7 @@ from promot_jax import errors, signals
 
 def fingerprint(value: Any) -> str:
   """SHA-256 of a JSON value, written in hexadecimal; equal values give equal fingerprints."""
+  # Sorted, as equal mappings may have been filled in another order.
   text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -40,17 +41,21 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """As `write_text`, for binary content."""
   ensure_folder(path.parent)
   with writing(path):
+    # In the same folder: a rename between file systems is a copy, which can be cut off.
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     remove = functools.partial(pathlib.Path(temporary).unlink, missing_ok=True)
     try:
+      # A signal may end the process at any line, past every `finally`.
       with signals.undone_at_end(remove):
         with os.fdopen(descriptor, "wb") as file:
           file.write(data)
           file.flush()
+          # Before the rename: after a power cut the name must not stand for an empty file.
           os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp gives 0600, which a report's readers cannot open
         with signals.undivided():
           os.replace(temporary, path)
+    # KeyboardInterrupt too: nothing half-written stays.
     except BaseException:
       remove()
       raise
