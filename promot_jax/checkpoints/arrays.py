@@ -17,6 +17,7 @@ from promot_jax import partitioning
 
 def write(directory: pathlib.Path, leaves: Mapping[str, Any]) -> None:
   """Writes arrays (numpy or jax, any sharding) to a directory that does not exist yet."""
+  # Not at the top: importing it takes most of a second, and most commands read no array.
   import orbax.checkpoint as ocp
 
   with _checkpointer() as checkpointer:
@@ -34,6 +35,7 @@ def read(directory: pathlib.Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
   import orbax.checkpoint as ocp
 
   arguments = {name: _restore_argument(ocp, value) for name, value in wanted.items()}
+  # A partial restore takes from this tree which names are wanted.
   item = {
     name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=_sharding(value))
     for name, value in wanted.items()
@@ -41,6 +43,8 @@ def read(directory: pathlib.Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
   with _checkpointer() as checkpointer:
     restored = checkpointer.restore(
       str(directory.absolute()),
+      # `partial_restore`: names that were not asked for, such as the optimizer's state, stay on the
+      # disk.
       args=ocp.args.PyTreeRestore(item=item, restore_args=arguments, partial_restore=True),
     )
   return {name: _as_wanted(restored[name], value) for name, value in wanted.items()}
@@ -56,6 +60,7 @@ def root_cause(error: BaseException) -> BaseException:
 def _checkpointer() -> Any:
   import orbax.checkpoint as ocp
 
+  # zarr 3, which `step_reader` opens again without Orbax.
   return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_zarr3=True))
 
 
@@ -66,8 +71,10 @@ def _sharding(value: Any) -> jax.sharding.Sharding | None:
 
 def _restore_argument(ocp: Any, value: Any) -> Any:
   sharding = _sharding(value)
+  # A number has no axis that could be laid out.
   if sharding is None or not value.shape:
     return ocp.RestoreArgs(restore_type=np.ndarray, dtype=value.dtype)
+  # `strict`: another shape is an error, where Orbax would otherwise cut off or fill up.
   return ocp.ArrayRestoreArgs(
     sharding=sharding, global_shape=tuple(value.shape), dtype=value.dtype, strict=True
   )
@@ -77,6 +84,7 @@ def _as_wanted(restored: Any, value: Any) -> Any:
   sharding = _sharding(value)
   if sharding is None:
     return np.asarray(restored, dtype=value.dtype)
+  # Some are laid out already, others came as numpy and go to their devices here.
   if isinstance(restored, jax.Array) and restored.sharding == sharding:
     return restored
   return partitioning.put(np.asarray(restored, dtype=value.dtype), sharding)

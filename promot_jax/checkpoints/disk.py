@@ -42,14 +42,17 @@ def whole_file(path: pathlib.Path) -> Iterator[BinaryIO]:
   Raises:
     OSError: the disk refused.
   """
+  # Hidden while it is written, and in the same folder, where a rename is one step.
   temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
   remove = functools.partial(temporary.unlink, missing_ok=True)
   try:
     with signals.undone_at_end(remove):
       remove()  # of a killed process; or a link that somebody put there, which is not followed
+      # 'x': nothing that is there already is written into.
       with temporary.open("xb") as stream:
         yield stream
         stream.flush()
+        # Before the rename: after a loss of power the name must not stand for an empty file.
         os.fsync(stream.fileno())
       with signals.undivided():
         temporary.rename(path)
@@ -73,11 +76,13 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     raise errors.ConfigError(
       f"'{path}' exists and is not overwritten; name a new folder, or move this one away."
     )
+  # Beside the folder and not in it: the rename needs one file system.
   temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
   try:
     with signals.undone_at_end(functools.partial(shutil.rmtree, temporary, ignore_errors=True)):
       temporary.mkdir(parents=True)
       yield temporary
+      # All of it is on the disk before the name says that it is there.
       for entry in [*temporary.rglob("*"), temporary]:
         if entry.is_dir():
           manifest.flush_directory(entry)
@@ -91,6 +96,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     manifest.flush_directory(path.parent)
   except BaseException as error:
     shutil.rmtree(temporary, ignore_errors=True)
+    # An interruption is no refusal, and goes on as it is.
     cause = refusal(error) if isinstance(error, Exception) else None
     if cause is None or isinstance(error, errors.PromotError):
       raise
@@ -109,6 +115,7 @@ def known_reason(text: str) -> str | None:
 def refusal(error: BaseException) -> BaseException | None:
   """The link of an exception chain that says the disk refused, if one does."""
   link: BaseException | None = error
+  # An error of the array library has no number; its text tells, in any link of the chain.
   while link is not None:
     if isinstance(link, OSError) or known_reason(str(link)) or "RESOURCE_EXHAUSTED" in str(link):
       return link

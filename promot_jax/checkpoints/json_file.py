@@ -17,9 +17,11 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
   try:
     content = json.loads(file.read_text(encoding="utf-8"))
   except FileNotFoundError:
+    # Whether a missing file is an error, the caller knows: some files may be absent.
     raise
   except (OSError, ValueError) as error:
     raise errors.DamagedCheckpoint(f"'{file}' cannot be read: {error}. Copy it again.") from None
+  # No fault of the disk: a few kB of brackets lead here.
   except (RecursionError, MemoryError):
     raise errors.DamagedCheckpoint(
       f"'{file}' is nested too deeply, or too large, to be read as JSON. Copy it again."

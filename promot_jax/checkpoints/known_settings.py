@@ -61,10 +61,12 @@ def require_known(content: Mapping[str, Any], known: Known, *, where: str) -> No
   Raises:
     ConfigError: one sentence with the setting, its value, what it changes and what to do.
   """
+  # These first: their sentence says what the value changes, not only that it is unknown.
   for name, rule in known.only.items():
     if name in content and not _among(content[name], rule.values):
       raise errors.ConfigError(f"{where} has {name}={text(content[name])}, {rule.otherwise}.")
   for name, value in content.items():
+    # A default of a newer version switches nothing on, and so it is no reason to refuse.
     if name not in known.names and not _among(value, INERT):
       raise errors.ConfigError(
         f"{where} has {name}={text(value)}, a setting that is not known here and may change what is"
@@ -74,10 +76,12 @@ def require_known(content: Mapping[str, Any], known: Known, *, where: str) -> No
 
 def _among(value: Any, values: tuple[Any, ...]) -> bool:
   """Whether it is one of them, and of its kind: 0 is a number and not False, 1 is not True."""
+  # In Python 0 == False and 1 == True, and in a configuration they mean different things.
   return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
 
 
 def text(value: Any) -> str:
   """A setting's value, for a message."""
+  # The settings of a quantization fill a screen, and the message is one sentence.
   shown = repr(value)
   return shown if len(shown) <= 80 else f"{shown[:77]}..."

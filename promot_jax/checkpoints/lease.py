@@ -49,10 +49,12 @@ class Lease:
   ) -> None:
     self.directory = pathlib.Path(directory)
     what = what or f"Model directory {self.directory}"
+    # A model directory alone is looked through; a lease beside a file writes nothing but itself.
     if file == FILE:
       links.require_inside(self.directory, whole=whole)
     self._file: int | None = _open(self.directory, file, what)
     try:
+      # Not waiting: the holder may train for days, and the user wants to know it at once.
       fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       holder = _describe(_holder(self._file))
@@ -60,6 +62,7 @@ class Lease:
       raise errors.ModelDirInUse(
         f"{what} is in use by {holder}. Wait for it, stop it, or give this command another one."
       ) from None
+    # The text of a process that was killed stays; the lock itself went with it.
     former = _holder(self._file)
     if former and not former.get("released"):
       (report or _log.warning)(
@@ -69,6 +72,7 @@ class Lease:
       "pid": os.getpid(),
       "host": socket.gethostname(),
       "since": time.time(),
+      # A command may carry a token in a URL, and whoever finds the directory reads this file.
       "command": without_secrets(" ".join(sys.argv))[:500],
     }
     self._write(self._file, self._info)
@@ -76,6 +80,7 @@ class Lease:
   def release(self) -> None:
     """Gives the directory back; doing it twice is harmless."""
     if self._file is not None:
+      # The file stays: removing it would let two processes lock two files of one name.
       self._write(self._file, {**self._info, "released": time.time()})
       os.close(self._file)  # closing drops the lock
       self._file = None
@@ -89,6 +94,7 @@ class Lease:
   def _write(self, file: int, info: dict) -> None:
     try:
       os.ftruncate(file, 0)
+      # From the beginning of the emptied file: the descriptor's own position may be anywhere.
       os.pwrite(file, (json.dumps(info) + "\n").encode(), 0)
     except OSError:  # a full disk must not stop a run here; the lock itself is held
       _log.warning("could not write who holds %s", self.directory)
@@ -111,6 +117,7 @@ def _holder(file: int) -> dict:
     info = json.loads(os.pread(file, 4096, 0) or b"{}")
     return info if isinstance(info, dict) else {}
   except (OSError, ValueError):
+    # The text is for people; a file that somebody damaged must not keep anybody from the directory.
     return {}
 
 

@@ -30,13 +30,16 @@ def require_inside(directory: str | os.PathLike, *, whole: str | os.PathLike | N
   """
   named = directory if whole is None else whole
   root = pathlib.Path(os.path.realpath(named))
+  # The directory itself too: of an experiment inside of a comparison it may be the link.
   for path in (os.fspath(directory), *_entries(pathlib.Path(directory))):
+    # All links on the way, not the last one alone.
     target = pathlib.Path(os.path.realpath(path))
     if not target.is_relative_to(root):
       raise errors.ConfigError(
         f"{path} is a link to {target}, so that writing into {named} would change what lies there."
         " Replace the link with what it leads to, or remove it."
       )
+    # A part that is not there yet is no pipe and no device.
     mode = target.stat().st_mode if target.exists() else stat.S_IFREG
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
       raise errors.ConfigError(
@@ -50,4 +53,5 @@ def _entries(root: pathlib.Path) -> Iterator[str]:
     yield str(part)
     for folder, folders, files in os.walk(part) if not part.is_symlink() else ():
       yield from (os.path.join(folder, name) for name in (*folders, *files))
+      # In place, which is how `os.walk` is told where not to go on.
       folders[:] = [name for name in folders if not _STEP.fullmatch(name)]

@@ -40,14 +40,17 @@ def fetch_hf(text: str) -> pathlib.Path:
     ConfigError: it is none of these, or cannot be fetched; says what to do without a network.
   """
   name = text.removeprefix("hf:")
+  # What is said to be local is never looked for elsewhere.
   if name.startswith("local:"):
     return _existing(name.removeprefix("local:"))
   if is_remote(name):
     return _fetch_url(name)
   path = pathlib.Path(name)
+  # A folder of this machine counts before a model of the hub with the same name.
   if path.exists() or not text.startswith("hf:"):
     return _existing(name)
   repository, _, revision = name.partition("@")
+  # A name of the hub becomes a folder of its cache, so that it must not lead out of it.
   if not _HUB_NAME.fullmatch(name) or name.startswith((".", "/")):
     raise errors.ConfigError(
       f"'{text}' is neither a folder on this machine nor a name of the hub, such as"
@@ -81,6 +84,7 @@ def _fetch_hub(repository: str, revision: str | None) -> pathlib.Path:
     ) from None
   shown = f"{repository}@{revision}" if revision else repository
   try:
+    # Data only: a model's own code would be fetched as well otherwise.
     folder = huggingface_hub.snapshot_download(
       repository, revision=revision, allow_patterns=list(PATTERNS)
     )
@@ -106,6 +110,7 @@ def _fetch_url(url: str) -> pathlib.Path:
     )
   try:
     system, root = fsspec.core.url_to_fs(url.rstrip("/"))
+    # The names in the folder itself; nothing that lies deeper is read.
     found = {
       info["name"].rsplit("/", 1)[-1]: info
       for info in system.ls(root, detail=True)
@@ -133,6 +138,7 @@ def _fetch_url(url: str) -> pathlib.Path:
   # Another version of a file has another fingerprint, and so a folder of its own.
   prints = sorted(f"{name} {system.ukey(info['name'])}" for name, info in wanted.items())
   key = hashlib.sha256("\n".join([url, *prints]).encode()).hexdigest()[:16]
+  # A cache that cannot be made private is refused; one that is only full may have the copy already.
   with contextlib.suppress(OSError):  # said below, where something must be written
     cache_folders.make_private(cache_folder(), what="cache of checkpoints")
   target = cache_folder() / f"{pathlib.PurePath(root).name or 'bucket'}-{key}"
@@ -140,6 +146,7 @@ def _fetch_url(url: str) -> pathlib.Path:
     return target
   temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
   try:
+    # Into a folder of its own, so that nobody finds a part of a model.
     temporary.mkdir(parents=True)
     for name, info in wanted.items():
       system.get_file(info["name"], str(temporary / name))

@@ -19,8 +19,10 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 def write(directory: pathlib.Path) -> None:
   """Hashes all files below `directory`, writes the manifest, and forces everything to the disk."""
+  # Not itself: an earlier one may be there.
   names = sorted(_files(directory) - {FILE})
   sizes = {name: (directory / name).stat().st_size for name in names}
+  # Flushed while each file is open for its digest.
   digests = _digests(directory, sizes, flush=True)
   files = {name: {"size": sizes[name], "sha256": digests[name]} for name in names}
   body = {"block": BLOCK, "files": files}
@@ -29,6 +31,7 @@ def write(directory: pathlib.Path) -> None:
     json.dump({**body, "sha256": _self_digest(body)}, stream, indent=1, sort_keys=True)
     stream.flush()
     os.fsync(stream.fileno())
+  # Files are on the disk by now, and their names when the folders are.
   for folder in {(directory / name).parent for name in names} | {directory}:
     flush_directory(folder)
 
@@ -41,9 +44,11 @@ def problems(directory: pathlib.Path) -> list[str]:
   path = directory / FILE
   try:
     content = json.loads(path.read_text())
+    # Only what is digested, so that fields of later versions do not count.
     body = {"block": content["block"], "files": content["files"]}
     if content["sha256"] != _self_digest(body):
       return [f"{FILE} does not match its own checksum"]
+    # Whoever writes a manifest of another shape can give it a right digest, too.
     if not _is_table(**body):
       return [f"{FILE} is no table of files"]
   except FileNotFoundError:
@@ -57,6 +62,7 @@ def problems(directory: pathlib.Path) -> list[str]:
   same_size = {}
   for name in sorted(set(expected) & present):
     size = (directory / name).stat().st_size
+    # Sizes before digests: a file that was cut off needs no hashing.
     if size != expected[name]["size"]:
       found.append(f"{name} has {size} bytes instead of {expected[name]['size']}")
     else:
@@ -101,6 +107,7 @@ def _digests(
   directory: pathlib.Path, sizes: dict[str, int], *, block: int = BLOCK, flush: bool = False
 ) -> dict[str, list[str]]:
   """{file: [digest of each block]}, computed in threads (hashlib releases the GIL)."""
+  # An empty file has one block, or it would have no digest.
   jobs = [(name, start) for name, size in sizes.items() for start in range(0, max(size, 1), block)]
 
   def digest(job: tuple[str, int]) -> str:
@@ -113,6 +120,7 @@ def _digests(
     return hashed
 
   result: dict[str, list[str]] = {name: [] for name in sizes}
+  # Threads: hashing releases Python's lock, and `map` keeps the order of blocks.
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
     for (name, _), hashed in zip(jobs, pool.map(digest, jobs)):
       result[name].append(hashed)
@@ -120,4 +128,5 @@ def _digests(
 
 
 def _self_digest(body: dict) -> str:
+  # Sorted keys, since JSON gives objects no order.
   return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

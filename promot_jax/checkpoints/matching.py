@@ -38,6 +38,7 @@ def differences(
 ) -> list[tuple[str, str, str]]:
   """(name, expected, found) of every array that differs, in the order of the names."""
   rows = []
+  # Sets have no order, and two runs shall print the same first rows.
   for name in sorted(set(expected) | set(found)):
     wanted, present = text(expected.get(name)), text(found.get(name))
     if wanted != present:
@@ -61,4 +62,5 @@ def text(value: Any) -> str:
   if value is None:
     return "-"
   shape = ",".join(str(size) for size in value.shape)
+  # Through NumPy: the description of a step has the type as text, an array has it as a type.
   return f"{np.dtype(value.dtype).name}[{shape}]"

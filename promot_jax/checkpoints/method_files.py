@@ -50,12 +50,14 @@ class Backbone:
   @classmethod
   def of(cls, model: Any) -> "Backbone":
     """That of a network whose methods are detached."""
+    # By layers of an unrolled network: scanned or not, it has one fingerprint.
     values: dict[str, bytes] = {}
     for name, leaf in paths.named_leaves(model).items():
       for number, (layer_name, shape) in enumerate(_layers(name, leaf).items()):
         if len(shape) > 1:  # norms and biases start equal everywhere
           values[layer_name] = _sample(leaf, number if layer_name != name else None)
     return cls(
+      # Sorted: the order in which modules were made must not count.
       fingerprint=_digest(b"".join(name.encode() + values[name] for name in sorted(values))),
       **_architecture(model),
     )
@@ -95,6 +97,7 @@ def write(path: str | os.PathLike, file: MethodFile) -> pathlib.Path:
     "backbone": dataclasses.asdict(file.backbone) if file.backbone is not None else None,
     "notes": file.notes,
   }
+  # As bytes: NumPy would store a text with four bytes for each character.
   text = np.frombuffer(json.dumps(description, default=str).encode(), np.uint8)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +116,7 @@ def is_method_file(path: pathlib.Path) -> bool:
   try:
     return path.is_file() and DESCRIPTION in npz.open_npz(path)
   except errors.PromotError:
+    # A file of another kind, or a damaged one: whoever reads it says which.
     return False
 
 
@@ -135,6 +139,7 @@ def read(path: str | os.PathLike) -> MethodFile:
     )
   try:
     opened = npz.open_npz(place)
+    # Before any array is read, since a header may declare far more than there is memory.
     _check_size(opened, place.stat().st_size)
     stored = {name: np.asarray(array) for name, array in opened.items()}
     description = json.loads(stored.pop(DESCRIPTION).tobytes())
@@ -186,6 +191,7 @@ def check_backbone(wanted: Backbone | None, model: nnx.Module, *, where: str) ->
   Raises:
     ConfigError: it is another one.
   """
+  # Shapes first: they cost nothing, and another network deserves the sentence that names its size.
   check_architecture(wanted, model, where=where)
   if wanted is None:
     return
@@ -262,6 +268,7 @@ def _digest(content: bytes) -> str:
 
 def _sizes(config: Configuration) -> str:
   alone = len(config.stack_layers) == 1
+  # What has one stack calls them 'layers' in its configuration, too.
   layers = [
     f"{'layers' if alone else f'{name}_layers'} {count}"
     for name, count in config.stack_layers.items()

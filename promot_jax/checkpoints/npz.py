@@ -25,6 +25,7 @@ def open_npz(path: str | os.PathLike) -> dict[str, StoredArray]:
     DamagedCheckpoint: it is no whole .npz file.
   """
   try:
+    # A .npz is a zip of .npy files, whose headers tell shape and type before the values.
     with zipfile.ZipFile(path) as archive:
       return {
         info.filename.removesuffix(".npy"): _member(path, archive, info)
@@ -54,6 +55,7 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
       raise errors.DamagedCheckpoint(
         f"'{path}' is no whole .npy file: {_why(error)}. Copy it again."
       ) from None
+    # Before NumPy takes the memory: a header of a hundred bytes may declare terabytes.
     _check(f"'{path}'", shape, dtype, os.fstat(stream.fileno()).st_size - begin)
     stream.seek(0)
     try:
@@ -76,7 +78,9 @@ def write_npz(path: str | os.PathLike, arrays: Mapping[str, StoredArray]) -> pat
     raise errors.ConfigError(
       f"'{path}' exists and is not overwritten; name a new file, or move this one away."
     )
+  # All types first: the file shall not break off in its middle.
   for name, array in arrays.items():
+    # Such as bfloat16, of which a .npy header would say two bytes without a meaning.
     if np.dtype(array.dtype).kind == "V":
       raise errors.ConfigError(
         f"'{name}' is {array.dtype}, which .npz files cannot hold; write them with --dtype=float32."
@@ -113,6 +117,7 @@ def _member(
   key = name.removesuffix(".npy")
 
   def read() -> np.ndarray:
+    # Opened anew for each array, so that no handle is kept for what may never be read.
     try:
       with zipfile.ZipFile(path) as again, again.open(name) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
@@ -127,6 +132,7 @@ def _member(
 def _header(stream: Any) -> tuple[tuple[int, ...], np.dtype]:
   """Shape and type, from the beginning of a .npy file."""
   version = np.lib.format.read_magic(stream)
+  # The two versions of a header differ in the width of its length.
   read_header = np.lib.format.read_array_header_1_0
   if version != (1, 0):
     read_header = np.lib.format.read_array_header_2_0

@@ -23,6 +23,7 @@ class Keep:
 
 def best_step(scores: Mapping[int, float], mode: str) -> int | None:
   """The step with the best score, the earliest on ties; None where there is no score."""
+  # One order for both modes, in which the earliest wins: fewer steps cost less.
   sign = 1.0 if mode == "max" else -1.0
   return max(scores, key=lambda step: (sign * scores[step], -step), default=None)
 
@@ -40,5 +41,6 @@ def doomed(
   """
   if keep.last is None:
     return []
+  # At least the newest, whatever `last` says: a run could not go on without it.
   protected = {*steps[-max(1, keep.last) :], best}
   return [step for step in steps if step not in protected and size(step) > keep.small_bytes]

@@ -41,11 +41,14 @@ def read_prompt(path: str | os.PathLike, *, name: str | None = None) -> np.ndarr
   place = pathlib.Path(path)
   if not place.is_dir():
     return _read_numpy(place, name)
+  # T5X's prompt-tuning writes the prompt beside other arrays, under the name of its leaf.
   if (place / T5X_LEAF).is_file():
     return _read_numpy(place / T5X_LEAF, None)
+  # Such a leaf, copied out of a T5X checkpoint by itself.
   if (place / ".zarray").is_file():
     store = {"driver": "file", "path": f"{place.absolute()}/"}
     return np.asarray(open_zarr(place.name, "zarr", store))
+  # Both formats are folders; ours has a manifest.
   leaves = step_reader.open_step(place) if step_reader.is_step(place) else t5x.open_t5x(place)
   return np.asarray(prompt_of(leaves, where=str(path)))
 
@@ -56,6 +59,7 @@ def prompt_of(leaves: Any, *, where: str) -> Any:
   Raises:
     ConfigError: there is none, or one in each stack.
   """
+  # Of either stack, and with several prompts nobody knows which one is meant.
   found = [name for name in leaves if _OURS.fullmatch(name)]
   if len(found) != 1:
     raise errors.ConfigError(
@@ -106,6 +110,7 @@ def _read_numpy(path: pathlib.Path, name: str | None) -> np.ndarray:
 
 
 def _read_any(path: pathlib.Path, name: str | None) -> np.ndarray:
+  # By its first bytes, because T5X's prompt-tuning gives its files no extension.
   try:
     with path.open("rb") as file:
       start = file.read(6)
@@ -115,6 +120,7 @@ def _read_any(path: pathlib.Path, name: str | None) -> np.ndarray:
     ) from None
   if start == b"\x93NUMPY":
     return npz.read_npy(path)
+  # The first letters of every zip, and a .npz is one.
   if not start.startswith(b"PK"):
     raise errors.ConfigError(f"Prompt file '{path}' is not a .npy or .npz file of numbers.")
   loaded = npz.open_npz(path)

@@ -34,6 +34,7 @@ def looks_like(leaves: Mapping[str, Any]) -> str:
   if facts.width is None:
     return ""
   named = _nearest_size(facts)
+  # Of decoder-only models one number, of others '12 + 12'.
   layers = " + ".join(map(str, facts.stack_layers.values()))
   what = (
     f"like {named}" if named else f"like no published size: width {facts.width}, layers {layers}"
@@ -49,10 +50,12 @@ def size_of(leaves: Mapping[str, Any]) -> str:
   """
   facts = facts_of(leaves)
   name = _nearest_size(facts) if facts.width is not None else ""
+  # This one was compared at the very vocabulary that was found.
   if not name or name == "micro":
     return name
   config = SIZES[name]()
   known = config.vocab_size == facts.vocabulary
+  # Rotated positions leave no trace in shapes, and their theta decides over the arithmetic.
   turned = isinstance(config, DecoderLMConfig) and config.rotary is not None
   return name if known and not turned else ""
 
@@ -64,6 +67,7 @@ def facts_of(leaves: Mapping[str, Any]) -> Facts:
     leaf.shape[-1] for name, leaf in leaves.items() if re.search(r"/mlp/wi(_0)?/kernel$", name)
   ]
   return Facts(
+    # Of a table in two dimensions only: anything else is damaged or of another library.
     vocabulary=embedding[0] if len(embedding) == 2 else None,
     width=embedding[1] if len(embedding) == 2 else None,
     mlp_width=mlp[0] if mlp else None,
@@ -79,6 +83,7 @@ def _layers(leaves: Mapping[str, Any], stack: str) -> int:
       numbers.add(int(match[1]))
     elif name.startswith(f"{stack}/layers/") and leaf.shape:
       stacked = leaf.shape[0]
+  # Unrolled layers have their numbers in the names, stacked ones their count in the first axis.
   return len(numbers) or stacked
 
 
@@ -86,10 +91,12 @@ def _nearest_size(facts: Facts) -> str:
   """The published size of these figures whose vocabulary is nearest; '' if there is none."""
   fitting: dict[str, int] = {}
   for name, size in SIZES.items():
+    # Of this one alone the vocabulary is no part of the size.
     config = size(vocab_size=facts.vocabulary) if name == "micro" else size()
     if (
       config.width == facts.width
       and config.stack_layers == facts.stack_layers
+      # None: no kernel of an mlp was found, and so no size is ruled out by it.
       and facts.mlp_width in (None, config.mlp_width)
     ):
       fitting[name] = abs(config.vocab_size - (facts.vocabulary or 0))

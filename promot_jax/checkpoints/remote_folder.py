@@ -37,6 +37,7 @@ class RemoteFolder:
 
   def iterdir(self) -> list["RemoteFolder"]:
     """Files and folders directly below this one.  Lists all objects below it: buckets have no tree."""
+    # From the keys of all objects below: a bucket knows names with slashes and no folders.
     return [self / name for name in sorted({key.split("/")[0] for key in self._keys()})]
 
   def read_bytes(self) -> bytes:
@@ -52,6 +53,7 @@ class RemoteFolder:
 
   def _read(self) -> bytes | None:
     parent, name = self.url.rsplit("/", 1)
+    # The parent is opened, since a store of keys has no key that is itself.
     result = self._try(parent, lambda store: store.read(name).result())
     return bytes(result.value) if result.state == "value" else None
 
@@ -64,6 +66,7 @@ class RemoteFolder:
     try:
       return use(tensorstore.KvStore.open(url + "/").result())
     except (ValueError, OSError) as error:
+      # Its first line without the place in TensorStore's source, which follows in brackets.
       reason = str(error).split(" [", 1)[0].splitlines()[0]
       raise errors.ConfigError(
         f"'{self.url}' cannot be read ({reason}). Check the path and this machine's credentials, or"

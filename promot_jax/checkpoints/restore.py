@@ -39,7 +39,9 @@ def restore_into(
     DamagedCheckpoint: a value is not finite.
   """
   expected = paths.named_leaves(model)
+  # Before the first array is read: a wrong checkpoint is refused at once.
   wanted, found = _matched(expected, leaves, keep=keep, ignore=ignore)
+  # In stored order, so that what is cut from one stored array is cut while it is in memory.
   filled = {
     name: _converted(name, found[name], wanted[name], finite) for name in in_stored_order(found)
   }
@@ -54,6 +56,7 @@ def check_restorable(model: Any, leaves: Mapping[str, Any]) -> None:
 def check_fit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
   """Raises ConfigError with a table of name, expected and found shapes where two sets differ."""
   rows = []
+  # Of both sides: a parameter that is nowhere stored is as wrong as one that has no place.
   for name in sorted({*expected, *found}):
     sides = [
       str(list(side[name].shape)) if name in side else "nothing" for side in (expected, found)
@@ -62,6 +65,7 @@ def check_fit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
       rows.append((name, sides[0], sides[1]))
   if not rows:
     return
+  # Figures of the stored parameters, since the user mostly named the wrong size.
   guess = recognition.looks_like(found)
   raise errors.ConfigError(
     f"The stored parameters do not fit the model ({len(rows)} differ){'; ' + guess if guess else ''}"
@@ -90,11 +94,13 @@ def _matched(
   kept = set(paths.match(keep, expected)) if keep is not None else set()
   wanted = {name: leaf for name, leaf in expected.items() if name not in kept}
   unused = set(paths.match(ignore, leaves)) if ignore is not None else set()
+  # Stacked or unrolled as the model is, while they are still promises to read.
   found = t5x_names.to_layout_of(
     {name: leaf for name, leaf in leaves.items() if name not in unused}, wanted, derive
   )
   check_fit(wanted, found)
   for name, leaf in found.items():
+    # Whole numbers would be converted without a word, and a quantized kernel would become nonsense.
     if is_float(wanted[name].dtype) and not is_float(leaf.dtype):
       raise errors.ConfigError(
         f"'{name}' is of type {leaf.dtype} in the checkpoint, and parameters have a floating-point type"
@@ -109,7 +115,9 @@ def _converted(name: str, found: Any, like: Any, finite: bool) -> jax.Array:
   stored = found if isinstance(found, StoredArray) else np.asarray(found)
   pieces = _Pieces(stored, np.dtype(like.dtype), name if finite else None)
   if sharding is None:
+    # No sharding, as of a plain array: the whole goes to the default device.
     return jax.device_put(pieces((slice(None),) * len(stored.shape)))
+  # Called for each shard of this host's devices, so that no other part of the array is converted.
   return jax.make_array_from_callback(tuple(stored.shape), sharding, pieces)
 
 
@@ -126,6 +134,7 @@ class _Pieces:
     if layers is not None:
       piece = _stacked(layers, index, self.dtype)
     else:
+      # Read once for all shards, and freed with this object.
       if self.whole is None:
         self.whole = np.asarray(self.stored)
       # Always a copy, in C order: JAX may go on using the memory that it is given.
@@ -148,6 +157,7 @@ def _stacked(layers: Layers, index: tuple[slice, ...], dtype: np.dtype) -> np.nd
 
 
 def _require_finite(name: str, array: np.ndarray) -> None:
+  # Whole numbers are always finite, and an empty array has no extremes.
   if array.dtype.kind in "iub" or not array.size:
     return
   # Extremes instead of a mask of all values: no memory is needed, and a NaN is passed on by both.

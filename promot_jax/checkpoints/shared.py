@@ -79,6 +79,7 @@ class SharedStore:
 
   def read_json(self, name: str, *, shape: guarded_json.Shape, advice: str) -> Any:
     """Content of a file of `write_json`; None where it does not exist."""
+    # Bound instead of passed: `hosts.first` calls without arguments, in process 0 alone.
     read = functools.partial(self._store.read_json, name, shape=shape, advice=advice)
     return hosts.first(read)
 
@@ -111,9 +112,12 @@ class SharedStore:
     start = time.monotonic()
     size = sum(paths.nbytes([leaf]) for leaf in leaves.values())
     refused = functools.partial(self._refused, step, size)
+    # Only process 0 makes the folder; as text, since what travels between processes is JSON.
     temporary = pathlib.Path(hosts.first(lambda: refused(lambda: str(self._store.begin(step)))))
     try:
       whole = {name: _on_all(leaf) for name, leaf in leaves.items()}
+      # Arrays by all, each the shards of its devices; checksums and the rename by process 0 behind
+      # them.
       hosts.together(lambda: refused(lambda: arrays.write(temporary / step_files.ARRAYS, whole)))
       hosts.first(
         lambda: refused(
@@ -131,6 +135,7 @@ class SharedStore:
     self, step: int, abstract: Mapping[str, Any] | None = None, *, prefix: str = ""
   ) -> Checkpoint:
     """Reads one step after checking its files and comparing names, shapes and types."""
+    # The checksums once, by process 0: each host would read the whole step for the same answer.
     hosts.first(functools.partial(self._store.require_sound, step))
     return self._read(step, abstract, prefix)
 

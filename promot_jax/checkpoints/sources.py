@@ -53,11 +53,14 @@ def resolve(text: str) -> Source:
     raise errors.ConfigError(
       "The initial checkpoint is empty; give micro, random, a path, hf:NAME or a gs:// URL."
     )
+  # `hf:` before URLs: the user has said what it is, and a bucket need not be asked.
   if text.startswith("hf:") or _is_remote_hf(text):
     return Source(text=text, kind="hf", place=str(locations.fetch_hf(text)))
+  # Anything else in a bucket is T5X, which TensorStore reads in place.
   if locations.is_remote(text):
     return Source(text=text, kind="t5x", place=text)
   path = pathlib.Path(text.removeprefix("local:")).expanduser()
+  # A folder of steps stands for the one that its finished stage chose, or for its last.
   path = step_reader.find_step(path) or path
   return Source(text=text, kind=_local_kind(path, text), place=str(path))
 
@@ -73,6 +76,7 @@ def open_source(source: Source, config: Any = None) -> dict[str, StoredArray]:
     ConfigError: it is of another model, or no checkpoint.
     DamagedCheckpoint: its parts contradict each other.
   """
+  # Names of Hugging Face alone depend on the configuration: layers, gates, a head of its own.
   if source.kind == "hf":
     return huggingface.open_hf(source.place, config)
   if source.kind == "t5x":
@@ -92,14 +96,17 @@ def content(text: str) -> str:
     Empty where nothing is known without reading: of micro and random, which are named by what they
     are, of a remote checkpoint, and of one that is not there any more.
   """
+  # A bucket would have to be listed over the network.
   if text in (MICRO, RANDOM) or locations.is_remote(text):
     return ""
   try:
     source = _resolved(text)
     if source.kind == "step":
+      # The manifest has the checksums of all files already.
       return identity.of_file(pathlib.Path(source.place) / "manifest.json")
     place = t5x.find_t5x(source.place) if source.kind == "t5x" else source.place
     return identity.of_files(str(place))
+  # A digest is no place to complain: whoever reads the weights says what is wrong with them.
   except (errors.PromotError, OSError):
     return ""
 
@@ -119,14 +126,17 @@ def _is_remote_hf(text: str) -> bool:
 
 
 def _local_kind(path: pathlib.Path, text: str) -> Kind:
+  # The only file among them; folders are told apart by what lies in them.
   if path.is_file() and path.suffix == ".npz":
     return "npz"
   if step_reader.is_step(path):
     return "step"
+  # Behind our own steps and before T5X, which is what any other folder is taken for.
   if huggingface.is_hf(path):
     return "hf"
   if path.is_dir():
     return "t5x"
+  # A name of the hub has one slash, and so has a relative path with a typing error.
   hub = f", hf:{text} for a model of the hub" if text.count("/") == 1 and os.sep == "/" else ""
   raise errors.ConfigError(
     f"Checkpoint '{text}' is not a folder on this machine and no .npz or .safetensors file; give the"

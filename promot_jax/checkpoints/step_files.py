@@ -27,9 +27,11 @@ def write(
   """
   temporary = begin(path)
   try:
+    # Two ways out: a signal that ends the process at once runs no `except`.
     with signals.undone_at_end(functools.partial(give_up, temporary)):
       arrays.write(temporary / ARRAYS, leaves)
       finish(path, temporary, leaves, metadata)
+  # An interruption leaves half a step as well, and is no `Exception`.
   except BaseException:
     give_up(temporary)
     raise
@@ -37,6 +39,7 @@ def write(
 
 def begin(path: pathlib.Path) -> pathlib.Path:
   """Makes the temporary directory in which `ARRAYS` is to be written."""
+  # The process's number, so that of two processes neither removes what the other writes.
   temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
   temporary.mkdir(parents=True)
   return temporary
@@ -61,11 +64,14 @@ def finish(
   }
   description = {"format": _FORMAT, "metadata": dict(metadata), "arrays": table}
   (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+  # Behind everything else, since it lists what is there.
   manifest.write(temporary)
+  # In the way can only be what is no complete step; it may still be of use to somebody.
   if path.exists():
     guarded_json.set_aside(path)
   with signals.undivided():
     temporary.rename(path)
+  # The rename is on the disk only when the folder that holds the name is.
   manifest.flush_directory(path.parent)
 
 

@@ -33,12 +33,14 @@ def find_step(path: str | os.PathLike) -> pathlib.Path | None:
   """
   path = pathlib.Path(path)
   if is_step(path):
+    # A model was chosen at the end of the stage, which is seldom its last step.
     return path
   marker = guarded_json.read(
     path / MARKER, shape={"step": int}, advice="Name the folder of the step instead."
   )
   if marker is not None and is_step(chosen := path / f"checkpoint_{marker.content['step']}"):
     return chosen
+  # A stage that is not finished, or whose chosen step lies elsewhere.
   steps = {
     int(entry.name.removeprefix("checkpoint_")): entry
     for entry in path.glob("checkpoint_*")
@@ -54,6 +56,7 @@ def open_step(path: str | os.PathLike) -> dict[str, StoredArray]:
     DamagedCheckpoint: a file is not as it was written.
   """
   path = pathlib.Path(path)
+  # All files are hashed first: Orbax would load a flipped bit in silence.
   problems = manifest.problems(path)
   if problems:
     raise errors.DamagedCheckpoint(
@@ -63,6 +66,7 @@ def open_step(path: str | os.PathLike) -> dict[str, StoredArray]:
   store = {"driver": "ocdbt", "base": remote_folder.kvstore(path / step_files.ARRAYS)}
   return {
     name.removeprefix(PARAMETERS): open_zarr(name, "zarr3", {**store, "path": f"{name}/"})
+    # The optimizer's state and counters lie beside the parameters and are not for import.
     for name in table
     if name.startswith(PARAMETERS)
   }

@@ -41,6 +41,7 @@ class StoredArray:
   layers: Layers | None = None
 
   def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    # A view where no copy is asked for, since most arrays are parts of a mapped file.
     return np.array(self.read(), dtype=dtype, copy=copy)
 
 
@@ -86,6 +87,7 @@ class LastRead:
 
 def in_stored_order(leaves: Mapping[str, Any]) -> list[str]:
   """The names in an order that takes arrays of one stored array one after the other."""
+  # Names of stored arrays: what was derived of one array has its name and stands together.
   return sorted(leaves, key=lambda name: getattr(leaves[name], "name", ""))
 
 
@@ -93,6 +95,7 @@ def stacked(sources: Layers) -> StoredArray:
   """Arrays of equal shapes as one with a leading axis."""
   shape = (len(sources), *sources[0].shape)
   whole = derive(sources, shape, lambda *arrays: np.stack(arrays))
+  # Kept beside the stack, for a reader that must not hold all layers twice.
   return dataclasses.replace(whole, layers=tuple(sources))
 
 
@@ -129,6 +132,7 @@ def converted(array: StoredArray, dtype: str) -> StoredArray:
     # What overflows is said below, with the name of the array.
     with np.errstate(over="ignore"):
       result = values.astype(wanted)
+    # An infinity that was there before is the checkpoint's own, and refused or allowed elsewhere.
     if dtype == "float16" and np.isinf(result).any() and not np.isinf(values).any():
       raise errors.ConfigError(
         f"'{array.name}' has values beyond float16's largest (65504); write bfloat16 or float32."
@@ -154,8 +158,10 @@ def open_zarr(name: str, driver: str, store: dict, *, complete: bool = True) -> 
 
   spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": not complete}
   if not complete:
+    # Left to TensorStore, which takes a missing chunk for its fill value.
     del spec["fill_missing_data_reads"]
   try:
+    # Opened synchronously: its metadata are read, and that is how a wrong model is known at once.
     array = tensorstore.open(spec, read=True, open=True).result()
   except ValueError as error:
     raise errors.DamagedCheckpoint(f"Array '{name}' cannot be opened: {_first(error)}") from None
@@ -183,4 +189,5 @@ def _require_memory(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def _first(error: Exception) -> str:
+  # Without the place in TensorStore's source, which follows in brackets.
   return str(error).split(" [", 1)[0].splitlines()[0]

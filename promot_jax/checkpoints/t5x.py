@@ -33,6 +33,7 @@ def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
     DamagedCheckpoint: the checkpoint's parts contradict each other.
   """
   leaves = _open_leaves(find_t5x(path))
+  # The model alone: the optimizer's state lies beside it under 'state/'.
   parameters = {
     name.removeprefix("target/"): leaf
     for name, leaf in leaves.items()
@@ -40,6 +41,8 @@ def open_t5x(path: str | os.PathLike) -> dict[str, StoredArray]:
   }
   if not parameters:
     raise errors.ConfigError(f"T5X checkpoint '{path}' has no parameters (no 'target').")
+  # Unrolled in any case, whatever T5X's network was; `restore` stacks them again where ours is
+  # scanned.
   return t5x_names.to_ours(parameters)
 
 
@@ -67,6 +70,7 @@ def read_t5x_optimizer(path: str | os.PathLike) -> dict[str, np.ndarray]:
   statistics = {}
   for name, leaf in leaves.items():
     if name == "state/step":
+      # T5X counts steps once, for the model and for its optimizer.
       statistics["count"] = np.asarray(leaf)
     elif name.startswith("state/param_states/"):
       parameter, statistic = name.removeprefix("state/param_states/").rsplit("/", 1)
@@ -91,6 +95,7 @@ def find_t5x(path: str | os.PathLike) -> Folder:
       f"T5X checkpoint '{path}' is not a folder that can be read here; give the folder checkpoint_<step>"
       " that T5X wrote."
     )
+  # One step by itself may have any name: users rename what they download.
   if _is_orbax(place) or (place / "checkpoint").is_file():
     return place
   # A save that was cut off has a suffix ('.tmp-...') and is left out.
@@ -103,6 +108,7 @@ def find_t5x(path: str | os.PathLike) -> Folder:
     raise errors.ConfigError(
       f"'{place}' is no T5X checkpoint and has no folder 'checkpoint_<step>' in it."
     )
+  # As numbers: as texts 'checkpoint_900' would be behind 'checkpoint_1000'.
   return place / f"checkpoint_{max(steps)}"
 
 
@@ -123,6 +129,7 @@ def _open_leaves(path: Folder) -> dict[str, StoredArray]:
 
 def _open_orbax(folder: Folder) -> dict[str, StoredArray]:
   try:
+    # The names are read from the description, for an OCDBT database has no folders to list.
     metadata = json.loads((folder / "_METADATA").read_text())
     names = [
       "/".join(str(key["key"]) for key in entry["key_metadata"])
@@ -131,6 +138,7 @@ def _open_orbax(folder: Folder) -> dict[str, StoredArray]:
     ]
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise errors.DamagedCheckpoint(f"'{folder / '_METADATA'}' is unreadable: {error!r}.") from None
+  # Independent choices of Orbax: the version of zarr, and one database or a folder for each array.
   driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
   # What a missing chunk means: damage, or values that are all zeros.
   complete = metadata.get("store_array_data_equal_to_fill_value", False)
@@ -154,17 +162,21 @@ def _open_msgpack(folder: Folder) -> dict[str, StoredArray]:
   import msgpack
 
   content = (folder / "checkpoint").read_bytes()
+  # Its first words: TensorFlow writes a text file of this name, which msgpack could not make sense
+  # of.
   if content.startswith(b"model_checkpoint_path"):
     raise errors.ConfigError(
       f"'{folder}' is a TensorFlow checkpoint; convert it with T5X's convert_tf_checkpoint first."
     )
   try:
+    # Arrays come as extensions of msgpack; nothing in this format needs unpickling.
     tree = msgpack.unpackb(content, ext_hook=_extension, raw=False)
     version, root = tree["version"], tree["optimizer"]
   except (ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
     raise errors.DamagedCheckpoint(
       f"'{folder / 'checkpoint'}' is no msgpack file of a T5X checkpoint: {error!r}."
     ) from None
+  # Version 2 has bfloat16 as whole numbers of 16 bits, which T5X itself refuses as well.
   if version != 3:
     raise errors.ConfigError(
       f"'{folder}' has version {version} of T5X's format and only version 3 can be read; load and"
@@ -183,6 +195,7 @@ def _open_msgpack(folder: Folder) -> dict[str, StoredArray]:
 def _collect(node: Any, name: str, folder: Folder, leaves: dict[str, StoredArray]) -> None:
   if node is None:  # a parameter without optimizer state
     return
+  # A small leaf, which stands in the msgpack file itself.
   if isinstance(node, np.ndarray | np.generic):
     array = np.asarray(node)
     leaves[name] = StoredArray(name=name, shape=array.shape, dtype=array.dtype, read=lambda: array)
@@ -191,6 +204,8 @@ def _collect(node: Any, name: str, folder: Folder, leaves: dict[str, StoredArray
     # path that says otherwise is not followed.
     path = node["kvstore"].get("path", node.get("path", "")).rstrip("/").rsplit("/", 1)[-1]
     leaf = open_zarr(name, "zarr", remote_folder.kvstore(folder / path))
+    # Said twice, in the msgpack file and in the array's folder: one of them may be of another
+    # checkpoint.
     said = tuple(node["metadata"]["shape"])
     if said != leaf.shape:
       raise errors.DamagedCheckpoint(
@@ -198,6 +213,8 @@ def _collect(node: Any, name: str, folder: Folder, leaves: dict[str, StoredArray
         f" {list(leaf.shape)}."
       )
     leaves[name] = leaf
+  # Flax cuts arrays of more than 2**30 bytes, and has lists as mappings whose keys are numbers as
+  # texts.
   elif isinstance(node, dict) and "__msgpack_chunked_array__" in node:
     shape = tuple(node["shape"][str(axis)] for axis in range(len(node["shape"])))
     chunks = [node["chunks"][str(index)] for index in range(len(node["chunks"]))]

@@ -19,9 +19,11 @@ Derive = Callable[[list[Any], tuple[int, ...], Callable[..., np.ndarray]], Any]
 """(source arrays, resulting shape, function of the read sources) -> lazy array."""
 
 _SCANNED = re.compile(r"(encoder/encoder|decoder/decoder)/(.*)")
+# A number behind 'layers/' is one layer; without one the array holds all of them, stacked.
 _NUMBERED = re.compile(r"(.*/)?layers/(\d+)/(.*)")
 _STACKED = re.compile(r"(.*/)?layers/(?!\d+/)(.*)")
 _BIAS = "relpos_bias/rel_embedding"
+# A list of what is allowed: another method's parameters have no place in T5X's network.
 _T5 = re.compile(
   r"token_embedder/embedding|decoder/logits_dense/kernel|(encoder|decoder)/("
   r"relpos_bias/rel_embedding|(encoder|decoder)_norm/scale|prompt/prompt|layers/\d+/("
@@ -33,6 +35,8 @@ _T5 = re.compile(
 def our_name(name: str) -> str:
   """Our name of an unrolled T5X parameter."""
   name = re.sub(r"(?<=/)layers_(\d+)(?=/)", r"layers/\1", name)
+  # Theirs is the parameter of a module inside of a module, all three of one name; ours has no inner
+  # module.
   return re.sub(r"/prompt/prompt/prompt$", "/prompt/prompt", name)
 
 
@@ -54,6 +58,7 @@ def to_ours(leaves: Mapping[str, Any]) -> dict[str, Any]:
   are equal they are those of a T5 whose layers share one, and are given as that one.
   """
   result = {}
+  # The layers of a stack are cut from one array, which is read once for all of them.
   last = LastRead()
   for name, leaf in leaves.items():
     scanned = _SCANNED.fullmatch(name)
@@ -64,6 +69,7 @@ def to_ours(leaves: Mapping[str, Any]) -> dict[str, Any]:
     if rest == _BIAS and (shared := _shared_bias(leaf)) is not None:
       result[f"{stack}/{rest}"] = shared
       continue
+    # T5X's scan puts the layers on axis 1.
     for layer in range(leaf.shape[1]):
       shape = (leaf.shape[0], *leaf.shape[2:])
       result[f"{stack}/layers/{layer}/{rest}"] = _layer(
@@ -78,6 +84,7 @@ def _layer(leaf: Any, layer: int, shape: tuple[int, ...], last: LastRead) -> Sto
     name=getattr(leaf, "name", ""),
     shape=shape,
     dtype=np.dtype(leaf.dtype),
+    # A copy: a view would keep the array of all layers in memory.
     read=lambda: np.ascontiguousarray(last(leaf)[:, layer]).reshape(shape),
   )
 
@@ -88,6 +95,7 @@ def to_t5x(leaves: Mapping[str, Any], derive: Derive, *, scanned: bool = False) 
   Raises:
     ConfigError: they are not those of a T5, mT5 or umT5, or hold prompts of several tasks.
   """
+  # One form on the way in: a stacked model is taken apart first.
   leaves = unrolled(leaves, derive)
   _check_is_t5(leaves)
   if not scanned:
@@ -102,10 +110,12 @@ def to_t5x(leaves: Mapping[str, Any], derive: Derive, *, scanned: bool = False) 
       stack = numbered[1].rstrip("/")
       layers.setdefault((stack, numbered[3]), {})[int(numbered[2])] = leaf
   for (stack, rest), members in layers.items():
+    # A kernel [E J] does not tell its heads; the table of position biases [H buckets] does.
     heads = _bias(leaves, stack).shape[0]
     ordered = _ordered(f"{stack}/layers/{rest}", members)
     apart = _apart_shape(rest, tuple(ordered[0].shape), heads)
 
+    # The default binds `apart` now: this is called when the array is read, after the loop.
     def stacked(*arrays: np.ndarray, apart: tuple[int, ...] = apart) -> np.ndarray:
       return np.stack([array.reshape(apart) for array in arrays], axis=1)
 
@@ -142,12 +152,14 @@ def to_layout_of(
   Raises:
     ConfigError: layers cannot be stacked, or have tables of their own where `wanted` has one.
   """
+  # First, because a table may have to go under other names, not only into another layout.
   leaves = _with_biases_of(leaves, wanted)
   stacked_wanted = {name for name in wanted if _STACKED.fullmatch(name)}
   result: dict[str, Any] = {}
   layers: dict[str, dict[int, Any]] = {}
   for name, leaf in leaves.items():
     numbered, stacked = _NUMBERED.fullmatch(name), _STACKED.fullmatch(name)
+    # Before the layouts are compared: what fits already must not be turned.
     if name in wanted:
       result[name] = leaf
     elif numbered and (target := _name(numbered[1], "", numbered[3])) in stacked_wanted:
@@ -157,6 +169,7 @@ def to_layout_of(
         result[_name(stacked[1], f"{layer}/", stacked[2])] = derive(
           [leaf], tuple(leaf.shape[1:]), lambda array, layer=layer: array[layer]
         )
+    # No place in the model: it stays, and the caller's table of differences shows it.
     else:
       result[name] = leaf
   for name, members in layers.items():
@@ -230,6 +243,8 @@ def _check_is_t5(leaves: Mapping[str, Any]) -> None:
 
 def _shared_bias(leaf: Any) -> np.ndarray | None:
   """The table [H buckets] that all layers have in [H layers buckets]; None where they differ."""
+  # The only arrays that are read here, and small ones: the names of the result depend on their
+  # values.
   array = np.asarray(leaf)
   return array[:, 0] if (array == array[:, :1]).all() else None
 
@@ -245,6 +260,7 @@ def _with_biases_of(leaves: Mapping[str, Any], wanted: Mapping[str, Any]) -> Map
   for stack in ("encoder", "decoder"):
     shared, own = f"{stack}/{_BIAS}", re.compile(rf"{stack}/layers/(\d+/)?{_BIAS}")
     places = [name for name in wanted if own.fullmatch(name)]
+    # Refused in this direction only: many tables do not go into one, while one fills many.
     if shared in wanted and shared not in leaves and any(own.fullmatch(name) for name in leaves):
       raise errors.ConfigError(
         f"Each layer of the stored {stack} has relative position biases of its own, as in umT5 and in"

@@ -61,11 +61,13 @@ def write_t5x(
     raise errors.ConfigError(
       f"T5X layout {layout!r} is unknown; use one of: {', '.join(_WRITERS)}."
     )
+  # T5X factors the statistics of scanned layers by other rules, which keep the layer axis.
   if scanned and optimizer is not None:
     raise errors.ConfigError(
       "Optimizer state cannot be written for T5X's scanned layers; write them without it, or"
       " unrolled."
     )
+  # Names and layout before the folder: what has no place is refused while nothing is written.
   target = t5x_names.to_t5x(leaves, derive, scanned=scanned)
   state: dict[str, Any] = {f"target/{name}": leaf for name, leaf in target.items()}
   state["state/step"] = np.asarray(step, np.int32)
@@ -73,6 +75,7 @@ def write_t5x(
     state |= _optimizer_leaves(optimizer, target)
   folder = pathlib.Path(path) / f"checkpoint_{step}"
   with disk.whole_folder(folder) as temporary:
+    # T5X's trees are sorted, and its files are written in their order.
     _WRITERS[layout](temporary, dict(sorted(state.items())))
   return folder
 
@@ -81,6 +84,7 @@ def _optimizer_leaves(optimizer: Mapping[str, Any], target: Mapping[str, Any]) -
   """'state/param_states/...' leaves; None for parameters that have no statistics."""
   result: dict[str, Any] = {}
   for name, leaf in optimizer.items():
+    # T5X has one counter, `state/step`.
     if name == "count":
       continue
     statistic, _, parameter = name.partition("/")
@@ -92,12 +96,14 @@ def _optimizer_leaves(optimizer: Mapping[str, Any], target: Mapping[str, Any]) -
       )
     result[f"state/param_states/{theirs}/{statistic}"] = leaf
   trained = {name.removeprefix("state/param_states/").rsplit("/", 1)[0] for name in result}
+  # T5X marks what was not trained by None, and expects an entry for every parameter.
   return result | {f"state/param_states/{name}": None for name in target if name not in trained}
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
   """T5X's rule: the largest dimension goes to its next smaller divisor until a chunk fits."""
   chunk = list(shape)
+  # A divisor, so that all chunks of an array have one shape.
   while math.prod(chunk) * itemsize > CHUNK_BYTES and max(chunk) > 1:
     axis = chunk.index(max(chunk))
     chunk[axis] = next(size for size in range(chunk[axis] - 1, 0, -1) if chunk[axis] % size == 0)
@@ -135,12 +141,15 @@ def _write_legacy(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
   tree: dict[str, Any] = {}
   specs: dict[str, dict[str, Any]] = {}
   for name, leaf in state.items():
+    # Large leaves get a folder, which the tree then only describes; T5X reads either.
     if _has_folder(name, leaf, state):
       specs[name] = _zarr_spec(leaf, {"driver": "file", "path": f"{_key(name)}/"}, "gzip")
       _put(tree, name, specs[name])
     else:
       _put(tree, name, leaf if leaf is None else _inline(np.asarray(leaf)))
   for name in in_stored_order({name: state[name] for name in specs}):
+    # The description has the path relative to the checkpoint, as T5X writes it; here it has to be
+    # opened.
     here = {"driver": "file", "path": f"{folder.absolute() / _key(name)}/"}
     spec = specs[name] | {"kvstore": here}
     array = tensorstore.open(spec, create=True, context=context).result()
@@ -152,12 +161,14 @@ def _write_legacy(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
 
 def _has_folder(name: str, leaf: Any, state: Mapping[str, Any]) -> bool:
   """Parameters and statistics as large as their parameter; all other leaves are in the msgpack."""
+  # The rule of T5X follows partitioned axes; for its models it comes to this.
   if name.startswith("target/"):
     return True
   if leaf is None or name == "state/step":
     return False
   parameter = name.removeprefix("state/param_states/").rsplit("/", 1)[0]
   shape = tuple(leaf.shape)
+  # Of factored parameters `v`, of others `v_row` and `v_col` have length 1 and mean nothing.
   return shape == tuple(state[f"target/{parameter}"].shape) and shape != (1,)
 
 
@@ -191,6 +202,7 @@ def _write_orbax(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
   store = {
     "driver": "ocdbt",
     "base": f"file://{items.absolute()}/",
+    # Orbax's own settings: the database is then entry for entry the one that T5X writes.
     "config": {"max_inline_value_bytes": 1024, "max_decoded_node_bytes": 100_000_000},
   }
   # One context, or each array would open the database for itself and their commits would collide.
@@ -201,6 +213,7 @@ def _write_orbax(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
   for name in in_stored_order(arrays):
     value = np.asarray(arrays[name])
     spec = _zarr_spec(value, store | {"path": _key(name) + "/"}, "zstd")
+    # Zeros too, for a chunk that is not there counts as damage when it is read.
     spec["store_data_equal_to_fill_value"] = True
     large = value.nbytes >= _TOGETHER_BYTES  # a transaction would hold a copy of it
     within = None if large else transaction
@@ -212,6 +225,7 @@ def _write_orbax(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
       transaction, uncommitted = tensorstore.Transaction(atomic=True), 0
   transaction.commit_sync()
   _write_orbax_tree(items, state)
+  # Orbax looks the handler up by this name of its class.
   module = "orbax.checkpoint._src.handlers.pytree_checkpoint_handler"
   description = {
     "item_handlers": {"state": f"{module}.PyTreeCheckpointHandler"},
@@ -221,6 +235,7 @@ def _write_orbax(folder: pathlib.Path, state: Mapping[str, Any]) -> None:
     "commit_timestamp_nsecs": time.time_ns(),
     "custom_metadata": {},
   }
+  # These files mark the checkpoint as complete, and so they come last.
   (folder / "_CHECKPOINT_METADATA").write_text(json.dumps(description))
   for place in (items, folder):
     (place / "commit_success.txt").write_text("Checkpoint commit was successful")
@@ -232,6 +247,7 @@ def _write_orbax_tree(items: pathlib.Path, state: Mapping[str, Any]) -> None:
   place = json.dumps({"sharding_type": "SingleDeviceSharding", "device_str": "cpu:0"})
   for name, leaf in state.items():
     parts = tuple(name.split("/"))
+    # Orbax lists what was not trained, too, as an entry without an array.
     value: dict[str, Any] = {"value_type": "None", "skip_deserialize": True}
     if leaf is not None:
       shape = tuple(leaf.shape)
@@ -249,6 +265,7 @@ def _write_orbax_tree(items: pathlib.Path, state: Mapping[str, Any]) -> None:
       }
       shapes.append({"array_metadata": array})
       shardings[base64.b64encode(_key(name).encode()).decode()] = place
+    # 2: a key of a dictionary, in Orbax's numbering.
     keys = [{"key": part, "key_type": 2} for part in parts]
     tree[str(parts)] = {"key_metadata": keys, "value_metadata": value}
   metadata = {
@@ -260,6 +277,7 @@ def _write_orbax_tree(items: pathlib.Path, state: Mapping[str, Any]) -> None:
   }
   (items / "_METADATA").write_text(json.dumps(metadata))
   (items / "_sharding").write_text(json.dumps(shardings, separators=(",", ":")))
+  # Named after the process that wrote: here one alone.
   (items / "array_metadatas" / "process_0").write_text(json.dumps({"array_metadatas": shapes}))
 
 

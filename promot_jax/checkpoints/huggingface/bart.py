@@ -52,6 +52,7 @@ def config_from(
     ConfigError: a value is missing, or asks for arithmetic that our BART does not have.
   """
   del tensors
+  # Our configuration has one number for both stacks, as every published BART has.
   for what in ("attention_heads", "ffn_dim"):
     sides = [content.get(f"{side}_{what}") for side in ("encoder", "decoder")]
     if sides[0] != sides[1]:
@@ -81,6 +82,7 @@ def config_from(
     pad=1 if tokens.pad is None else tokens.pad,
     eos=tokens.eos,
     output_ends=tokens.output_ends,
+    # BART's decoder begins with the end of a sentence.
     decoder_start=tokens.eos if tokens.decoder_start is None else tokens.decoder_start,
     forced_bos=tokens.forced_bos,
     forced_eos=tokens.forced_eos,
@@ -93,6 +95,7 @@ def config_to(config: BartConfig) -> dict[str, Any]:
   Raises:
     ConfigError: transformers' BART has no such activation.
   """
+  # Without aliases: each of ours is written under one name.
   back = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
   if config.activation not in back:
     raise errors.ConfigError(
@@ -120,6 +123,7 @@ def config_to(config: BartConfig) -> dict[str, Any]:
     "forced_eos_token_id": config.forced_eos,
     "use_cache": True,
   }
+  # Written for each stack, though they are equal: the files have no common name for them.
   for side, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
     content[f"{side}_layers"] = layers
     content[f"{side}_attention_heads"] = config.heads
@@ -136,6 +140,7 @@ def names(config: BartConfig) -> list[Pair]:
       vocab_axis=0,
       aliases=_EMBEDDING_ALIASES,
     ),
+    # [1, vocabulary] there, since it is a buffer that is added to logits.
     Pair(
       ours="final_logits_bias",
       theirs=_BIAS,

@@ -57,6 +57,7 @@ def config_from(
     **shape,
     max_positions=content.get("max_position_embeddings", 512),
     token_types=content.get("type_vocab_size", 2),
+    # Without weights it is assumed, as in transformers' own class of the encoder.
     pooler=tensors is None or any(name.endswith(f"{_POOLER}.weight") for name in tensors),
     activation=_ACTIVATIONS[activation],
     norm_epsilon=content.get("layer_norm_eps", 1e-12),
@@ -80,6 +81,7 @@ def config_to(config: BertConfig) -> dict[str, Any]:
       f" {', '.join(back)}."
     )
   return {
+    # The encoder alone, which every head of transformers can take up.
     "architectures": ["BertModel"],
     "model_type": "bert",
     "vocab_size": config.vocab_size,
@@ -109,6 +111,7 @@ def names(config: BertConfig) -> list[Pair]:
     Pair(
       ours=f"{ours}/embedding",
       theirs=f"{_PREFIX}embeddings.{theirs}.weight",
+      # Positions and segments have no padding to the vocabulary's multiple.
       vocab_axis=0 if ours == "token_embedder" else None,
     )
     for ours, theirs in tables.items()
@@ -122,6 +125,7 @@ def names(config: BertConfig) -> list[Pair]:
       pairs += families.linear(f"{ours}/{our_name}", f"{theirs}.{name}")
     for name, our_name in _NORMS.items():
       pairs += families.norm(f"{ours}/{our_name}", f"{theirs}.{name}", formerly=_FORMERLY)
+  # Sentence encoders that were published without a pooler have no such tensors.
   return [*pairs, *(families.linear("pooler", f"{_PREFIX}{_POOLER}") if config.pooler else [])]
 
 

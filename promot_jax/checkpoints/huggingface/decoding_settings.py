@@ -67,6 +67,7 @@ def note(content: Mapping[str, Any]) -> str:
   without = [
     f"{name}={found[name]!r}"
     for name, neutral in _WITHOUT.items()
+    # Null and empty stand for 'not set' in these files, whatever the neutral value is.
     if found.get(name) not in (None, neutral, [], {})
   ]
   parts = []
@@ -79,9 +80,11 @@ def note(content: Mapping[str, Any]) -> str:
   elif counterpart != "Greedy()":
     parts.append(f"its search (EvaluationPlan.strategy = {counterpart} is the same)")
   lengths = [f"{name}={found[name]}" for name in sorted(_LENGTHS) if found.get(name) is not None]
+  # Many a config.json names a length, which alone is no reason for a line.
   if lengths and (parts or generation is not None):
     parts.append(f"{', '.join(lengths)} (EvaluationPlan.feature_lengths decides)")
   line = f"{where} is not followed in {'; '.join(parts)}" if parts else ""
+  # Worth a line of its own: such outputs end at the greatest length only.
   if generation is not None and generation.get("eos_token_id") is None:
     endless = f"{where} names no eos_token_id, so that outputs end at the greatest length only"
     line = f"{endless}; {line}" if line else endless
@@ -91,6 +94,7 @@ def note(content: Mapping[str, Any]) -> str:
 def strategy(settings: Mapping[str, Any]) -> str | None:
   """The strategy of ours that decodes as these settings; None where there is none."""
   value = {
+    # Null means transformers' default.
     name: default if settings.get(name) is None else settings[name]
     for name, default in _STRATEGY.items()
   }

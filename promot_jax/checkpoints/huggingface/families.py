@@ -71,6 +71,7 @@ def linear(ours: str, theirs: str) -> list[Pair]:
 def norm(ours: str, theirs: str, *, formerly: tuple[str, str] | None = None) -> list[Pair]:
   """A LayerNorm; `formerly`: what old files call its scale and its bias."""
   scale, bias = [(), ()] if formerly is None else [(f"{theirs}.{name}",) for name in formerly]
+  # The names before LayerNorm's parameters were called weight and bias.
   return [
     Pair(ours=f"{ours}/scale", theirs=f"{theirs}.weight", aliases=scale),
     Pair(ours=f"{ours}/bias", theirs=f"{theirs}.bias", aliases=bias),
@@ -144,6 +145,7 @@ class Family:
 
 def all_families() -> list[Family]:
   """Every family, in the order of comparison."""
+  # Imported here, because each of these files imports this one.
   return [importlib.import_module(f"{__package__}.{name}").FAMILY for name in _MODULES]
 
 
@@ -163,6 +165,7 @@ def of_config_json(content: Mapping[str, Any], *, where: str) -> Family:
       f"config.json of '{where}' has no model_type, so it does not say what the checkpoint is; take"
       f" the config.json that belongs to the weights. Those that can be read have {', '.join(known)}."
     )
+  # What users bring most often is refused with what is missing; the rest is only named.
   name, missing = REFUSED.get(str(found), ("", ""))
   architectures = content.get("architectures")
   named = architectures[0] if isinstance(architectures, list) and architectures else None
@@ -181,6 +184,7 @@ def of_config(config: Any) -> Family:
     ConfigError: transformers has no such network.
   """
   for family in all_families():
+    # Two families share a class of configurations, and each says which of them it computes.
     if isinstance(config, family.config_type) and family.writes(config):
       return family
   raise errors.ConfigError(
@@ -191,6 +195,7 @@ def of_config(config: Any) -> Family:
 
 def of_names(names: Collection[str]) -> Family | None:
   """The family whose signature some tensor name has; None where none has."""
+  # Names alone: a file without config.json says nothing else of what it is.
   for family in all_families():
     pattern = re.compile(family.signature)
     if any(pattern.fullmatch(name) for name in names):

@@ -47,6 +47,7 @@ def config_from(
   return DecoderLMConfig(
     **shape,
     head_width=width // heads,
+    # Four times the width where the file says nothing, as in the paper.
     mlp_width=content.get("n_inner") or 4 * width,
     mlp_activations=(_ACTIVATIONS[activation],),
     max_positions=content.get("n_positions", 1024),
@@ -55,6 +56,7 @@ def config_from(
     dropout_rate=dropout,
     attention_dropout_rate=_other(content, "attn_pdrop", dropout),
     embedding_dropout_rate=_other(content, "embd_pdrop", dropout),
+    # GPT-2 has one special token, which begins and ends a text.
     bos=tokens.eos if tokens.bos is None else tokens.bos,
     eos=tokens.eos,
     output_ends=tokens.output_ends,
@@ -95,6 +97,7 @@ def writes(config: DecoderLMConfig) -> bool:
     (config.positions, config.norm, config.source_attention) == ("learned", "layer", "causal")
     and config.use_bias
     and not (config.parallel or config.scale_logits)
+    # Theirs has no heads that share keys, and no width of a head that is not width / heads.
     and config.key_heads == config.heads
     and config.heads * config.head_width == config.width
     and len(config.mlp_activations) == 1
@@ -114,8 +117,10 @@ def names(config: DecoderLMConfig) -> list[Pair]:
   for layer in range(config.layers):
     ours, theirs = f"decoder/layers/{layer}", f"{_PREFIX}h.{layer}"
     pairs += families.norm(f"{ours}/pre_self_attention_layer_norm", f"{theirs}.ln_1")
+    # Kernel and bias of one layer have the same names and the same cut.
     for leaf, their_leaf in (("kernel", "weight"), ("bias", "bias")):
       attention, mlp = f"{ours}/self_attention", f"{ours}/mlp"
+      # Theirs is one kernel of all three, side by side; ours are cut along the output.
       fused = [f"{attention}/{part}/{leaf}" for part in ("query", "key", "value")]
       pairs += [
         Pair(ours=fused, theirs=f"{theirs}.attn.c_attn.{their_leaf}"),

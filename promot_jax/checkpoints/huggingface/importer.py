@@ -40,6 +40,7 @@ _FREE = {
   "source_attention",  # a causal model may be tuned on as a prefix language model
   "written_pad",
 }
+# A number that no model comes near, so that a foreign file cannot ask for millions of layers.
 _MOST_LAYERS = 10_000  # of a config.json without weights
 # Fields of which two values may mean the same -> what they mean.
 _MEANS = {"scale_logits": "logits_scale", "kv_heads": "key_heads"}
@@ -75,6 +76,7 @@ def _stored_config(path: str) -> Any:
     raise errors.ConfigError(
       f"'{path}' has no {reader.CONFIG}, so its configuration is not known; name one of gin/models."
     )
+  # Weights tell whether a head is tied; a folder of config.json alone is read all the same.
   tensors = reader.open_tensors(folder) if reader.has_weights(folder) else None
   return _config_of(found, tensors, folder)
 
@@ -102,6 +104,7 @@ def open_hf(path: str | os.PathLike, config: Any = None) -> dict[str, StoredArra
     stored = _config_of(content, tensors, path)
     if config is None:
       config = stored
+    # The leaves only where they are needed, to guess the size for the message.
     _require_same(config, stored, where=str(path), leaves=lambda: _leaves(tensors, stored, path))
   elif config is None:
     raise errors.ConfigError(
@@ -119,6 +122,8 @@ def decoding_note(path: str | os.PathLike) -> str:
 def _leaves(tensors: Mapping[str, StoredArray], config: Any, path: Any) -> dict[str, StoredArray]:
   family = families.of_config(config)
   kind = families.of_names(tensors)
+  # By the tensors' names: a config.json of another model beside them would give a table of
+  # nonsense.
   if kind is not None and kind is not family:
     raise errors.ConfigError(
       f"'{path}' holds the tensors of a {kind.name}, and the model is a {family.name}; name the"
@@ -131,6 +136,7 @@ def _config_of(
   content: Mapping[str, Any], tensors: Mapping[str, StoredArray] | None, path: Any
 ) -> Any:
   family = families.of_config_json(content, where=str(path))
+  # What generation_config.json says has rules of its own.
   settings = {name: value for name, value in content.items() if name != reader.GENERATION}
   where = f"'{path}', a {family.name},"
   known_settings.require_known(settings, family.settings, where=f"{reader.CONFIG} of {where}")
@@ -140,6 +146,7 @@ def _config_of(
     known_settings.require_known(generation, known.GENERATION, where=where)
   try:
     config = family.config_from(content, tensors)
+    # A layer has at least one tensor, so that their number bounds the layers.
     _require_layers(config, _MOST_LAYERS if tensors is None else len(tensors))
     return config
   except (  # a word, a list or null for a number, a number beyond all sizes
@@ -161,6 +168,7 @@ def _require_layers(config: Any, most: int) -> None:
 
 def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
   """Raises ConfigError with a table of the fields in which a model differs from the checkpoint."""
+  # The fields of two classes cannot be compared.
   if type(config) is not type(stored):
     raise errors.ConfigError(
       f"'{where}' is a {families.of_config(stored).name}, and MODEL is a {type(config).__name__}; name"
@@ -172,6 +180,7 @@ def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
     expected, found = getattr(config, name), getattr(stored, name)
     fits = expected == found
     if name == "vocab_size":
+      # Padding of the vocabulary is filled up on import; a shorter model would lose tokens.
       fits = 0 <= expected - found < translation.VOCABULARY_MULTIPLE
     if name in ("eos", "output_ends"):  # a model may stop at more tokens than its file says
       name, expected, found = "output_ends", TokenIds.of(config).ends, TokenIds.of(stored).ends
@@ -181,6 +190,7 @@ def _require_same(config: Any, stored: Any, *, where: str, leaves: Any) -> None:
   if not rows:
     return
   try:
+    # The weights may not fit their own config.json either, and then there is no guess.
     guess = recognition.looks_like(leaves())
   except errors.ConfigError:
     guess = ""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from promot_jax.checkpoints.known_settings import Known, Only
 
+# Written under these names in either file, and read by `special_tokens`.
 _TOKENS = frozenset(
   {
     "bos_token_id",
@@ -140,6 +141,7 @@ def _only(first: object, otherwise: str, *others: object) -> Only:
 _COMMON: Mapping[str, Only] = {
   "quantization_config": Only(values=(None, {}), otherwise=_QUANTIZED),
   "compression_config": Only(values=(None, {}), otherwise=_QUANTIZED),
+  # Their shapes would be others than those that the configuration says.
   "pruned_heads": _only(
     None, "so that heads are missing, and here every layer has all of them", {}
   ),
@@ -156,6 +158,7 @@ def _family(
 ) -> Known:
   return Known(
     used=_TOKENS | frozenset(used),
+    # What a family uses is no longer informative, although others may only mention it.
     informative=(_ABOUT | _SEARCH | frozenset(informative)) - frozenset(used),
     only={**_COMMON, **only},
     unknown=_UNKNOWN,
@@ -167,6 +170,7 @@ _ENCODER_DECODER = {
   "is_decoder": _only(False, "and here it is an encoder-decoder", None),
 }
 _DECODER = {
+  # A decoder alone is one in any case, whatever the file says.
   "is_encoder_decoder": _only(False, "and here it is decoder-only", None),
   "is_decoder": _only(False, "which decoder-only models do not need", None, True),
 }

@@ -60,7 +60,9 @@ def config_from(
   tokens = special_tokens.read(content, eos=2)
   return DecoderLMConfig(
     **shape,
+    # Files of the first versions do not mention it: every head has keys of its own.
     kv_heads=content.get("num_key_value_heads") or heads,
+    # Only models whose heads are not width / heads say their width.
     head_width=content.get("head_dim") or width // heads,
     mlp_activations=(_ACTIVATIONS[activation], "linear"),
     positions="rotary",
@@ -71,6 +73,7 @@ def config_from(
     norm_epsilon=content.get("rms_norm_eps", 1e-6),
     use_bias=False,
     tied_logits=bool(content.get("tie_word_embeddings", False)),
+    # LLaMA has one rate, of attention; the network's others are zero.
     dropout_rate=0.0,
     attention_dropout_rate=content.get("attention_dropout") or None,
     bos=1 if tokens.bos is None else tokens.bos,
@@ -96,6 +99,7 @@ def config_to(config: DecoderLMConfig) -> dict[str, Any]:
     "num_attention_heads": config.heads,
     "num_key_value_heads": config.key_heads,
     "head_dim": config.head_width,
+    # The gate's activation; the second factor is linear in every LLaMA.
     "hidden_act": back[config.mlp_activations[0]],
     "max_position_embeddings": config.max_positions,
     "rms_norm_eps": config.norm_epsilon,
@@ -118,6 +122,8 @@ def config_to(config: DecoderLMConfig) -> dict[str, Any]:
 
 def writes(config: DecoderLMConfig) -> bool:
   """Whether transformers' LLaMA computes this model."""
+  # DecoderLMConfig is wider than either family: learned or rotary positions, two norms, parallel
+  # layers.
   return (
     (config.positions, config.norm, config.source_attention) == ("rotary", "rms", "causal")
     and not (config.use_bias or config.parallel or config.scale_logits)
@@ -129,6 +135,7 @@ def writes(config: DecoderLMConfig) -> bool:
 
 def names(config: DecoderLMConfig) -> list[Pair]:
   """The table of one LLaMA."""
+  # A head that is tied may be stored a second time, with the values of the embedding.
   aliases = (_HEAD,) if config.tied_logits else ()
   pairs = [
     Pair(
@@ -174,6 +181,7 @@ def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
   """Theta and the scaling of the angles, of either version of transformers."""
   # Of both transformers takes the older name.
   stated = content.get("rope_scaling") or content.get("rope_parameters") or {}
+  # Version 4 has it outside and version 5 inside; files that were written by both have two.
   given = {source["rope_theta"] for source in (content, stated) if source.get("rope_theta")}
   if len(given) > 1:
     raise errors.ConfigError(
@@ -181,16 +189,20 @@ def _rope(content: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
       f" {stated['rope_theta']}: versions 4 and 5 of transformers would rotate differently, so keep the"
       " one that the model was trained with in a copy of the file."
     )
+  # The value of the first LLaMA, which its files do not mention.
   theta = float(given.pop()) if given else 10_000.0
   for key, value in stated.items():
+    # Null and 1 are no angle and no factor that would change anything.
     if key not in _ROPE and value not in (None, 1, {}, []):
       raise errors.ConfigError(
         f"config.json of a LLaMA rotates with {key}={value!r}, which our network does not know; it has"
         f" {', '.join(_ROPE)}."
       )
+  # The key was called `type` before it was called `rope_type`.
   kind = stated.get("rope_type", stated.get("type", "default"))
   if kind == "default":
     return theta, None
+  # Without all of them the frequencies of long contexts cannot be computed.
   missing = [key for key in _SCALING if key not in stated]
   if kind != "llama3" or missing:
     lacks = f" without {', '.join(missing)}" if kind == "llama3" else ""

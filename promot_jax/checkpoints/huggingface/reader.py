@@ -48,6 +48,7 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredArray]:
   path = pathlib.Path(path)
   if path.is_file():
     return safetensors_file.open_file(path)
+  # The order of transformers: a single file, then an index.
   if (path / ARRAYS).is_file():
     if (path / INDEX).is_file():
       _log.warning(
@@ -59,7 +60,9 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredArray]:
     return safetensors_file.open_file(path / ARRAYS)
   if (path / INDEX).is_file():
     return _open_index(path)
+  # A file of another name, as fine-tuning tools write it, if there is no doubt which.
   single = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+  # An adapter's file ends so as well, and is no model.
   refuse_adapter(path)
   if len(single) == 1:
     return safetensors_file.open_file(single[0])
@@ -95,6 +98,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any] | None:
   """
   path = pathlib.Path(path)
   folder = path if path.is_dir() else path.parent
+  # Both files in one dictionary: what ends an output is said by either.
   content = _read_json(folder / CONFIG)
   if content is None:
     return None
@@ -112,6 +116,7 @@ def _open_index(folder: pathlib.Path) -> dict[str, StoredArray]:
     files = {str(file) for file in weight_map.values()}
   except (KeyError, TypeError, AttributeError) as error:
     raise errors.DamagedCheckpoint(f"'{folder / INDEX}' cannot be read: {error!r}.") from None
+  # The index comes with the weights and may come from anybody.
   outside = sorted(file for file in files if pathlib.PurePath(file).name != file)
   if outside:
     raise errors.DamagedCheckpoint(
@@ -123,6 +128,7 @@ def _open_index(folder: pathlib.Path) -> dict[str, StoredArray]:
       f"'{folder}' lacks {len(missing)} of the {len(files)} files that its index names"
       f" ({', '.join(missing[:3])}). Copy them too."
     )
+  # Each file once, however many tensors it has.
   opened = {file: safetensors_file.open_file(folder / file) for file in sorted(files)}
   lost = sorted(name for name, file in weight_map.items() if name not in opened[file])
   if lost:
@@ -130,6 +136,7 @@ def _open_index(folder: pathlib.Path) -> dict[str, StoredArray]:
       f"'{folder / INDEX}' says that '{weight_map[lost[0]]}' holds '{lost[0]}', and it does not"
       f" ({len(lost)} such names). Copy index and files from the same revision."
     )
+  # As the index has them first: two files may hold a tensor of one name.
   named = {name: opened[file][name] for name, file in weight_map.items()}
   others = {
     name: array for arrays in opened.values() for name, array in arrays.items() if name not in named
@@ -155,6 +162,7 @@ def _what_instead(path: pathlib.Path, single: list[pathlib.Path]) -> str:
     return (
       f"'{path}' has pickled weights (pytorch_model.bin), which are not read because unpickling can"
       " run code from the file. Convert them with torch's restricted unpickler, which refuses code:"
+      # `clone`: tied tensors share memory, which safetensors refuses to write.
       f"\n  cd '{path}' && python -c \"import glob, torch, safetensors.torch as s; w = {{}};"
       " [w.update(torch.load(f, weights_only=True)) for f in glob.glob('pytorch_model*.bin')];"
       " s.save_file({k: v.clone() for k, v in w.items()}, 'model.safetensors', {'format': 'pt'})\""

@@ -44,6 +44,7 @@ def open_file(path: pathlib.Path) -> dict[str, StoredArray]:
     DamagedCheckpoint: the file is cut off, or its header and its size contradict each other.
   """
   try:
+    # Before anything is read: the header's length is eight bytes that anybody can have written.
     size = path.stat().st_size
     with path.open("rb") as stream:
       length = int.from_bytes(stream.read(8), "little")
@@ -53,10 +54,12 @@ def open_file(path: pathlib.Path) -> dict[str, StoredArray]:
           " bytes. Copy it again; a file of some hundred bytes is a pointer of git-lfs (git lfs"
           " pull)."
         )
+      # Names that occur twice would be lost without a word by `json`.
       header = json.loads(stream.read(length), object_pairs_hook=_unique)
     entries = {name: _entry(entry) for name, entry in header.items() if name != "__metadata__"}
   except OSError as error:
     raise errors.DamagedCheckpoint(f"'{path}' cannot be read: {error.strerror}.") from None
+  # Whatever a header of other JSON leads to in `_entry`.
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise errors.DamagedCheckpoint(
       f"'{path}' has a header that is not of the safetensors format: {error!r}. Copy it again."
@@ -67,7 +70,9 @@ def open_file(path: pathlib.Path) -> dict[str, StoredArray]:
       " Copy it again."
     ) from None
   start = 8 + length
+  # Checked as a whole, so that no two arrays share bytes and none lies behind the end.
   _check_extent(path, entries, size - start)
+  # One mapping for all arrays, which lives as long as one of them.
   bytes_of_file = _Mapping(path)
   return {name: _stored(path, name, entry, start, bytes_of_file) for name, entry in entries.items()}
 
@@ -88,6 +93,7 @@ def write_file(path: pathlib.Path, arrays: Mapping[str, StoredArray]) -> None:
         f"Array '{name}' of type {array.dtype} cannot be written as safetensors; convert it to"
         " float32."
       )
+    # Offsets are known from shapes alone, so that the header is written before any array is read.
     begin, end = end, end + math.prod(array.shape) * array.dtype.itemsize
     header[name] = {
       "dtype": codes[np.dtype(array.dtype)],
@@ -100,7 +106,9 @@ def write_file(path: pathlib.Path, arrays: Mapping[str, StoredArray]) -> None:
     stream.write(len(text).to_bytes(8, "little"))
     stream.write(text)
     for array in arrays.values():
+      # Read here, one after the other, and dropped before the next one.
       values = np.ascontiguousarray(array.read()).astype(array.dtype, copy=False)
+      # As bytes, since a bfloat16 array gives no buffer of its own type.
       stream.write(values.reshape(-1).view(np.uint8).data)
     stream.flush()
     os.fsync(stream.fileno())
@@ -124,8 +132,10 @@ def _entry(entry: Any) -> tuple[str, tuple[int, ...], int, int]:
   """(type, shape, begin, end) of an entry of the header.  Raises ValueError and its like."""
   begin, end = entry["data_offsets"]
   shape = tuple(entry["shape"])
+  # `type` instead of `isinstance`: true is an int in Python and no number of bytes here.
   if not all(type(number) is int and 0 <= number <= _LARGEST for number in (begin, end, *shape)):
     raise ValueError("a size or an offset that is no number of bytes")
+  # Empty axes left out, for their zero would hide the size of the others.
   if begin > end or len(shape) > _AXES or math.prod(size or 1 for size in shape) > _LARGEST:
     raise ValueError(f"offsets {begin} to {end} of {len(shape)} axes")
   return str(entry["dtype"]), shape, begin, end
@@ -148,6 +158,7 @@ def _check_extent(path: pathlib.Path, entries: Mapping[str, tuple], present: int
       f" and it has {present}. Copy it again."
     )
   reached, last = 0, "the header"
+  # In the order of the bytes, in which neighbours must touch.
   for begin, end, name in sorted((begin, end, name) for name, (*_, begin, end) in entries.items()):
     if begin != reached:
       what = "overlap" if begin < reached else "have a gap between them"
@@ -173,6 +184,7 @@ def _stored(
       " model in float32, float16 or bfloat16."
     )
   count = math.prod(shape)
+  # Checked here and not when it is read: another shape would be read from the next array.
   if count * dtype.itemsize != end - begin:
     raise errors.DamagedCheckpoint(
       f"'{path}': array '{name}' of type {code} and shape {list(shape)} cannot have"
@@ -180,6 +192,7 @@ def _stored(
     )
 
   def read() -> np.ndarray:
+    # A mapping has no part of length 0.
     if not count:
       return np.empty(shape, dtype)
     try:

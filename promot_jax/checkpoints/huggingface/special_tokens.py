@@ -42,6 +42,7 @@ def read(content: Mapping[str, Any], *, eos: int, forced_eos: int | None = None)
   """
   generation = content.get(reader.GENERATION)
   deciding, where = (content, reader.CONFIG)
+  # generation_config.json decides alone where it is there, as in `generate`.
   if generation is not None:
     deciding, where = generation, reader.GENERATION
 
@@ -53,20 +54,25 @@ def read(content: Mapping[str, Any], *, eos: int, forced_eos: int | None = None)
   own = _ids(content, "eos_token_id", reader.CONFIG)
   ends = _ids(deciding, "eos_token_id", where)
   if generation is None and "eos_token_id" not in content:
+    # A config.json that does not mention it has transformers' default; one that says null has none.
     ends = (eos,)
   # Of several the first ends targets, or the one that config.json names alone.
   main = ends[0] if ends else own[0] if own else eos
+  # An output may end at several tokens, and training needs the one that its targets end with.
   if len(own) == 1 and own[0] in ends:
     main = own[0]
   start = one("decoder_start_token_id")
   if generation is not None and generation.get("decoder_start_token_id") is None:
+    # transformers' own way round: the decoder begins with bos where nothing else is named.
     bos = _ids(generation, "bos_token_id", where)
     start = bos[0] if bos else start  # transformers begins with it then
+  # Not mentioned is not the same as null, which switches it off.
   if generation is None and "forced_eos_token_id" not in content:
     last: tuple[int, ...] = as_tuple(forced_eos)
   else:
     last = _ids(deciding, "forced_eos_token_id", where)
   first = _ids(deciding, "forced_bos_token_id", where)
+  # From before there was a setting for the id itself.
   if not first and generation is None and content.get("force_bos_token_to_be_generated"):
     first = _ids(content, "bos_token_id", where)  # what old files of BART say
   return SpecialTokens(
@@ -83,6 +89,7 @@ def read(content: Mapping[str, Any], *, eos: int, forced_eos: int | None = None)
 def of_config_json(config: Any) -> dict[str, Any]:
   """Ids of ends and padding in a config.json for a backbone of ours; the others are its family's."""
   ids = TokenIds.of(config)
+  # A list begins with the end of targets, as `read` takes it; else one id must do.
   listed = len(ids.ends) > 1 and ids.ends[0] == ids.eos
   # Decoder-only models pad with a number that no token has, and which no file may name.
   pad = ids.pad if ids.pad >= 0 else getattr(config, "written_pad", None)

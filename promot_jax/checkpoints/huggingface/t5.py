@@ -20,11 +20,13 @@ from promot_jax.models.t5_config import T5Config
 
 _HEAD = "lm_head.weight"
 _EMBEDDING = "shared.weight"
+# The embedding is stored once or three times, depending on the version that wrote it.
 _EMBEDDING_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 # transformers' names of activations.
 _ACTIVATIONS = {"relu": "relu", "gelu": "gelu_exact", "gelu_new": "gelu", "silu": "silu"}
 _ACTIVATIONS.update(gelu_pytorch_tanh="gelu", swish="silu")
 _CLASSES = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}  # of transformers, by model_type
+# What no T5 can be without; everything else has transformers' default.
 _SHAPE = {
   "vocab_size": "vocab_size",
   "width": "d_model",
@@ -50,7 +52,9 @@ def config_from(content: Mapping[str, Any], tensors: Mapping[str, StoredArray] |
     ConfigError: a value is missing, or asks for arithmetic that our T5 does not have.
   """
   shape = families.required(content, _SHAPE, of="T5")
+  # Files of T5 1.0 do not mention the decoder's depth, which is the encoder's then.
   shape["decoder_layers"] = content.get("num_decoder_layers") or shape["encoder_layers"]
+  # The configuration has no field for it: T5X's norms have this value, too.
   if content.get("layer_norm_epsilon", 1e-6) != 1e-6:
     raise errors.ConfigError(
       f"config.json has layer_norm_epsilon={content['layer_norm_epsilon']}; our T5 computes with"
@@ -60,6 +64,8 @@ def config_from(content: Mapping[str, Any], tensors: Mapping[str, StoredArray] |
   if content["model_type"] == "mt5":
     scaled = False
   else:
+    # In transformers 4 the tied heads are the scaled ones; version 5 says it with a name of its
+    # own.
     tied = content.get("tie_word_embeddings") is not False
     scaled = bool(content.get("scale_decoder_outputs", tied))
   tokens = special_tokens.read(content, eos=1)
@@ -70,9 +76,11 @@ def config_from(content: Mapping[str, Any], tensors: Mapping[str, StoredArray] |
     tied_logits=scaled or _is_tied(tensors),
     scale_logits=scaled,
     dropout_rate=content.get("dropout_rate", 0.1),
+    # umT5 alone has a table in each layer.
     relative_bias="per_layer" if content["model_type"] == "umt5" else "shared",
     relative_buckets=content.get("relative_attention_num_buckets", 32),
     relative_max_distance=content.get("relative_attention_max_distance", 128),
+    # 0, the padding id, is where T5 begins to decode.
     decoder_start=tokens.decoder_start or 0,
     pad=tokens.pad or 0,
     eos=tokens.eos,
@@ -114,11 +122,14 @@ def config_to(config: T5Config) -> dict[str, Any]:
     "layer_norm_epsilon": 1e-6,
     "initializer_factor": 1.0,
     "dropout_rate": config.dropout_rate,
+    # For version 4, in which this decides over the scale; version 5 goes by the next name and the
+    # file.
     "tie_word_embeddings": scaled,
     "decoder_start_token_id": config.decoder_start,
     **special_tokens.of_config_json(config),
     "use_cache": True,
   }
+  # transformers' mT5 has no such setting: it never scales.
   if kind != "mt5":
     content["scale_decoder_outputs"] = scaled
   return content
@@ -126,6 +137,7 @@ def config_to(config: T5Config) -> dict[str, Any]:
 
 def names(config: T5Config) -> list[Pair]:
   """The table of one T5."""
+  # A tied head that is stored again must be equal, or the checkpoint is of another network.
   aliases = [*_EMBEDDING_ALIASES, *([_HEAD] if config.tied_logits else [])]
   # transformers 4 ties a head only if it also scales it, and draws one at random if none is stored.
   copies = [_HEAD] if config.tied_logits and config.logits_scale == 1.0 else []
@@ -165,11 +177,13 @@ FAMILY = Family(
 
 def _biases(side: str, own: int | None) -> list[Pair]:
   """Tables of relative biases: one of the stack, which its first layer holds, or `own` of layers."""
+  # The stack's own table lies in its first layer there.
   places = {f"{side}/": 0} if own is None else {f"{side}/layers/{i}/": i for i in range(own)}
   return [
     Pair(
       ours=f"{ours}relpos_bias/rel_embedding",
       theirs=f"{side}.block.{layer}.layer.0.SelfAttention.relative_attention_bias.weight",
+      # [buckets H] in torch, whose Embedding looks buckets up.
       transpose=True,
     )
     for ours, layer in places.items()
@@ -186,6 +200,7 @@ def _is_tied(tensors: Mapping[str, StoredArray] | None) -> bool:
     return False
   head = tensors.get(_HEAD)
   tables = [tensors[name] for name in (_EMBEDDING, *_EMBEDDING_ALIASES) if name in tensors]
+  # Without a table to compare with, a head that is stored counts as one of its own.
   if head is None or not tables:
     return head is None
   if head.shape != tables[0].shape or len(head.shape) != 2:
@@ -208,6 +223,7 @@ def _layer(side: str, layer: int, *, gated: bool) -> list[Pair]:
       )
       for short, long in _ATTENTION.items()
     ]
+  # Behind the attentions, of which the decoder has one more.
   theirs = f"{side}.block.{layer}.layer.{len(_ATTENTIONS[side])}"
   pairs.append(Pair(ours=f"{ours}/pre_mlp_layer_norm/scale", theirs=f"{theirs}.layer_norm.weight"))
   pairs += [
@@ -225,6 +241,7 @@ def _activations(content: Mapping[str, Any]) -> tuple[str, ...]:
   """`feed_forward_proj` is 'relu' or 'gated-gelu', whose GELU is the tanh form."""
   value = content.get("feed_forward_proj")
   if value is None:
+    # What transformers takes for either type where the file does not say.
     value = "relu" if content["model_type"] == "t5" else "gated-gelu"
   gate, _, activation = value.rpartition("-")
   # transformers reads 'gated-gelu' as the tanh form, but a plain 'gelu' as the exact one; what it

@@ -38,11 +38,13 @@ def to_ours(
   """
   # Each pair takes its tensors out; what is left at the end has no place, which is an error, too.
   left = _without_ignored(tensors, family)
+  # Before the table is gone through, so that aliases are found under either form of the name.
   left = _with_prefix(left, family, pairs)
   result: dict[str, StoredArray] = {}
   missing = []
   for pair in pairs:
     stored = _take(left, pair)
+    # BART's bias of the logits, which files of the bare network leave out.
     if stored is None and pair.zeros is not None:
       result[pair.our_names[0]] = _zeros(pair.our_names[0], pair.zeros)
       continue
@@ -59,6 +61,7 @@ def to_ours(
   if missing or left:
     rows = [(name, "a tensor", "nothing") for name in missing]
     rows += [(name, "nothing", matching.text(array)) for name, array in sorted(left.items())]
+    # Of those that were found: a model of another size has the right names and wrong shapes.
     guess = recognition.looks_like(result)
     raise errors.ConfigError(
       f"The stored tensors are not those of this {family.name}: {len(missing)} are missing and"
@@ -81,6 +84,8 @@ def to_theirs(
   Raises:
     ConfigError: names are missing or left over; the message has a table of them.
   """
+  # Both ways, before anything is written: a parameter that is left out would be lost without a
+  # word.
   wanted = {name for pair in pairs for name in pair.our_names}
   rows = [(name, "an array", "nothing") for name in sorted(wanted - set(leaves))]
   rows += [(name, "nothing", matching.text(leaves[name])) for name in sorted(set(leaves) - wanted)]
@@ -93,6 +98,7 @@ def to_theirs(
   return {
     name: _export(pair, [leaves[ours] for ours in pair.our_names], vocabulary)
     for pair in pairs
+    # Copies too: transformers 4 draws a head at random that is tied, unscaled and not stored.
     for name in (pair.theirs, *pair.copies)
   }
 
@@ -111,6 +117,7 @@ def _with_prefix(
 ) -> dict[str, StoredArray]:
   """Names of a bare network's file as they are inside of the model with a head."""
   prefix = family.base_prefix
+  # Any name with the prefix settles it: the file is of the model with a head.
   if not prefix or any(name.startswith(prefix) for name in tensors):
     return tensors
   # A head's own tensors stand outside of the bare network and have no prefix.
@@ -120,6 +127,7 @@ def _with_prefix(
 
 def _take(left: dict[str, StoredArray], pair: Pair) -> StoredArray | None:
   """Removes a tensor and its aliases from `left`; None where none is there."""
+  # All names are taken out, or the second one would be left over without a place.
   found = [left.pop(name) for name in (pair.theirs, *pair.aliases) if name in left]
   if len(found) < 2:
     return found[0] if found else None
@@ -152,17 +160,20 @@ def _zeros(name: str, shape: tuple[int, ...]) -> StoredArray:
 def _import(pair: Pair, stored: StoredArray, vocabulary: int) -> dict[str, StoredArray]:
   shape = stored.shape
   if pair.squeeze:
+    # Only where it is there: files of either form exist.
     shape = shape[1:] if shape[:1] == (1,) else shape
   if pair.transpose:
     shape = shape[::-1]
   squeezed = shape
 
   def turned(array: np.ndarray) -> np.ndarray:
+    # The stored array may have the leading axis; its values are the same without it.
     array = array.reshape(squeezed[::-1] if pair.transpose else squeezed)
     return array.T if pair.transpose else array
 
   if len(pair.our_names) > 1:
     return _cut(pair, stored, shape, turned)
+  # Padding is always less than the multiple; a longer gap is another vocabulary.
   if pair.vocab_axis is not None and 0 < vocabulary - shape[pair.vocab_axis] < VOCABULARY_MULTIPLE:
     axis, extra = pair.vocab_axis, vocabulary - shape[pair.vocab_axis]
     longer = tuple(size + extra * (i == axis) for i, size in enumerate(shape))
@@ -176,6 +187,7 @@ def _import(pair: Pair, stored: StoredArray, vocabulary: int) -> dict[str, Store
 
 def _cut(pair: Pair, stored: StoredArray, shape: tuple[int, ...], turned) -> dict[str, StoredArray]:
   """The parts of a fused tensor; an equal share each where their lengths do not add up."""
+  # Nothing to cut: the shapes in the table of differences will say so.
   if not shape:
     return {name: derive([stored], shape, turned) for name in pair.our_names}
   axis = pair.axis % len(shape)
@@ -185,6 +197,7 @@ def _cut(pair: Pair, stored: StoredArray, shape: tuple[int, ...], turned) -> dic
     sizes = [length // count] * (count - 1) + [length - length // count * (count - 1)]
   result, start = {}, 0
   for name, size in zip(pair.our_names, sizes):
+    # Views: nothing is copied until a part reaches its device.
     index = (slice(None),) * axis + (slice(start, start + size),)
     part = (*shape[:axis], size, *shape[axis + 1 :])
     result[name] = derive([stored], part, lambda array, index=index: turned(array)[index])
@@ -209,6 +222,7 @@ def _export(pair: Pair, leaves: Sequence[StoredArray], vocabulary: int | None) -
     total = sum(leaf.shape[axis] for leaf in leaves)
     shape = (*shape[:axis], total, *shape[axis + 1 :])
   if pair.vocab_axis is not None and vocabulary is not None:
+    # A table may be shorter than what is to be written of it.
     shape = tuple(
       min(vocabulary, size) if i == pair.vocab_axis else size for i, size in enumerate(shape)
     )
@@ -220,6 +234,7 @@ def _export(pair: Pair, leaves: Sequence[StoredArray], vocabulary: int | None) -
 
   def convert(*arrays: np.ndarray) -> np.ndarray:
     array = np.concatenate(arrays, axis=pair.axis) if len(arrays) > 1 else arrays[0]
+    # Cut before it is turned: the kept part is counted in our axes.
     array = array[kept]
     return (array.T if pair.transpose else array).reshape(shape)
 

@@ -50,7 +50,9 @@ def write_hf(
     CannotWrite: the disk refused.
   """
   family = families.of_config(config)
+  # Before the folder is made: a model that transformers lacks leaves nothing behind.
   content = family.config_to(config)
+  # The tables of names are those of unrolled layers, as transformers has them.
   unrolled = t5x_names.unrolled(
     {name: as_stored(name, leaf) for name, leaf in leaves.items()}, derive
   )
@@ -62,14 +64,17 @@ def write_hf(
     content["vocab_size"] = vocabulary
     if (content.get("pad_token_id") or 0) >= vocabulary:
       content["pad_token_id"] = None  # torch refuses an embedding without the row of its padding
+  # Missing and further parameters are refused here, still without a file.
   tensors = translation.to_theirs(unrolled, family.names(config), vocabulary=vocabulary)
   if dtype is not None:
     tensors = {name: converted(array, dtype) for name, array in tensors.items()}
   content["torch_dtype"] = next(iter(tensors.values())).dtype.name
   path = pathlib.Path(path)
   with disk.whole_folder(path) as folder:
+    # Tensors first; disk.whole_folder gives the folder its name when all of it is written.
     _write_tensors(folder, tensors, file_bytes)
     _write_json(folder / reader.CONFIG, content)
+    # An encoder alone generates nothing.
     if family.writes_text:
       _write_json(folder / reader.GENERATION, special_tokens.generation_config(config, content))
   return path
@@ -93,9 +98,11 @@ def _write_tensors(
     return
   weight_map: dict[str, str] = {}
   for number, part in enumerate(files, 1):
+    # The names that transformers gives, from which its index is read.
     name = f"model-{number:05d}-of-{len(files):05d}.safetensors"
     safetensors_file.write_file(folder / name, part)
     weight_map |= dict.fromkeys(part, name)
+  # Bytes of all tensors, as transformers counts them: headers are left out.
   total = sum(math.prod(array.shape) * array.dtype.itemsize for array in tensors.values())
   _write_json(folder / reader.INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 

@@ -57,15 +57,19 @@ def read_ia3_adapter(path: str | os.PathLike, config: Any) -> IA3Adapter:
   arrays: dict[str, np.ndarray] = {}
   sides: dict[str, list[str]] = {"outputs": [], "inputs": []}
   for name, stored in found.items():
+    # In float32, as PEFT keeps and multiplies them.
     factors = np.asarray(stored[_ARRAY]).astype(np.float32)
     ours = modules[name].ours
+    # A fused layer's vector has one part for each of ours.
     if factors.ndim != 2 or 1 not in factors.shape or factors.size % len(ours):
       raise errors.DamagedCheckpoint(
         f"'{adapter.path}' has an array of shape {list(factors.shape)} at '{name}', which is no vector"
         f" of factors of {len(ours)} layer(s); copy it again."
       )
     reader.require_finite(adapter.path, factors)
+    # The side is in the shape: torch multiplies a column with outputs and a row with inputs.
     side = "inputs" if factors.shape[0] == 1 else "outputs"
+    # Inputs of a fused layer are the same for all of its parts, outputs are one behind the other.
     parts = [factors.reshape(-1)] * len(ours)
     if side == "outputs" and len(ours) > 1:
       parts = np.split(parts[0], len(ours))
@@ -106,14 +110,17 @@ def write_ia3_adapter(
   for leaf_name, leaf in leaves.items():
     match = _LEAF.fullmatch(leaf_name)
     assert match, leaf_name
+    # In float32, as PEFT saves them.
     given[match[1]] = match[2], np.asarray(leaf, np.float32)
   arrays: dict[str, StoredArray] = {}
   used: dict[str, list[str]] = {"outputs": [], "inputs": []}
+  # In the order of transformers' layers, of which one may be several of ours.
   for name, module in modules.items():
     found = {ours: given[ours] for ours in module.ours if ours in given}
     if found:
       side, factors = _joined(name, module, found)
       used[side].append(name)
+      # [1 in] or [out 1], by which PEFT tells the sides apart.
       factors = factors[None, :] if side == "inputs" else factors[:, None]
       arrays |= modules_lib.stored(name, _ARRAY, factors)
   every = [*used["outputs"], *used["inputs"]]
@@ -122,12 +129,14 @@ def write_ia3_adapter(
   if isinstance(targets, str) or isinstance(feedforward, str):  # PEFT wants both of one kind
     targets = "|".join(re.escape(name) for name in sorted(every))
     feedforward = "|".join(re.escape(name) for name in sorted(used["inputs"])) or "none"
+  # PEFT refuses a list of feed-forward modules that is not a part of the targets.
   elif not set(feedforward) <= set(targets):
     targets = sorted({*modules_lib.targets(used["outputs"], modules), *feedforward})
   content = {
     **writer.common_config(
       reader.IA3, encoder_decoder="encoder" in config.stack_layers, base_model=base_model
     ),
+    # Conv1D, GPT-2's linear layer, stores [in, out], which PEFT calls fan-in fan-out.
     "fan_in_fan_out": not all(modules[name].transposed for name in every),
     "feedforward_modules": feedforward,
     "target_modules": targets,
@@ -139,6 +148,7 @@ def _joined(
   name: str, module: modules_lib.Module, found: Mapping[str, tuple[str, np.ndarray]]
 ) -> tuple[str, np.ndarray]:
   """(side, factors) of one layer of theirs; outputs without factors get ones."""
+  # One layer of theirs has one vector, on one side.
   sides = {side for side, _ in found.values()}
   first = next(iter(found.values()))[1]
   if first.ndim != 1:
@@ -151,6 +161,7 @@ def _joined(
       f"transformers computes {', '.join(module.ours)} as one layer '{name}', whose inputs PEFT"
       " scales all alike or not at all; scale their outputs."
     )
+  # Where only some of the fused parts are scaled, the others are multiplied by one.
   ones = np.ones_like(first)
   return sides.pop(), np.concatenate(
     [found[ours][1] if ours in found else ones for ours in module.ours]

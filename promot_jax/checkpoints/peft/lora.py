@@ -63,6 +63,7 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
   """
   adapter, found = modules_lib.open_adapter(path, TYPES, (_A, _B), config)
   modules = modules_lib.of_config(config)
+  # All shapes before any value is read.
   for name, arrays in found.items():
     shapes = [tuple(arrays[part].shape) for part in (_A, _B)]
     if [len(shape) for shape in shapes] != [2, 2] or shapes[0][0] != shapes[1][1]:
@@ -70,8 +71,10 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
         f"'{adapter.path}' has {_A} {list(shapes[0])} and {_B} {list(shapes[1])} at '{name}', which"
         " are no product; copy it again."
       )
+  # A method here has one rank, and rows of zeros add nothing to an update.
   rank = max(arrays[_A].shape[0] for arrays in found.values())
   factors = {name: _scale(adapter, name, arrays[_A].shape) for name, arrays in found.items()}
+  # One factor for all: what is left of another one goes into its B.
   scale = _reference(factors.values())
   updates = {}
   for name, arrays in found.items():
@@ -80,14 +83,17 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
       reader.require_finite(adapter.path, array)
     if factors[name] != scale:  # one factor for all: the difference goes into B
       up = up * np.float32(factors[name] / scale)
+    # Zeros for A's further rows and B's further columns: their product stays the same.
     room = rank - down.shape[0]
     down, up = np.pad(down, ((0, room), (0, 0))), np.pad(up, ((0, 0), (0, room)))
     parts = _cut(up, modules[name], where=f"'{adapter.path}' at '{name}'")
     for ours, part in parts.items():
+      # PEFT has torch's orientation, [r in] and [out r]; ours is that of kernels.
       updates[ours] = np.ascontiguousarray(down.T), np.ascontiguousarray(part.T)
   return LoRAAdapter(
     arrays=updates,
     rank=rank,
+    # Of the filled-up rank, so that alpha / rank is the factor again.
     alpha=scale * rank,
     dropout_rate=float(adapter.config.get("lora_dropout") or 0.0),
     targets=tuple(modules_lib.patterns(updates, config)),
@@ -134,17 +140,20 @@ def write_lora_adapter(
       f"The LoRA updates are a bank of {tasks.shape[0]} tasks, and an adapter holds one; choose one"
       " of them."
     )
+  # One layer of theirs may be several of ours, of which some have no update.
   joined = {
     name: _joined([updates.get(ours) for ours in module.ours])
     for name, module in modules.items()
     if any(ours in updates for ours in module.ours)
   }
+  # The largest: a plain adapter has one rank for all.
   rank = max(down.shape[0] for down, _ in joined.values())
   arrays: dict[str, StoredArray] = {}
   for name, (down, up) in joined.items():
     room = rank - down.shape[0]
     arrays |= modules_lib.stored(name, _A, np.pad(down, ((0, room), (0, 0))))
     arrays |= modules_lib.stored(name, _B, np.pad(up, ((0, 0), (0, room))))
+  # Also of that rank, for PEFT divides by it.
   alpha = scale * rank
   content = {
     **writer.common_config(
@@ -152,6 +161,7 @@ def write_lora_adapter(
     ),
     "bias": "none",
     "fan_in_fan_out": not all(modules[name].transposed for name in joined),
+    # A whole number where it is one, as PEFT writes it.
     "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
     "lora_dropout": dropout_rate,
     "r": rank,
@@ -163,12 +173,15 @@ def write_lora_adapter(
 def _scale(adapter: reader.Adapter, module: str, shape: tuple[int, ...]) -> float:
   """The factor of one update, as PEFT finds it; `shape` of its A.  It may be 0."""
   rank = _of_module(adapter, module, "r", "rank_pattern", 8)
+  # The rank is said in the configuration, and the array has it, too: one may be of another adapter.
   if not shape or rank != shape[0] or rank < 1:
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' says that the update at '{module}' has rank {rank:g}, and its {_A} is"
       f" {list(shape)}; copy both files again."
     )
+  # PEFT's own defaults where the file does not mention them.
   alpha = _of_module(adapter, module, "lora_alpha", "alpha_pattern", 8)
+  # Rank-stabilized LoRA divides by the root of the rank.
   return alpha / math.sqrt(rank) if adapter.config.get("use_rslora") else alpha / rank
 
 
@@ -179,6 +192,7 @@ def _of_module(
   value = adapter.config.get(name, default)
   patterns = adapter.config.get(pattern_name) or {}
   try:
+    # The first that fits, as PEFT goes through its table.
     for pattern, other in patterns.items():
       if re.match(rf"(.*\.)?({pattern})$", module):
         value = other
@@ -196,6 +210,7 @@ def _of_module(
 
 def _reference(factors: Iterable[float]) -> float:
   """The one factor of all updates: that of the first one that has any; an alpha of 0 has none."""
+  # An alpha of 0 switches an update off, and says nothing about the others.
   given = [abs(factor) for factor in factors if factor]
   return given[0] if given else 1.0
 
@@ -218,10 +233,12 @@ def _joined(updates: list[dict[str, np.ndarray] | None]) -> tuple[np.ndarray, np
     return given[0]["down"].T, given[0]["up"].T
   features = given[0]["up"].shape[1]  # a fused layer has parts of equal size
   first = given[0]["down"]
+  # What was read from PEFT has one A for all parts, and is written as it was.
   if all(np.array_equal(update["down"], first) for update in given):
     rank = first.shape[1]
     zeros = np.zeros((features, rank), np.float32)
     return first.T, np.concatenate([zeros if u is None else u["up"].T for u in updates])
+  # Otherwise their ranks are stacked: A's above each other, B's in blocks of their own.
   down = np.concatenate([update["down"].T for update in given])
   up = np.zeros((features * len(updates), len(down)), np.float32)
   column = 0

@@ -45,8 +45,10 @@ def of_config(config: Any) -> dict[str, Module]:
   """
   found = {}
   for pair in families.of_config(config).names(config):
+    # Kernels of attention and mlp only: norms and tables are no linear layers.
     matches = [_OURS.fullmatch(name) for name in pair.our_names]
     names = [match[1] for match in matches if match]
+    # All parts of a fused tensor or none.
     if len(names) == len(matches):
       theirs = pair.theirs.removesuffix(".weight")
       found[theirs] = Module(theirs=theirs, ours=tuple(names), transposed=pair.transpose)
@@ -70,6 +72,7 @@ def open_adapter(
   """
   adapter = reader.open_adapter(path, types)
   task = adapter.config.get("task_type")
+  # PEFT writes it only if it was told; the arrays' names decide then.
   if task is not None and TASKS.get(task) is not ("encoder" in config.stack_layers):
     raise errors.ConfigError(
       f"'{adapter.path}' has task_type {task!r}, which this backbone is not made for; give the model"
@@ -88,6 +91,7 @@ def open_adapter(
       )
     reader.require_float(adapter.path, name, array)
     found.setdefault(module, {})[suffix] = array
+  # Half of an update is none: the file was cut off, or belongs to two adapters.
   incomplete = [module for module, arrays in found.items() if set(arrays) != set(suffixes)]
   if incomplete or not found:
     raise errors.DamagedCheckpoint(
@@ -107,8 +111,10 @@ def stored(module: str, suffix: str, array: np.ndarray) -> dict[str, StoredArray
 def targets(theirs: Iterable[str], modules: Mapping[str, Module]) -> list[str] | str:
   """`target_modules` that select exactly the given layers: ends of names, or a regular expression."""
   wanted = set(theirs)
+  # The last word, as in most adapters ('q', 'v'), else two ('SelfAttention.q'), else whole names.
   for words in (1, 2):
     ends = {".".join(name.split(".")[-words:]) for name in wanted}
+    # As PEFT selects: a name that is this end, or ends with a dot and it.
     selected = {name for name in modules if any(f".{name}".endswith(f".{end}") for end in ends)}
     if selected == wanted:
       return sorted(ends)
@@ -125,6 +131,8 @@ def patterns(names: Iterable[str], config: Any) -> list[str]:
   for (stack, rest), numbers in layers.items():
     count = config.stack_layers[stack]
     every = numbers == set(range(count))
+    # A stack that is selected as a whole is written without numbers, which fits scanned layers,
+    # too.
     number = r"(\d+/)?" if every else f"({'|'.join(map(str, sorted(numbers)))})/"
     found.append(f"{stack}/layers/{number}{rest}")
   return found

@@ -66,6 +66,7 @@ def read_prefix_adapter(path: str | os.PathLike, config: Any = None) -> PrefixAd
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
   adapter = reader.open_adapter(path, TYPES)
+  # The task tells which of the two tables of slots PEFT uses; the array's shape is the same.
   task = adapter.config.get("task_type")
   if task not in _TASKS:
     raise errors.ConfigError(
@@ -77,6 +78,7 @@ def read_prefix_adapter(path: str | os.PathLike, config: Any = None) -> PrefixAd
   wanted = layers
   if config is not None:
     wanted = _check_fits(adapter.path, slots, config, encoder_decoder=encoder_decoder)
+  # Left out means PEFT's own choice, which is this one.
   given = adapter.config.get("num_transformer_submodules")
   submodules = 2 if encoder_decoder else 1
   if given not in (None, submodules):
@@ -85,6 +87,7 @@ def read_prefix_adapter(path: str | os.PathLike, config: Any = None) -> PrefixAd
       f" tuning of such a model; only {submodules} can be read."
     )
   used = _used_slots(wanted, layers, encoder_decoder=encoder_decoder)
+  # Only what is used: a slot that no layer takes is counted and left out.
   return PrefixAdapter(
     keys=np.stack([slots[key] for key, _ in used]),
     values=np.stack([slots[value] for _, value in used]),
@@ -120,9 +123,11 @@ def write_prefix_adapter(
     ConfigError: PEFT would compute something else, or transformers has no such backbone.
     CannotWrite: the disk refused.
   """
+  # Refuses a backbone that transformers lacks, whose adapter nobody could use.
   families.of_config(config)
   encoder_decoder = "encoder" in config.stack_layers
   layers = config.stack_layers["decoder"]
+  # PEFT hands its prefix over as a cache of the decoder's self-attention; there is no other place.
   others = sorted({_site(name) for name in leaves} - {"decoder/self_attention"})
   if others:
     raise errors.ConfigError(
@@ -130,17 +135,20 @@ def write_prefix_adapter(
       " decoder's self-attention, so the adapter would be another model; train with"
       " PrefixTuning(sites=['decoder'], positions='peft')."
     )
+  # A cache has positions: what follows it is counted on.
   if not counted:
     raise errors.ConfigError(
       "The prefix takes no positions, and PEFT's does: its relative bias or position vectors would"
       " differ; train with PrefixTuning(positions='peft')."
     )
   total = config.encoder_layers if encoder_decoder else layers  # as PEFT counts layers
+  # The table has a slot for each layer of the encoder; a deeper decoder would run out of them.
   if total < layers:
     raise errors.ConfigError(
       f"PEFT sizes its prefix by the {total} layers of the encoder, and the decoder has {layers};"
       " there is no adapter of such a model."
     )
+  # In float32, in which PEFT keeps its adapters.
   stacked = {
     part: np.stack(
       [
@@ -156,7 +164,9 @@ def write_prefix_adapter(
       " one of them."
     )
   _, heads, length, head_width = stacked["keys"].shape
+  # Slots that no layer uses stay zero.
   slots = np.zeros((2 * total, heads, length, head_width), np.float32)
+  # Layers that share a slot must agree, or PEFT would compute with the values of the last one.
   taken: dict[int, int] = {}
   for layer, pair in enumerate(_used_slots(layers, total, encoder_decoder=encoder_decoder)):
     for slot, part in zip(pair, ("keys", "values")):
@@ -191,6 +201,7 @@ def write_prefix_adapter(
 def _used_slots(layers: int, total: int, *, encoder_decoder: bool) -> list[tuple[int, int]]:
   """(slot of the keys, slot of the values) of each layer of the decoder; 2 * `total` slots."""
   step = 4 if encoder_decoder else 2
+  # Modulo the table's length, for PEFT puts the table behind itself.
   return [(step * layer % (2 * total), (step * layer + 1) % (2 * total)) for layer in range(layers)]
 
 
@@ -203,6 +214,7 @@ def _slots(adapter: reader.Adapter) -> np.ndarray:
   if _NAME not in adapter.arrays:
     raise errors.DamagedCheckpoint(f"'{adapter.path}' has no array '{_NAME}'; copy it again.")
   shape = tuple(adapter.arrays[_NAME].shape)
+  # Numbers of a file that anybody can have written, before anything is divided by them.
   if not all(isinstance(number, int) and number > 0 for number in numbers):
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' does not say its sizes in {reader.CONFIG}: {numbers}; copy it again."
@@ -232,6 +244,7 @@ def _check_fits(
   heads = config.key_heads
   head_width = config.head_width
   found = (slots.shape[0] // 2, slots.shape[1], slots.shape[3])
+  # More layers than the decoder has are no fault: PEFT counts those of the encoder.
   if found[1:] != (heads, head_width) or found[0] < layers:
     raise errors.ConfigError(
       f"'{path}' is a prefix of {found[0]} layers with {found[1]} heads of width {found[2]}, but this"

@@ -61,6 +61,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
   adapter = reader.open_adapter(path, TYPES)
+  # Before the values are read: with modules_to_save it is more than a prompt.
   _check_arrays(adapter)
   task = adapter.config.get("task_type")
   if task not in _TASKS:
@@ -76,6 +77,7 @@ def read_prompt_adapter(path: str | os.PathLike, config: Any = None) -> PromptAd
   if config is not None:
     _check_fits(adapter.path, rows, config, encoder_decoder=encoder_decoder)
   return PromptAdapter(
+    # The rows of further submodules are never fed to a model.
     prompt=rows[:length],
     encoder_decoder=encoder_decoder,
     base_model=adapter.config.get("base_model_name_or_path"),
@@ -108,6 +110,7 @@ def write_prompt_adapter(
     ConfigError: transformers has no such backbone, or the prompt is not one prompt of its width.
     CannotWrite: the disk refused.
   """
+  # Refuses a backbone that transformers lacks.
   families.of_config(config)
   shape = tuple(prompt.shape)
   if len(shape) != 2 or shape[1] != config.width:
@@ -124,7 +127,9 @@ def write_prompt_adapter(
       base_model=base_model,
     ),
     "num_attention_heads": config.heads,
+    # PEFT asks for them in every prompt's configuration, whether or not they mean anything.
     "num_layers": config.encoder_layers if encoder_decoder else config.layers,
+    # One, where PEFT's own choice for an encoder-decoder would be two and use half of them.
     "num_transformer_submodules": 1,
     "num_virtual_tokens": shape[0],
     "token_dim": shape[1],
@@ -143,6 +148,7 @@ def write_prompt_adapter(
 def _check_arrays(adapter: reader.Adapter) -> None:
   if _NAME not in adapter.arrays:
     raise errors.DamagedCheckpoint(f"'{adapter.path}' has no array '{_NAME}'; copy it again.")
+  # PEFT saves whole modules under their own names beside the prompt.
   others = sorted(set(adapter.arrays) - {_NAME})
   if others:
     raise errors.ConfigError(
@@ -156,9 +162,11 @@ def _length_and_submodules(adapter: reader.Adapter, *, encoder_decoder: bool) ->
   """(n, submodules), compared with the array."""
   config = adapter.config
   length, width = _number(config, "num_virtual_tokens"), _number(config, "token_dim")
+  # PEFT leaves it out where the type of the task decides.
   submodules = _number(config, "num_transformer_submodules") or (2 if encoder_decoder else 1)
   shape = adapter.arrays[_NAME].shape
   rows = shape[0] if len(shape) == 2 else 0
+  # NaN equals nothing, so that a missing length is refused as well.
   if rows < 1 or rows != (length or math.nan) * submodules or width not in (None, shape[1]):
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' says {length} vectors of width {width} for each of {submodules}"
@@ -175,6 +183,7 @@ def _length_and_submodules(adapter: reader.Adapter, *, encoder_decoder: bool) ->
 
 def _number(config: Mapping[str, Any], key: str) -> int | None:
   value = config.get(key)
+  # Of another type it counts as missing, and the caller says what the adapter says.
   return value if isinstance(value, int) else None
 
 

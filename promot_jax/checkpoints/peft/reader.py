@@ -28,6 +28,7 @@ P_TUNING = "P_TUNING"
 PREFIX_TUNING = "PREFIX_TUNING"
 LORA = "LORA"
 IA3 = "IA3"
+# Values that are used later without a look, and that a damaged file may have of another type.
 _PLAIN: Mapping[str, Any] = {"task_type": str, "lora_dropout": (int, float)}
 
 
@@ -51,6 +52,7 @@ def require_finite(path: str | os.PathLike, array: np.ndarray) -> None:
   Raises:
     DamagedCheckpoint: there are some.
   """
+  # In float32: NumPy's `isfinite` knows no bfloat16.
   if not np.isfinite(array.astype(np.float32)).all():
     raise errors.DamagedCheckpoint(
       f"'{path}' contains values that are NaN or infinite; use another copy of it, or an earlier"
@@ -107,6 +109,7 @@ def open_adapter(text: str | os.PathLike, types: Mapping[str, Known] = known.OF_
   """
   path = locations.fetch_hf(os.fspath(text))
   config = _read_config(path)
+  # All types that there are, so that one of another method is named as such.
   kind = type_of(path, among=dict.fromkeys((*types, *known.OF_TYPE)))
   if kind not in types:
     raise errors.ConfigError(
@@ -122,6 +125,7 @@ def open_adapter(text: str | os.PathLike, types: Mapping[str, Known] = known.OF_
   known_settings.require_known(
     config, types[kind], where=f"'{path}', a PEFT adapter of type {kind},"
   )
+  # Both, so that a pickled adapter is told from one that was not copied whole.
   if not (path / ARRAYS).is_file():
     if (path / PICKLED).is_file():
       raise errors.ConfigError(

@@ -34,6 +34,7 @@ def write_adapter(
   """
   path = pathlib.Path(path)
   with disk.whole_folder(path) as folder:
+    # The arrays first, for a folder is taken for an adapter by its configuration.
     safetensors_file.write_file(folder / reader.ARRAYS, arrays)
     text = json.dumps(dict(config), indent=2, sort_keys=True)
     (folder / reader.CONFIG).write_text(text + "\n")
@@ -50,11 +51,13 @@ def common_config(peft_type: str, *, encoder_decoder: bool, base_model: str) -> 
       the adapter a revision too.
   """
   name, revision = base_model, None
+  # transformers loads NAME at a revision that stands beside it.
   if base_model.startswith("hf:"):
     name, _, version = base_model.removeprefix("hf:").partition("@")
     revision = version or None
   return {
     "base_model_name_or_path": name,
+    # Parameters that are loaded for use are not trained, as PEFT's own files say.
     "inference_mode": True,
     "peft_type": peft_type,
     "revision": revision,
