@@ -74,6 +74,7 @@ class TrainBatches:
     self._interleaving = Interleaving(rates(sizes))
     self._starts = np.cumsum([0, *sizes[:-1]])  # of each task in the concatenated examples
     self._sizes = np.asarray(sizes)
+    # One list of all tasks, so that a batch is chosen by numbers whatever it mixes.
     self._all = example_lists.concatenate(self._tasks)
     if several:
       self._all = self._all.with_prompt_ids(np.repeat(np.arange(len(sizes)), sizes))
@@ -81,6 +82,7 @@ class TrainBatches:
     self.batches_per_window = max(1, min(batches_per_window, sum(sizes) // batch_size))
     lengths = _Lengths(self._all)
     if buckets is None:
+      # Eight windows are enough to see the lengths of batches, and quickly drawn.
       windows = range(min(8, -(-sum(sizes) // (self.batches_per_window * batch_size))))
       # Drawn with seed 0 whatever the seed: runs that differ in the seed share their compilations.
       drawn = [self._drawn(window, seed=0) for window in windows]
@@ -107,11 +109,14 @@ class TrainBatches:
 
   def epoch(self, step: int) -> float:
     """How often the whole data (of a mixture: the largest task) has been seen before `step`."""
+    # Draws of a task for each of the whole stream.
     rate = self._interleaving.counts / len(self._interleaving.block)
+    # The smallest is that of the data that take longest to be seen whole.
     return float(step * self.batch_size * (rate / self._sizes).min())
 
   def padding_ratio(self, steps: int | None = None) -> float:
     """Computed tokens for each needed one, over the first `steps` (None: about one epoch)."""
+    # Rounded up, so that little data count once.
     if steps is None:
       steps = -(-int(self._sizes.sum()) // self.batch_size)
     return self._shapes.padding_ratio(self._plan(step) for step in range(steps))
@@ -132,18 +137,21 @@ class TrainBatches:
   def _drawn(self, window: int, *, seed: int) -> np.ndarray:
     """Numbers of the examples at the stream positions of a window."""
     count = self.batches_per_window * self.batch_size
+    # Positions first: which task each is of follows without what came before.
     tasks, draws = self._interleaving.draw(np.arange(window * count, (window + 1) * count))
     indices = np.empty(count, dtype=np.int64)
     for task in np.unique(tasks):
       members = tasks == task
       epochs, places = np.divmod(draws[members], self._sizes[task])
       found = np.empty(len(places), dtype=np.int64)
+      # A window may lie across the end of an epoch, each of which has its own order.
       for epoch in np.unique(epochs):
         now = epochs == epoch
         found[now] = self._permutation(seed, int(task), int(epoch))[places[now]]
       indices[members] = self._starts[task] + found
     return indices
 
+  # The last ones are kept, since a window mostly has the epoch of the one before it.
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def _permutation(self, seed: int, task: int, epoch: int) -> np.ndarray:
     sequence = np.random.SeedSequence([seed, task, epoch])
@@ -183,14 +191,17 @@ class EvalBatches:
     self.batch_size = batch_size
 
   def __len__(self) -> int:
+    # Rounded up: the last batch is filled.
     return -(-len(self._all) // self.batch_size)
 
   def __iter__(self) -> Iterator[tuple[Batch, np.ndarray]]:
     for indices, shape in self._plans():
       missing = self.batch_size - len(indices)
       # One shape for all batches, or the last one would compile a program of its own.
+      # With the first of them, an example that fits the shape.
       filled = np.concatenate([indices, np.repeat(indices[:1], missing)])
       batch = collate(self._all, filled, shape, self._special)
+      # Copies take no part in any sum.
       batch["decoder_loss_weights"][len(indices) :] = 0.0
       yield batch, np.concatenate([indices, np.full(missing, -1, dtype=np.int64)])
 
@@ -215,6 +226,7 @@ class Interleaving:
 
   def __init__(self, rates: np.ndarray):
     rates = np.asarray(rates, dtype=float)
+    # At least eight draws of the rarest task, so that rounding takes little of its rate.
     wanted = int(2 ** np.ceil(np.log2(8 / rates.min()))) if len(rates) > 1 else 1
     length = int(np.clip(wanted, _SHORTEST_BLOCK, _LONGEST_BLOCK)) if len(rates) > 1 else 1
     self.counts = _apportion(rates, length)  # draws of each task in one block
@@ -231,6 +243,7 @@ class Interleaving:
   def draw(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Task of each stream position, and the number of earlier draws of that task."""
     block, place = np.divmod(positions, len(self.block))
+    # Position -> place in the block, for all blocks are alike.
     tasks = self.block[place]
     return tasks, block * self.counts[tasks] + self._rank[place]
 
@@ -240,6 +253,7 @@ def _apportion(rates: np.ndarray, length: int) -> np.ndarray:
   exact = rates * length
   counts = np.maximum(np.floor(exact), 1).astype(np.int64)
   while counts.sum() < length:
+    # To whoever is owed most.
     counts[np.argmax(exact - counts)] += 1
   while counts.sum() > length:
     # The rarest tasks were rounded up to one draw, which they keep.
@@ -258,6 +272,7 @@ class _Lengths:
     self, windows: Sequence[np.ndarray], batch_size: int, counts: tuple[int, int]
   ) -> bucketing.Buckets:
     """Buckets for the batches into which the windows will be cut."""
+    # Batches and not examples: it is the longest of each batch that is padded to.
     longest = self._maxima(self.inputs, windows, batch_size, (self.inputs,))
     inputs = bucketing.best_lengths(longest, count=counts[0], multiple=bucketing.INPUT_MULTIPLE)
     # The target axis is fitted to batches that are sorted with those source buckets.
@@ -295,6 +310,7 @@ class _Shapes:
     Within a source bucket the order is by target length, so that the target axis is padded little
     as well.  Only the first batch, of the shortest examples, may be smaller.
     """
+    # By the last key first: bucket, then target length, then input length.
     keys = (self._inputs, self._targets, self._input_bucket)
     ordered = indices[_order(keys, indices)]
     return [(part, self._shape(part)) for part in _cut(ordered, batch_size)]
@@ -320,6 +336,7 @@ def _order(keys: Sequence[np.ndarray], indices: np.ndarray) -> np.ndarray:
 
 def _cut(ordered: np.ndarray, batch_size: int) -> list[np.ndarray]:
   """Batches counted from the end, so that an incomplete one holds the shortest examples."""
+  # From the end: the longest examples fill whole batches.
   cuts = range(len(ordered) % batch_size, len(ordered), batch_size)
   return [part for part in np.split(ordered, list(cuts)) if len(part)]
 
@@ -345,12 +362,14 @@ def collate(
   """
   every_input, every_target = examples.features["inputs"], examples.features["targets"]
   rows = len(indices)
+  # Whatever the padding's id, `mask` and the weights say what is a token.
   source = np.full((rows, shape[0]), special.pad, dtype=np.int32)
   target = np.full((rows, shape[1]), special.pad, dtype=np.int32)
   mask = np.zeros((rows, shape[0]), dtype=bool)
   weights = np.zeros((rows, shape[1]), dtype=np.float32)
   for row, index in enumerate(indices):
     inputs, targets = every_input[index], every_target[index]
+    # Such a model predicts its first token from the last one of the input.
     if special.decoder_start is None and not len(inputs):
       raise errors.DataError(
         f"Example {index} has no input token, and a decoder-only model needs one to begin after; give"
@@ -362,6 +381,7 @@ def collate(
     weights[row, : len(targets)] = 1.0
   batch = {"encoder_input_tokens": source, "encoder_input_mask": mask}
   if special.decoder_start is not None:
+    # The decoder's input is the target one place behind its start, and loses the last token.
     start = np.full((rows, 1), special.decoder_start, dtype=np.int32)
     batch["decoder_input_tokens"] = np.concatenate([start, target[:, :-1]], axis=1)
   for name, kind in examples.kinds.items():

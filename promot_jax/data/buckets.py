@@ -52,20 +52,25 @@ def best_lengths(lengths: np.ndarray, *, count: int, multiple: int = 8) -> tuple
 
   Exact, by dynamic programming over the candidate lengths.
   """
+  # In multiples, and an empty text takes one.
   rounded = -(-np.maximum(lengths, 1) // multiple)
   last = int(rounded.max())
   sizes = np.arange(last + 1)
+  # Sums by length: the program below takes time with the number of lengths, not of examples.
   below = np.cumsum(np.bincount(rounded, minlength=last + 1))  # examples of at most that length
   # step[i, j]: padded size of the examples longer than i and at most j, if the next bucket is j
   step = np.where(sizes[:, None] < sizes, (below - below[:, None]) * sizes, np.inf)
   costs = [np.where(sizes == 0, 0.0, np.inf)]  # costs[n][j]: n buckets, the last of them j
   before = []  # before[n - 1][j]: the bucket before j
+  # More buckets than there are lengths are of no use.
   for _ in range(min(count, last)):
     table = costs[-1][:, None] + step
     before.append(table.argmin(axis=0))
     costs.append(table.min(axis=0))
+  # Fewer buckets may cost as little, and each is a compilation.
   used = int(np.argmin([cost[last] for cost in costs]))
   found = [last]
+  # Back from the longest, each bucket with the one before it.
   for number in range(used - 1, 0, -1):
     found.append(int(before[number][found[-1]]))
   return tuple(bucket * multiple for bucket in reversed(found))

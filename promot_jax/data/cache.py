@@ -38,6 +38,7 @@ def default_dir() -> pathlib.Path | None:
   try:
     cache_folders.make_private(folder, what="cache of examples")
   except errors.ConfigError as error:
+    # Cached examples decide over results, and are trusted without a second look.
     _log.warning("examples are not cached: %s", error)
     return None
   except OSError:  # a read-only home; what may be there can still be read
@@ -47,20 +48,24 @@ def default_dir() -> pathlib.Path | None:
 
 def fingerprint(arguments: Mapping[str, Any], modules: Sequence[str]) -> str:
   """32 hexadecimal digits that change with whatever could change the examples."""
+  # Only what names data: the rest of the environment differs between machines.
   environment = {name: value for name, value in os.environ.items() if _ENVIRONMENT.fullmatch(name)}
   parts = {
     "format": FORMAT,
     "arguments": dict(arguments),
     "environment": environment,
+    # A vocabulary's content, too: its path stays when another file is put there.
     "files": {name: _file_digest(value) for name, value in sorted(environment.items())},
     "code": [_source_digest(folder) for folder in _folders(str(arguments["name"]), modules)],
   }
+  # `default`: arguments may be of types that JSON lacks, and their text tells them apart.
   text = json.dumps(parts, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def path(folder: str | pathlib.Path, name: str, split: str, digest: str) -> pathlib.Path:
   """File of one split."""
+  # A file's name takes no slashes; the digest tells apart what becomes equal.
   safe = re.sub(r"[^\w.]+", "-", f"{name}-{split}")
   return pathlib.Path(folder).expanduser() / f"{safe}-{digest}.npz"
 
@@ -70,6 +75,7 @@ def read(file: pathlib.Path) -> dict[str, Any] | None:
   try:
     with np.load(file, allow_pickle=False) as stored:
       content: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
+      # Files from before there were features have no kinds.
       content.update({"kinds": {}}, **json.loads(stored["texts"].tobytes().decode()))
       content["features"] = {
         name: {part: stored[f"{name}:{part}"] for part in _PARTS} for name in content["kinds"]
@@ -87,6 +93,7 @@ def read(file: pathlib.Path) -> dict[str, Any] | None:
 def write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
   """Stores one split; a folder that cannot be written costs time later, not the run."""
   told = {name: content[name] for name in ("records", "report", "kinds") if content.get(name)}
+  # As bytes, for NumPy would take four for each character.
   texts = json.dumps(told).encode()
   arrays = {name: content[name] for name in _ARRAYS}
   for name, packed in content.get("features", {}).items():
@@ -94,6 +101,7 @@ def write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
   temporary = None
   try:
     file.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its final place, where a rename is one step.
     with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as temporary:
       np.savez(temporary, texts=np.frombuffer(texts, np.uint8), **arrays)
     os.replace(temporary.name, file)  # complete or absent, also with several processes
@@ -105,6 +113,7 @@ def write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
 
 def _folders(name: str, modules: Sequence[str]) -> list[pathlib.Path]:
   """Where the source that decides over the examples of a task lies."""
+  # The micro world's records are code, and change with it.
   folders = [_PACKAGE]
   if ".micro" in name:
     folders.append(_PACKAGE.parent / "micro")
@@ -118,6 +127,7 @@ def _folders(name: str, modules: Sequence[str]) -> list[pathlib.Path]:
 @functools.cache
 def _source_digest(folder: pathlib.Path) -> str:
   digest = hashlib.sha256()
+  # Texts too: the micro world's words are one.
   for file in sorted([*folder.glob("*.py"), *folder.glob("*.txt")]):
     digest.update(file.name.encode() + b"\0" + file.read_bytes())
   return digest.hexdigest()

@@ -26,6 +26,8 @@ class Repeated:
 
 def folded(text: str) -> str:
   """What two texts that count as the same have in common."""
+  # 'ﬁ' is 'fi', a wide letter a narrow one, a no-break space a blank: what editors put in by
+  # themselves.
   return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -34,9 +36,11 @@ def repeated(inputs: Sequence[str], targets: Sequence[str]) -> Repeated:
   seen: dict[str, int] = {}
   pairs, contradicting = [], []
   for place, (text, target) in enumerate(zip(inputs, targets, strict=True)):
+    # The first place of a text stays, so that each further one is shown beside it.
     before = seen.setdefault(folded(text), place)
     if before != place:
       pairs.append((before, place))
+      # Folded as well: 'Yes' and 'yes' contradict nobody.
       if folded(targets[before]) != folded(target):
         contradicting.append((before, place))
   return Repeated(
@@ -49,5 +53,6 @@ def repeated(inputs: Sequence[str], targets: Sequence[str]) -> Repeated:
 
 def shared(ours: Sequence[str], others: Sequence[str]) -> list[tuple[int, int]]:
   """(place among ours, the first place among others) of every input of ours that others have too."""
+  # Backwards, so that of several equal texts the first one's place remains.
   places: Mapping[str, int] = {folded(text): n for n, text in reversed(list(enumerate(others)))}
   return [(n, places[key]) for n, text in enumerate(ours) if (key := folded(text)) in places]

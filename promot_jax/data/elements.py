@@ -30,11 +30,13 @@ def task(
   make: Callable[[], Any] | None = None,
 ):
   """The seqio task that is registered or made, after checking the split."""
+  # `make`: of a task with demonstrations of its own, which stands in no registry.
   found = _registered(name, modules, register) if make is None else make()
   splits = list(found.splits)
   if split not in splits:
     near = difflib.get_close_matches(split, splits, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    # Subsamples are splits, too, and forty more names would hide the others.
     shown = ", ".join(each for each in splits if low_data.of(each) is None)
     raise errors.ConfigError(f"task {name} has no split {split!r}; it has: {shown}.{hint}")
   return found
@@ -48,6 +50,7 @@ def _registered(name: str, modules: Sequence[str], register: Callable[[], None] 
     importlib.import_module(module)
   if register is not None:
     register()
+  # Rates of seqio's mixtures are applied where batches are made, for each example needs its task.
   if name in seqio.MixtureRegistry.names():
     members = ", ".join(task.name for task in seqio.MixtureRegistry.get(name).tasks)
     raise errors.ConfigError(
@@ -68,6 +71,7 @@ def whole(
   A preprocessor that asks for the lengths (span corruption) gets them; else texts are whole, so that
   what is cut can be counted.
   """
+  # seqio's own steps take lengths for cutting, which is done and counted here.
   asked = any(
     "sequence_length" in inspect.signature(step).parameters
     for step in task.preprocessors
@@ -76,6 +80,7 @@ def whole(
   given = {side: length for side, length in lengths.items() if length is not None}
   try:
     dataset = task.get_dataset(
+      # None where nothing asked, or seqio cuts without a word.
       sequence_length=given if asked and given else None,
       split=split,
       shuffle=False,
@@ -89,6 +94,7 @@ def whole(
       yield {**_texts(task, element), **element}
   except errors.PromotError:
     raise
+  # Preprocessors are the user's, and may raise anything.
   except Exception as cause:
     # The last line is the error itself: TensorFlow shows the user's code before it.
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
@@ -142,6 +148,7 @@ def rendered(
       sequence_length=None, split=split, shuffle=False, seed=seed, num_epochs=1, use_cached=False
     )
     spec = dataset.element_spec
+    # Only what is read: TensorFlow would hand over whole records, articles and all.
     keys = [key for key in (*_KEYS, *features) if key in spec]
     dataset = dataset.map(lambda element: {key: element[key] for key in keys})
     if features:  # of any shape, of which there may be no blocks
@@ -154,6 +161,7 @@ def rendered(
         yield {key: column[row] for key, column in columns.items()}
   except tf.errors.OpError as cause:
     lines = [line for line in (cause.message or str(cause)).splitlines() if line.strip()]
+    # TensorFlow's message has the trace first; the sentence with an error in it is the cause.
     reason = next((line for line in lines if "Error: " in line), lines[0] if lines else "")
     _, ours, sentence = reason.partition(
       f"{errors.DataError.__name__}: "
@@ -165,5 +173,6 @@ def rendered(
 def _rows(values) -> Sequence[Any]:
   """The elements of one dense or ragged batch of tensors."""
   if hasattr(values, "row_splits"):
+    # The first and the last split are the ends.
     return np.split(values.values, values.row_splits[1:-1])
   return values

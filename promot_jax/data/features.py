@@ -19,6 +19,7 @@ OWN = ("inputs", "targets", "prompt_ids")
 
 _TAKEN = (*OWN, "answers", "problem", "demonstrations")
 """Names that a declared feature cannot have: those of what else is read of an example."""
+# No id, no class and no count is as small.
 _ABSENT = np.iinfo(np.int32).min
 """In an example's array: no entry, behind the end of a row that is shorter than another one."""
 
@@ -46,6 +47,7 @@ class Feature:
       DataError: it has another number of dimensions, or does not fit the type.
     """
     try:
+      # Rows of ids have different lengths, which NumPy would refuse.
       found = _rectangle(value) if self.rank == 2 else np.asarray(value)
     except ValueError:  # numpy's, of lists that are no array
       raise errors.DataError(
@@ -58,7 +60,9 @@ class Feature:
       )
     if found.dtype.kind not in "biuf":
       raise errors.DataError(f"feature '{name}' of an example holds no numbers ({found.dtype}).")
+    # After the look at its kind: a text would become a number here, if it can.
     made = found.astype(self.dtype)
+    # A fraction or a number beyond int32 would be changed without a word.
     if self.dtype.startswith("int") and not np.array_equal(made, found):
       raise errors.DataError(f"feature '{name}' of an example does not fit {self.dtype}.")
     return made
@@ -73,6 +77,7 @@ class Feature:
     """The largest of each dimension, at least 1."""
     if not self.rank:
       return ()
+    # 1: an axis of length 0 has no shape that could be compiled for.
     return tuple(max(1, *(array.shape[axis] for array in arrays)) for axis in range(self.rank))
 
   def padded(
@@ -90,6 +95,7 @@ class Feature:
     if not self.rank:
       return {name: np.asarray(arrays, self.dtype)}
     shape = largest
+    # The last dimension alone has buckets, since each further one would multiply the compilations.
     if self.buckets:
       longest = max(array.shape[-1] for array in arrays)
       room = next((length for length in self.buckets if length >= longest), None)
@@ -104,12 +110,14 @@ class Feature:
     for row, array in enumerate(arrays):
       place = (row, *(slice(0, size) for size in array.shape))
       mask[place] = array != _ABSENT
+      # Absent entries become padding here, and not before, so that nothing is trained on the mark.
       rows[place] = np.where(mask[place], array, self.pad)
     return {name: rows, f"{name}_mask": mask}
 
 
 def require_name(name: str, *, owner: str) -> None:
   """Raises ConfigError if a feature has the name of something else in an example or a batch."""
+  # A batch has arrays of its own under such names, and an example further fields.
   if name in _TAKEN or name.startswith(("encoder_", "decoder_")) or not name.isidentifier():
     raise errors.ConfigError(
       f"{owner} declares a feature {name!r}; its name is letters, digits and '_', does not begin with"
@@ -153,6 +161,7 @@ def _rectangle(value: Any) -> np.ndarray:
   if not isinstance(value, Sequence):
     return np.asarray(value)
   rows = [np.asarray(row) for row in value]
+  # Only lists of whole numbers have an absent entry; anything else is NumPy's to judge.
   if any(row.ndim != 1 or (row.size and row.dtype.kind not in "bi") for row in rows):
     return np.asarray(value)
   made = np.full((len(rows), max((row.size for row in rows), default=0)), _ABSENT, np.int64)
@@ -163,12 +172,14 @@ def _rectangle(value: Any) -> np.ndarray:
 
 def pack(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
   """Arrays of one kind as two: all values in a row, and the shape of each [N rank]."""
+  # Two arrays in place of thousands, for a file with few members.
   shapes = np.array([array.shape for array in arrays], np.int64).reshape(len(arrays), -1)
   return {"values": np.concatenate([array.ravel() for array in arrays]), "shapes": shapes}
 
 
 def unpack(values: np.ndarray, shapes: np.ndarray) -> list[np.ndarray]:
   """The inverse of `pack`."""
+  # Of an empty shape the product is 1: a number.
   sizes = np.prod(shapes, axis=1, dtype=np.int64)
   parts = np.split(values, np.cumsum(sizes)[:-1])
   return [part.reshape(tuple(shape)) for part, shape in zip(parts, shapes, strict=True)]

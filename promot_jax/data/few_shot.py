@@ -29,6 +29,7 @@ class Demonstrations:
   """
 
   def __init__(self, records: Iterable[tuple[str, str]]):
+    # Equal inputs once, or one question would be shown twice.
     unique: dict[str, str] = {}
     for text, target in records:
       if target:
@@ -45,6 +46,7 @@ class Demonstrations:
     Raises:
       DataError: the pool has fewer than `shots` other examples.
     """
+    # The query itself may be in the pool: it is of the training split, or a copy of one that is.
     others = len(self._pairs) - (query in self._inputs)
     if others < shots:
       raise errors.DataError(
@@ -52,7 +54,9 @@ class Demonstrations:
         " labelled examples besides the query."
       )
     chosen: dict[str, str] = {}
+    # Drawn one after the other, so that the first of four is the one of one.
     draw = 0
+    # Drawn again where it is the query or was drawn before; there are enough, as was checked.
     while len(chosen) < shots:
       index = _number(f"{seed}:{draw}:{query}") % len(self._pairs)
       text, target = self._pairs[index]
@@ -79,4 +83,5 @@ def is_held_out(text: str, *, share: float = 0.1) -> bool:
 
 def _number(text: str) -> int:
   """A number below 2**64 that is the same in every process and Python version."""
+  # Python's own `hash` differs between processes.
   return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -64,10 +64,12 @@ class FileFeature:
       if column not in cells:
         found = ", ".join(map(repr, cells)) or "nothing"
         raise DataError(f"{where} has no {column!r}, which {self.template} needs; it has: {found}.")
+    # A column by itself may hold lists, which text around it could not.
     only = self.template.only_column
     cell = cells.get(only) if only is not None else None
     if self.form in _NUMBERS:
       return self._numbers(cell, where)
+    # As many texts as the row's list has; without a list it is a list of one.
     if self.rank == 2 and isinstance(cell, list):
       assert only is not None
       return [tables.text_of(item, where=where, column=only) for item in cell]
@@ -81,7 +83,9 @@ class FileFeature:
   def _numbers(self, cell: Any, where: str) -> Any:
     """Of a table in text, a cell holds numbers as JSON writes them: 0.5 or [1, 2]."""
     try:
+      # A table in text has numbers as text, and JSON says how lists are written.
       value = json.loads(cell) if isinstance(cell, str) else cell
+      # Tried here, where the row's place is known for the message.
       self.kind.array(self.name, value)
     except (ValueError, DataError) as error:
       what = f"of {self.rank} nested lists" if self.rank else "alone"
@@ -113,6 +117,7 @@ def record(found: tuple[FileFeature, ...], cells: Mapping[str, Any], *, where: s
   Raises:
     DataError: see `FileFeature.value`.
   """
+  # As JSON, since a record of a task is made of tensors of one text each.
   return json.dumps({each.name: each.value(cells, where=where) for each in found})
 
 
@@ -120,6 +125,7 @@ def _feature(name: Any, value: Any) -> FileFeature:
   if not isinstance(name, str):
     raise ConfigError(f"FEATURES has the name {name!r}; a name is a text in quotes.")
   features.require_name(name, owner="FEATURES")
+  # The short form is a template alone.
   said = {"template": value} if isinstance(value, str) else value
   if not isinstance(said, Mapping) or "template" not in said or set(said) - set(_FIELDS):
     raise ConfigError(
@@ -132,8 +138,10 @@ def _feature(name: Any, value: Any) -> FileFeature:
   template = TextTemplate(text=said["template"], name=f"FEATURES[{name!r}]")
   ranks = (0, 1, 2) if form in _NUMBERS else (1, 2)
   rank = said.get("rank", ranks[0])
+  # True is 1 in Python, and no rank.
   if rank not in ranks or isinstance(rank, bool):
     raise ConfigError(f"FEATURES[{name!r}] has rank {rank!r}; {form} may have {ranks}.")
+  # Text around a number would make it text.
   if not template.columns or (form in _NUMBERS and template.only_column is None):
     raise ConfigError(
       f"{template} {'is no column alone' if template.columns else 'names no column'}, such as"

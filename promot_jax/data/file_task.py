@@ -15,6 +15,7 @@ from promot_jax.metrics import postprocess, registry
 _SHOWN = 3  # rows in a message
 
 
+# One value for the same files, since a registration is told by the task that it has.
 @functools.cache
 def task_of(files: OwnFiles) -> Task:
   """The task; of files whose labels are those of the training file, this reads it.
@@ -23,6 +24,7 @@ def task_of(files: OwnFiles) -> Task:
     ConfigError: METRIC is none of `registry.NAMES`, or needs labels.
     ConfigError, DataError: as `OwnFiles.words`.
   """
+  # Reads the training file where its targets are the labels.
   labels = files.words
   try:
     metric = registry.find(files.metric, labels=labels)
@@ -30,6 +32,7 @@ def task_of(files: OwnFiles) -> Task:
     raise ConfigError(f"METRIC={files.metric!r}: {error}") from None
   source = Source(
     origin=Tables(files=files),
+    # Without a test file the rows that choose are those that are reported.
     report="test" if "test" in files.splits else "validation",
     sizes=_Sizes(files),
   )
@@ -40,6 +43,7 @@ def task_of(files: OwnFiles) -> Task:
     fields=(("input",), ("answers",), *[(RECORD,)] * bool(files.declared)),
     template=_text,
     labels=labels,
+    # Then an output is told by its first word, and what a model adds behind it does not count.
     first_token=bool(labels) and all(postprocess.first_word(word) == word for word in labels),
     metric=files.metric,
     metric_fns=(metric,),
@@ -53,6 +57,7 @@ def refuse_problems(files: OwnFiles) -> None:
   Raises:
     ConfigError, DataError: as `OwnFiles.rows`; or a row cannot be used, with the first ones' lines.
   """
+  # Every split now: an error in the last one would else come after the training.
   for split in files.splits:
     rows = files.rows(split)
     if found := [problem for row in rows if (problem := _problem(row))]:
@@ -82,6 +87,7 @@ class Tables:
       rows = self.files.rows(split)
       columns = {
         "input": tf.constant([row.text.input for row in rows], tf.string),
+        # Ragged, since rows have different numbers of accepted answers.
         "answers": tf.ragged.constant(
           [list(row.text.answers) for row in rows], dtype=tf.string, ragged_rank=1
         ),
@@ -91,6 +97,7 @@ class Tables:
       # The identity makes plain tensors of the rows of ragged columns.
       return tf.data.Dataset.from_tensor_slices(columns).map(lambda record: record)
 
+    # seqio asks for sizes before it reads.
     sizes = {split: len(self.files.rows(split)) for split in self.files.splits}
     return seqio.FunctionDataSource(dataset, splits=self.files.splits, num_input_examples=sizes)
 

@@ -32,6 +32,7 @@ class Frame:
     if len(framed) <= limit:
       return framed
     first, last = len(self.prefix), len(framed) - len(self.suffix)
+    # The frame is never cut: a model that was trained with an end must see it.
     room = limit - len(self)
     text = framed[last - room : last] if at == "start" else framed[first : first + room]
     return np.concatenate([framed[:first], text, framed[last:]])
@@ -47,4 +48,5 @@ def of_feature(feature: Any, side: Side) -> Frame:
   plain = getattr(feature.vocabulary, "plain", None)
   if plain is not None:
     return plain.input_frame if side == "inputs" else plain.target_frame
+  # Any other vocabulary knows nothing of frames, and seqio puts at most an end behind a text.
   return Frame(suffix=(feature.vocabulary.eos_id,) if feature.add_eos else ())

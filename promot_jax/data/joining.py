@@ -62,9 +62,11 @@ def cut(
   the whole text has behind as many.
   """
   stripped = context.rstrip()
+  # As it will be given to the model, which then has to go on by itself.
   before = list(encode(stripped))
   if not continuation:
     return before, []
+  # Both at once, as the model met texts: a word and the blank before it are one token.
   return before, list(encode(context + continuation))[len(before) :]
 
 
@@ -73,6 +75,7 @@ def texts_to_tokens(vocabulary: _Vocabulary, text: str, answer: str) -> tuple[li
   joining = vocabulary.joining
   if not joining.one_text:
     return list(vocabulary.encode(text)), list(vocabulary.encode(answer))
+  # What is between them included, which belongs to the answer.
   continuation = joined(text, answer, joining.answer)[len(text) :] if answer else ""
   return cut(vocabulary.encode, text, continuation)
 
@@ -87,6 +90,7 @@ def input_tokens(vocabulary: _Vocabulary, text: str) -> np.ndarray:
     return vocabulary.input_frame.around(vocabulary.encode(text))
   last = text.rstrip()
   blanks = text[len(last) :]
+  # The last line feed ends a line, and blanks behind it belong to the answer.
   return vocabulary.input_frame.around(vocabulary.encode(last + blanks[: blanks.rfind("\n") + 1]))
 
 

@@ -39,6 +39,7 @@ def json_document(
   for path in _all(files):
     document = text_lines.json_value(text_lines.read_text(path), where=path)
     try:
+      # In here, because `records` is a generator, which fails while it is gone through.
       for number, record in enumerate(records(document), 1):
         yield f"{path}, record {number}", record
     except (KeyError, TypeError, AttributeError) as error:
@@ -68,12 +69,14 @@ def parallel(files: Files, *, names: Sequence[str]) -> Iterator[Row]:
   Raises:
     DataError: one of them has more lines.
   """
+  # One corpus may be in several files, and the sides belong together by the order of their names.
   if len({len(paths) for paths in files}) != 1:
     counts = " and ".join(f"{len(paths)} of {name!r}" for name, paths in zip(names, files))
     raise ConfigError(
       f"{files[0][0]}: parallel text needs one file of each side, there are {counts}."
     )
   for paths in zip(*files, strict=True):
+    # To the end of the longer one, or a lost line would go unseen.
     for lines in itertools.zip_longest(*map(text_lines.stream_lines, paths)):
       if None in lines:
         raise DataError(_unequal(paths, lines))
@@ -125,8 +128,10 @@ def class_number(row: Mapping[str, Any], classes: Sequence[str], *, name: str = 
     DataError: it is none of them.
   """
   label = row.get(name)
+  # Test splits of SuperGLUE have no label at all.
   if label is None:
     return -1
+  # As JSON, so that a truth value is compared with 'true' and 'false'.
   shown = label if isinstance(label, str) else json.dumps(label)
   if shown not in classes:
     raise DataError(f"{name} {shown!r} is none of {', '.join(classes)}.")
@@ -143,6 +148,7 @@ def text(row: Mapping[str, Any], name: str) -> str:
   value = row[name]
   if not isinstance(value, str):
     raise DataError(f"{name!r} is {text_lines.kind_of(value)}, not a text.")
+  # An empty text would become a question without its content, which no metric notices.
   if not value.strip():
     raise DataError(f"{name!r} is empty.")
   return value

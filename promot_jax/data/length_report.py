@@ -50,6 +50,7 @@ class LengthReport:
       if count:
         parts.append(f"{side} empty: {count} of {self.examples}")
     parts += [f"records skipped: {count} ({reason})" for reason, count in self.skipped.items()]
+    # A line in any case: silence could mean that nobody looked.
     if parts:
       return "; ".join(parts)
     return (

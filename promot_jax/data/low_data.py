@@ -58,6 +58,7 @@ NAMES = tuple(
 def of(split: str) -> Subsample | None:
   """The subsample that a split is; None of any other."""
   found = re.fullmatch(r"(train|dev)_(\d+)_(\d)", split)
+  # Names that look like it and are no size of the paper belong to somebody else's splits.
   if found is None or split not in NAMES:
     return None
   return Subsample(part=found[1], size=int(found[2]), number=int(found[3]))  # type: ignore[arg-type]
@@ -77,15 +78,18 @@ def choose(subsample: Subsample, texts: Iterable[tuple[str, str]], *, what: str)
   wanted = 4 * (
     max(SIZES) + development
   )  # more than both parts, since equal inputs are passed over
+  # Without a target nothing is learnt from it.
   ranked = (
     (_rank(subsample.number, *pair), number, pair) for number, pair in enumerate(texts) if pair[1]
   )
   chosen: dict[tuple[str, str], int] = {}  # by rank
+  # Only as many are kept as can be needed: the splits have hundreds of thousands.
   for _, number, pair in heapq.nsmallest(wanted, ranked):
     chosen.setdefault(pair, number)
   order = list(chosen)
   train = order[: subsample.size]
   seen = {text for text, _ in train}
+  # By input: two references of one entry must not stand on both sides.
   rest = [pair for pair in order[subsample.size :] if pair[0] not in seen]
   found = train if subsample.part == "train" else rest[: subsample.count]
   if len(found) < subsample.count:
@@ -93,8 +97,10 @@ def choose(subsample: Subsample, texts: Iterable[tuple[str, str]], *, what: str)
       f"{what}: 'train' has too few different examples for split '{subsample.name}', which has"
       f" {subsample.count}: {len(order)} in all. Take a smaller one, of {', '.join(map(str, SIZES))}."
     )
+  # In the order of reading, in which they will be taken out.
   return sorted(chosen[pair] for pair in found)
 
 
 def _rank(number: int, text: str, target: str) -> str:
+  # By the number too: five subsamples differ.
   return hashlib.blake2b(f"low data {number}:{text}\0{target}".encode(), digest_size=8).hexdigest()

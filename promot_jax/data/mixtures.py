@@ -30,6 +30,7 @@ def temperature(
   """Proportional rates to the power 1 / `temperature`: 1 is proportional, infinity is equal."""
   if not temperature > 0:
     raise errors.ConfigError(f"temperature of a mixture is {temperature}; it must be positive.")
+  # After the maximum, as T5 does: the cap is of sizes, and flattening of rates.
   flattened = proportional(sizes, maximum=maximum) ** (1.0 / temperature)
   return flattened / flattened.sum()
 
@@ -70,6 +71,7 @@ class OverTemplates:
 
   def __call__(self, sizes: Sequence[int]) -> np.ndarray:
     """Of tasks that have one template each."""
+    # Each is a data set of its own then.
     return self.of_data_sets(list(map(str, range(len(sizes)))), sizes, sizes)
 
   def of_data_sets(
@@ -83,10 +85,12 @@ class OverTemplates:
       read: number of examples of each task that are there.
     """
     whole: dict[str, int] = {}
+    # The known size counts where only a part was read; what is read where nobody knows more.
     for name, size in zip(data_sets, map(max, known, read), strict=True):
       whole[name] = max(whole.get(name, 0), size)
     counted = np.zeros(len(data_sets))
     for place, (name, size) in enumerate(zip(data_sets, read, strict=True)):
+      # A data set has one task for each of its templates.
       templates = list(data_sets).count(name)
       counted[place] = size if whole[name] <= self.maximum else self.maximum / templates
       if not self.templates_multiply:

@@ -75,6 +75,7 @@ class OriginalFiles:
   @property
   def splits(self) -> tuple[str, ...]:
     """Of all layouts, in their order."""
+    # Layouts may share splits, and differ in which they have.
     return tuple(dict.fromkeys(split for layout in self.layouts for split in layout.splits))
 
   def data_source(self) -> Any:
@@ -96,10 +97,12 @@ class OriginalFiles:
     """
     layout, files = self._found(split)
     found = _records(layout.rows(files), layout.record)
+    # Trained on one text each, measured against all of them.
     if self.references is not None and split == "train":
       found = _each(found, self.references)
     elif self.references is not None and self.merged:
       found = _merged(found, self.references)
+    # Looked at here, so that an empty file is named before a data set without elements is.
     first = next(found, None)
     if first is None:
       names = ", ".join(path for paths in files for path in paths[:3])
@@ -120,10 +123,13 @@ class OriginalFiles:
 
   def digest(self) -> str:
     """Of all files: small ones by content, large ones and folders by size and time of change."""
+    # Splits that are not there take no part: a model may be measured without training data.
     told = []
     for split in self.splits:
       for path in self.files(split) if self.is_there(split) else ():
+        # Relative: the same files in another folder are the same data.
         name = os.path.relpath(path, self.folder)
+        # A folder of articles is not opened file by file for a digest.
         if os.path.isdir(path):
           told.append([name, str(os.stat(path).st_mtime_ns)])
         else:
@@ -174,13 +180,16 @@ def source(
 
 def _paths(folder: str | None, layout: Layout, split: str) -> list[list[str]]:
   """Files of each pattern; none at all where one has no file."""
+  # A layout may lack a split, such as one that the data set's authors did not give out.
   if folder is None or split not in layout.splits:
     return []
   base = pathlib.Path(folder).expanduser()
   found = [
+    # The folder's own name is no pattern, whatever characters it has.
     sorted(glob.glob(str(pathlib.Path(glob.escape(str(base))) / pattern)))
     for pattern in layout.splits[split]
   ]
+  # All sides or none: half a parallel corpus is no split.
   return found if all(found) else []
 
 
@@ -197,9 +206,11 @@ def _records(
       found = record(row)
     except errors.DataError as error:
       yield _unusable(where, str(error))
+    # The row's columns in the message, since mostly another layout was put there.
     except KeyError as error:
       fields = ", ".join(map(str, row)) if isinstance(row, Mapping) else "no field"
       yield _unusable(where, f"there is no {error.args[0]!r}; there are: {fields}.")
+    # What a row leads to that is not built as the data set's are.
     except (TypeError, IndexError, AttributeError, ValueError) as error:
       yield _unusable(where, f"a field is of another kind ({error}).")
     else:
@@ -225,9 +236,12 @@ def _merged(records: Iterable[dict[str, Any]], references: str) -> Iterator[dict
 
   def rest(record: Mapping[str, Any]) -> Any:
     if record[PROBLEM[0]]:
+      # Never equal to a neighbour's.
       return record[WHERE[0]]  # alone
+    # Compared without their place, which always differs.
     return [(name, value) for name, value in record.items() if name not in (references, WHERE[0])]
 
+  # Neighbours only: the whole file would have to be kept to find others.
   for _, group in itertools.groupby(records, rest):
     first, *others = group
     if others:
@@ -244,6 +258,7 @@ def _dataset(records: Callable[[], Iterator[dict[str, Any]]], *, what: str) -> A
   """
   import tensorflow as tf
 
+  # The first that can be used tells the elements' types, for seqio wants them beforehand.
   first = next((each for each in records() if not each[PROBLEM[0]]), None)
   if first is None:
     problem = next(records())
@@ -254,6 +269,7 @@ def _dataset(records: Callable[[], Iterator[dict[str, Any]]], *, what: str) -> A
   empty = _empty(first)
 
   def blocks() -> Iterator[dict[str, Any]]:
+    # Fields of a record that cannot be used are empty, since all elements have one structure.
     every = (each if not each[PROBLEM[0]] else {**empty, **each} for each in records())
     while block := list(itertools.islice(every, _BLOCK)):
       yield _columns(first, block)

@@ -86,9 +86,11 @@ class OwnFiles:
           raise ConfigError(f"{field.upper()}={path!r} is no path of a table, such as 'train.tsv'.")
         tables.kind(path)
     self._templates  # noqa: B018  (refuses what is no template)
+    # Every row would have the same input.
     if self._templates[0].columns == ():
       raise ConfigError(f"TEMPLATE={self.template!r} names no column, such as {{premise}}.")
     file_split.check_share(self.validation_share)
+    # '_1shot' at the end means demonstrations, as of any task.
     if not re.fullmatch(r"[A-Za-z]\w*", self.name) or re.search(r"_\d+shot$", self.name):
       raise ConfigError(
         f"TASK_NAME={self.name!r} must be letters, digits and '_', and not end as 'NAME_1shot' does."
@@ -125,9 +127,12 @@ class OwnFiles:
     if self.labels is None:
       return ()
     if self.labels != VALUES:
+      # Each once: several values of the file may have one word.
       given = self.labels.values() if isinstance(self.labels, Mapping) else self.labels
       return tuple(dict.fromkeys(given))
+    # Before labels are known, as the file has them.
     found = dict.fromkeys(row.text.target for row in self._read("train_file") if not row.problem)
+    # Sorted, since their order must not depend on that of the rows.
     words = tuple(sorted(filter(None, found)))
     if len(words) > _MOST_LABELS:
       raise DataError(
@@ -167,6 +172,7 @@ class OwnFiles:
       return self._labelled("test_file")
     if self.validation_file is not None:
       return self._labelled("train_file" if split == "train" else "validation_file")
+    # By place, for equal rows stay on one side.
     held_out = set(self._held_out)
     rows = self._labelled("train_file")
     return [row for n, row in enumerate(rows) if (n in held_out) == (split == "validation")]
@@ -177,6 +183,7 @@ class OwnFiles:
     Raises:
       ConfigError: a file cannot be read.
     """
+    # Of everything but the paths: the same content elsewhere is the same data.
     settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     if not settings["features"]:
       del settings["features"]  # which nobody's tables had at first
@@ -186,6 +193,7 @@ class OwnFiles:
 
   def _content(self, field: str) -> str:
     """Digest of a file: once its rows are read, of what they were read from."""
+    # Of what was read, and not of what somebody has written there since.
     if field in self._digests:
       return self._digests[field]
     path = getattr(self, field)
@@ -198,7 +206,9 @@ class OwnFiles:
   def _held_out(self) -> list[int]:
     rows = self._labelled("train_file")
     usable = [n for n, row in enumerate(rows) if not row.problem]
+    # Of the rows that can be used: what is left out takes nothing of the share.
     inputs = [rows[n].text.input for n in usable]
+    # Without labels all rows are one group.
     labels = [rows[n].text.target if self.labels is not None else "" for n in usable]
     found = file_split.validation(inputs, labels, share=self.validation_share, seed=self.split_seed)
     if not found:
@@ -222,6 +232,7 @@ class OwnFiles:
     rows = self._read(field)
     if self.labels is None:
       return rows
+    # Where labels are words themselves each stands for itself.
     mapping = self.labels if isinstance(self.labels, Mapping) else {word: word for word in words}
     return [_with_label(row, mapping) for row in rows]
 
@@ -229,6 +240,7 @@ class OwnFiles:
     """Rows with their targets as the file has them."""
     if field not in self._kept:
       table = tables.read(getattr(self, field), quotes=self.quotes)
+      # Right behind the reading, so that the digest is of these rows.
       self._digests[field] = self._content(field)
       for template in (*self._templates, *(each.template for each in self.declared)):
         table.require(template.columns, what=str(template))
@@ -261,11 +273,13 @@ def _texts(template: TextTemplate, cells: Mapping[str, Any], where: str) -> dict
 
 def _answers(target: TextTemplate, cells: Mapping[str, Any], where: str) -> tuple[str, ...]:
   """The accepted answers, none of them empty or twice; the first is what is trained."""
+  # Only a column by itself may hold several answers.
   column = target.only_column
   if column is not None and isinstance(cells.get(column), list):
     found = [tables.text_of(item, where=where, column=column) for item in cells[column]]
   else:
     found = [target.fill(_texts(target, cells, where))]
+  # Blanks around an answer are not what was meant.
   return tuple(dict.fromkeys(text.strip() for text in found if text.strip()))
 
 
@@ -277,6 +291,7 @@ def _with_label(row: FileRow, words: Mapping[str, str]) -> FileRow:
     known = ", ".join(map(repr, words))
     problem = f"{row.where}: target {unknown[0]!r} is no label; LABELS has: {known}."
     return FileRow(where=row.where, text=_NO_TEXT, problem=problem)
+  # Two answers may have one word.
   answers = tuple(dict.fromkeys(words[answer] for answer in row.text.answers))
   first = answers[0] if answers else ""
   text = dataclasses.replace(row.text, target=first, answers=answers)
@@ -291,8 +306,10 @@ def _check_labels(labels: Any) -> None:
       f"LABELS={labels!r} must be {{'0': 'no', '1': 'yes'}}, ['no', 'yes'], '{VALUES}' (those of the"
       " training file) or None."
     )
+  # Words given as a list stand for themselves.
   pairs = labels.items() if isinstance(labels, Mapping) else [(word, word) for word in labels]
   for value, word in pairs:
+    # A number in a recipe would never equal the text of a cell.
     if not isinstance(value, str) or not isinstance(word, str) or not word.strip():
       raise ConfigError(
         f"LABELS={labels!r} has {value!r}: {word!r}; values of the file and words are texts in"

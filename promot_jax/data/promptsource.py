@@ -36,6 +36,7 @@ from promot_jax.errors import ConfigError, DataError
 CHOICES = "answer_choices"
 """Name of the answers in a template."""
 
+# Files come from strangers, and the parser takes its time for a large one.
 _LARGEST = 2**18  # bytes of a file; fifteen templates of P3 take 8,000
 _TAGS = ("!Template", "!TemplateMetadata")
 
@@ -62,16 +63,19 @@ class PromptTemplate:
   def columns(self) -> tuple[str, ...]:
     """What it reads of a record."""
     names = {*self.jinja.names, *(self.choices.names if self.choices else ())}
+    # `answer_choices` is given to a template, it is no column.
     return tuple(sorted(names - {CHOICES}))
 
   @functools.cached_property
   def labels(self) -> tuple[str, ...]:
     """The answers where they are the same for every record; else empty."""
+    # Answers that depend on the record are no labels of the task.
     return () if self.choices is None or self.choices.names else self._choices({}, 0)
 
   @property
   def ranked(self) -> bool:
     """Whether a model chooses among the answers instead of writing one."""
+    # A file without metrics says nothing against it; one of ROUGE alone wants a text written.
     return self.choices is not None and (not self.metrics or "Accuracy" in self.metrics)
 
   @property
@@ -91,10 +95,13 @@ class PromptTemplate:
       if column not in record:
         found = ", ".join(map(repr, record)) or "nothing"
         raise DataError(f"{self.where} needs column {column!r}; the record has: {found}.")
+    # Only the columns that are named: the draw must not change with what else a table has.
     values = {column: record[column] for column in self.columns}
+    # Of the values: all templates of a record draw alike, in every process.
     seed = _seed(values)
     choices = self._choices(values, seed)
     parts = self.jinja.parts({**values, **({CHOICES: list(choices)} if choices else {})}, seed=seed)
+    # Jinja's way to leave a record out: a condition around the whole template.
     if parts == ("",):
       raise NoText(f"{self.where} writes nothing for this record.")
     if len(parts) != 2 or not parts[0]:
@@ -103,6 +110,7 @@ class PromptTemplate:
         f"{self.where} writes {what} for this record; expected: input {SEPARATOR} target."
       )
     text, target = parts
+    # A target that is none of the answers could never be ranked first.
     if self.ranked and target and target not in choices:
       raise DataError(
         f"{self.where} has the target {text_lines.shown(target)}, which is none of its answer choices"
@@ -136,6 +144,7 @@ def read(path: str) -> tuple[PromptTemplate, ...]:
   """
   place = pathlib.Path(path).expanduser()
   try:
+    # Size before content.
     if place.exists() and (not place.is_file() or place.stat().st_size > _LARGEST):
       raise DataError(
         f"{path} is no file of templates: expected a text file of at most {_LARGEST:,} bytes."
@@ -160,6 +169,7 @@ def _template(path: str, key: str, entry: Any) -> PromptTemplate:
     raise DataError(
       f"{path}: the entry {key!r} of 'templates' is no !Template with name and jinja."
     )
+  # Entries have a key that says nothing; people know templates by their names.
   name = entry.get("name") or key
   where = f"{path}, template {name!r}"
   metadata = entry.get("metadata") or {}
@@ -189,6 +199,7 @@ def _template(path: str, key: str, entry: Any) -> PromptTemplate:
     raise DataError(
       f"{where} names {CHOICES} and has none: expected {CHOICES}: Yes {SEPARATOR} No."
     )
+  # Constant answers are rendered here, so that an empty one is found before any record.
   made.labels  # noqa: B018  (refuses an empty one)
   return made
 
@@ -205,6 +216,7 @@ def _choices(text: Any, where: str) -> Template | None:
 
 def _seed(values: Mapping[str, Any]) -> int:
   """Of what a template draws for a record: the same for all templates, in every process."""
+  # Values that JSON lacks, such as dates, by their text.
   told = json.dumps(values, sort_keys=True, default=str)
   return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=8).digest())
 
@@ -213,6 +225,7 @@ class _Loader(yaml.SafeLoader):
   """Plain values, and the tags of promptsource as dictionaries; no aliases, no name twice."""
 
   def compose_node(self, parent, index):
+    # A few aliases of aliases fill all memory.
     if self.check_event(yaml.AliasEvent):
       raise yaml.constructor.ConstructorError(
         None, None, "it has an alias (*name); write the value out", self.peek_event().start_mark
@@ -222,6 +235,7 @@ class _Loader(yaml.SafeLoader):
   def construct_mapping(self, node, deep=False):
     names: set[str] = set()
     for key, _ in node.value:
+      # PyYAML keeps the last of two silently.
       if key.value in names:
         raise yaml.constructor.ConstructorError(
           None, None, f"{key.value!r} stands twice in it", key.start_mark
@@ -239,6 +253,7 @@ def _loaded(text: str, path: str) -> Any:
   try:
     return yaml.load(text, Loader=_Loader)  # a safe loader: see above
   except yaml.MarkedYAMLError as error:
+    # Where the problem is, or else where the part with the problem began.
     mark = error.problem_mark or error.context_mark
     line = f":{mark.line + 1}" if mark else ""
     problem = " ".join(filter(None, (error.context, error.problem)))

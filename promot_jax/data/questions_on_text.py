@@ -50,6 +50,7 @@ def out_of_domain(name: str, file: str, size: int) -> Task:
 
 def _only_tested(file: str, size: int) -> Source:
   found = [
+    # As MRQA packs them, or unpacked by the user.
     Layout(splits={"test": (f"mrqa/{file}{ending}",)}, rows=_of_mrqa, record=_record)
     for ending in (".jsonl.gz", ".jsonl")
   ]
@@ -60,6 +61,7 @@ def _of_squad(document: Any) -> Iterator[Any]:
   for article in document["data"]:
     for paragraph in article["paragraphs"]:
       for question in paragraph["qas"]:
+        # All that annotators gave: a prediction is compared with each.
         answers = [answer["text"] for answer in question["answers"]]
         yield {**question, "context": paragraph["context"], "answers": answers}
 
@@ -68,6 +70,8 @@ def _of_mrqa(files: Files) -> Iterator[Row]:
   """Questions of JSON lines, one text a line; the first line tells what the file is."""
   for path in (path for paths in files for path in paths):
     for number, text in text_lines.stream_json_lines(path):
+      # A line without questions is damaged, unless it is the header: it becomes one unusable
+      # record.
       for question in text.get("qas", () if "header" in text else ({},)):
         yield f"{path}:{number}", {**question, "context": text.get("context")}
 
@@ -75,6 +79,7 @@ def _of_mrqa(files: Files) -> Iterator[Row]:
 def _record(row: Record) -> Record:
   return {
     "context": layouts.text(row, "context"),
+    # Without the blanks around it, which some of SQuAD's questions have.
     "question": layouts.text(row, "question").strip(),
     "answers": {"text": layouts.texts(row, "answers")},
   }

@@ -17,9 +17,11 @@ def quiet() -> Iterator[None]:
 
   They go to file descriptor 2 and obey no setting.  If reading fails, what was written is shown.
   """
+  # What Python has not written yet must not come out behind it, or be hidden.
   sys.stderr.flush()
   shown = os.dup(2)
   with tempfile.TemporaryFile() as hidden:
+    # The descriptor itself, for C++ knows nothing of `sys.stderr`.
     os.dup2(hidden.fileno(), 2)
     try:
       yield

@@ -55,6 +55,7 @@ class RecordFeature:
       value = self.of(record)
     except errors.DataError:
       raise
+    # What a function of the user's meets in a record that it does not expect.
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as cause:
       found = ", ".join(record) or "nothing"
       raise errors.DataError(
@@ -62,17 +63,21 @@ class RecordFeature:
       ) from cause
 
     def tokens(text: str) -> Sequence[int]:
+      # As questions of inference are framed, line feeds at the end included.
       if self.form == "inputs":
         return list(joining.input_tokens(vocabulary, text))
       if self.form == "plain":
         return vocabulary.encode(text)
       if target == "raw":
+        # In running text a word begins with the blank before it, which depends on what it follows.
         ids = joining.texts_to_tokens(vocabulary, after, text)[1]
       else:
+        # The wrapping around a target is spelled with special tokens.
         ids = vocabulary.encode(templates.target_text(text, target), special_tokens=True)
       return list(vocabulary.target_frame.around(ids))
 
     if isinstance(value, str):
+      # One text where several are declared counts as a list of one.
       value = tokens(value) if self.kind.rank < 2 else [tokens(value)]
     elif isinstance(value, Sequence) and value and all(isinstance(each, str) for each in value):
       value = [tokens(each) for each in value]

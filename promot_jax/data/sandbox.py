@@ -30,6 +30,7 @@ _DEEPEST = 60  # expressions within expressions
 _OVERRUNS = 8  # records that a template may do too much for; after them it is not tried again
 _LARGEST = 2**63
 
+# A list of what is allowed: what a later Jinja adds is refused until somebody has looked at it.
 _NODES = (
   *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign),
   *(nodes.Name, nodes.NSRef, nodes.Const, nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair),
@@ -103,6 +104,7 @@ _LOOP = frozenset(
     *("depth", "previtem", "nextitem"),
   )
 )
+# Everything that the library, its sandbox and plain values raise in a template.
 _FAILURES = (
   *(jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
   *(RecursionError, MemoryError, SyntaxError),
@@ -147,10 +149,12 @@ class Template:
       DataError: it cannot be filled in, or does more than it may.
     """
     written: list[str] = []
+    # One that overran so often would stop a data set for hours, five seconds a record.
     if len(self._overruns) >= _OVERRUNS:
       raise DataError(self._overruns[-1])
     try:
       with template_filters.budget(seed):
+        # Piece by piece: a template that writes without end is stopped while it writes.
         for piece in self._compiled[0].generate(**values):
           template_filters.spend(len(piece))
           written.append(piece)
@@ -159,6 +163,7 @@ class Template:
       raise DataError(self._overruns[-1]) from None
     except _FAILURES as error:
       raise DataError(f"{self.where}: {_said(error)}") from None
+    # Divided after it is filled in: a value that holds the separator's text stays whole.
     return tuple(part.strip() for part in "".join(written).split(_DIVIDER))
 
   @functools.cached_property
@@ -175,6 +180,7 @@ class Template:
     try:
       with template_filters.budget():  # constants are computed here
         tree = _environment.parse(self.text)
+        # Before anything of it is compiled or run.
         _check(tree, 0)
         names = meta.find_undeclared_variables(tree) - set(_environment.globals)
         guarded = _Guard()
@@ -197,6 +203,7 @@ def _said(error: BaseException) -> str:
 
 def _check(node: nodes.Node, depth: int) -> None:
   """Raises SecurityError where a node is none of what a template may have."""
+  # Before Python's own limit, which the library's compiler would meet.
   if depth > _DEEPEST:
     raise RecursionError
   if not isinstance(node, _NODES):
@@ -209,6 +216,7 @@ def _check(node: nodes.Node, depth: int) -> None:
     )
   if isinstance(node, nodes.Test) and node.name not in _TESTS:
     raise _refused(node, f"there is no test '{node.name}'; there are {', '.join(_TESTS)}")
+  # Methods are known by name only here; `call` looks at the object as well.
   if isinstance(node, nodes.Call):
     called = node.node
     known = isinstance(called, nodes.Name) and called.name in template_filters.GLOBALS
@@ -225,6 +233,7 @@ def _check(node: nodes.Node, depth: int) -> None:
 
 def _refused(node: nodes.Node, what: str) -> SecurityError:
   error = SecurityError(what)
+  # As Jinja's own errors have it.
   error.lineno = node.lineno
   return error
 
@@ -241,6 +250,7 @@ class _Guard(visitor.NodeTransformer):
 
   def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
     self.generic_visit(node)
+    # `~` joins texts without the operators that are looked at.
     return _filtered(nodes.List(node.nodes, lineno=node.lineno), "join")
 
   def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
@@ -267,12 +277,15 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
   intercepted_binops = _OPERATORS
 
   def getattr(self, obj: Any, attribute: str) -> Any:
+    # Undefined values raise when they are made text.
     if isinstance(obj, jinja2.Undefined):
       str(obj)  # raises, with its name
+    # A field of that name before a method: records have fields called 'items' and 'count'.
     if isinstance(obj, Mapping) and attribute in obj:
       return obj[attribute]
     if attribute in _METHODS.get(type(obj), ()):
       return getattr(obj, attribute)
+    # The loop's own variables, without `changed` and `cycle`, which keep what they are given.
     if isinstance(obj, runtime.LoopContext) and attribute in _LOOP:
       return getattr(obj, attribute)
     if isinstance(obj, Namespace) and not attribute.startswith("_"):
@@ -285,6 +298,7 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
     if isinstance(obj, Mapping):
       return obj[argument] if argument in obj else self.undefined(obj=obj, name=argument)
     if isinstance(obj, str | list | tuple) and isinstance(argument, int | slice):
+      # As in Python, but what is behind the end is undefined and no error.
       try:
         return obj[argument]
       except IndexError:
@@ -297,6 +311,7 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
       kwargs.pop(scope, None)
     if any(obj is known for known in template_filters.GLOBALS.values()):
       return obj(*args, **kwargs)
+    # The object and the name: a method of anything else is refused whatever it is called.
     owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
     if name not in _METHODS.get(type(owner), ()) or kwargs:
       raise SecurityError("it calls something that is no method of a text, list or dictionary")
@@ -310,22 +325,28 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
   def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
     """Arithmetic of numbers, and texts and lists put together."""
     texts = (str, list, tuple)
+    # 'ab' * 3 and 3 * 'ab' alike.
     if operator == "*" and isinstance(left, int) and isinstance(right, str):
       left, right = right, left
     if operator == "*" and isinstance(left, str) and isinstance(right, int):
       template_filters.spend(len(left) * max(0, right))
     elif isinstance(left, texts) or isinstance(right, texts):
+      # `%` formats, and any other operator of texts is a mistake.
       if operator != "+" or type(left) is not type(right):
         kinds = f"{type(left).__name__} {operator} {type(right).__name__}"
         raise SecurityError(f"it computes {kinds}, which templates here do not")
+      # Before it is made.
       template_filters.spend(len(left) + len(right))
     found = self.binop_table[operator](left, right)
+    # Numbers multiplied in a loop grow without being any text.
     if isinstance(found, int) and abs(found) > _LARGEST:
       raise SecurityError("it computes a number that is too large")
     return found
 
 
 def _make_environment() -> _Environment:
+  # StrictUndefined: a field that a record lacks must not become nothing. Not optimized: constants
+  # would be joined before they are counted.
   made = _Environment(
     undefined=jinja2.StrictUndefined, finalize=template_filters.shown, optimized=False
   )

@@ -39,19 +39,24 @@ class SentencePiece:
     separator: str | None = None,
     special_tokens: bool = False,
   ):
+    # Not at the top: a vocabulary's name is looked at where none is opened.
     from sentencepiece import SentencePieceProcessor
 
     self.file = file
+    # As bytes, since the model may be changed before it is opened.
     serialized = vocabulary_files.local_copy(file).read_bytes()
     try:
       processor = SentencePieceProcessor(model_proto=serialized)
       # T5's 32000-piece model has no sentinels, the "100extra" files do.
       inside = _has_sentinels(processor)
       self.extra_ids = SENTINELS if family == "t5" and not inside else 0
+      # Texts are cut by the model as it was trained; sentinels are found only where they are asked
+      # for.
       self._text_processor = processor
       if self.extra_ids:
         processor = SentencePieceProcessor(model_proto=_with_sentinels(serialized))
       elif inside:
+        # T5's "100extra" files have them as pieces that any text may spell.
         self._text_processor = SentencePieceProcessor(model_proto=_of_text(serialized))
     except (RuntimeError, ValueError) as cause:
       raise errors.ConfigError(f"{file} is not a SentencePiece model: {cause}") from cause
@@ -60,6 +65,7 @@ class SentencePiece:
     self.family = family
     self.eos: int = self._required("eos", processor.eos_id())
     bos = processor.bos_id()
+    # SentencePiece says -1 where there is none.
     self.bos: int | None = None if bos < 0 else bos
     self.unknown: int | None = processor.unk_id()
     self.joining = token_families.joining(family, separator, source=file)
@@ -101,11 +107,13 @@ class SentencePiece:
       if token == self.eos:
         break
       if token >= 0 and token not in (self.pad, self.bos):
+        # Rows of an embedding that is padded to a multiple have no piece.
         kept.append(token if token < self.size else self._processor.unk_id())
     return self._processor.DecodeIds(kept)
 
   def sentinel(self, number: int) -> int | None:
     """Id of <extra_id_number>; None where the model has no such piece."""
+    # Under either form: appended ones begin with a word's mark, those of a file may not.
     for piece in _sentinel_pieces(number):
       found = self._processor.PieceToId(piece)
       if found != self._processor.unk_id():
@@ -137,6 +145,7 @@ def _of_text(serialized: bytes) -> bytes:
   sentinels = {piece for number in range(SENTINELS) for piece in _sentinel_pieces(number)}
   for piece in model.pieces:
     if piece.piece in sentinels:
+      # A control piece keeps its id and is never cut out of a text.
       piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL
   return model.SerializeToString()
 
@@ -146,6 +155,7 @@ def _with_sentinels(serialized: bytes) -> bytes:
   from sentencepiece import sentencepiece_model_pb2
 
   model = sentencepiece_model_pb2.ModelProto.FromString(serialized)
+  # Descending, as seqio appends them: <extra_id_0> is the largest id.
   for number in reversed(range(SENTINELS)):
     model.pieces.add(
       piece=f"▁<extra_id_{number}>",

@@ -27,6 +27,7 @@ class Texts:
 def targets_line(texts: Texts) -> str:
   """How often each target occurs, or how many there are."""
   counts = collections.Counter(texts.targets)
+  # Of free texts nearly all are different, and a list of them tells nothing.
   if len(counts) > _MOST or len(counts) == len(texts.targets) > 2:
     return f"{len(counts)} different ones"
   return ", ".join(f"{target!r} {count}" for target, count in counts.most_common())
@@ -36,6 +37,7 @@ def lengths_line(lengths: Sequence[int], limit: int | None) -> str:
   """Smallest, middle and largest number of tokens, and how many are cut."""
   low, middle, high = np.percentile(lengths, [0, 50, 100]).astype(int)
   cut = sum(length > limit for length in lengths) if limit else 0
+  # What is cut is worth saying; else only how much would fit.
   more = f", {cut} longer than {limit} and cut" if cut else f" (at most {limit})" if limit else ""
   span = f"{low} to {high} tokens, {middle} in the middle" if low < high else f"{low} tokens"
   return span + more

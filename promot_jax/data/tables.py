@@ -131,6 +131,7 @@ def read(path: str | pathlib.Path, *, quotes: bool = True) -> Table:
   """
   kind_of_file = kind(path)
   path = pathlib.Path(path).expanduser()
+  # A pipe or device has no end, or only one reading.
   if path.exists() and not path.is_file():
     what = "a folder" if path.is_dir() else "a pipe or device"
     raise DataError(f"{path} is {what}, and a table is a file: name one.")
@@ -140,6 +141,7 @@ def read(path: str | pathlib.Path, *, quotes: bool = True) -> Table:
     table = _json_lines(path)
   else:
     table = _separated(path, quotes=quotes)
+  # With a sentence of its own, since a file that was saved empty is a common mistake.
   if not table.rows:
     needs = "one row for each example" if table.columns else "a row with names of columns first"
     raise DataError(f"{path} is empty: a table has {needs}.")
@@ -154,6 +156,7 @@ def text_of(value: Any, *, where: str, column: str) -> str:
   """
   if isinstance(value, str):
     return value
+  # Before numbers, for True is an int in Python.
   if isinstance(value, bool):
     return "true" if value else "false"
   if value is None:
@@ -168,17 +171,20 @@ def text_of(value: Any, *, where: str, column: str) -> str:
 
 def _json_lines(path: pathlib.Path) -> Table:
   rows = [Row(number=n, cells=record) for n, record in text_lines.read_json_lines(path)]
+  # In the order in which they first occur: objects may lack some.
   columns = dict.fromkeys(name for row in rows for name in row.cells)
   return Table(path=str(path), columns=tuple(columns), rows=tuple(rows))
 
 
 def _separated(path: pathlib.Path, *, quotes: bool) -> Table:
   text = text_lines.read_text(path)
+  # Python's csv would take it for a character of a cell.
   if "\0" in text:
     line = text.count("\n", 0, text.index("\0")) + 1
     raise DataError(f"{path}:{line} has a NUL byte: it is binary, not a table in text.")
   lines = _with_ends(text)
   comma = path.suffix.lower() == ".csv"
+  # Spreadsheets write semicolons into .csv where the comma is the decimal sign.
   separators = (",", ";", "\t") if comma else ("\t",)
   first = lines[0] if lines else ""
   separator = next((each for each in separators if each in first), separators[0])
@@ -186,6 +192,7 @@ def _separated(path: pathlib.Path, *, quotes: bool) -> Table:
   names: list[str] = []
   rows: list[Row] = []
   for number, cells in found:
+    # Lines of separators alone, as spreadsheets leave them at the end.
     if not any(cells):
       continue
     if not names:
@@ -193,6 +200,7 @@ def _separated(path: pathlib.Path, *, quotes: bool) -> Table:
     elif len(cells) != len(names):
       raise DataError(_ragged(path, number, cells, names, separator))
     else:
+      # A column without a name cannot be asked for.
       rows.append(Row(number=number, cells={n: c for n, c in zip(names, cells) if n}))
   return Table(path=str(path), columns=tuple(filter(None, names)), rows=tuple(rows))
 
@@ -207,14 +215,17 @@ def _cells(
   path: pathlib.Path, lines: Sequence[str], separator: str, quotes: bool
 ) -> Iterator[tuple[int, list[str]]]:
   """(line in which it begins, cells) of every row."""
+  # Of the whole process, since the module has one limit.
   csv.field_size_limit(_LARGEST_CELL)
   reader = csv.reader(
     lines,
     delimiter=separator,
+    # Strict: a quote in the wrong place would otherwise swallow the rest of the file.
     strict=True,
     quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE,
   )
   while True:
+    # A row may have several lines, and is named by its first.
     begin = reader.line_num + 1
     try:
       cells = next(reader)
@@ -222,6 +233,7 @@ def _cells(
       return
     except csv.Error as error:
       raise DataError(_explained(path, begin, lines, error)) from None
+    # A line end in a quoted cell is text, in one form whatever wrote the file.
     yield begin, [cell.replace("\r\n", "\n").strip() for cell in cells]
 
 
@@ -249,6 +261,7 @@ def _explained(path: pathlib.Path, line: int, lines: Sequence[str], error: csv.E
 
 def _header(path: pathlib.Path, line: int, cells: Sequence[str]) -> list[str]:
   names = list(cells)
+  # A template names a column, and of two of one name it could mean either.
   for name in filter(None, names):
     if names.count(name) > 1:
       places = " and ".join(str(i) for i, each in enumerate(names, 1) if each == name)
@@ -282,6 +295,7 @@ def _parquet(path: pathlib.Path) -> Table:
       columns = [column.to_pylist() for column in found.columns]
   except OSError as error:
     reason = error.strerror or str(error)
+    # What the system refuses is the user's path; what the library refuses is the file.
     kind_of_error = ConfigError if error.errno else DataError
     raise kind_of_error(f"{path} cannot be read: {reason}. Name another file.") from None
   except (pyarrow.ArrowException, ValueError) as error:
@@ -291,6 +305,7 @@ def _parquet(path: pathlib.Path) -> Table:
     twice = next(name for name in names if names.count(name) > 1)
     raise DataError(f"{path} names two columns {twice!r}; give each its own name.")
   rows = []
+  # A cell that cannot be read is named by its row.
   for number, values in enumerate(zip(*columns), 1):
     try:
       cells = {name: _as_json(value) for name, value in zip(names, values)}
@@ -305,6 +320,7 @@ def _parquet(path: pathlib.Path) -> Table:
 
 def _as_json(value: Any) -> Any:
   """What JSON would hold: nothing for NaN, which pandas writes for nothing; dates as ISO text."""
+  # pandas writes NaN for what is missing.
   if isinstance(value, float) and not math.isfinite(value):
     return None
   if isinstance(value, bytes):

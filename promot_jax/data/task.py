@@ -88,6 +88,7 @@ class Source:
     both selects and is reported.  `strict` never selects on what is reported: such a task keeps a tenth
     of its training split aside.  A data set without validation split is treated the strict way in both.
     """
+    # Choosing on what is reported would count a lucky checkpoint as a better method.
     if self.selection is None or (selection == "strict" and self.selection == self.report):
       if not self.divisible:
         raise errors.ConfigError(
@@ -99,11 +100,13 @@ class Source:
 
   def at(self, folder: str) -> "Source":
     """The same source in a folder, of records that are the same wherever they lie: itself."""
+    # Of files alone: other records lie in one place.
     at = getattr(self.origin, "at", None)
     return self if at is None else dataclasses.replace(self, origin=at(folder))
 
   def size(self, split: str) -> int | None:
     """Number of examples of a split; None where only reading tells it."""
+    # From the size of the whole, since only reading tells how many texts fall into the part.
     if split == DERIVED[0] and "train" in self.sizes:
       return round(self.sizes["train"] * STRICT)
     if (subsample := low_data.of(split)) is not None:
@@ -157,6 +160,7 @@ class Task:
     Raises:
       ConfigError: it has none of that name.
     """
+    # 'files:/data': a folder may have colons, so that only the first one divides.
     kind, _, folder = name.partition(":")
     if kind not in self.sources:
       raise errors.ConfigError(
@@ -174,16 +178,20 @@ class Task:
     """
     if self.template is None:
       raise errors.ConfigError(f"task '{self.name}' has no template: its records are texts.")
+    # Files and tables say where a record stands; a data set of TensorFlow Datasets does not.
     where = record.get(WHERE[0]) if isinstance(record, Mapping) else None
     name = f"{self.name}: {where}" if where else self.name
     try:
+      # Found where the record was read, and raised where `malformed` counts.
       if isinstance(record, Mapping) and record.get(PROBLEM[0]):
         raise errors.DataError(record[PROBLEM[0]])
       return self.template(record)
+    # No fault of the record: it takes no part.
     except NoText:
       raise
     except errors.DataError as error:
       raise errors.DataError(f"{name}: {error}") from error
+    # What a template meets in a record that is not built as it expects.
     except (KeyError, TypeError, IndexError, AttributeError) as cause:
       fields = ", ".join(sorted(record)) if isinstance(record, Mapping) else type(record).__name__
       raise errors.DataError(
@@ -212,6 +220,7 @@ class Task:
 
   def format_metric(self, source: str) -> Metric | None:
     """Share of outputs in this task's format; None where it has none that can be told."""
+    # By its words where there are any; texts of free form are told by the source's own rule.
     if self.labels:
       return format_share.FormatShare(labels=self.labels)
     return self.source(source).format_metric

@@ -30,16 +30,19 @@ class _Budget:
 
   def __init__(self, seed: int):
     self.left = _STEPS
+    # Time of this thread: others may hold the processor, and that is no fault of the template.
     self.until = time.thread_time() + _SECONDS
     self.random = random.Random(seed)
 
 
+# Of the context, so that threads that render at once do not spend each other's.
 _budget: contextvars.ContextVar[_Budget] = contextvars.ContextVar("budget")
 
 
 @contextmanager
 def budget(seed: int = 0) -> Iterator[None]:
   """What is done within is counted anew, and draws from this seed."""
+  # A budget within a budget begins anew, and the outer one goes on behind it.
   token = _budget.set(_Budget(seed))
   try:
     yield
@@ -55,16 +58,19 @@ def spend(steps: int) -> None:
   """
   own = _budget.get()
   own.left -= steps
+  # Steps and time: one operation may be slow without making anything.
   if own.left < 0 or time.thread_time() > own.until:
     raise TooMuch(f"it makes too much text or loops too often (more than {_STEPS:,} steps)")
 
 
 def _size(value: Any, depth: int = 0) -> int:
   """About how many characters a value is in print."""
+  # Numbers are of about this length, and bounded where they are computed.
   if isinstance(value, str):
     return len(value)
   if value is None or isinstance(value, bool | int | float):
     return 8
+  # Nested lists can be built in a loop without end, and only plain values have a text.
   if depth > 8 or not isinstance(value, list | tuple | Mapping):
     raise TypeError(f"it shows a {type(value).__name__}, which is no text")
   items = value.items() if isinstance(value, Mapping) else value
@@ -88,6 +94,7 @@ def shown(value: Any) -> Any:
   Raises:
     ValueError: it is missing: "None" is never meant.
   """
+  # Undefined values raise when they are made text, with a message that names them.
   if isinstance(value, jinja2.Undefined):
     return str(value)  # raises, with its name
   if value is None:
@@ -104,6 +111,7 @@ def _items(value: Any) -> list[Any]:
     str(value)  # raises, with its name
   if not isinstance(value, str | list | tuple | range | Mapping):
     raise TypeError(f"it needs a list and has a {type(value).__name__}")
+  # Before the copy is made.
   spend(len(value))
   return list(value)
 
@@ -111,6 +119,7 @@ def _items(value: Any) -> list[Any]:
 def passes(value: Any) -> list[Any]:
   """What a loop goes through, each pass counted."""
   found = _items(value)
+  # A pass costs more than a character: each may hold any number of cheap expressions.
   spend(len(found) * _PASS)
   return found
 
@@ -118,6 +127,7 @@ def passes(value: Any) -> list[Any]:
 def replace(text: Any, old: Any, new: Any, count: int = -1) -> str:
   """`str.replace`, counted before it is done."""
   text, old, new = _texts(text), _texts(old), _texts(new)
+  # How much longer it will be is known before it is made.
   found = text.count(old) if count is None or count < 0 else min(text.count(old), count)
   spend(len(text) + found * len(new))
   return text.replace(old, new, found)
@@ -126,6 +136,7 @@ def replace(text: Any, old: Any, new: Any, count: int = -1) -> str:
 def join(items: Any, between: Any = "", attribute: Any = None) -> str:
   """`str.join` of anything that can be shown."""
   if attribute is not None:
+    # The library's own would read any attribute of the items.
     raise TypeError("join has no attribute here; use map(attribute=...) before it")
   between, texts = _texts(between), [_texts(item) for item in _items(items)]
   spend(sum(map(len, texts)) + len(between) * len(texts))
@@ -148,12 +159,14 @@ def _most_frequent(items: Any) -> list[Any]:
 
 
 def _round(value: Any, precision: int = 0) -> float:
+  # More digits than these a number in a text does not have.
   return round(float(value), min(max(int(precision), 0), 12))
 
 
 def _number(kind: Callable[[Any], Any]) -> Callable[..., Any]:
   def converted(value: Any, default: Any = 0) -> Any:
     try:
+      # Python's `int` takes quadratic time for digits.
       return kind(value[:40] if isinstance(value, str) else value)
     except (TypeError, ValueError, OverflowError):
       return default
@@ -170,12 +183,14 @@ def _listed(name: str) -> Callable[..., list[Any]]:
 
   @jinja2.pass_context
   def found(context: Any, items: Any, *args: Any, **kwargs: Any) -> list[Any]:
+    # The library's filters are lazy, and are counted as a list.
     return _items(list(library_filters.FILTERS[name](context, _items(items), *args, **kwargs)))
 
   return found
 
 
 def _default(value: Any, default: Any = "", boolean: bool = False) -> Any:
+  # null counts as missing, which Jinja's own filter does not take it for.
   missing = value is None or isinstance(value, jinja2.Undefined) or (boolean and not value)
   return default if missing else value
 
@@ -216,6 +231,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
 
 
 def _range(*limits: int) -> list[int]:
+  # Counted first: a range is small, its list is not.
   numbers = range(*limits)
   spend(len(numbers))
   return list(numbers)

@@ -63,6 +63,7 @@ class TemplatedData:
   metric: str | None = None
 
   def __post_init__(self):
+    # One place of records: of two nobody would know which was read.
     given = [name for name in _SOURCES if getattr(self, name) is not None]
     if len(given) != 1:
       raise ConfigError(
@@ -75,6 +76,7 @@ class TemplatedData:
         raise ConfigError(f"{field.upper()}={path!r} is no path of a file.")
       if path is not None and field in _FILES:
         tables.kind(path)
+    # The name is the beginning of the tasks' names, which gin files and folders hold.
     if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
       raise ConfigError(
         f"the data set's name {self.name!r} must be lower-case letters, digits and '_', as in 'rte'."
@@ -98,6 +100,7 @@ class TemplatedData:
           f"{', '.join(repr(each.name) for each in found)}."
         )
     used = [each for each in found if self.templates is None or each.name in self.templates]
+    # In the file's order, in which tables of results are read.
     return dict(zip(_task_names(self.name, [each.name for each in used]), used, strict=True))
 
   def numbered(self, record: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
@@ -109,6 +112,7 @@ class TemplatedData:
     Raises:
       DataError: a word is none of them.
     """
+    # A copy: one record is rendered by several templates.
     found = dict(record)
     for column, words in self.classes.items():
       value = found.get(column)
@@ -146,6 +150,8 @@ class TemplatedData:
     Raises:
       ConfigError: a table cannot be read.
     """
+    # The words of `classes` are in each task's own digest; here, only which columns the split
+    # leaves out.
     settings = [self.validation_share, self.split_seed, self.quotes, sorted(self.classes)]
     paths = {field: getattr(self, field) for field in _FILES}
     content = {field: self._content(path) for field, path in paths.items() if path is not None}
@@ -154,11 +160,14 @@ class TemplatedData:
   @functools.cached_property
   def _held_out(self) -> frozenset[int]:
     """Of rows that validate; by what is in them, so that all templates agree."""
+    # Without the labels: two rows of one text belong on one side.
     rows = [cells for _, cells in self._read("train_file")]
+    # As text, since cells may be lists.
     texts = [
       json.dumps({name: value for name, value in cells.items() if name not in self.classes})
       for cells in rows
     ]
+    # Of several columns with classes the combination is the label.
     labels = [json.dumps([cells.get(name) for name in self.classes]) for cells in rows]
     found = file_split.validation(texts, labels, share=self.validation_share, seed=self.split_seed)
     if not found:
@@ -175,6 +184,7 @@ class TemplatedData:
   def _read(self, field: str) -> list[tuple[str, Mapping[str, Any]]]:
     if field not in self._kept:
       table = tables.read(getattr(self, field), quotes=self.quotes)
+      # Before the rows are kept, so that a column that is missing is named with its template.
       for prompt in self.prompts.values():
         table.require(prompt.columns, what=prompt.where)
       self._kept[field] = [(table.where(row), row.cells) for row in table.rows]
@@ -213,9 +223,11 @@ class TemplatedTasks:
   def __post_init__(self):
     for field in ("data_sets", "held_out_templates", "held_out_data_sets", "shots"):
       value = getattr(self, field)
+      # A text is a sequence of letters, and one name would be taken for many.
       if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigError(f"TemplatedTasks.{field}={value!r} must be a list: write [{value!r}].")
     names = [data.name for data in self.data_sets]
+    # The mixture of all stands beside them, so that it needs a name of its own.
     if len({*names, self.name}) <= len(names):
       raise ConfigError(
         f"data sets with templates need different names, and none is '{self.name}'; they have: "
@@ -236,6 +248,7 @@ class TemplatedTasks:
       ConfigError: there is none, or a held-out template is not there.
       ConfigError, DataError: as `TemplatedData.prompts`.
     """
+    # Both names: that of the task, and the one that people know.
     known = {name: prompt.name for data in self.data_sets for name, prompt in data.prompts.items()}
     for each in self.held_out_templates:
       if each not in known and each not in known.values():
@@ -250,6 +263,7 @@ class TemplatedTasks:
     }
     if not any(found.values()):
       raise ConfigError("every template is held out: there is nothing to tune on.")
+    # A data set of which all templates are held out is measured only.
     return {name: tasks for name, tasks in found.items() if tasks}
 
   @functools.cached_property
@@ -258,9 +272,11 @@ class TemplatedTasks:
     found: dict[str, tuple[str, ...]] = {}
     for data in self.data_sets:
       if data.name in self.held_out_data_sets:
+        # Of the templates that ask what the data set asks, unless none does.
         own = tuple(name for name, prompt in data.prompts.items() if prompt.original)
         found[data.name] = own or tuple(data.prompts)
       elif rest := tuple(name for name in data.prompts if self._is_held_out(data, name)):
+        # A name of its own where the data set has a score from training, too.
         found[f"{data.name}_held_out" if data.name in self.tuned else data.name] = rest
     return found
 
@@ -285,9 +301,11 @@ def _task_names(data_set: str, templates: Sequence[str]) -> list[str]:
   """A name for each template that gin files, folders and flags can hold, none twice."""
   found: list[str] = []
   for number, template in enumerate(templates, 1):
+    # A template's name may have no letter that a name can have, and is then its number.
     words = re.findall(r"[a-z0-9]+", template.lower()) or [str(number)]
     name = "_".join([data_set, *words])
     name += "_" if re.search(r"_\d+shot$", name) else ""  # which demonstrations are called
+    # Two names may become equal without their signs.
     found.append(name if name not in found else f"{name}_{number}")
   return found
 

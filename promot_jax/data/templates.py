@@ -49,6 +49,7 @@ class NoText(errors.DataError):
 
 def joined(text: str, answer: str, between: str = BLANK) -> str:
   """An input with its answer; a blank is not doubled where the input ends with white space."""
+  # An input that ends with white space brings its own blank.
   if between == BLANK and text[-1:].isspace():
     return text + answer
   return text + between + answer
@@ -127,6 +128,7 @@ def question(text: str, answers: Sequence[str]) -> Rendered:
 
 def references(text: str, answers: Sequence[str]) -> Rendered:
   """An input with every text that is accepted, none of them empty or twice; the first is the target."""
+  # Each once, and nothing empty: an empty answer would be right for an empty output.
   unique = tuple(dict.fromkeys(answer for answer in answers if answer))
   return Rendered(input=text, target=unique[0] if unique else "", answers=unique)
 

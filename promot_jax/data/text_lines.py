@@ -120,9 +120,11 @@ def json_value(text: str, *, where: str) -> Any:
     DataError: it is none.
   """
   try:
+    # Strictly: what Python reads beyond JSON could not be written again for others.
     value = json.loads(
       text, parse_constant=_constant, parse_float=_number, object_pairs_hook=_unique
     )
+    # Surrogates show only when they are encoded.
     json.dumps(value, ensure_ascii=False).encode()
   except UnicodeEncodeError as error:
     raise DataError(
@@ -170,6 +172,7 @@ def shown(text: str) -> str:
 def _decoded(path: str | pathlib.Path, lines: Iterable[bytes]) -> Iterator[Line]:
   """Lines of bytes, each with its end, as texts."""
   for number, data in enumerate(lines, 1):
+    # Only a file's beginning tells what it is.
     if number == 1:
       _check_beginning(path, data)
       data = data.removeprefix(_MARK)
@@ -177,6 +180,7 @@ def _decoded(path: str | pathlib.Path, lines: Iterable[bytes]) -> Iterator[Line]
       text = data.decode("utf-8")
     except UnicodeDecodeError as error:
       raise _undecodable(path, number, data[error.start], error.start + 1) from None
+    # One carriage return, which belongs to the end; any other is text.
     yield Line(number=number, text=text.removesuffix("\n").removesuffix("\r"))
 
 
@@ -184,6 +188,7 @@ def _objects(
   path: str | pathlib.Path, lines: Iterable[Line]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
   for line in lines:
+    # The white space of JSON: a form feed alone is no empty line.
     if line.text.strip(" \t\r"):
       yield line.number, json_object(line.text, where=f"{_name(path)}:{line.number}")
 
@@ -225,6 +230,7 @@ def _constant(name: str) -> float:
 
 def _number(text: str) -> float:
   value = float(text)
+  # Python reads 1e999 as infinity, which JSON does not have.
   if not math.isfinite(value):
     raise ValueError(f"the number {text[:20]} is too large")
   return value

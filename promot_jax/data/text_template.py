@@ -40,6 +40,7 @@ class TextTemplate:
     parts = []
     for found in _PART.finditer(self.text):
       piece = found.group()
+      # Braces may have blanks inside: '{ premise }'.
       if found.group(1) is not None:
         column = found.group(1).strip()
         if not column:

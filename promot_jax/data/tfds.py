@@ -13,6 +13,7 @@ from typing import Any
 
 from promot_jax import errors, identity
 
+# Where TensorFlow Datasets itself puts what it prepares.
 _DEFAULT = "~/tensorflow_datasets"
 
 
@@ -53,13 +54,16 @@ class DataSet:
 
   def digest(self) -> str:
     """Of the prepared files; empty where there are none, or not in a local folder."""
+    # Without a version the folder of all of them counts: which one would be read is not told here.
     where, _, version = self.name.partition(":")
     base = os.environ.get("TFDS_DATA_DIR") or _DEFAULT
+    # Files of a bucket would have to be listed over the network.
     if "://" in base:
       return ""
     folder = pathlib.Path(base).expanduser() / where / version
     try:
       return identity.of_files(folder) if folder.is_dir() else ""
+    # A digest is no place to complain: reading the data set says what is wrong.
     except OSError:
       return ""
 
@@ -79,6 +83,7 @@ class DataSet:
     cause = (str(error).strip().splitlines() or [""])[-1][:200]
     message = f"data set {name} of task {task!r} cannot be read: {type(error).__name__}: {cause}"
     available = self.available
+    # Told by its words: another version helps only where this one is gone.
     if available and available != name and "cannot be loaded at version" in str(error):
       return errors.ConfigError(
         f"{message}. The paper's version is no longer offered; to use {available} instead, set"

@@ -39,6 +39,7 @@ def recognized(*, bos: bool, eos: bool) -> str:
 
 def is_decoder_only(family: str) -> bool:
   """Whether input and target are one sequence."""
+  # Encoder-decoders end their inputs with eos; what goes on behind an input does not.
   return not _AROUND_INPUT[family][1]
 
 
@@ -59,6 +60,7 @@ def frames(
   start = (bos,) if needs_bos(family) and bos is not None else ()
   if is_decoder_only(family):
     return Frame(prefix=start, suffix=separator), Frame(suffix=(eos,))
+  # Both texts have the same frame there: either stack reads one.
   return Frame(prefix=start, suffix=(eos,)), Frame(prefix=start, suffix=(eos,))
 
 
@@ -101,6 +103,7 @@ def separator_ids(encode, separator: str | None, *, source: str) -> tuple[int, .
   if text == BLANK:
     return ()
   alone, joined = list(encode("x")), list(encode("x" + text))
+  # Not where both are cut together: 'x' and the separator became one token.
   ids = joined[len(alone) :] if joined[: len(alone)] == alone else list(encode(text))
   if not ids:
     raise errors.ConfigError(

@@ -56,16 +56,19 @@ class Tokenizer:
     self._reads_special_tokens = special_tokens
     try:
       written = file.read_text(encoding="utf-8")
+      # From the text and not from the file: it is needed twice, once without special tokens.
       self._tokenizer = tokenizers.Tokenizer.from_str(written)
       self._text_tokenizer = tokenizers.Tokenizer.from_str(_of_text(written))
     except Exception as cause:  # the library raises bare Exceptions
       raise errors.ConfigError(f"{file} is not a tokenizer: {cause}") from cause
+    # The library's word for 'take special tokens for text'.
     self._text_tokenizer.encode_special_tokens = True  # as text, that is
     for each in (self._tokenizer, self._text_tokenizer):
       each.no_truncation()  # a file may come with both switched on
       each.no_padding()
     ids = self._tokenizer.get_vocab(with_added_tokens=True)
     self._ids = ids
+    # Ids need not be dense: the embedding has a row for each up to the largest.
     self.size = max(ids.values()) + 1
     """One more than the largest id, whether or not all smaller ones are in use."""
     described = _description(folder)
@@ -84,6 +87,7 @@ class Tokenizer:
         " begin; set bos_token in its tokenizer_config.json."
       )
     self.joining = token_families.joining(self.family, separator, source=str(folder))
+    # Such a model needs no padding token, and a number that no token has cannot be taken for one.
     self.pad = token_families.NO_TOKEN
     separator_ids: tuple[int, ...] = ()
     if token_families.is_decoder_only(self.family):
@@ -115,6 +119,7 @@ class Tokenizer:
     for token in map(int, tokens):
       if token == self.eos:
         break
+      # A row of an embedding that is padded to a multiple.
       if token >= self.size and self.unknown is not None:
         kept.append(self.unknown)
       elif 0 <= token < self.size and token not in (self.pad, self.bos):
@@ -134,6 +139,7 @@ class Tokenizer:
 
   def _special(self, name: str, described: Mapping[str, Any]) -> int | None:
     """Id of the token that the folder names, or of the first usual name that is in use."""
+    # BERT's files name their tokens after what they do there.
     found = described.get(f"{name}_token") or described.get(_BERT_HAS.get(name, ""))
     if found is None:
       found = next((usual for usual in _USUAL[name] if usual in self._ids), None)
@@ -150,6 +156,7 @@ class Tokenizer:
 
   def _recognized(self, described: Mapping[str, Any]) -> str:
     """The family that adds around a text what the tokenizer adds."""
+    # One letter is a piece in every vocabulary, with and without what belongs around it.
     bare = self.encode("x")
     whole = self._encode(self._tokenizer, "x", framed=True)
     start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
@@ -177,15 +184,19 @@ def _of_text(written: str) -> str:
   model = content.get("model") or {}
   special = {t["content"] for t in content.get("added_tokens") or () if t.get("special")}
   pieces: Any = model.get("vocab") or ()
+  # Lists of pieces with scores, which the files of old versions have without naming the type.
   if model.get("type") == "Unigram" or (isinstance(pieces, list) and "unk_id" in model):
+    # Renamed and not removed: ids are places in this list.
     known = {piece for piece, _ in pieces}
     model["vocab"] = [[_NO_TEXT + p if p in special else p, score] for p, score in pieces]
   elif model.get("type") == "WordLevel":
+    # The unknown piece must stay, because the model looks it up by its name.
     known = set(pieces) - {model.get("unk_token")}
     model["vocab"] = {_NO_TEXT + p if p in special & known else p: i for p, i in pieces.items()}
   else:
     return written
   hidden = special & known
+  # Otherwise the library would add them again, under further ids.
   content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] not in hidden]
   return json.dumps(content)
 
@@ -204,6 +215,7 @@ def _description(folder: pathlib.Path) -> dict[str, Any]:
     if not isinstance(content, dict):
       raise errors.ConfigError(f"{file} holds no JSON object.")
     for key, value in content.items():
+      # A special token is a text, or an object that has it under 'content'.
       text = value.get("content") if isinstance(value, dict) else value
       if text is not None:
         described[key] = text

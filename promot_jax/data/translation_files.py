@@ -25,6 +25,7 @@ def layouts(task: str, source: str, target: str, *, choose: str, report: str) ->
   pair = f"wmt/{_LETTERS[source]}-{_LETTERS[target]}"
   return (
     Layout(
+      # Corpora as WMT distributes them, any number for training.
       splits={
         split: tuple(f"{task}/{name}.{side}" for side in sides) for split, name in own.items()
       },

@@ -56,6 +56,7 @@ def _read(path: str) -> list[Entry]:
   handler = _Entries()
   try:
     with open(path, "rb") as file:
+      # No document type at all: entities are defined there.
       defusedxml.sax.parse(file, handler, forbid_dtd=True)
   except OSError as error:
     raise ConfigError(f"{path} cannot be read: {error.strerror}. Name another file.") from None
@@ -86,6 +87,7 @@ class _Entries(xml.sax.ContentHandler):
     return self._locator.getLineNumber() or 1 if self._locator is not None else 1
 
   def startElement(self, name: str, attrs: Any) -> None:
+    # Text of an element only, not what stood before it.
     self._text = []
     if name == "entry":
       self.found.append(Entry(line=self.line, category=attrs.get("category", "")))
@@ -93,10 +95,12 @@ class _Entries(xml.sax.ContentHandler):
       self._comment = attrs.get("comment", "")
 
   def characters(self, content: str) -> None:
+    # The parser gives a text in several pieces where it has to.
     self._text.append(content)
 
   def endElement(self, name: str) -> None:
     text = "".join(self._text).strip()
+    # WebNLG's triples as they were mended; those of the source are not read.
     if name == "mtriple" and self.found:
       self.found[-1].triples.append(text)
     elif name == "lex" and self.found:

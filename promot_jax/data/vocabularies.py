@@ -106,6 +106,7 @@ def open_vocabulary(name: str) -> Vocabulary:
   Raises:
     ConfigError: no vocabulary has this name, or its files cannot be read.
   """
+  # Reads no file, so that a mistake in the name costs nothing.
   own = reference(name)
   if own is None:
     return _sentencepiece(vocabulary_files.path(name), "t5", None, False)
@@ -131,6 +132,7 @@ def reference(name: str) -> Reference | None:
     )
   place, _, options = rest.partition("?")
   try:
+    # Strictly: a typing error in an option is an error and not another vocabulary.
     given = dict(urllib.parse.parse_qsl(options, keep_blank_values=True, strict_parsing=True))
   except ValueError:
     given = {} if not options else {options: ""}
@@ -168,6 +170,7 @@ def as_one_text(name: str) -> str:
   if own is None or not token_families.is_decoder_only(open_vocabulary(name).family):
     return name
   special = "read" if own.special_tokens else None
+  # Everything else that the name said stays.
   options = {"family": own.family, "separator": BLANK, "special_tokens": special}
   given = {key: value for key, value in options.items() if value is not None}
   query = urllib.parse.urlencode(given, quote_via=urllib.parse.quote)
@@ -198,6 +201,7 @@ def label(name: str) -> str:
   own = reference(name)
   if own is None:
     return name
+  # ASCII and short, for the name goes into gin files, folders and seqio's registry.
   folder = re.sub(r"\W+", "_", pathlib.PurePath(own.place).name, flags=re.ASCII)[:40]
   return f"{own.kind}:{folder}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
@@ -209,7 +213,9 @@ def digest(name: str) -> str:
     ConfigError: they are not there.
   """
   own = reference(name)
+  # The name as well: family and separator are in it.
   total = hashlib.sha256(_RULES.encode() + name.encode())
+  # The content of the files, for a folder's name stays when somebody trains another tokenizer.
   for file in [] if own is None else _files(own):
     total.update(file.name.encode() + b"\0" + file.read_bytes())
   return total.hexdigest()

@@ -51,9 +51,11 @@ def local_copy(file: str) -> pathlib.Path:
       raise errors.ConfigError(f"vocabulary file {file} does not exist. {_advice(file)}")
     return local
   local = cached(file)
+  # A cache that others could write would let them choose our token ids.
   try:
     cache_folders.make_private(local.parent, what="cache of vocabularies")
   except OSError as error:
+    # A home that is read-only may still have the copy.
     if not local.is_file():
       raise errors.ConfigError(
         f"vocabulary file {file} cannot be kept in {local.parent}: {error.strerror}. {_advice(file)}"
@@ -70,6 +72,7 @@ def cached(file: str) -> pathlib.Path:
   Raises:
     ConfigError: the name would lead elsewhere; it may come from somebody else's configuration.
   """
+  # Every part, for '..' anywhere leads out.
   parts = file.removeprefix("gs://").split("/")
   if len(parts) < 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
     raise errors.ConfigError(
@@ -98,6 +101,7 @@ def tokenizer_folder(name: str) -> pathlib.Path:
     return local.parent
   if local.is_dir():
     return local
+  # A path that is missing is no name of the hub, and must not be asked for there.
   if not is_hub_name(name):
     raise errors.ConfigError(
       f"tokenizer folder {name} does not exist; give the folder that holds its {TOKENIZER}."
@@ -130,6 +134,8 @@ def tokenizer_files(folder: pathlib.Path) -> list[pathlib.Path]:
   Raises:
     ConfigError: the folder holds no tokenizer.
   """
+  # The tokenizer as its library runs it first; a SentencePiece model lacks what was added to it
+  # later.
   for name in (TOKENIZER, *SENTENCEPIECE):
     if (folder / name).is_file():
       return [folder / each for each in (name, *DESCRIPTIONS) if (folder / each).is_file()]
@@ -144,6 +150,7 @@ def _fetch(url: str, local: pathlib.Path, file: str) -> None:
     with urllib.request.urlopen(url, timeout=20) as answer:
       content = answer.read()
     local.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its final place, where a rename is one step.
     with tempfile.NamedTemporaryFile(dir=local.parent, delete=False) as temporary:
       temporary.write(content)
     os.replace(temporary.name, local)  # another process may be fetching the same file
@@ -154,6 +161,7 @@ def _fetch(url: str, local: pathlib.Path, file: str) -> None:
 
 
 def _advice(file: str) -> str:
+  # Of a vocabulary of ours the variable can be named that replaces it.
   names = [name for name in FILES if file in (FILES[name], os.environ.get(variable(name)))]
   if not names:
     return "Check the path."

@@ -52,6 +52,7 @@ OUT_OF_DISTRIBUTION = frozenset(
   ]
 )
 
+# Words on the page's buttons, which the articles' files have as lines of text.
 _BUTTONS = frozenset(
   [
     "share this with",
@@ -83,6 +84,7 @@ def whole() -> tuple[Layout, ...]:
     rows=layouts.of_parallel("document", "summary"),
     record=lambda row: {name: layouts.text(row, name) for name in ("document", "summary")},
   )
+  # The files of single articles count where both forms are there.
   return (*(_layout(split, (split,), None) for split in SPLITS), lines)
 
 
@@ -111,6 +113,7 @@ def is_sport(address: str) -> bool:
 
 def is_main_news(address: str) -> bool:
   """News of the world, of the UK or of business."""
+  # 'uk-england' counts with 'uk'.
   return is_news(address) and _section(address)[1].partition("-")[0] in IN_DISTRIBUTION
 
 
@@ -146,7 +149,9 @@ def _section(address: str) -> tuple[str, str]:
   found = _ADDRESS.search(address)
   if found is None:
     raise DataError(f"{address!r} is no address of a BBC article.")
+  # '.../news/uk-england-40673283': the section, then the category with the number.
   first, *rest = found["path"].split("/")
+  # All numbers at the end: what is left is the category, which may be empty.
   return first, re.sub(r"(?:(?:^|-)\d+)+$", "", rest[0]) if rest else ""
 
 
@@ -154,19 +159,24 @@ def _rows(files: Files, *, parts: Sequence[str], addressed: bool) -> Iterator[Ro
   """The parts of every article's file by their names, and its address."""
   (numbers,), (folder,), *lists = files
   found = text_lines.json_value(text_lines.read_text(numbers), where=numbers)
+  # The file of numbers is JSON of anybody's.
   if not isinstance(found, dict) or not all(isinstance(found.get(part), list) for part in parts):
     raise DataError(f"{numbers} has no lists of article numbers for {', '.join(parts)}.")
   addresses = _addresses(lists[0][0]) if lists else {}
   for part in parts:
     for number in found[part]:
+      # The last part only, for a number that is a path would lead out of the folder.
       path = pathlib.Path(folder) / f"{pathlib.PurePath(str(number)).name}.summary"
+      # Counted as a record that cannot be used, with its number.
       if not path.is_file():
         yield f"{numbers}, article {number}", {}
         continue
       text = text_lines.read_text(path)
+      # Before the first name stands nothing; names and parts take turns.
       named = _PART.split(text)[1:]
       row = dict(zip(named[::2], named[1::2]))
       if addressed:
+        # The list first: it has addresses where the articles' files have none.
         row["address"] = addresses.get(str(number)) or row.get("URL", "").strip()
       yield str(path), row
 
@@ -193,6 +203,7 @@ def _record(row: Mapping[str, Any], *, keep: Keep | None) -> dict[str, str] | No
       )
     if not keep(row["address"]):
       return None
+  # Under the file's names, for a message that the user can look up.
   return {
     "document": layouts.text({"RESTBODY": _without_buttons(row["RESTBODY"])}, "RESTBODY"),
     "summary": layouts.text({"FIRST-SENTENCE": row["FIRST-SENTENCE"].strip()}, "FIRST-SENTENCE"),
