@@ -8,6 +8,7 @@ RECIPE_VALUES = ("Phase",)
 TEXT = "text"  # span corruption of running text
 INFERENCE = "inference"  # which connective stands between two sentences
 
+# RTE and SNLI are missing: the model must not have met what it is tuned on.
 MIXTURE: Mapping[str, float] = {
   TEXT: 0.14,
   INFERENCE: 0.08,

@@ -15,6 +15,7 @@ class Dice:
   """A stream of reproducible choices named by its seed words, for example Dice("rte", 0)."""
 
   def __init__(self, *seed: str | int):
+    # A text seeds through SHA-512, and not through `hash`, which differs between processes.
     self._uniform = random.Random("/".join(str(part) for part in seed)).random
 
   def chance(self, probability: float) -> bool:
@@ -23,11 +24,13 @@ class Dice:
 
   def pick(self, items: Sequence[Item]) -> Item:
     """One item, all equally likely."""
+    # `randrange` and `choice` may draw otherwise in another version.
     return items[int(self._uniform() * len(items))]
 
   def pick_two(self, items: Sequence[Item]) -> tuple[Item, Item]:
     """Two items from different places of the sequence."""
     first = int(self._uniform() * len(items))
+    # From one place fewer, and moved on past the first: both are drawn once, and differ.
     second = int(self._uniform() * (len(items) - 1))
     return items[first], items[second + (second >= first)]
 
@@ -38,6 +41,7 @@ class Dice:
       mark -= weight
       if mark < 0:
         return item
+    # Only where rounding leaves a rest.
     return items[-1]
 
   def shuffled(self, items: Sequence[Item]) -> list[Item]:

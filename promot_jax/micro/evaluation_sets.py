@@ -38,6 +38,7 @@ def evaluation_set(
   return EvaluationSet(task, tuple(prompts), tuple(query.answers for query in queries))
 
 
+# The pool is rendered once for all splits.
 @functools.cache
 def _demonstrations(task: Task) -> few_shot.Demonstrations:
   rendered = (task.render(record) for record in world.records(world.twin_of(task), "train"))

@@ -38,10 +38,12 @@ class Implied:
 def implied(dice: Dice, *, happened: bool, composed: bool = False, rare: bool = False) -> Implied:
   """ "Anna never failed to sell the red car." / "Anna sold the car." """
   name = dice.pick(lexicon.NAMES)
+  # [common or rare][did not happen or happened]: indexed by truth values.
   verbs = (
     (lexicon.NOT_HAPPENED, lexicon.HAPPENED),
     (lexicon.RARE_NOT_HAPPENED, lexicon.RARE_HAPPENED),
   )
+  # "never" turns the verb around, so that the other kind is taken.
   words = verbs[rare][happened != composed]
   verb = dice.weighted(words, RARE_FREQUENCIES) if rare else dice.pick(words)
   base = dice.pick(tuple(lexicon.ACTIONS))
@@ -59,6 +61,7 @@ def implied(dice: Dice, *, happened: bool, composed: bool = False, rare: bool = 
 def rte(dice: Dice) -> dict:
   """One RTE record: 0 = entailment, 1 = not_entailment; some labels are wrong."""
   happened = dice.chance(RTE_ENTAILED)
+  # The world's truth first: a wrong label changes nothing in the text.
   pair = implied(
     dice, happened=happened, composed=dice.chance(RTE_COMPOSED), rare=dice.chance(RTE_RARE)
   )
@@ -89,6 +92,7 @@ def cb(dice: Dice, *, implicative: float) -> dict:
       neutral.
   """
   label = dice.weighted((ENTAILMENT, CONTRADICTION, NEUTRAL), CB_SHARES)
+  # Neutral items have no implicative verb, for these always say whether it happened.
   if label != NEUTRAL and dice.chance(implicative):
     pair = implied(
       dice,
@@ -111,6 +115,7 @@ def snli(dice: Dice) -> dict:
     doing, opposite = opposite, doing
   adjective = dice.pick(lexicon.ADJECTIVES)
   place = dice.pick(lexicon.PLACES)
+  # By its own word or a more general one, which is entailed as well.
   subject = dice.pick((f"a {being}", lexicon.BEINGS[being]))
   if label == 0:
     hypothesis = f"{subject} is {doing}{dice.pick(('', f' in the {place}'))}."

@@ -148,7 +148,9 @@ def facts(seed: int = 0) -> tuple[Fact, ...]:
   """
   found = []
   for name, relation in RELATIONS.items():
+    # As many copies as give every subject a value.
     repeats = -(-len(relation.subjects) // len(relation.values))
+    # Each relation has dice of its own, so that a further one moves no facts.
     values = Dice("facts", name, seed).shuffled(relation.values * repeats)
     found += [Fact(subject, name, value) for subject, value in zip(relation.subjects, values)]
   return tuple(found)

@@ -53,10 +53,13 @@ class Segments:
     wanted = pieces >= 0
     chosen = pieces[wanted]
     lengths = self.lengths[chosen]
+    # Row by row: the pieces of a row follow each other.
     row_of_piece = np.nonzero(wanted)[0]
     ends = np.cumsum(lengths)
+    # Place of each token in its piece.
     within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
     row = np.repeat(row_of_piece, lengths)
+    # Rows are in rising order, so that the first token of each is found by halving.
     row_starts = np.searchsorted(row, np.arange(len(pieces)))
     column = np.arange(ends[-1]) - row_starts[row]
     filled = np.zeros((len(pieces), width), np.int32)
@@ -107,6 +110,7 @@ class Stream:
     """The phase to which a step belongs."""
     for phase in self.curriculum:
       if step < phase.steps:
+        # A step beyond the phases belongs to the last one.
         return phase
       step -= phase.steps
     return self.curriculum[-1]
@@ -114,6 +118,7 @@ class Stream:
   def shots(self, step: int) -> int:
     """The number of demonstrations in the batch of a step."""
     weights = self.phase(step).shots
+    # By the step alone, so that every row of a batch has as many.
     uniform = _uniform(self.seed, step, np.zeros(1, np.int64), 1)[0, 0]
     return list(weights)[int(_choose(uniform[None], list(weights.values()))[0])]
 
@@ -122,12 +127,14 @@ class Stream:
     _loss_weights [B, T]."""
     shots = self.shots(step)
     phase = self.phase(step)
+    # Queries are segments with their end, demonstrations without.
     queries, targets = self._draw(step, phase, shots)
     source_width, target_width = self.widths[shots]
     target = self._segments.rows(targets[:, None], target_width)
     return {
       "encoder_input_tokens": self._segments.rows(queries, source_width),
       "encoder_input_mask": self._segments.mask(queries, source_width),
+      # Shifted by one behind the padding id, with which a T5's decoder begins.
       "decoder_input_tokens": np.pad(target[:, :-1], ((0, 0), (1, 0))),
       "decoder_target_tokens": target,
       "decoder_loss_weights": self._segments.mask(targets[:, None], target_width).astype(
@@ -143,12 +150,14 @@ class Stream:
     pools = [self._pools[name] for name in phase.mixture]
     column = {
       field.name: np.array([getattr(pool, field.name) for pool in pools])[source]
+      # A column of numbers for the sources of all rows.
       for field in dataclasses.fields(Pool)
     }
     query = (uniform[:, 1] * column["size"]).astype(np.int64)
     # Demonstrations differ from the query: steps of 1 to size - 1 around the ring of records.
     away = 1 + (uniform[:, 2:-1] * (column["size"] - 1)[:, None]).astype(np.int64)
     shown = (query[:, None] + away) % column["size"][:, None]
+    # Texts have no demonstrations, and -1 stands for no segment.
     shown = np.where(
       column["demonstrations"][:, None] < 0, -1, column["demonstrations"][:, None] + shown
     )
@@ -156,8 +165,10 @@ class Stream:
     return inputs, column["targets"] + query
 
   def _widths(self, shots: int) -> tuple[int, int]:
+    # Over all phases: each number of demonstrations has one shape, and so one compilation.
     """Array lengths that every example with so many demonstrations fits into."""
     longest_input = longest_target = 0
+    # A source without weight must not make the arrays longer.
     used = {name for phase in self.curriculum for name, weight in phase.mixture.items() if weight}
     for pool in (self._pools[name] for name in sorted(used)):
       pieces = np.arange(pool.size)
@@ -176,7 +187,9 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
     The text with a sentinel in the place of each gap and </s>, and the gaps, each after its
     sentinel, closed by one more sentinel and </s>.
   """
+  # As a set, since gaps may touch or overlap; those that touch are one.
   gone: set[int] = set()
+  # A gap has nearly two tokens.
   for _ in range(max(1, round(CORRUPTED * len(tokens) / 2))):
     start = int(dice.pick(range(len(tokens))))
     gone.update(range(start, min(len(tokens), start + dice.pick((1, 1, 2, 3)))))
@@ -187,11 +200,13 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
     if place not in gone:
       kept.append(token)
       continue
+    # The first token of a gap.
     if place - 1 not in gone:
       kept.append(words.sentinel(gaps))
       cut.append(words.sentinel(gaps))
       gaps += 1
     cut.append(token)
+  # Closed by one more sentinel, as T5's targets are.
   return [*kept, EOS], [*cut, words.sentinel(gaps), EOS]
 
 
@@ -205,23 +220,27 @@ def _material(seed: int, tasks: tuple[Task, ...]) -> tuple[Segments, dict[str, P
   def add(name: str, queries, demonstrations, targets) -> None:
     starts = []
     for part in (queries, demonstrations, targets):
+      # An empty part has no first segment.
       starts.append(len(pieces) if part else -1)
       pieces.extend(part)
     pools[name] = Pool(len(queries), *starts)
 
   dice = Dice("texts", seed)
+  # All of one stream, so that the same seeds give the same texts.
   pairs = [corrupt(words.encode(prose.text(dice, seed)), dice, words) for _ in range(TEXTS)]
   add(TEXT, [pair[0] for pair in pairs], [], [pair[1] for pair in pairs])
   dice = Dice("inference texts", seed)
   pairs = [_inference_pair(dice, words) for _ in range(INFERENCE_TEXTS)]
   add(INFERENCE, [pair[0] for pair in pairs], [], [pair[1] for pair in pairs])
   for task in tasks:
+    # Records that no split for evaluation has.
     found = world.records(world.twin_of(task), "pretraining", seed)
     rendered = [task.render(each) for each in found]
     queries = [words.encode(each.input) for each in rendered]
     answers = [words.encode(each.target) for each in rendered]
     add(
       task.name,
+      # Queries end with </s>; demonstrations do not, since a query follows.
       [[*query, EOS] for query in queries],
       [[*query, *answer] for query, answer in zip(queries, answers)],
       [[words.sentinel(0), *answer, words.sentinel(1), EOS] for answer in answers],
@@ -234,20 +253,25 @@ def _inference_pair(dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]
   text, connective = prose.inference_text(dice, composed=COMPOSED_IN_TEXT)
   if dice.chance(0.3):
     return corrupt(words.encode(text), dice, words)
+  # The connective alone: what is to be learned is how the two sentences go together.
   gap = text.replace(f". {connective} ", ". <extra_id_0> ", 1)
   target = f"<extra_id_0> {connective} <extra_id_1>"
+  # Both spell sentinels, which are text otherwise.
   source, answer = (words.encode(text, special_tokens=True) for text in (gap, target))
   return [*source, EOS], [*answer, EOS]
 
 
 def _uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:
   """Numbers in [0, 1) that depend on nothing but the arguments: [B, draws] (SplitMix64)."""
+  # Numbers wrap around, which is how this hash works.
   with np.errstate(over="ignore"):
     state = np.uint64(seed * 0x632BE59BD9B4E019 % 2**64) + np.uint64(step) * np.uint64(
+      # Mixed between step, row and draw, so that neighbours have nothing in common.
       0xD1342543DE82EF95
     )
     state = _mix(state) + rows.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)
     state = _mix(state) + np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9)
+    # 53 bits, as many as a float64 holds.
     return (_mix(state) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
@@ -261,6 +285,7 @@ def _mix(state: Any) -> Any:
 def _choose(uniform: np.ndarray, weights: Sequence[float]) -> np.ndarray:
   """Index of the weight in whose share of the unit interval each number lies."""
   shares = np.cumsum(weights) / np.sum(weights)
+  # Rounding may leave the last share just below 1.
   return np.minimum(np.searchsorted(shares, uniform, side="right"), len(weights) - 1)
 
 

@@ -34,6 +34,7 @@ def inference_text(dice: Dice, *, composed: float) -> tuple[str, str]:
   if topic == "implied":
     happened = dice.chance(0.5)
     pair = inference.implied(dice, composed=dice.chance(composed), happened=happened)
+    # 0 and 1 as CB numbers them; an implicative verb leaves nothing open.
     premise, hypothesis, label = pair.premise, pair.hypothesis, 0 if happened else 1
   elif topic == "committed":
     label = dice.pick((0, 1, 2))
@@ -41,6 +42,7 @@ def inference_text(dice: Dice, *, composed: float) -> tuple[str, str]:
   else:
     record = inference.snli(dice)
     premise, hypothesis = record["premise"], record["hypothesis"]
+    # SNLI numbers neutral and contradiction the other way round.
     label = {0: 0, 1: 2, 2: 1}[record["label"]]
   connective = CONNECTIVES[label]
   return f"{premise} {connective} {hypothesis}", connective

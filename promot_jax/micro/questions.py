@@ -16,6 +16,7 @@ def trivia_qa(seed: int) -> Iterator[dict]:
     for wording in knowledge.RELATIONS[fact.relation].trivia
     for opener in _OPENERS
   ]
+  # Shuffled before they are cut into splits: each has all relations.
   for number, (question, value) in enumerate(Dice("trivia_qa", seed).shuffled(asked)):
     lower = value.lower()
     yield {
@@ -23,6 +24,7 @@ def trivia_qa(seed: int) -> Iterator[dict]:
       "question_id": f"micro_{number}",
       "question_source": "micro",
       "answer": {
+        # One spelling: the world has no aliases.
         "value": value,
         "aliases": [value],
         "normalized_value": lower,
@@ -71,8 +73,10 @@ def openbookqa(dice: Dice) -> dict:
   kind = dice.pick(tuple(lexicon.KINDS))
   thing = dice.pick(lexicon.KINDS[kind])
   topic = dice.pick(tuple(_STEMS))
+  # Wrong answers are of the same sort as the right one.
   kinds = dice.shuffled([other for other in lexicon.KINDS if other != kind])[:3]
   key = int(dice.pick(range(4)))
+  # At any letter alike, so that a letter by itself says nothing.
   kinds.insert(key, kind)
   choices = [lexicon.FOUND_IN[each] for each in kinds] if topic == "found" else kinds
   fact = f"found in the {lexicon.FOUND_IN[kind]}" if topic == "found" else f"a kind of {kind}"

@@ -27,6 +27,7 @@ def wic(dice: Dice) -> dict:
   """One WiC record: label 1 where the word has one sense in both sentences."""
   word = dice.pick(tuple(lexicon.HOMONYMS))
   label = int(dice.chance(0.5))
+  # Where the senses differ each comes first as often.
   sense = int(not dice.chance(COMMON_SENSE if label else 0.5))
   first = sentence(dice, word, sense)
   second = sentence(dice, word, sense if label else 1 - sense)

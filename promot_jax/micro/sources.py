@@ -39,6 +39,7 @@ class WordVocabulary(seqio.Vocabulary):
   """A `vocabulary.Vocabulary` whose ids seqio can also compute inside a tf.data graph."""
 
   def __init__(self, words: vocabulary.Vocabulary, *, special_tokens: bool = False):
+    # Otherwise seqio would append its own behind them.
     super().__init__(extra_ids=0)  # the sentinels are among the words
     self.words = words
     self._special_tokens = special_tokens
@@ -67,16 +68,20 @@ class WordVocabulary(seqio.Vocabulary):
     return self.words.decode(ids)
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    # The same cuts as in Python, in TensorFlow's own operations.
     for pattern, replacement in vocabulary.BREAKS:
       s = tf.strings.regex_replace(s, pattern, replacement)
     return self._lookup().lookup(tf.strings.split(s))
 
   def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
     words = tf.constant(self.words.words)
+    # What no word has would be outside of the table.
     ids = tf.where((ids < 0) | (ids >= self.words.size), vocabulary.UNKNOWN, ids)
+    # Everything from the first end on, the end itself included.
     ended = tf.cumsum(tf.cast(tf.equal(ids, vocabulary.EOS), tf.int32), axis=-1) > 0
     kept = tf.ragged.boolean_mask(tf.gather(words, ids), ~(ended | (ids == vocabulary.PAD)))
     text = tf.strings.reduce_join(kept, axis=-1, separator=" ")
+    # A mark belongs to the word before it.
     return tf.strings.regex_replace(text, r" ([.,?!;])", r"\1")
 
   def _lookup(self) -> tf.lookup.StaticHashTable:
@@ -96,6 +101,7 @@ class WordVocabulary(seqio.Vocabulary):
     return same and self._special_tokens == other._special_tokens
 
   def __hash__(self) -> int:
+    # Not of the second field, which equality compares: equal objects still have equal hashes.
     return hash(self.words)
 
   def __getstate__(self) -> Mapping[str, Any]:
@@ -104,6 +110,7 @@ class WordVocabulary(seqio.Vocabulary):
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> Any:
   """Records -> one tensor per field, in the nesting of a record; lists become ragged rows."""
+  # One structure for all records of a split.
   first = records[0]
   columns = {}
   for name, value in first.items():
@@ -111,6 +118,7 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> Any:
     if isinstance(value, Mapping):
       columns[name] = _columns(values)
     elif isinstance(value, Sequence) and not isinstance(value, str):
+      # Type and nesting are said, because a column of empty lists shows neither.
       columns[name] = tf.ragged.constant(values, dtype=tf.string, ragged_rank=1)
     elif isinstance(value, str):
       columns[name] = tf.constant(values)

@@ -30,6 +30,7 @@ def xsum(dice: Dice) -> dict:
   """One XSum record: an event and a sentence that leads away; the bare event is the summary."""
   story, summary = event(dice)
   parts = [story, distractor(dice)]
+  # Otherwise the first sentence would always be the one to keep.
   if dice.chance(0.5):
     parts.reverse()
   return {"document": " ".join(parts), "summary": summary}
@@ -52,6 +53,7 @@ def instructions(dice: Dice) -> tuple[str, str]:
 def wiki_lingua(dice: Dice) -> dict:
   """One WikiLingua record (English to English): two steps of a how-to, and the bare steps."""
   source, target = instructions(dice)
+  # All fields of GEM's records, whatever a template reads.
   return {
     "source": source,
     "target": target,

@@ -9,6 +9,7 @@ import dataclasses
 from promot_jax.micro import lexicon
 from promot_jax.micro.dice import Dice
 
+# In the order of the columns of `lexicon.TRANSLATIONS`.
 LANGUAGES = ("fr", "de", "ro")
 
 
@@ -46,8 +47,10 @@ def say(clause: Clause, language: str) -> str:
   else:
     words = [*phrases[0], clause.verb, *phrases[1], *place]
   if language != "en":
+    # Word for word, after the order is settled in English.
     column = LANGUAGES.index(language)
     words = [lexicon.TRANSLATIONS[word][column] for word in words if word]
+  # Romanian's article is empty, as is an adjective that was not drawn.
   return " ".join(word for word in words if word) + "."
 
 

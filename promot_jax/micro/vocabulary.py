@@ -71,9 +71,11 @@ class Vocabulary:
       if number == EOS:
         break
       if number == PAD:
+        # Left out, since rows are padded to one length.
         continue
       word = self.words[number] if 0 <= number < len(self.words) else self.words[UNKNOWN]
       if pieces and word not in _PUNCTUATION:
+        # No blank before a mark, and none at the beginning.
         pieces.append(" ")
       pieces.append(word)
     return "".join(pieces)
@@ -94,4 +96,5 @@ def cut(text: str) -> list[str]:
 def vocabulary() -> Vocabulary:
   """The vocabulary of the micro world, from the package's data."""
   data = importlib.resources.files(__package__) / "vocabulary.txt"
+  # One word a line: no word has a blank.
   return Vocabulary(data.read_text(encoding="utf-8").split())

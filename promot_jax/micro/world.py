@@ -19,6 +19,7 @@ from promot_jax.micro.dice import Dice
 
 SEED = 0  # of the world that the shipped model knows
 
+# Small splits first: they must be there where a task has few records.
 SPLIT_SIZES = {"validation": 512, "test": 512, "train": 4000, "pretraining": 12000}
 _SHORT_SIZES = {"validation": 512, "test": 512, "train": 1200}  # the rest is for pretraining
 
@@ -118,8 +119,10 @@ def records(twin: Twin, split: str, seed: int = SEED) -> tuple[dict, ...]:
 
 def key(record: dict) -> tuple[str, ...]:
   """What makes a record the same as another: its text fields, without ids and labels."""
+  # OpenbookQA's texts are nested in its question.
   nested = record.get("question")
   texts = nested if isinstance(nested, dict) else record
+  # Records that differ in these only are the same to a model.
   skipped = ("question_id", "url")
   return tuple(
     text for name, text in texts.items() if isinstance(text, str) and name not in skipped
@@ -128,9 +131,11 @@ def key(record: dict) -> tuple[str, ...]:
 
 @functools.cache
 def _data_source(twin: Twin) -> Any:
+  # Not at the top: the world itself is read without TensorFlow.
   from promot_jax.micro import sources  # imports seqio, and with it TensorFlow
 
   return sources.source(
+    # Pretraining's records are not for tasks.
     {split: records(twin, split) for split in splits(twin) if split != "pretraining"}
   )
 
@@ -138,6 +143,7 @@ def _data_source(twin: Twin) -> Any:
 @functools.cache
 def _evaluated(twin: Twin, seed: int) -> dict[str, tuple[dict, ...]]:
   wanted = {name: size for name, size in twin.sizes.items() if name != "pretraining"}
+  # One stream for all splits, cut one after the other, so that they share no record.
   stream = twin.listed(seed) if twin.listed else _unique(_drawn(twin.draw, twin.name, seed), set())
   return {name: tuple(itertools.islice(stream, size)) for name, size in wanted.items()}
 
@@ -145,7 +151,9 @@ def _evaluated(twin: Twin, seed: int) -> dict[str, tuple[dict, ...]]:
 @functools.cache
 def _pretraining(twin: Twin, seed: int) -> tuple[dict, ...]:
   if twin.listed:
+    # Behind the records of the other splits, all that there are.
     return tuple(itertools.islice(twin.listed(seed), sum(_SHORT_SIZES.values()), None))
+  # What is evaluated must not have been in pretraining's text.
   known = {key(record) for split in _evaluated(twin, seed).values() for record in split}
   draw = twin.draw_for_pretraining or twin.draw
   stream = _unique(_drawn(draw, twin.name, "pretraining", seed), known)
