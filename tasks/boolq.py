@@ -4,6 +4,7 @@ from promot_jax.data import layouts, original_files, templates, tfds
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import accuracy
 
+# As JSON writes truth values, in the order of the classes' numbers.
 _CLASSES = {"false": "False", "true": "True"}
 
 

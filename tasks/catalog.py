@@ -41,6 +41,7 @@ _folders: dict[
   str, str
 ] = {}  # 'files_0123abcd' -> 'files:/data', of those that this process has named
 _added_mixtures: dict[str, Mixture] = {}
+# Of the text, so that knowing all names imports no task; an annotation may stand before the value.
 _VALUE = re.compile(r"^(TASK|MIXTURE)\s*(?::[^=\n]+)?=", re.MULTILINE)
 
 
@@ -97,12 +98,14 @@ def find(name: str) -> Task:
   Raises:
     ConfigError: there is no such task, with the nearest names.
   """
+  # Names of others win only where none of ours has them.
   if is_open(name):
     return registered.find(split_shots(name)[0])
   base, _ = split_shots(name.partition(".")[0])
   known = task_names()
   if base not in known:
     _check("task", base, known)
+  # Added ones have no file.
   if base in _added:
     return _added[base]
   found = importlib.import_module(f"{tasks.__name__}.{base}").TASK
@@ -138,6 +141,7 @@ def place(source: str, folder: str | None) -> str:
       " set DATA_DIR='/data', where /data/super_glue/RTE/train.jsonl lies (docs/tasks.md has the names)."
     )
   path = pathlib.Path(folder).expanduser().absolute()
+  # Absolute, since a run may go on from another working folder.
   if not path.is_dir():
     raise errors.ConfigError(f"DATA_DIR={folder!r} is no folder; it holds the data sets' folders.")
   return f"files:{path}"
@@ -184,11 +188,15 @@ def resolve(
   kind, _, folder = source.partition(":")
   _check("source", kind, list(SOURCES))
   _check("target form", target, ["raw", "sentinel"])
+  # Every member has the source, or the mixture is not there.
   for member in members(base):
     find(member).source(source)
+  # A digest of the folder: a name has no slashes, and folders have.
   label = f"{kind}_{identity.digest([folder])[:8]}" if folder else kind
   if folder:
+    # The way back, for whoever has the registered name only.
     _folders[label] = source
+  # The micro world has a vocabulary of its own, so that only a user's own is named.
   end = f"{label}.{vocabularies.label(vocabulary)}" if own or kind != "micro" else label
   return f"{name}.{end}" + (".sentinel" if target == "sentinel" else "")
 
@@ -213,6 +221,7 @@ def splits(name: str, *, selection: Selection = "paper", source: str = "tfds") -
 
 def split_shots(name: str) -> tuple[str, int]:
   """'rte_1shot' -> ('rte', 1); 'rte' -> ('rte', 0)."""
+  # A task of others may have a name that ends so.
   if registered.is_open(name) and not _is_named(name):
     return name, 0  # whatever its name ends in
   for shots in SHOTS:
@@ -238,6 +247,7 @@ def _is_named(name: str) -> bool:
 
 def _declared() -> dict[str, list[str]]:
   """TASK and MIXTURE -> names of the modules that hold one."""
+  # With the time of change, so that a file that is edited is read again.
   files = [
     (str(file), file.stat().st_mtime_ns)
     for folder in tasks.__path__
@@ -265,10 +275,12 @@ def _check(kind: str, value: str, known: list[str]) -> None:
     return
   if kind == "task":
     known = [*known, *registered.names(names())]
+  # At least half alike, or what is offered looks nothing like it.
   near = difflib.get_close_matches(value, known, n=3, cutoff=0.5)
   if near:
     hint = f"did you mean {' or '.join(near)}?"
   else:
+    # Without those of demonstrations, which are the same names again.
     shown = [name for name in known if "shot" not in name.partition(".")[0]]
     hint = f"there are: {', '.join(shown)}."
   if kind == "task":

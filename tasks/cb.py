@@ -21,6 +21,7 @@ def _record(row: Record) -> Record:
   return {
     "premise": layouts.text(row, "premise"),
     "hypothesis": layouts.text(row, "hypothesis"),
+    # Numbers as TensorFlow Datasets gives them, so that one template serves all sources.
     "label": layouts.class_number(row, tuple(_CLASSES)),
   }
 

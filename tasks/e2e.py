@@ -8,6 +8,7 @@ from promot_jax.data.original_files import Layout
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import registry
 
+# Li & Liang's spelling of these three attributes.
 _NAMES = {"eatType": "Type", "familyFriendly": "family friendly", "priceRange": "price"}
 _PAIR = re.compile(r"([^\[\],]+)\[([^\]]*)\](?:, )?")
 
@@ -16,9 +17,11 @@ def _template(record: Record) -> templates.Rendered:
   """'name : Blue Spice | Type : coffee shop', as Li & Liang (2021) write it."""
   meaning = record["meaning_representation"]
   pairs = _PAIR.findall(meaning)
+  # Put together again it must be all of the text, or something was passed over.
   if "".join(found.group() for found in _PAIR.finditer(meaning)) != meaning or not pairs:
     raise errors.DataError(f"{meaning!r} is not 'name[VALUE], attribute[VALUE], ...'.")
   text = " | ".join(f"{_NAMES.get(name.strip(), name.strip())} : {value}" for name, value in pairs)
+  # GEM's records have the target apart from the references.
   return templates.references(text, [record.get("target", ""), *record["references"]])
 
 
@@ -49,6 +52,7 @@ TASK = Task(
     "tfds": Source(origin=tfds.DataSet(task="e2e", published="gem/e2e_nlg:1.1.0")),
     "files": original_files.source(
       _FILES,
+      # A meaning has a row for each of its references in the files.
       references="references",
       merged=True,
       sizes={"train": 42_061, "validation": 547, "test": 630},

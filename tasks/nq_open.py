@@ -38,6 +38,7 @@ _FILES = (
     rows=layouts.json_lines,
     record=_record,
   ),
+  # A split of its own for each, since a split is a list of files.
   Layout(splits={"first_half": (_DEVELOPMENT,)}, rows=_half(True), record=_record),
   Layout(splits={"second_half": (_DEVELOPMENT,)}, rows=_half(False), record=_record),
 )
@@ -52,6 +53,7 @@ TASK = Task(
     "tfds": Source(
       origin=tfds.DataSet(task="nq_open", published="natural_questions_open:1.0.0"),
       report="validation",
+      # The one split with public answers is reported, so that a part of 'train' chooses.
       selection=None,
       sizes=_SIZES,
     ),

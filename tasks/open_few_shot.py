@@ -32,13 +32,16 @@ def with_demonstrations(name: str, *, shots: int, seed: int, joining: Joining) -
   """
   task = seqio.TaskRegistry.get(name)
   if "train" not in task.splits:
+    # From what a model is trained on, as demonstrations of ours are.
     raise errors.ConfigError(
       f"task '{name}' has no split 'train' to take demonstrations from; it has: {', '.join(task.splits)}."
     )
   steps = list(task.preprocessors)
   place, spec = _last_texts(task, steps)
+  # Read once, when the first example asks for it.
   pool = functools.cache(lambda: few_shot.Demonstrations(_pairs(task, steps[:place], spec)))
   join = functools.partial(_joined, pool=pool, shots=shots, number=seed, joining=joining)
+  # A copy, for the registry's own task stays without demonstrations.
   return task.replace(
     name=f"{name}_{shots}shot", preprocessors=[*steps[:place], join, *steps[place:]]
   )
@@ -49,6 +52,7 @@ def _joined(dataset: tf.data.Dataset, *, pool, shots: int, number: int, joining:
   pool()  # read before any example is, and not while one is
 
   def python(text: bytes) -> bytes:
+    # The texts of others may be no UTF-8, and the query is compared as text.
     query = text.decode("utf-8", errors="replace")
     chosen = pool().choose(query, shots=shots, seed=number)
     prompt = templates.join_shots(
@@ -72,10 +76,12 @@ def _last_texts(task: seqio.Task, steps: Sequence[Any]) -> tuple[int, dict[str, 
     specs.append(dataset.element_spec)
     return dataset
 
+  # Watched before the first step and behind each: only specs tell where texts become tokens.
   watched = task.replace(preprocessors=[seen, *(each for step in steps for each in (step, seen))])
   watched.get_dataset(
     sequence_length=_LONG, split="train", shuffle=False
   )  # only its specs are read
+  # As late as possible, so that every change of a text happens before.
   for place in reversed(range(len(specs))):
     if all(_is_text(specs[place], side) for side in _SIDES):
       return place, specs[place]
@@ -92,6 +98,7 @@ def _is_text(spec: Any, side: str) -> bool:
 
 def _pairs(task: seqio.Task, steps: Sequence[Any], spec: dict[str, Any]) -> list[tuple[str, str]]:
   """Input and target of the first training examples, as `steps` leave them."""
+  # Behind a few steps elements may lack features, or have them in other types.
   features = {
     name: dataclasses.replace(
       feature, required=False, dtype=spec[name].dtype, rank=spec[name].shape.rank
@@ -101,10 +108,12 @@ def _pairs(task: seqio.Task, steps: Sequence[Any], spec: dict[str, Any]) -> list
     for name, feature in task.output_features.items()
   }
   texts = task.replace(preprocessors=list(steps), output_features=features)
+  # Not trimmed: seqio would cut texts as it cuts tokens.
   dataset = texts.get_dataset(
     sequence_length=_LONG, split="train", shuffle=False, trim_output_features=False
   )
   return [
     tuple(element[side].decode("utf-8", errors="replace") for side in _SIDES)
+    # From the beginning, as few_shot says.
     for element in dataset.take(few_shot.POOL_SIZE).as_numpy_iterator()
   ]

@@ -13,6 +13,7 @@ _LETTERS = ("A", "B", "C", "D")
 def _template(record: Record) -> templates.Rendered:
   question = record["question"]
   choices = " ".join(f"{letter}) {question[f'choice_{letter}']}" for letter in _LETTERS)
+  # A letter in the original files, a number in TensorFlow Datasets, -1 where it is not public.
   key = record["answerKey"]
   letter = key if isinstance(key, str) else "" if key == -1 else _LETTERS[int(key)]
   if letter and letter not in _LETTERS:
@@ -23,6 +24,7 @@ def _template(record: Record) -> templates.Rendered:
 def _record(row: Record) -> Record:
   question = row["question"]
   choices = {f"choice_{each['label']}": each["text"] for each in question["choices"]}
+  # Four choices in this order, for the template names them by their letters.
   if sorted(choices) != [f"choice_{letter}" for letter in _LETTERS]:
     raise errors.DataError(f"the choices are {', '.join(choices)}, not one for each of A, B, C, D.")
   key = layouts.class_number(row, _LETTERS, name="answerKey")
@@ -57,6 +59,7 @@ TASK = Task(
       sizes={"train": 4957, "test": 500},
     ),
     "files": original_files.source(
+      # By the folder of one's own, then as the archive unpacks.
       _files("openbookqa", ""),
       _files("OpenBookQA-V1-Sep2018/Data/Main", ""),
       _files("OpenBookQA-V1-Sep2018/Data/Additional", "_complete"),

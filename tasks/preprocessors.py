@@ -38,13 +38,16 @@ def render(
   kinds = {name: feature.kind for name, feature in task.features.items()}
 
   def text(record, demonstrations=()):
+    # What a record without text has in place of the arrays, in their number.
     nothing = [[]] * task.ranked + [
       np.zeros([0] * kind.rank, kind.dtype) for kind in kinds.values()
     ]
     shown = [(first.decode(), second.decode()) for first, second in demonstrations]
     try:
+      # In here, because making the record may raise as well.
       found = record()
       one = task.render(found)
+      # The raw targets in demonstrations, whatever form the query's has.
       prompt = templates.join_shots(
         shown, one.input, separator=separator, before_answer=before_answer
       )
@@ -53,6 +56,7 @@ def render(
       return "", "", [], _NO_TEXT, *nothing
     except errors.DataError as problem:
       return "", "", [], str(problem), *nothing
+    # An empty target stays empty, also between sentinels.
     target = templates.target_text(one.target, target_form) if one.target else ""
     return prompt, target, list(one.answers), "", *[list(one.choices)] * task.ranked, *arrays
 
@@ -81,6 +85,7 @@ def render(
     **{name: tf.TensorSpec([None] * kind.rank, kind.dtype) for name, kind in kinds.items()},
   }
   rendered = records.mapped(task, dataset, text, outputs)
+  # Only what is read later: TensorFlow would carry the source's fields along.
   chosen = rendered.map(lambda element: {name: element[name] for name in outputs})
   return chosen.filter(lambda element: element["problem"] != _NO_TEXT)
 
@@ -92,6 +97,7 @@ def refuse_problems(dataset: tf.data.Dataset) -> tf.data.Dataset:
   """
 
   def checked(element):
+    # The graph has no exceptions: an assertion that what follows depends on.
     with tf.control_dependencies(
       [tf.debugging.Assert(element["problem"] == "", [element["problem"]])]
     ):
@@ -105,6 +111,7 @@ def tokenize(dataset: tf.data.Dataset, *, output_features) -> tf.data.Dataset:
 
   For two texts this is seqio's `tokenize`.
   """
+  # A vocabulary of somebody else's knows no joining.
   plain = getattr(output_features["inputs"].vocabulary, "plain", None)
   if plain is None or not plain.joining.one_text:
     return seqio.preprocessors.tokenize(dataset, output_features)
@@ -138,6 +145,7 @@ def frame_after_trim(
     result = dict(element)
     for side, frame in around.items():
       tokens = element[side]
+      # Cut before the frame is put around, so that the end stays.
       limit = (sequence_length or {}).get(side)
       if limit is not None:
         tokens = tokens[: max(0, limit - len(frame))]

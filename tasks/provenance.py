@@ -32,8 +32,10 @@ def data_set(name: str, place: str = "tfds") -> DataSet:
   task = catalog.find(name)
   source = task.source(place)
   origin = source.origin
+  # Files first: they are counted, whatever their folder is called.
   if isinstance(origin, original_files.OriginalFiles):
     return _of_files(source, origin)
+  # Neither prepared nor downloaded data: the micro world, or tables of the user's.
   if not isinstance(origin, tfds.DataSet):
     return DataSet(
       name=origin.description,
@@ -42,9 +44,11 @@ def data_set(name: str, place: str = "tfds") -> DataSet:
       published=False,
     )
   try:
+    # The source without demonstrations, of which a size needs no pool.
     examples = sources.task_source(task, "tfds", 0).num_input_examples(source.report)
   except (errors.PromotError, OSError, ValueError, KeyError, AttributeError):
     examples = None  # nothing was read from here
+  # Of any version: the published one may be gone, and the data are the same.
   unversioned = {known.partition(":")[0] for known in (origin.published, origin.available or "")}
   # Sets of which no size is known were published in several, and are told by their names alone.
   expected = source.sizes.get(source.report)
@@ -68,5 +72,6 @@ def _of_files(source: Source, origin: original_files.OriginalFiles) -> DataSet:
     name=f"{os.path.relpath(names[0], origin.folder)}{more}" if names else origin.description,
     split=split,
     examples=examples,
+    # A count that is not known is no proof.
     published=examples is not None and source.sizes.get(split) == examples,
   )

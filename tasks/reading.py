@@ -30,12 +30,15 @@ def load_examples(
     if shots:
       options["make"] = _with_demonstrations(base, shots, options)
     return examples.load_examples(name, split, feature_lengths, whole_records=True, **options)
+  # A name of ours has its source and vocabulary behind dots.
   base, _ = catalog.split_shots(name.partition(".")[0])
   return examples.load_examples(
     name,
     split,
     feature_lengths,
+    # The package and the task's file: their sources decide over its texts.
     modules=("tasks", f"tasks.{base}") if catalog.is_ours(base) else ("tasks",),
+    # Ours are told by the name; a user's own may change under its name.
     vocabulary=vocabulary if vocabularies.reference(vocabulary) else None,
     register=functools.partial(register, name, vocabulary),
     source=functools.partial(digest, name),
@@ -60,6 +63,7 @@ def _with_demonstrations(base: str, shots: int, options: Mapping[str, Any]) -> C
     open_few_shot.with_demonstrations,
     base,
     shots=shots,
+    # The seed of the run, as demonstrations of our tasks have it.
     seed=options.get("seed", 0),
     joining=registered.vocabulary(base).joining,
   )

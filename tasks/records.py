@@ -18,10 +18,12 @@ def paths(task: Task, structure: Mapping[str, Any]) -> list[Path]:
     DataError: a field that the template needs is not there.
   """
   found = []
+  # Where a record stands is read of every task that can say it.
   for path in (*task.fields, WHERE, PROBLEM):
     try:
       value = leaf(structure, path)
     except (KeyError, TypeError):
+      # A source may lack these; a record without them is complete.
       if path in (*task.optional, WHERE, PROBLEM):
         continue
       raise errors.DataError(
@@ -31,6 +33,7 @@ def paths(task: Task, structure: Mapping[str, Any]) -> list[Path]:
   return found
 
 
+# Fields are tensors, so that a mapping stands for all that it holds.
 def _leaves(path: Path, value: Any) -> list[Path]:
   """The fields at or below a path."""
   if not isinstance(value, Mapping):
@@ -74,10 +77,12 @@ def mapped(task: Task, dataset: tf.data.Dataset, function, outputs: Mapping[str,
     outputs: name -> shape and type of each value.
   """
   fields = paths(task, dataset.element_spec)
+  # The only further tensors that a function of a record asks for.
   extra = [name for name in ("demonstrations",) if name in dataset.element_spec]
 
   def python(*values):
     others = dict(zip(extra, values[len(fields) :], strict=True))
+    # As a callable: a record that cannot be made is the function's to catch.
     results = function(lambda: from_values(task, fields, values[: len(fields)]), **others)
     return [
       np.asarray(result, dtype=object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
@@ -90,6 +95,7 @@ def mapped(task: Task, dataset: tf.data.Dataset, function, outputs: Mapping[str,
     results = tf.numpy_function(python, values, types)
     added = {}
     for (name, spec), result in zip(outputs.items(), results, strict=True):
+      # What Python returns has no shape in the graph.
       result.set_shape(spec.shape)
       added[name] = result
     return {**element, **added}
@@ -100,6 +106,7 @@ def mapped(task: Task, dataset: tf.data.Dataset, function, outputs: Mapping[str,
 def plain(task: Task, dataset: tf.data.Dataset) -> Iterator[Callable[[], dict[str, Any]]]:
   """The records of a data set, each as a callable that returns it or raises DataError."""
   fields = paths(task, dataset.element_spec)
+  # Only the fields that are read, or whole records would be handed over.
   chosen = dataset.map(lambda element: [leaf(element, path) for path in fields])
   # In blocks: TensorFlow spends more on handing over an element than on what is in it.
   for block in chosen.ragged_batch(256).as_numpy_iterator():

@@ -28,8 +28,10 @@ def names(ours: Sequence[str]) -> list[str]:
   Args:
     ours: beginnings of our own registered names: 'rte_1shot' of 'rte_1shot.tfds.t5'.
   """
+  # Nobody has registered anything where nobody has imported seqio.
   if "seqio" not in sys.modules:
     return []
+  # Looked up instead of imported, which would cost seconds in every process.
   seqio = sys.modules["seqio"]
   every = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
   return sorted(name for name in every if name.partition(".")[0] not in ours)
@@ -120,6 +122,7 @@ def find(name: str) -> Task:
   Raises:
     ConfigError: it has no inputs and targets, no metric that can be called, or no usable splits.
   """
+  # The object's identity, for a name may have been registered anew.
   return _value(name, id(_task(name)))
 
 
@@ -137,9 +140,12 @@ def _value(name: str, registration: int) -> Task:
   splits = _splits(found)
   source = Source(
     origin=Origin(name=name),
+    # The names that data sets give these splits, the most telling first.
     report=next((each for each in ("test", "validation", "dev") if each in splits), splits[-1]),
+    # Without one, the user has to say on what he chooses.
     selection=next((each for each in ("validation", "dev", "valid") if each in splits), None),
     sizes=_sizes(found, splits),
+    # Parts of 'train' are told by texts of ours, which such a task does not have.
     divisible=False,
   )
   return Task(
@@ -158,6 +164,7 @@ def _value(name: str, registration: int) -> Task:
         # A question's line has it under its name: text, or what the preprocessors make of an example.
         of=operator.itemgetter(each),
         kind=kind,
+        # An end is put around what the task says is ended.
         form="targets" if found.output_features[each].add_eos else "plain",
       )
       for each, kind in features.declared(found).items()
@@ -174,6 +181,7 @@ def vocabulary(name: str) -> Vocabulary:
   from tasks import vocabularies
 
   features = _task(name).output_features
+  # A model has one embedding.
   if features["inputs"].vocabulary != features["targets"].vocabulary:
     raise errors.ConfigError(
       f"task '{name}' has one vocabulary for its inputs and another for its targets; a model has one."
@@ -196,6 +204,7 @@ def _sizes(task: Any, splits: Sequence[str]) -> dict[str, int]:
   for split in splits:
     try:
       size = task.num_input_examples(split)
+    # A function of the user's may do anything, and a size is only a convenience.
     except Exception:
       size = None
     if size:
@@ -205,6 +214,7 @@ def _sizes(task: Any, splits: Sequence[str]) -> dict[str, int]:
 
 def _target(name: str, record: Mapping[str, Any]) -> Any:
   """What the metrics compare predictions with."""
+  # Its postprocessor sees the target as text.
   return _called(name, record["targets"], record, is_target=True)
 
 

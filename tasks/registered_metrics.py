@@ -78,6 +78,8 @@ class OfObject:
     """Its scores."""
     del targets, predictions  # it makes its own of the examples
     examples = [record["example"] for record in outputs.records]
+    # seqio's protocol: examples, what the model gave, the features, and which of them is the
+    # target.
     found = self.metric.from_model_output(examples, self._given(outputs), self.features, "targets")
     if hasattr(found, "actual_compute"):  # one that collects before it counts
       return found.actual_compute(examples, self.features, "targets", None)[0]
@@ -86,6 +88,7 @@ class OfObject:
   def _given(self, outputs: ModelOutputs) -> Any:
     if self.kind == "SCORE":
       return np.array(outputs.likelihoods)
+    # seqio's metrics of outputs expect one rectangle of ids, as T5X gives it.
     rows = np.full(
       (len(outputs.tokens), max(1, *map(len, outputs.tokens))),
       self.features["targets"].vocabulary.pad_id,
@@ -113,6 +116,7 @@ def metrics(task: Any) -> tuple[Callable[..., Mapping[str, Any]], ...]:
       *(OfScores(function=each) for each in task.score_metric_fns),
       *(WithAuxiliary(function=each) for each in task.predict_with_aux_metric_fns),
     )
+    # seqio appends objects of its own around functions, which would be counted twice.
     objects = task.metric_objs[
       : len(task.metric_objs) - len(task.metric_fns)
     ]  # seqio wraps functions
@@ -144,5 +148,6 @@ def _auxiliary(outputs: ModelOutputs) -> dict[str, np.ndarray]:
 
 def _name(found: Any) -> str:
   """Of a function, class or object, without an address."""
+  # A partial function has no name of its own.
   found = getattr(found, "func", found)
   return getattr(found, "__qualname__", type(found).__qualname__)

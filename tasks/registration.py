@@ -24,6 +24,7 @@ def add_all() -> None:
   for name in catalog.names():
     every = [catalog.find(member) for member in catalog.members(name)]
     for place in catalog.PLACES:
+      # A mixture is there only where all of its tasks have the source.
       if all(place.partition(".")[0] in task.sources for task in every):
         for form in ("", ".sentinel"):
           add(f"{name}.{place}{form}")
@@ -39,11 +40,14 @@ def add(name: str, vocabulary: str = "t5") -> None:
     name: what `catalog.resolve` gave for this vocabulary: 'rte_1shot.micro.hf:gpt2_0123abcd'.
     vocabulary: the one that it was given; the files of a user's own are read.
   """
+  # Members first, which seqio wants registered.
   members = catalog.members(name)
   for member in members:
     first, label, *rest = member.split(".")
     form: templates.TargetForm = "sentinel" if rest and rest[-1] == "sentinel" else "raw"
+    # A user's own vocabulary has its label where the name of ours would stand.
     own = vocabularies.reference(vocabulary) is not None
+    # Without a part for the vocabulary: the micro world has its own, and a user's own is given.
     bare = own or not rest or rest[0] == "sentinel"
     add_version(
       catalog.find(first),
@@ -53,6 +57,7 @@ def add(name: str, vocabulary: str = "t5") -> None:
       shots=catalog.split_shots(first)[1],
       target_form=form,
     )
+  # Once, though several members may ask for it.
   if members != [name] and name not in seqio.MixtureRegistry.names():
     seqio.MixtureRegistry.add(name, members, default_rate=1.0)
 
@@ -78,11 +83,13 @@ def add_version(
     separator: text between demonstrations and before the query; None: as the vocabulary has it.
   """
   if name in seqio.TaskRegistry.names():
+    # A process may ask for a name several times.
     if task is getattr(seqio.TaskRegistry.get(name).source, "task", task):
       return
     seqio.TaskRegistry.remove(name)  # a task that was added in place of another one of its name
   source, _, named = place.partition(".")
   found = seqio_vocabularies.seqio_vocabulary(vocabulary or named or source)
+  # Demonstrations and inputs are a record's texts and read as text.
   answers = found
   if target_form == "sentinel":  # our own template spells sentinels; users' texts do not
     answers = seqio_vocabularies.seqio_vocabulary(
@@ -115,6 +122,7 @@ def _ends_with_eos(vocabulary: seqio_vocabularies.LazyVocabulary) -> bool:
 
 
 def _declared(task: Task) -> dict[str, Declared]:
+  # Names first, so that a feature of a batch's own name is refused before anything is registered.
   for name in task.features:
     features.require_name(name, owner=f"task '{task.name}'")
   return {

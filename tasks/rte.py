@@ -44,9 +44,11 @@ TASK = Task(
       report="validation",
       sizes=_SIZES,
     ),
+    # GLUE's file first where both are there: the items are the same.
     "files": original_files.source(
       _GLUE, layouts.super_glue("RTE", _record), report="validation", sizes=_SIZES
     ),
+    # Not pretrained: it is the task that is tuned on.
     "micro": world.source("rte", inference.rte, pretrained=False),
   },
 )

@@ -19,6 +19,7 @@ _SIZES = {"train": 549_367, "test": 10_000}
 def _record(row: Record, premise: str, hypothesis: str, label: str) -> Record:
   found = {"premise": layouts.text(row, premise), "hypothesis": layouts.text(row, hypothesis)}
   found = {name: text.strip() for name, text in found.items()}
+  # No majority among the annotators.
   undecided = row[label] == "-"
   return {
     **found,

@@ -51,6 +51,7 @@ class TaskSource(seqio.DataSource):
     self._shots = shots
     self._pool_size = pool_size
     self._pairs: list[_Keyed] | None = None
+    # Read once for each split, however many examples ask.
     self._pools: dict[str, few_shot.Demonstrations] = {}  # by the split that they are of
     super().__init__(splits=())  # `splits` is read on use
 
@@ -68,10 +69,12 @@ class TaskSource(seqio.DataSource):
         _check_network()
         self._source.tfds_dataset.builder.download_and_prepare()
         own = tuple(self._source.tfds_dataset.builder.info.splits)
+    # Those that are made of 'train' only where there is one.
     return own + DERIVED + low_data.NAMES if "train" in own else own
 
   @property
   def supports_arbitrary_sharding(self) -> bool:
+    # A derived part would not be the same in several shards.
     return False
 
   def list_shards(self, split: str) -> Sequence[str]:
@@ -79,6 +82,7 @@ class TaskSource(seqio.DataSource):
       return self._source.list_shards(_stored(split))
 
   def num_input_examples(self, split: str) -> int | None:
+    # How many texts fall into a part only reading tells.
     return None if _stored(split) != split else self._source.num_input_examples(split)
 
   def get_dataset(
@@ -93,6 +97,7 @@ class TaskSource(seqio.DataSource):
     num_epochs: int | None = 1,
   ) -> tf.data.Dataset:
     """See `seqio.DataSource.get_dataset`; `seed` also chooses the demonstrations (None = 0)."""
+    # Chosen from all of 'train', and so from a reading in its own order.
     subsample = low_data.of(split)
     if subsample is not None:
       dataset = self._subsample(subsample)
@@ -112,6 +117,7 @@ class TaskSource(seqio.DataSource):
     keyed = ((key, target) for key, (_, target) in self._texts(train))
     numbers = low_data.choose(subsample, keyed, what=self.task.name)
     chosen = tf.constant(numbers, tf.int64)
+    # Not beyond the last one that was chosen: 'train' may have millions.
     numbered = train.enumerate().take(chosen[-1] + 1)
     return numbered.filter(lambda number, _: tf.reduce_any(number == chosen)).map(
       lambda _, element: element
@@ -148,8 +154,10 @@ class TaskSource(seqio.DataSource):
   def _pool(self, split: str) -> few_shot.Demonstrations:
     subsample = low_data.of(split)
     if subsample is not None:
+      # A subsample shows what it trains on, and nothing of the rest of 'train'.
       of = dataclasses.replace(subsample, part="train").name
     else:
+      # What chooses must not be shown: a held-out example would be its own demonstration.
       of = "train_strict" if split in DERIVED else "train"
     if of not in self._pools:
       self._pools[of] = few_shot.Demonstrations(self._pairs_of(of))
@@ -161,6 +169,7 @@ class TaskSource(seqio.DataSource):
       yield from (pair for _, pair in self._texts(self._subsample(subsample)))
       return
     if self._pairs is None:
+      # Rendered once for both pools, that of 'train' and that of its larger part.
       self._pairs = list(self._texts(self._all_of_train().take(self._pool_size)))
     for key, pair in self._pairs:
       if split == "train" or not few_shot.is_held_out(key):
@@ -168,10 +177,12 @@ class TaskSource(seqio.DataSource):
 
   def _all_of_train(self) -> tf.data.Dataset:
     with _explained(self):
+      # Not shuffled: which records become demonstrations must not depend on a seed of reading.
       return self._source.get_dataset(split="train", shuffle=False)
 
   def _texts(self, dataset: tf.data.Dataset) -> Iterator[_Keyed]:
     for record in records.plain(self.task, dataset):
+      # Empty, so that numbers stay those of the records.
       found: _Keyed = ("", ("", ""))
       try:
         if self.task.is_usable(record()):
@@ -210,12 +221,14 @@ class _explained:
     return None
 
   def __exit__(self, kind, error, trace) -> None:
+    # Errors of ours say what to do already, and an interruption is none of the data set.
     if error is None or isinstance(error, errors.PromotError) or not isinstance(error, Exception):
       return
     source = self._source
     found = source.origin.explained(source.task.name, error)
     if found is None:
       return
+    # The whole of it for whoever looks for the cause; the user gets a sentence.
     logging.getLogger(__name__).debug(
       "reading %s failed", source.origin.description, exc_info=error
     )

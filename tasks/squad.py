@@ -20,6 +20,7 @@ TASK = Task(
   sources={
     "tfds": Source(
       origin=tfds.DataSet(task="squad", published="squad/v1.1:3.0.0"),
+      # SQuAD's test split is not public.
       report="validation",
       sizes=_SIZES,
     ),

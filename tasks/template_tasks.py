@@ -38,10 +38,12 @@ def add(tasks: TemplatedTasks) -> None:
       known, or a name is taken.
   """
   for data in tasks.data_sets:
+    # Tasks before mixtures, whose members must be known.
     for task in tasks_of(data):
       catalog.add(task)
   for name, members in tasks.units.items():
     catalog.add_mixture(Mixture(name=name, members=members))
+  # Of data sets that are tuned on: held-out ones have mixtures of their own, to be measured.
   every = tuple(task for members in tasks.tuned.values() for task in members)
   catalog.add_mixture(Mixture(name=tasks.name, members=every))
 
@@ -49,7 +51,9 @@ def add(tasks: TemplatedTasks) -> None:
 @functools.cache
 def tasks_of(data: TemplatedData) -> tuple[Task, ...]:
   """A data set's tasks, in the order of its templates."""
+  # A task of ours brings its own sources, and says which of its fields a template may read.
   base = None if data.task is None else _base(data)
+  # Of all templates: a data set is read once for each, with the same columns.
   columns = {column for prompt in data.prompts.values() for column in prompt.columns}
   return tuple(
     _task(name, prompt, data, base, frozenset(columns)) for name, prompt in data.prompts.items()
@@ -62,11 +66,13 @@ def refuse_problems(data: TemplatedData) -> None:
   Raises:
     ConfigError, DataError: as `TemplatedData.rows`; or a row cannot be used, with the first ones' lines.
   """
+  # Other origins are read by seqio, and their records are refused or counted there.
   if data.train_file is None:
     return
   for task in tasks_of(data):
     for split in data.splits:
       problems = []
+      # All splits of all templates: a row may suit one template and not another.
       for where, cells in data.rows(split):
         try:
           task.render(_row(where, cells))
@@ -82,6 +88,7 @@ def refuse_problems(data: TemplatedData) -> None:
 
 
 def _base(data: TemplatedData) -> Task:
+  # Not a registered one: nothing is known of its records.
   found = catalog.find(str(data.task))
   if not catalog.is_ours(found.name):
     raise errors.ConfigError(
@@ -97,9 +104,11 @@ def _task(
   base: Task | None,
   columns: frozenset[str],
 ) -> Task:
+  # The first metric that has a counterpart here; the file's first choice counts.
   metric = data.metric or next(
     (_METRICS[m] for m in prompt.metrics if m in _METRICS), "exact_match"
   )
+  # A model that chooses among answers is right or wrong.
   metric = "accuracy" if prompt.ranked else metric
   try:
     metric_fns = (registry.find(metric, labels=prompt.labels),)
@@ -114,17 +123,20 @@ def _task(
   }
   written = functools.partial(_rendered, prompt, data)
   if base is not None:
+    # The field and what is nested in it.
     known = {path[0] for path in base.fields}
     fields = (
       *base.fields,
       *((column,) for column in sorted(prompt.columns) if column not in known),
     )
+    # The task's own records, whose places stay as they are.
     return Task(
       **shared,
       sources={
         place: dataclasses.replace(
           source,
           origin=Origin(of=source.origin, written=_written(prompt, data)),
+          # The source's own is of the outputs that the task itself asks for.
           format_metric=None,
         )
         for place, source in base.sources.items()
@@ -133,10 +145,13 @@ def _task(
       optional=base.optional,
       usable=base.usable,
       template=written,
+      # The same key for all templates, so that a record is on one side of a divided split for each
+      # of them.
       key=functools.partial(_key, tuple(sorted(known))),
     )
   if data.tfds_name is not None:
     origin: task_lib.Origin = tfds.DataSet(task=data.name, published=data.tfds_name)
+    # Any of the user's data sets, of which no size is known.
     source = Source(origin=Origin(of=origin, written=_written(prompt, data)), report=data.report)
     return Task(
       **shared,
@@ -153,8 +168,10 @@ def _task(
     **shared,
     # The experiment's source chooses the words a model reads; the rows are the same.
     sources=dict.fromkeys(catalog.SOURCES, source),
+    # A row is one text: its cells are JSON, whose types tensors do not have.
     fields=(("row",), ("where",)),
     template=functools.partial(_rendered_row, written),
+    # By the row and not by the written text, so that all templates agree.
     key=lambda record: record["row"],
   )
 
@@ -170,17 +187,21 @@ def _rendered_row(written: Callable[..., Rendered], record: Record) -> Rendered:
   try:
     return written(json.loads(record["row"]), where=where)
   except templates.NoText:
+    # Not an error of the row: it takes no part.
     raise
   except errors.DataError as problem:
     text = str(problem)
+    # Once: what is raised deeper may name the place already.
     raise errors.DataError(text if text.startswith(where) else f"{where}: {text}") from problem
 
 
 def _key(columns: tuple[str, ...], record: Record) -> str:
+  # Sorted names: sources order their fields as they like.
   return json.dumps({column: record.get(column) for column in columns}, sort_keys=True)
 
 
 def _row(where: str, cells: Mapping[str, Any]) -> dict[str, str]:
+  # As the table has it, since the text is what people see in a message.
   return {"row": json.dumps(cells, ensure_ascii=False), "where": where}
 
 
@@ -211,6 +232,7 @@ class Origin:
 
   def digest(self) -> str:
     """Of the records and of the template."""
+    # A template that was edited makes other examples of the same records.
     return identity.digest([self.of.digest(), self.written])
 
   def state(self) -> str:

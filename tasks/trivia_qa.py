@@ -16,7 +16,9 @@ Target = Literal["value", "normalized_value"]
 
 def _template(record: Record, *, target: Target = "value") -> templates.Rendered:
   answer = record["answer"]
+  # Other sources have no normalized form, and lower case is most of it.
   accepted = {"normalized_value": answer["value"].lower(), **answer}
+  # The target first, which is what is trained; both forms and all aliases are accepted.
   return templates.question(
     record["question"], [accepted[target], answer["value"], *answer["aliases"]]
   )
@@ -42,12 +44,14 @@ def _official(row: Record) -> Record:
     "answer": {
       "value": layouts.text(answer, "Value"),
       "normalized_value": layouts.text(answer, "NormalizedValue"),
+      # Whatever JSON has there, an answer is compared as text.
       "aliases": [str(alias) for alias in answer["Aliases"]],
     },
   }
 
 
 def _listed(row: Record) -> Record:
+  # FlashRAG keeps the answers alone, the first of which is the value.
   answers = layouts.texts(row, "golden_answers")
   answer = {"value": answers[0], "normalized_value": answers[0].lower(), "aliases": answers}
   return {"question": layouts.text(row, "question"), "answer": answer}

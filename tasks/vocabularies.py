@@ -55,9 +55,11 @@ class PlainVocabulary(seqio.Vocabulary):
     return self.plain.decode(list(ids))
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+    # A feature of rank 2 has rows of texts.
     if s.shape.rank == 1:
       return tf.map_fn(self._encode_tf, s, fn_output_signature=_ROW)
     ids = tf.numpy_function(self._encode_bytes, [s], tf.int32)
+    # A function in Python tells the graph no shape.
     ids.set_shape([None])
     return ids
 
@@ -69,9 +71,11 @@ class PlainVocabulary(seqio.Vocabulary):
     return text
 
   def _encode_bytes(self, text: bytes) -> np.ndarray:
+    # Bytes of a graph are text of the user's, which may be no UTF-8.
     return np.asarray(self._encode(text.decode("utf-8", errors="replace")), np.int32)
 
   def __eq__(self, other: object) -> bool:
+    # The same object: two files of equal content would have to be compared token by token.
     same = isinstance(other, PlainVocabulary) and self.plain is other.plain
     return same and self._special_tokens == other._special_tokens
 
@@ -88,6 +92,7 @@ class T5Vocabulary(seqio.SentencePieceVocabulary):
 
   def __init__(self, plain: SentencePiece):
     file = str(local_copy(plain.file))
+    # Ids that seqio would give: it appends as many sentinels as the file lacks.
     super().__init__(file, extra_ids=plain.extra_ids)
     # A file without sentinels cannot find them in a text; seqio's own tokenizer is the faster one.
     self._of_text: seqio.Vocabulary = PlainVocabulary(plain)
@@ -119,6 +124,7 @@ class LazyVocabulary(seqio.Vocabulary):
     self.name = name
     self._build = build
     self._open_plain = open_plain
+    # seqio counts extra ids at the top, and here that would read the file.
     super().__init__(extra_ids=0)
 
   @functools.cached_property
@@ -187,6 +193,7 @@ class Foreign:
   found: seqio.Vocabulary
   input_frame: Frame
   target_frame: Frame
+  # What seqio puts around a text is T5's way: an end, and nothing in front.
   family = "t5"
   joining = TWO_TEXTS
 
@@ -212,6 +219,7 @@ class Foreign:
 
   def sentinel(self, number: int, /) -> int | None:
     """seqio counts its extra ids from the end."""
+    # Descending from the end, as seqio appends them.
     return self.size - 1 - number if number < self.found.extra_ids else None
 
   def encode(self, text: str, /, *, special_tokens: bool | None = None) -> list[int]:
@@ -227,12 +235,14 @@ class Foreign:
 def plain(inputs: seqio.Feature, targets: seqio.Feature) -> vocabularies.Vocabulary:
   """The vocabulary of a task's features without TensorFlow where it is one of ours, else wrapped."""
   found = targets.vocabulary
+  # Ours have their plain form under one of these names.
   ours = getattr(found, "plain", None) or getattr(found, "words", None)
   if ours is not None:
     return ours
   return Foreign(found, frames.of_feature(inputs, "inputs"), frames.of_feature(targets, "targets"))
 
 
+# One object for a name, which features of several tasks share.
 @functools.cache
 def seqio_vocabulary(name: str, *, special_tokens: bool = False) -> LazyVocabulary:
   """The seqio vocabulary 'micro', or that of a name in `vocabularies`; nothing is read yet.
@@ -240,6 +250,7 @@ def seqio_vocabulary(name: str, *, special_tokens: bool = False) -> LazyVocabula
   Args:
     special_tokens: whether texts may spell special tokens, as sentinel-wrapped targets do.
   """
+  # Two objects of one name are equal to seqio, and these are not.
   label = f"{name}, special tokens read" if special_tokens else name
   if name == "micro":
     build_micro = functools.partial(_build_micro, special_tokens)
@@ -263,6 +274,7 @@ def _plain_micro() -> vocabularies.Vocabulary:
 def _build(name: str, special_tokens: bool) -> seqio.Vocabulary:
   opened = vocabularies.open_vocabulary(name)
   own = vocabularies.reference(name)
+  # seqio's own tokenizer runs inside of the graph; the others are called back in Python.
   if isinstance(opened, SentencePiece) and opened.family == "t5":
     if special_tokens or (own is not None and own.special_tokens):
       return seqio.SentencePieceVocabulary(str(local_copy(opened.file)), extra_ids=opened.extra_ids)

@@ -14,6 +14,7 @@ def _template(record: Record) -> templates.Rendered:
   return templates.question(record["question"], record["answers"])
 
 
+# A quoted text may have brackets and escaped quotes; a bare one has neither.
 _ANSWER = re.compile(r'\(description (?:"((?:[^"\\]|\\.)*)"|([^()]*))\)')
 
 
@@ -21,6 +22,7 @@ def _official(row: Record) -> Record:
   """Its answers are a list in Lisp: (list (description "Jazmyn Bieber") (description Jaxon))."""
   value = layouts.text(row, "targetValue")
   answers = [(quoted or bare).replace('\\"', '"') for quoted, bare in _ANSWER.findall(value)]
+  # No answer at all: the list is of another form.
   if not answers:
     raise errors.DataError(f"targetValue has no (description ...): {value[:60]!r}.")
   return {"question": layouts.text(row, "utterance"), "answers": answers}
@@ -60,6 +62,7 @@ TASK = Task(
   sources={
     "tfds": Source(
       origin=tfds.DataSet(task="web_questions", published="web_questions:1.0.0"),
+      # Without a validation split a part of 'train' chooses.
       selection=None,
       sizes=_SIZES,
     ),

@@ -26,6 +26,7 @@ UNSEEN = ["Athlete", "Artist", "MeanOfTransportation", "CelestialBody", "Politic
 def _template(record: Record) -> templates.Rendered:
   """'| subject : property : object | ...', as Li & Liang (2021) write it."""
   facts = (fact.split(" | ") for fact in record["input"])
+  # The bar in front of every fact, the first one too.
   text = " ".join("| " + " : ".join(parts) for parts in facts)
   return templates.references(text, [record.get("target", ""), *record["references"]])
 
@@ -38,6 +39,7 @@ def files(topics: Collection[str], size: int) -> Source:
   """
 
   def tested(entry: triple_files.Entry) -> Record | None:
+    # Entries of other topics take no part and are not counted.
     return _record(entry) if entry.category in topics else None
 
   read = triple_files.entries

@@ -18,6 +18,7 @@ def _template(record: Record) -> templates.Rendered:
 
 def _record(row: Record) -> Record:
   texts = {name: layouts.text(row, name) for name in ("sentence1", "sentence2", "word")}
+  # As JSON writes truth values, in the order of the classes' numbers.
   return {**texts, "label": layouts.class_number(row, ("false", "true"))}
 
 

@@ -8,6 +8,7 @@ from promot_jax.micro import summaries, world
 
 
 def _template(record: Record) -> templates.Rendered:
+  # GEM's records may have further references; the files have none.
   return templates.summary(record["source"], [record["target"], *record.get("references", ())])
 
 

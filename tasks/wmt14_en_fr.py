@@ -8,6 +8,7 @@ from promot_jax.metrics import bleu, format_share
 from promot_jax.micro import lexicon, translations, world
 
 # Words that only the French of the micro world has.
+# Neither English nor of the world's other languages: a word of theirs tells nothing.
 _FRENCH = frozenset(words[0] for words in lexicon.TRANSLATIONS.values()) - frozenset(
   word for english, words in lexicon.TRANSLATIONS.items() for word in (english, *words[1:])
 )
@@ -23,6 +24,7 @@ TASK = Task(
       origin=tfds.DataSet(
         task="wmt14_en_fr",
         published="wmt14_translate/fr-en:0.0.3",
+        # Newer releases of TensorFlow Datasets no longer offer the published version.
         available="wmt14_translate/fr-en:1.0.0",
       ),
       sizes={"train": 15_786_979, "test": 3003},

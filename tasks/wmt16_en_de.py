@@ -18,6 +18,7 @@ TASK = Task(
       origin=tfds.DataSet(
         task="wmt16_en_de",
         published="wmt16_translate/de-en:0.0.3",
+        # Newer releases of TensorFlow Datasets no longer offer the published version.
         available="wmt16_translate/de-en:1.0.0",
       ),
       sizes={"train": 4_548_885, "test": 2999},

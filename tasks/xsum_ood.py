@@ -14,6 +14,7 @@ TASK = dataclasses.replace(
       *xsum_files.divided(
         train=(("train",), xsum_files.is_in_distribution),
         validation=(("validation",), xsum_files.is_in_distribution),
+        # Of all splits: nothing of these categories was trained on.
         test=(xsum_files.SPLITS, xsum_files.is_out_of_distribution),
       ),
       sizes={"train": 129_000, "validation": 7000, "test": 20_000},
