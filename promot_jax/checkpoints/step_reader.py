@@ -33,8 +33,8 @@ def find_step(path: str | os.PathLike) -> pathlib.Path | None:
   """
   path = pathlib.Path(path)
   if is_step(path):
-    # A model was chosen at the end of the stage, which is seldom its last step.
     return path
+  # What a stage chose at its end is seldom its last step.
   marker = guarded_json.read(
     path / MARKER, shape={"step": int}, advice="Name the folder of the step instead."
   )
