@@ -32,5 +32,5 @@ export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 "$PYTHON" -m mypy
 if command -v shellcheck >/dev/null; then shellcheck -x launch/*.sh .ci/run; fi
 # Files are dealt out to as many processes as there are cores; a file's tests share what they compiled.
-"$PYTHON" -m pytest -m "$marks" --durations=10 --numprocesses=logical --maxprocesses=8 \
+"$PYTHON" -m pytest -m "$marks" --durations=10 --numprocesses=logical --maxprocesses=4 \
   --dist=loadfile "${arguments[@]+"${arguments[@]}"}"

@@ -6,10 +6,13 @@ from promot_jax.cli import gin_config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "gin"
+# What a recipe leaves to its user, by the beginning of its name.
+NEEDED = {"promot_templates": ("TEMPLATES_TASK = 'rte'",)}
 
 
 def read(*names: str, bindings=()):
-  return gin_config.read([str(FOLDER / name) for name in names], bindings)
+  needed = [line for start, lines in NEEDED.items() if names[0].startswith(start) for line in lines]
+  return gin_config.read([str(FOLDER / name) for name in names], [*needed, *bindings])
 
 
 def build(name: str, *bindings: str):

@@ -34,10 +34,14 @@ WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n != NO_SMALL_F
 
 @pytest.fixture(autouse=True)
 def table(tmp_path_factory, monkeypatch):
-  """The table that recipes for a user's own files read where nothing else is said."""
+  """The table and the templates that recipes for a user's own files read where nothing else is said."""
   folder = tmp_path_factory.mktemp("here")
   rows = "".join(f"question {number}\tanswer\n" for number in range(9))
   (folder / "train.tsv").write_text("input\ttarget\n" + rows)
+  (folder / "templates.yaml").write_text(
+    "templates:\n  first: !Template\n    name: first\n    answer_choices: True ||| False\n"
+    "    jinja: '{{premise}} question: {{hypothesis}} ||| {{ answer_choices[label] }}'\n"
+  )
   monkeypatch.chdir(folder)
 
 
