@@ -151,7 +151,7 @@ def tasks(values, opened, checkpoint):
           tuned=base in tuned and checkpoint.tuned and state != "detached",
           method=state,
           bank_row=row,
-          lengths=plan.task_lengths.get(base, plan.feature_lengths),
+          lengths=data.lengths_of(experiment, base),
           limit=plan.limit,
           told=told if base in tuned and state == "attached" else None,
         )

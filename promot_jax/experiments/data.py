@@ -126,9 +126,7 @@ def report_tasks(
     state = "detached" if switch == "off" else "attached"
     state = state if method is not None else "none"
     for base in experiment.unseen_tasks:
-      # Lengths may be given for a data set, and again for one of its templates, which wins.
-      own = plan.task_lengths.get(experiment.unit_of(base), plan.feature_lengths)
-      lengths = plan.task_lengths.get(base, own)
+      lengths = lengths_of(experiment, base)
       names = [catalog.with_shots(base, shots) for shots in experiment.shots_of(base)]
       row = bank_row or 0 if switch == "on" else 0
       wanted += [(name, False, state, row, lengths) for name in names]
@@ -164,6 +162,16 @@ def left_out(
     f"unseen tasks are not evaluated with the method: it has a row for each of {', '.join(tasks)}; "
     f"promot eval --attach=on --attach_task={tasks[0]} attaches one"
   )
+
+
+def lengths_of(experiment: Experiment, base: str) -> Mapping[str, int]:
+  """Most tokens of a task's inputs and targets where it is measured: a tuned one as it is trained."""
+  if base in (catalog.split_shots(task)[0] for task in experiment.tasks):
+    return experiment.feature_lengths
+  plan = experiment.evaluation
+  # Lengths may be given for a data set, and again for one of its templates, which wins.
+  own = plan.task_lengths.get(experiment.unit_of(base), plan.feature_lengths)
+  return plan.task_lengths.get(base, own)
 
 
 def _is_open(checkpoint: Checkpoint, bank_row: int | None) -> bool:

@@ -196,9 +196,6 @@ class Experiment:
       unseen = dict.fromkeys((*self.evaluation.unseen, *self.templates.held_out))
       plan = dataclasses.replace(self.evaluation, unseen=tuple(unseen))
       object.__setattr__(self, "evaluation", plan)
-    for stage in self.stages:
-      if stage.teacher is not None:
-        network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
     # Called for its refusal: unknown names end here, and not when the data are read.
     self.seqio_name(self.task)
     for task in self.evaluation.unseen:

@@ -55,6 +55,8 @@ def _copy(name: str, stage: str, source: pathlib.Path, target: pathlib.Path) -> 
   if not (target / step).exists():
     theirs.require_sound(done["step"])
     # Under another name until it is whole, as the store itself saves.
+    for left in target.glob(f"{step}.tmp-*"):  # of a copy that was killed; the directory is ours
+      shutil.rmtree(left)
     temporary = target / f"{step}.tmp-{os.getpid()}"
     shutil.copytree(marker.parent / step, temporary)
     temporary.rename(target / step)

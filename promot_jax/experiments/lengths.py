@@ -59,6 +59,12 @@ def _lengths(experiment: Experiment) -> Iterator[tuple[str, Mapping[str, int]]]:
   plan = experiment.evaluation
   if plan.unseen:
     yield "EvaluationPlan.feature_lengths", plan.feature_lengths
+    # A mixture's or data set's name stands for its members, as lengths of their own do.
+    asked = {
+      *plan.unseen,
+      *experiment.unseen_tasks,
+      *map(experiment.unit_of, experiment.unseen_tasks),
+    }
     for task, lengths in plan.task_lengths.items():
-      if task in plan.unseen:
+      if task in asked:
         yield f"EvaluationPlan.task_lengths of {task}", lengths

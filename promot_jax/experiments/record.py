@@ -16,6 +16,8 @@ from promot_jax.experiments import checkpoint, shapes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.pretrained_results import backbone_is_untouched
 from promot_jax.printable import without_secrets
+from promot_jax.training import schedules
+from promot_jax.training.stages import Stage
 from tasks import catalog
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def run_record(
     if stage.name in experiment.teachers:
       settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
     # Six digits: as a float, the 0.3 of a float32 schedule is 0.30000001192092896.
-    settings[f"{stage.name}: learning rate"] = float(f"{float(stage.learning_rate(0)):.6g}")
+    settings[f"{stage.name}: learning rate"] = float(f"{_rate(stage):.6g}")
   sets = _data_sets(experiment)
   own = [task for task, found in sets.items() if not found.published]
   return RunRecord(
@@ -143,10 +145,12 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
 def _variant(experiment: Experiment) -> str:
   """The learning rate of the stage that trains the backbone: a report never averages over it."""
   return ", ".join(
-    f"learning rate {float(stage.learning_rate(0)):.6g}"
-    for stage in experiment.stages
-    if stage.name == "model"
+    f"learning rate {_rate(stage):.6g}" for stage in experiment.stages if stage.name == "model"
   )
+
+
+def _rate(stage: Stage) -> float:
+  return schedules.largest(stage.learning_rate, steps=stage.steps)
 
 
 def _precision(experiment: Experiment) -> str:

@@ -38,7 +38,8 @@ class Interpolated:
   def __post_init__(self):
     for name in ("first", "second"):
       require(getattr(self, name), what=f"Interpolated.{name}")
-    if not isinstance(self.weight, int | float) or not -10 <= self.weight <= 10:
+    number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
+    if not number or not -10 <= self.weight <= 10:
       raise ConfigError(
         f"Interpolated.weight={self.weight!r} must be a number, 0 for the first network and 1 for the"
         " second."
@@ -65,7 +66,10 @@ class Interpolated:
     )
 
   def identity(self) -> str:
-    return f"interpolated:{self.weight:g}({self.first.identity()},{self.second.identity()})"
+    # Six digits are what earlier versions wrote; a weight that has more must not pass for another.
+    short = f"{self.weight:g}"
+    weight = short if float(short) == self.weight else repr(self.weight)
+    return f"interpolated:{weight}({self.first.identity()},{self.second.identity()})"
 
   def content(self) -> Part | None:
     parts = [network.content() for network in (self.first, self.second)]

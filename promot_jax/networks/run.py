@@ -18,6 +18,7 @@ from promot_jax.checkpoints.shared import open_store
 from promot_jax.checkpoints.step_reader import MARKER, PARAMETERS
 from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.identity import Part
+from promot_jax.methods.base import Method
 from promot_jax.networks import described
 from promot_jax.networks.network import AnyNetwork, Load, attach
 
@@ -133,7 +134,7 @@ class Run:
       return model
     if self.method == "drop":
       return note.method.detach(model)
-    if not hasattr(note.method, "merge"):
+    if type(note.method).merge is Method.merge:
       raise ConfigError(
         f"Run.method='merge': what {type(note.method).__name__} adds has no place in the weights of the"
         " backbone; use 'keep' or 'drop'."

@@ -18,6 +18,8 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.training.stages import Stage
 from tasks import catalog
 
+_COUNTED = 1_000_000  # steps of a stage that a plan looks through
+
 
 def chips_text(mesh: Mapping[str, int]) -> str:
   """'64 chips: 1 are here, 63 are missing': what a mesh needs beside what this process has."""
@@ -74,7 +76,7 @@ def write_lines(
       total += count * size
       label = stage.name if len(experiments) == 1 else f"{experiment.name}/{stage.name}"
       parts.append(f"{label} {count} x {disk.size_text(size)}")
-  results = sum(_evaluations(experiment) for experiment in experiments)
+  results = sum(evaluations(experiment) for experiment in experiments)
   yield f"writes    {run.model_dir} ({room_text(run.model_dir, total)})"
   if parts:
     yield f"          checkpoints: {', '.join(parts)}; {disk.size_text(total)} in all"
@@ -86,8 +88,9 @@ def write_lines(
 
 def checkpoints_kept(stage: Stage, nbytes: int) -> int:
   """Most checkpoints of a stage that lie on the disk at once, the one being written included."""
-  saved = sum(stage.saves(step) for step in range(1, stage.steps + 1))
   last = stage.keep.last
+  # Billions of steps are allowed; a plan answers at once.
+  saved = sum(stage.saves(step) for step in range(1, min(stage.steps, _COUNTED) + 1))
   # Small checkpoints, such as those of a prompt, are all kept.
   if last is None or nbytes <= stage.keep_small_bytes:
     return saved
@@ -109,10 +112,14 @@ def room_text(model_dir: str, needed: int = 0) -> str:
   return f"writable, {disk.size_text(free)} free{short}"
 
 
-def _evaluations(experiment: Experiment) -> int:
-  plan = experiment.evaluation
+def evaluations(experiment: Experiment) -> int:
+  """Of one checkpoint: tasks x shots x states of the method, as `data.report_tasks` lists them."""
+  plan, method = experiment.evaluation, experiment.method
   unseen = sum(len(experiment.shots_of(task)) for task in experiment.unseen_tasks)
-  return unseen * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)
+  # Without a method, or with a row for each of several tasks, there is nothing to attach.
+  attaches = method is not None and method.tasks == 1
+  states = [state for state in plan.unseen_method if state == "off" or attaches]
+  return unseen * len(states) + plan.tuned * len(experiment.tasks)
 
 
 def _file_text(place: str) -> str:

@@ -21,7 +21,7 @@ from promot_jax.models.backbone import Configuration
 from promot_jax.networks import backbones, micro_model
 from promot_jax.networks.network import MICRO, RANDOM, Network
 from promot_jax.planning import needs
-from promot_jax.training import choice, stages
+from promot_jax.training import choice, schedules, stages
 from promot_jax.training.stages import Stage
 from tasks import catalog
 
@@ -129,6 +129,9 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
     # Told by its ends; rates that are equal but for float32's rounding are one.
     later = float(stage.learning_rate(max(0, stage.steps - 1)))
     rates = f"{rate:g}" if math.isclose(rate, later, rel_tol=1e-6) else f"{rate:g} to {later:g}"
+    most = schedules.largest(stage.learning_rate, steps=stage.steps)
+    if most > max(rate, later) * (1 + 1e-6):  # both ends of a warm-up and a decay may be 0
+      rates = f"up to {most:g}"
     yield (
       f"          {stage.name:<8} {stage.steps:>6} {stage.batch_size:>7} "
       f"{epochs.text(experiment, stage):>7} {rates:>14} {_count(plan.trainable):>9} "
@@ -159,18 +162,12 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
 def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
   plan = experiment.evaluation
   strategy = plan.strategy
-  unseen = [
-    catalog.with_shots(task, shots)
-    for task in experiment.unseen_tasks
-    for shots in experiment.shots_of(task)
-  ]
   # Demonstrations of templates are their own setting, so a plan's shots may not be what is
   # measured.
   asked = {n for task in experiment.unseen_tasks for n in experiment.shots_of(task)}
   shots = "/".join(map(str, sorted(asked or plan.shots)))
-  count = len(unseen) * len(plan.unseen_method) + plan.tuned * len(experiment.tasks)
   yield (
-    f"evaluate  {count} evaluations of {', '.join(plan.checkpoints)} checkpoint: tuned "
+    f"evaluate  {needs.evaluations(experiment)} evaluations of {', '.join(plan.checkpoints)} checkpoint: tuned "
     f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(experiment.unseen_tasks)} unseen tasks x "
     f"{shots} shots, method {' and '.join(plan.unseen_method)}; {strategy}"
   )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from promot_jax.data import batches
+from promot_jax.data import batches, features
 from promot_jax.data.examples import Examples
 from promot_jax.evaluation import whole_files
 from promot_jax.models.head import POOLINGS
@@ -80,6 +80,10 @@ class FeatureStore:
     for tokens in examples.inputs:
       array = np.ascontiguousarray(tokens, np.int32)
       digest.update(len(array).to_bytes(4, "little") + array.tobytes())
+    # What a task declares besides: a method may read it.
+    for name in sorted(examples.kinds):
+      packed = features.pack(examples.features[name])
+      digest.update(name.encode() + packed["shapes"].tobytes() + packed["values"].tobytes())
     where = "all" if layer is None else f"layer{layer}"
     return f"{examples.name}.{examples.split}.{where}.{digest.hexdigest()[:16]}"
 

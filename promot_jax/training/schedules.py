@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from promot_jax import errors
 from promot_jax.training import limits
 
+_LONGEST = 1_000_000  # steps of a stage of which the largest rate is looked for
 _LOOKS = 16  # places of a stage at which a schedule is looked at before it starts
 
 RECIPE_VALUES = ("create_learning_rate_scheduler", "constant", "linear")
@@ -217,3 +218,9 @@ def linear(
     total_steps=total_steps,
     min_learning_rate=0.0,
   )
+
+
+def largest(schedule: Schedule, *, steps: int) -> float:
+  """The largest rate of a stage, by which it is told from others: with a warm-up the first is 0."""
+  places = jnp.arange(min(max(steps, 1), _LONGEST))
+  return float(jnp.max(jax.vmap(schedule)(places)))

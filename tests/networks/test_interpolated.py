@@ -65,10 +65,12 @@ def test_its_identity_and_content_are_of_both_and_of_the_weight(pair):
   between = Interpolated(first=pair[0], second=pair[1], weight=0.3)
   others = [
     dataclasses.replace(between, weight=0.4),
+    dataclasses.replace(between, weight=0.30000001),
     Interpolated(first=pair[1], second=pair[0], weight=0.3),
     pair[0],
   ]
   assert between.identity() not in [other.identity() for other in others]
+  assert between.identity().startswith("interpolated:0.3(")  # as results of before have it
   content = between.content()
   built = Network(backbone=CONFIG, checkpoint="random", seed=5).build()
   pathlib.Path(pair[1].checkpoint).unlink()

@@ -89,6 +89,15 @@ def test_a_method_is_dropped_or_merged(tmp_path):
   assert values and not np.allclose(kept.hidden(BATCH), START.build().hidden(BATCH), atol=1e-2)
 
 
+def test_a_method_that_has_no_place_in_the_backbone_is_not_merged(tmp_path):
+  method = SoftPrompt(length=3)
+  written(tmp_path, method, method.parameters)
+  with pytest.raises(
+    errors.ConfigError, match=r"Run.method='merge': what SoftPrompt adds .* 'keep' or 'drop'"
+  ):
+    Run(directory=str(tmp_path), method="merge").build()
+
+
 def test_what_the_run_left_alone_is_the_start_itself(tmp_path):
   method = SoftPrompt(length=3)
   written(tmp_path, method, method.parameters)

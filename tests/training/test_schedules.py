@@ -146,3 +146,10 @@ def test_a_schedule_without_its_end_takes_the_steps_of_its_stage():
     open_end(0)
   with pytest.raises(errors.ConfigError, match="needs total_steps"):
     optimizers.Group(parameters=".*", optimizer=optax.sgd, learning_rate=open_end)
+
+
+def test_the_largest_rate_is_that_after_the_warm_up():
+  warmed = schedules.linear(1e-3, total_steps=100, warmup_steps=10)
+  assert float(warmed(0)) == 0
+  assert schedules.largest(warmed, steps=100) == pytest.approx(1e-3)
+  assert schedules.largest(schedules.constant(0.3), steps=2**31 - 1) == pytest.approx(0.3)
