@@ -3,6 +3,7 @@
 Reads result folders and nothing else; the statistics are `metrics.paired`'s.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -125,12 +126,15 @@ def scored(store: ResultStore, checkpoint: str, result: TaskResult) -> Scored:
     raise errors.DataError(f"{result.metric} has no score of single examples")
   scores = np.asarray([prediction.score for prediction in predictions], np.float64)
   targets = [prediction.targets for prediction in predictions]
-  metric, statistics = _corpus_metric(result), None
-  if metric is not None:
-    statistics = metric.statistics(targets, [each.prediction for each in predictions])
-    again = metric.summarize(statistics.sum(axis=0))[result.metric]
-    if abs(again - result.score) > _TOLERANCE:  # references that a file cannot hold, for one
-      metric, statistics = None, None
+  metric = statistics = None
+  # What a metric needs, Java for one, may be missing on the machine that compares.
+  with contextlib.suppress(errors.ConfigError, errors.DataError, ImportError):
+    if (found := _corpus_metric(result)) is not None:
+      counted = found.statistics(targets, [each.prediction for each in predictions])
+      again = found.summarize(counted.sum(axis=0))[result.metric]
+      # Else references that a file cannot hold, for one.
+      if abs(again - result.score) <= _TOLERANCE:
+        metric, statistics = found, counted
   return Scored(
     result=result,
     inputs=[prediction.input for prediction in predictions],

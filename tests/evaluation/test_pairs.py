@@ -172,6 +172,24 @@ def test_a_report_has_the_differences_of_columns_that_share_examples(tmp_path):
   assert len(found) == 6
 
 
+@pytest.mark.parametrize("error", [errors.ConfigError("no Java"), ImportError("no package")])
+def test_a_metric_that_this_machine_cannot_compute_does_not_end_the_report(
+  tmp_path, monkeypatch, error
+):
+  targets = [["a b c d e f"], ["f g h i j k"]]
+  for name, method, text in (("base", "pretrained", "x"), ("tuned", "fine_tuning", "f")):
+    texts = [f"a b c d e {text}", "f g h i j k"]
+    run_of(answer(tmp_path / name, texts, targets, metric=bleu.bleu), method)
+
+  def missing(*_):
+    raise error
+
+  monkeypatch.setattr(bleu.Bleu, "statistics", missing)
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  (table,) = [table for table in section.tables if table.title.startswith("Differences")]
+  assert "own bleu" in table.rows[0].cells[1].note
+
+
 def test_a_report_on_columns_without_common_examples_has_no_such_table(tmp_path):
   run_of(answer(tmp_path / "base", FIRST, RIGHT), "pretrained")
   run_of(answer(tmp_path / "tuned", SECOND, [*RIGHT[:-1], "no"]), "fine_tuning")
