@@ -124,7 +124,12 @@ class ResultStore:
 
   def checkpoints(self) -> list[str]:
     """Names of the checkpoints with at least one result, in natural order (9 before 10)."""
-    folders = {path.parent.name for path in self.root.glob("*/*shot.*.json")}
+    # A folder that no checkpoint can be called, such as a copy by hand, is none of ours.
+    folders = {
+      path.parent.name
+      for path in self.root.glob("*/*shot.*.json")
+      if _NAME.fullmatch(path.parent.name)
+    }
     return sorted(folders, key=natural_order)
 
   def results(self, checkpoint: str) -> list[TaskResult]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -202,6 +203,15 @@ def test_a_changed_line_of_a_journal_is_left_out(tmp_path):
     assert found[-1] == entries[1] and found[:-1] in ([], [entries[0]])
 
 
+@pytest.mark.parametrize("line", [b'{"a": "\\ud800"}', b"[" * 100_000, b'{"a": ' * 100_000])
+def test_a_line_of_a_journal_of_which_there_is_no_digest_is_left_out(tmp_path, line):
+  journal = ResultStore(tmp_path).journal("best")
+  entry = {"fingerprint": "a", "index": 1}
+  journal.append([entry])
+  journal.path.write_bytes(line + b"\n" + journal.path.read_bytes())
+  assert list(journal.read()) == [entry]
+
+
 def test_unknown_fields_of_a_later_version_are_ignored(tmp_path):
   store = ResultStore(tmp_path)
   store.write_run(RunRecord(method="promot", trained_on="rte", seed=3))
@@ -226,6 +236,13 @@ def test_checkpoints_are_in_natural_order(tmp_path):
   for name in ("tune-1000", "tune-200", "pretrained", "tune-30"):
     store.write(name, RESULT)
   assert store.checkpoints() == ["pretrained", "tune-30", "tune-200", "tune-1000"]
+
+
+def test_a_copied_folder_is_no_checkpoint(tmp_path):
+  store = ResultStore(tmp_path)
+  store.write("tune-30", RESULT)
+  shutil.copytree(tmp_path / "tune-30", tmp_path / "tune-30 (copy)")
+  assert store.checkpoints() == ["tune-30"]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "x\n"])
