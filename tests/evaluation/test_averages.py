@@ -1,5 +1,6 @@
 """Norm. Avg against hand computation."""
 
+import dataclasses
 import math
 
 import pytest
@@ -39,6 +40,15 @@ def test_other_shots_and_the_method_left_on_are_not_mixed_in():
   assert averages.average(results, shots=1).value == 10
   assert averages.average(results, shots=4).value == 50
   assert averages.average(results, shots=1, attached=True).value == 80
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_splits_the_test_split_reports(order):
+  one, other = (
+    [dataclasses.replace(result, split=split) for result in suite([score] * 8)]
+    for split, score in (("test", 10.0), ("validation", 50.0))
+  )
+  assert averages.average([*one, *other][::order], shots=1).value == 10
 
 
 def test_there_is_no_average_while_a_task_is_missing():
