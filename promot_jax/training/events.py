@@ -108,10 +108,14 @@ class Events:
     with self._lock:
       # A copy, as a sink that fails is taken out on the way.
       for sink in list(self._sinks):
+        # One that failed meanwhile, on the line about another, is gone.
+        if sink not in self._sinks:
+          continue
         try:
           call(sink)
         except Exception as error:
-          self._sinks.remove(sink)
+          # Maybe taken out already, where it failed on a line that it brought about itself.
+          self._sinks = [other for other in self._sinks if other is not sink]
           self.line(f"{type(sink).__name__} failed and gets no more events: {error}")
 
 

@@ -191,6 +191,23 @@ def test_a_failing_sink_is_dropped_with_a_line_and_the_others_go_on(tmp_path):
   assert len(path.read_text().splitlines()) == 2
 
 
+def test_two_sinks_that_fail_on_one_event_are_dropped_with_a_line_each():
+  class Broken(Console):
+    def scalars(self, event):
+      raise OSError(28, "No space left on device")
+
+    def line(self, text):
+      raise OSError(28, "No space left on device")
+
+  stream = io.StringIO()
+  events = Events([Broken(io.StringIO()), Broken(io.StringIO()), Console(stream)])
+  events.scalars(scalars(1, loss=1.0))
+  assert (
+    stream.getvalue().splitlines()
+    == ["Broken failed and gets no more events: [Errno 28] No space left on device"] * 2
+  )
+
+
 def test_crc32c_of_the_published_test_vectors():
   """RFC 3720, appendix B.4, and the check value of the CRC catalogue."""
   assert crc32c(bytes(32)) == 0x8A9136AA
