@@ -8,7 +8,8 @@
 Both then remove the words a, an and the, and make one space of any white space; both ignore case.
 Those are the rules of the data sets' own scripts (Rajpurkar et al., 2016; Joshi et al., 2017) and of
 T5's evaluation, which scores closed-book WebQuestions and Natural Questions by SQuAD's (Roberts et al.,
-2020).  A question with several accepted answers (aliases) is right when any of them is matched.
+2020).  A question with several accepted answers (aliases) is right when any of them is matched; one
+without any, as SQuAD 2 has them, when the output is empty after that (Rajpurkar et al., 2018).
 """
 
 import dataclasses
@@ -48,8 +49,9 @@ class ExactMatch(metric.Mean):
     hits = []
     for target, prediction in zip(targets, predictions, strict=True):
       answer = normalize_answer(str(prediction), self.normalization)
-      accepted = (normalize_answer(text, self.normalization) for text in metric.references(target))
-      hits.append(100.0 * (answer in accepted))
+      accepted = [normalize_answer(text, self.normalization) for text in metric.references(target)]
+      # No accepted answer is the empty one, as in SQuAD 2's script: only an empty output is right then.
+      hits.append(100.0 * (answer in (accepted or [""])))
     return metric.mean_statistics([hits])
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tasks
-from promot_jax.metrics import exact_match
+from promot_jax.metrics import answer_f1, exact_match
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,12 @@ def test_any_alias_counts():
   targets = [["Sunset Blvd", "Sunset Boulevard"], ["Portugal"], "the Moon"]
   predictions = ["sunset boulevard.", "Spain", "Moon"]
   assert exact_match.exact_match(targets, predictions) == {"exact_match": pytest.approx(200 / 3)}
+
+
+@pytest.mark.parametrize("scorer", [exact_match.exact_match, answer_f1.f1])
+def test_a_question_without_answers_is_right_when_nothing_is_said(scorer):
+  """SQuAD 2's script: `gold_answers = ['']` for unanswerable questions."""
+  assert scorer([[], [], []], ["", "the", "no"])["exact_match"] == pytest.approx(200 / 3)
 
 
 def test_a_longer_answer_that_contains_the_target_does_not_match():
