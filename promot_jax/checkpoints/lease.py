@@ -116,7 +116,8 @@ def _holder(file: int) -> dict:
   try:
     info = json.loads(os.pread(file, 4096, 0) or b"{}")
     return info if isinstance(info, dict) else {}
-  except (OSError, ValueError):
+  # JSON of many brackets ends at Python's own limit.
+  except (OSError, ValueError, RecursionError):
     # The text is for people; a file that somebody damaged must not keep anybody from the directory.
     return {}
 
@@ -124,5 +125,10 @@ def _holder(file: int) -> dict:
 def _describe(info: dict) -> str:
   if not info:
     return "another process"
-  since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.get("since", 0)))
-  return f"process {info.get('pid')} on host {info.get('host')} since {since}"
+  found = f"process {info.get('pid')} on host {info.get('host')}"
+  try:
+    since = time.localtime(info.get("since", 0))
+  # What is no number, or no time: the rest of the text still tells who it is.
+  except (TypeError, ValueError, OverflowError, OSError):
+    return found
+  return f"{found} since {time.strftime('%Y-%m-%d %H:%M:%S', since)}"

@@ -62,9 +62,25 @@ def test_two_leases_of_one_process_exclude_each_other(tmp_path):
     Lease(tmp_path)
 
 
-def test_an_unreadable_lease_file_is_no_obstacle(tmp_path):
-  (tmp_path / FILE).write_text("[1, 2")
-  Lease(tmp_path).release()
+@pytest.mark.parametrize(
+  "content",
+  [
+    "[1, 2",
+    "[" * 4000,
+    *(
+      f'{{"pid": 1, "since": {since}}}'
+      for since in ('"today"', "[]", "{}", "NaN", "1e999", "1e300")
+    ),
+    f'{{"pid": 1, "since": 1{"0" * 400}}}',
+  ],
+)
+def test_an_unreadable_lease_file_is_no_obstacle(tmp_path, content):
+  (tmp_path / FILE).write_text(content)
+  with Lease(tmp_path):
+    # Where it is held, the sentence does without what cannot be told.
+    (tmp_path / FILE).write_text(content)
+    with pytest.raises(errors.ModelDirInUse, match="is in use by "):
+      Lease(tmp_path)
 
 
 def test_a_directory_below_a_file_cannot_be_leased(tmp_path):
