@@ -107,7 +107,8 @@ def write(file: pathlib.Path, content: Mapping[str, Any]) -> None:
     os.replace(temporary.name, file)  # complete or absent, also with several processes
   except OSError as cause:
     _log.warning("examples were not cached in %s: %s", file.parent, cause)
-    if temporary is not None:
+  finally:
+    if temporary is not None:  # an interruption leaves nothing either
       pathlib.Path(temporary.name).unlink(missing_ok=True)
 
 

@@ -6,6 +6,7 @@ A tokenizer's folder may be a name on the Hugging Face hub.
 """
 
 import functools
+import http.client
 import os
 import pathlib
 import re
@@ -146,6 +147,7 @@ def tokenizer_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _fetch(url: str, local: pathlib.Path, file: str) -> None:
+  temporary = None
   try:
     with urllib.request.urlopen(url, timeout=20) as answer:
       content = answer.read()
@@ -154,10 +156,14 @@ def _fetch(url: str, local: pathlib.Path, file: str) -> None:
     with tempfile.NamedTemporaryFile(dir=local.parent, delete=False) as temporary:
       temporary.write(content)
     os.replace(temporary.name, local)  # another process may be fetching the same file
-  except (urllib.error.URLError, TimeoutError, OSError) as cause:
+  # HTTPException of an answer that ends early: it is no OSError.
+  except (urllib.error.URLError, http.client.HTTPException, TimeoutError, OSError) as cause:
     raise errors.ConfigError(
       f"vocabulary {file} could not be fetched ({cause}). {_advice(file)}"
     ) from cause
+  finally:
+    if temporary is not None:  # an interruption leaves nothing either
+      pathlib.Path(temporary.name).unlink(missing_ok=True)
 
 
 def _advice(file: str) -> str:

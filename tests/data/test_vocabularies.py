@@ -1,5 +1,7 @@
 """The T5 vocabulary without TensorFlow, against seqio's and known tokens."""
 
+import http.client
+
 import pytest
 
 from promot_jax import errors
@@ -87,6 +89,34 @@ def test_a_bucket_file_is_fetched_once(monkeypatch, tmp_path, shared_data):
   for _ in range(2):
     assert SentencePiece("gs://bucket/a/b.model").size == 32100
   assert asked == ["https://storage.googleapis.com/bucket/a/b.model"]
+
+
+@pytest.mark.parametrize("fault", ["cut off", "full disk", "interrupted"])
+def test_a_download_that_ends_early_is_said_and_leaves_nothing(monkeypatch, tmp_path, fault):
+  class Answer:
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *error):
+      return False
+
+    def read(self):
+      if fault == "cut off":
+        raise http.client.IncompleteRead(b"abc", 10)
+      return b"abc"
+
+  def refuse(*_):
+    raise KeyboardInterrupt if fault == "interrupted" else OSError(28, "No space left on device")
+
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  monkeypatch.setattr(vocabulary_files.urllib.request, "urlopen", lambda url, timeout: Answer())
+  if fault != "cut off":
+    monkeypatch.setattr(vocabulary_files.os, "replace", refuse)
+  expected = KeyboardInterrupt if fault == "interrupted" else errors.ConfigError
+  words = None if fault == "interrupted" else r"could not be fetched.*Copy gs://"
+  with pytest.raises(expected, match=words):
+    vocabulary_files.local_copy(vocabulary_files.FILES["t5"])
+  assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_no_network_is_said_with_what_to_do(monkeypatch, tmp_path):
