@@ -56,25 +56,31 @@ class DataSet:
     """Of the prepared files; empty where there are none, or not in a local folder."""
     # Without a version the folder of all of them counts: which one would be read is not told here.
     where, _, version = self.name.partition(":")
-    base = os.environ.get("TFDS_DATA_DIR") or _DEFAULT
+    base = self._folder()
     # Files of a bucket would have to be listed over the network.
     if "://" in base:
       return ""
-    folder = pathlib.Path(base).expanduser() / where / version
+    folder = pathlib.Path(base) / where / version
     try:
       return identity.of_files(folder) if folder.is_dir() else ""
     # A digest is no place to complain: reading the data set says what is wrong.
     except OSError:
       return ""
 
-  def is_prepared(self) -> bool:
-    """Whether TFDS has prepared it on this machine."""
+  def is_prepared(self) -> bool | None:
+    """Whether TFDS has prepared it; None where that is not looked at, in a bucket."""
+    if "://" in self._folder():
+      return None
     path = os.path.join(self._folder(), *self.name.replace(":", "/").split("/"))
     return os.path.isdir(path)
 
   def state(self) -> str:
     """See `task.Origin`."""
-    state = "prepared" if self.is_prepared() else "not prepared yet: TFDS will download it"
+    state = {
+      True: "prepared",
+      False: "not prepared yet: TFDS will download it",
+      None: "not looked at, as it is no local folder",
+    }[self.is_prepared()]
     return f"tfds {self.name} in {self._folder()}: {state}"
 
   def explained(self, task: str, error: Exception) -> errors.PromotError:
@@ -96,4 +102,4 @@ class DataSet:
     )
 
   def _folder(self) -> str:
-    return os.environ.get("TFDS_DATA_DIR") or os.path.expanduser(_DEFAULT)
+    return os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or _DEFAULT)

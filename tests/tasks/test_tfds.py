@@ -110,6 +110,17 @@ def test_it_knows_where_it_is_and_that_it_changed(folder, monkeypatch):
   assert ORIGIN.state().endswith("not prepared yet: TFDS will download it") and not ORIGIN.digest()
 
 
+def test_a_bucket_is_not_called_unprepared_and_home_is_found(folder, monkeypatch):
+  monkeypatch.setenv("HOME", str(folder.parent))
+  monkeypatch.setenv("TFDS_DATA_DIR", f"~/{folder.name}")
+  assert ORIGIN.state() == f"tfds {NAME} in {folder}: prepared" and ORIGIN.digest()
+  monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/data")
+  assert (
+    ORIGIN.state() == f"tfds {NAME} in gs://bucket/data: not looked at, as it is no local folder"
+  )
+  assert ORIGIN.is_prepared() is None and not ORIGIN.digest()
+
+
 def test_a_seqio_task_over_it_is_shown_planned_and_has_demonstrations(folder, tmp_path, capsys):
   def text_to_text(dataset):
     return dataset.map(
