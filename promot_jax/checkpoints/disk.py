@@ -80,6 +80,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
   try:
     with signals.undone_at_end(functools.partial(shutil.rmtree, temporary, ignore_errors=True)):
+      remove_leftover(temporary)
       temporary.mkdir(parents=True)
       yield temporary
       # All of it is on the disk before the name says that it is there.
@@ -105,6 +106,19 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       f"'{path}' could not be written: {reason}. Free some space or name another folder, then"
       " repeat the command."
     ) from error
+
+
+def remove_leftover(path: pathlib.Path) -> None:
+  """Removes what a killed process of our number left under a temporary name; a link is not followed.
+
+  Raises:
+    OSError: the disk refused.
+  """
+  # Numbers of processes come again, in a container at every start.
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def known_reason(text: str) -> str | None:

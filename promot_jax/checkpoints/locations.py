@@ -13,6 +13,7 @@ import re
 import shutil
 
 from promot_jax import cache_folders, errors
+from promot_jax.checkpoints import disk
 
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt")
 """Files that are fetched of a Hugging Face folder."""
@@ -121,11 +122,8 @@ def _fetch_url(url: str) -> pathlib.Path:
       f"'{url}' cannot be opened: {error}. Install the fsspec driver it names (gs:// needs pip install"
       " gcsfs, s3:// s3fs), or copy the folder here and pass hf:DIR."
     ) from None
-  except OSError as error:
-    raise errors.ConfigError(
-      f"'{url}' cannot be listed ({type(error).__name__}: {error}). Check the path and your"
-      " credentials, or copy the folder here and pass hf:DIR."
-    ) from None
+  except Exception as error:  # of the store's driver: missing credentials have no common base
+    raise _unread(url, "listed", error) from None
   wanted = {
     name: info
     for name, info in found.items()
@@ -136,7 +134,10 @@ def _fetch_url(url: str) -> pathlib.Path:
       f"'{url}' has no {', '.join(PATTERNS)} files; give the folder that save_pretrained wrote."
     )
   # Another version of a file has another fingerprint, and so a folder of its own.
-  prints = sorted(f"{name} {system.ukey(info['name'])}" for name, info in wanted.items())
+  try:
+    prints = sorted(f"{name} {system.ukey(info['name'])}" for name, info in wanted.items())
+  except Exception as error:
+    raise _unread(url, "looked at", error) from None
   key = hashlib.sha256("\n".join([url, *prints]).encode()).hexdigest()[:16]
   # A cache that cannot be made private is refused; one that is only full may have the copy already.
   with contextlib.suppress(OSError):  # said below, where something must be written
@@ -147,6 +148,7 @@ def _fetch_url(url: str) -> pathlib.Path:
   temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
   try:
     # Into a folder of its own, so that nobody finds a part of a model.
+    disk.remove_leftover(temporary)
     temporary.mkdir(parents=True)
     for name, info in wanted.items():
       system.get_file(info["name"], str(temporary / name))
@@ -158,6 +160,15 @@ def _fetch_url(url: str) -> pathlib.Path:
     raise errors.ConfigError(
       f"'{url}' could not be copied to {target} ({error}). Free some space, or set XDG_CACHE_HOME."
     ) from None
+  except Exception as error:
+    raise _unread(url, "read", error) from None
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
   return target
+
+
+def _unread(url: str, what: str, error: Exception) -> errors.ConfigError:
+  return errors.ConfigError(
+    f"'{url}' cannot be {what} ({type(error).__name__}: {error}). Check the path and your"
+    " credentials, or copy the folder here and pass hf:DIR."
+  )

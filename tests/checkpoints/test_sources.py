@@ -1,10 +1,13 @@
 """What a source of weights means; buckets and the hub are stood in for by files and by memory."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 
 from promot_jax import paths
-from promot_jax.checkpoints import huggingface, locations, npz, sources, stored, t5x_writer
+from promot_jax.checkpoints import disk, huggingface, locations, npz, sources, stored, t5x_writer
 from promot_jax.checkpoints.store import Store
 from promot_jax.errors import CannotWrite, ConfigError, DamagedCheckpoint
 from tiny_models import config, tiny
@@ -172,3 +175,57 @@ def test_an_npz_file_never_unpickles_and_is_whole_or_absent(tmp_path):
   with pytest.raises(CannotWrite, match="No space left"):
     npz.write_npz(tmp_path / "new.npz", {"a": array})
   assert not list(tmp_path.glob("*new.npz*"))
+
+
+def left_by_a_killed_process(path, kind):
+  """What stands under a temporary name; gives what a link there leads to."""
+  elsewhere = path.parent / "elsewhere"
+  elsewhere.mkdir(parents=True)
+  (elsewhere / "kept").write_text("")
+  if kind == "link":
+    path.symlink_to(elsewhere)
+  elif kind == "file":
+    path.write_text("")
+  else:
+    path.mkdir()
+    (path / "half.json").write_text("{")
+  return elsewhere / "kept"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_a_leftover_of_a_process_with_our_number_does_not_end_an_export(tmp_path, kind):
+  kept = left_by_a_killed_process(tmp_path / f"new.tmp-{os.getpid()}", kind)
+  with disk.whole_folder(tmp_path / "new") as folder:
+    (folder / "a").write_text("a")
+  assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "new"]
+  assert kept.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_a_leftover_of_a_process_with_our_number_does_not_end_a_fetch(places, cache, kind):
+  url = f"file://{places['hf']}"
+  copy = locations.fetch_hf(url)
+  shutil.rmtree(copy)
+  kept = left_by_a_killed_process(copy.with_name(f"{copy.name}.tmp-{os.getpid()}"), kind)
+  assert locations.fetch_hf(url) == copy
+  assert {path.name for path in copy.iterdir()} == {path.name for path in places["hf"].iterdir()}
+  assert kept.exists()
+
+
+class NoCredentials(Exception):
+  """As of google.auth and botocore: of no common base."""
+
+
+@pytest.mark.parametrize("call", ["url_to_fs", "ls", "ukey", "get_file"])
+def test_credentials_that_are_missing_are_said_with_the_next_step(places, cache, monkeypatch, call):
+  import fsspec
+  from fsspec.implementations.local import LocalFileSystem
+
+  def fail(*_, **__):
+    raise NoCredentials("Your default credentials were not found.")
+
+  monkeypatch.setattr(fsspec.core if call == "url_to_fs" else LocalFileSystem, call, fail)
+  with pytest.raises(ConfigError, match=r"default credentials were not found\.\). Check"):
+    locations.fetch_hf(f"file://{places['hf']}")
+  assert not list(cache.rglob("*.tmp-*"))
