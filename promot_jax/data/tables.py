@@ -9,16 +9,18 @@
 Text is UTF-8, with or without a byte order mark, and a line ends at \\n or \\r\\n (`text_lines`).  In TSV
 and CSV a cell that begins with a double quote is a quoted one: it ends at the next single quote, two
 quotes are one, and tabs, commas and line ends in it are text; elsewhere in a cell a quote is a quote.
-`quotes=False` takes every quote as it is, as the files of GLUE need.  A .csv file whose first line has
-no comma is separated by semicolons, or else by tabs.  The first row has the names of the columns: none
-twice, and columns without a name are not read.  Rows without content are left out; any other has as many
-cells as there are columns, since a row that lost or gained one says something else than its author meant.
+`quotes=False` takes every quote as it is, as the files of GLUE need.  A .csv file whose first line with
+content has no comma is separated by semicolons, or else by tabs.  The first row has the names of the
+columns: none twice, and columns without a name are not read.  Rows without content are left out; any other
+has as many cells as there are columns, since a row that lost or gained one says something else than its
+author meant.
 """
 
 import csv
 import dataclasses
 import math
 import pathlib
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -186,7 +188,8 @@ def _separated(path: pathlib.Path, *, quotes: bool) -> Table:
   comma = path.suffix.lower() == ".csv"
   # Spreadsheets write semicolons into .csv where the comma is the decimal sign.
   separators = (",", ";", "\t") if comma else ("\t",)
-  first = lines[0] if lines else ""
+  # Of the row of names: lines without content above it tell nothing.
+  first = next((line for line in lines if not set(line) <= {*separators, *string.whitespace}), "")
   separator = next((each for each in separators if each in first), separators[0])
   found = _cells(path, lines, separator, quotes)
   names: list[str] = []

@@ -35,6 +35,10 @@ EXPECTED = [{"text": "a", "label": "1"}, {"text": "ü\u2028,", "label": "0"}]
     ("t.csv", 'text,label\na,1\n"ü\u2028,",0\n'),
     ("t.csv", 'text;label\r\n a ;1\r\nü\u2028,;"0"\r\n'),
     ("t.csv", "text\tlabel\na\t1\nü\u2028,\t0\n"),
+    ("t.csv", "\ntext;label\na;1\nü\u2028,;0\n"),
+    ("t.csv", '\ufeff \r\n\r\ntext;label\r\na;1\r\n"ü\u2028,";0'),
+    ("t.csv", "\n\ntext\tlabel\na\t1\nü\u2028,\t0\n"),
+    ("t.csv", ";;\ntext;label\na;1\nü\u2028,;0\n"),
     ("t.csv", ',text,label\n0,a,1\n1,"ü\u2028,",0\n,,\n'),  # a column and a row of nothing
     ("t.jsonl", '{"text": "a", "label": "1"}\n\n{"text": "ü\u2028,", "label": "0"}\n'),
   ],
