@@ -11,7 +11,7 @@ from flax import nnx
 import tiny_models
 from promot_jax import paths
 from promot_jax.checkpoints import huggingface, restore
-from promot_jax.checkpoints.huggingface import families, safetensors_file
+from promot_jax.checkpoints.huggingface import decoding_settings, families, safetensors_file
 from promot_jax.checkpoints.huggingface.refused_models import REFUSED
 from promot_jax.checkpoints.stored import as_stored
 from promot_jax.conversion import formats
@@ -66,6 +66,23 @@ def test_an_unknown_setting_that_may_count_is_refused(tmp_path, kind, value):
 
 def test_an_unknown_setting_that_switches_nothing_on_is_read_over(tmp_path):
   huggingface.config(str(written(tmp_path / "a", use_tomorrow=False, later=None, more={})))
+
+
+@pytest.mark.parametrize(
+  ("settings", "copies", "said"),
+  [
+    ({"num_beams": 4, "num_return_sequences": 3}, True, "TransformersBeam(width=4,"),
+    ({"num_return_sequences": 2, "do_sample": False}, True, "its best output alone"),
+    ({"do_sample": True, "num_return_sequences": 3}, False, "samples=3) is the same"),
+    ({"do_sample": True, "num_beams": 4, "num_return_sequences": 3}, False, "at once"),
+    ({"num_beams": 4, "num_return_sequences": 1}, False, "TransformersBeam(width=4,"),
+    ({"num_beams": 4, "num_return_sequences": None}, False, "TransformersBeam(width=4,"),
+  ],
+)
+def test_several_outputs_of_a_search_are_not_called_the_same(settings, copies, said):
+  line = decoding_settings.note({"generation_config.json": {"eos_token_id": 1, **settings}})
+  assert said in line
+  assert ("gives its best output alone" in line) == copies
 
 
 def test_an_unknown_setting_of_generation_is_refused_and_a_search_is_not(tmp_path):

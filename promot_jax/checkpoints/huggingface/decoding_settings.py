@@ -79,6 +79,10 @@ def note(content: Mapping[str, Any]) -> str:
     parts.append(f"{', '.join(given)} (no strategy here samples and searches at once)")
   elif counterpart != "Greedy()":
     parts.append(f"its search (EvaluationPlan.strategy = {counterpart} is the same)")
+  copies = found.get("num_return_sequences")
+  # Only samples are several outputs of one input here.
+  if copies not in (None, 1) and counterpart is not None and not found.get("do_sample"):
+    parts.append(f"num_return_sequences={copies!r} (a search here gives its best output alone)")
   lengths = [f"{name}={found[name]}" for name in sorted(_LENGTHS) if found.get(name) is not None]
   # Many a config.json names a length, which alone is no reason for a line.
   if lengths and (parts or generation is not None):
