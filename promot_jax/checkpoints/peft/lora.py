@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from promot_jax import errors
+from promot_jax.checkpoints import known_settings
 from promot_jax.checkpoints.peft import known, reader, writer
 from promot_jax.checkpoints.peft import modules as modules_lib
 from promot_jax.checkpoints.stored import StoredArray
@@ -95,7 +96,7 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
     rank=rank,
     # Of the filled-up rank, so that alpha / rank is the factor again.
     alpha=scale * rank,
-    dropout_rate=float(adapter.config.get("lora_dropout") or 0.0),
+    dropout_rate=float(_number(adapter, adapter.config.get("lora_dropout") or 0.0, "lora_dropout")),
     targets=tuple(modules_lib.patterns(updates, config)),
     base_model=adapter.config.get("base_model_name_or_path"),
     revision=adapter.config.get("revision"),
@@ -201,11 +202,20 @@ def _of_module(
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' has a {pattern_name} that is no table of patterns ({error}); copy it again."
     ) from None
-  if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-    raise errors.DamagedCheckpoint(
-      f"'{adapter.path}' has {value!r} as {name} of '{module}', which is no number; copy it again."
-    )
-  return value
+  return _number(adapter, value, f"{name} of '{module}'")
+
+
+def _number(adapter: reader.Adapter, value: Any, what: str) -> float:
+  """The value, if it is a number; `what` it is, for the message."""
+  try:
+    if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+      return value
+  except OverflowError:  # a whole number beyond every float
+    pass
+  raise errors.DamagedCheckpoint(
+    f"'{adapter.path}' has {known_settings.text(value)} as {what}, which is no number that can be"
+    " computed with; copy it again."
+  )
 
 
 def _reference(factors: Iterable[float]) -> float:
