@@ -154,7 +154,7 @@ class TemplatedData:
     # leaves out.
     settings = [self.validation_share, self.split_seed, self.quotes, sorted(self.classes)]
     paths = {field: getattr(self, field) for field in _FILES}
-    content = {field: self._content(path) for field, path in paths.items() if path is not None}
+    content = {field: self._content(field) for field, path in paths.items() if path is not None}
     return identity.digest([settings, content])
 
   @functools.cached_property
@@ -184,14 +184,24 @@ class TemplatedData:
   def _read(self, field: str) -> list[tuple[str, Mapping[str, Any]]]:
     if field not in self._kept:
       table = tables.read(getattr(self, field), quotes=self.quotes)
+      # Right behind the reading, so that the digest is of these rows.
+      self._digests[field] = self._content(field)
       # Before the rows are kept, so that a column that is missing is named with its template.
       for prompt in self.prompts.values():
         table.require(prompt.columns, what=prompt.where)
       self._kept[field] = [(table.where(row), row.cells) for row in table.rows]
     return self._kept[field]
 
-  @staticmethod
-  def _content(path: str) -> str:
+  @functools.cached_property
+  def _digests(self) -> dict[str, str]:
+    return {}
+
+  def _content(self, field: str) -> str:
+    """Digest of a file: once its rows are read, of what they were read from."""
+    # Of what was read, and not of what somebody has written there since.
+    if field in self._digests:
+      return self._digests[field]
+    path = getattr(self, field)
     try:
       return identity.of_file(pathlib.Path(path).expanduser())
     except OSError as error:

@@ -112,6 +112,15 @@ def test_demonstrations_are_those_of_the_template(data):
   assert record["inputs"].count("question:") == 2
 
 
+def test_the_digest_of_rows_that_were_read_is_theirs(data, tmp_path):
+  own = data()
+  first = own.digest()
+  own.rows("train")
+  (tmp_path / "train.tsv").write_text(TABLE.replace("Tom 3 ", "Tim 3 "))
+  assert own.digest() == first
+  assert data(table=TABLE.replace("Tom 3 ", "Tim 3 ")).digest() != first
+
+
 def test_another_template_is_read_anew(data, tmp_path):
   add(data())
   old = read("own_is_it_true", "train", cache_dir=tmp_path / "cache")
