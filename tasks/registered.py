@@ -122,14 +122,19 @@ def find(name: str) -> Task:
   Raises:
     ConfigError: it has no inputs and targets, no metric that can be called, or no usable splits.
   """
-  # The object's identity, for a name may have been registered anew.
-  return _value(name, id(_task(name)))
+  registration = _task(name)
+  kept = _values.get(name)
+  # A name may be removed and registered again.
+  if kept is None or kept[0] is not registration:
+    kept = _values[name] = (registration, _value(name, registration))
+  return kept[1]
 
 
-@functools.lru_cache(maxsize=64)
-def _value(name: str, registration: int) -> Task:
-  del registration  # a name may be removed and registered again
-  found = _task(name)
+# Name -> its registration and the value of it; as long as that is kept, nothing else has its identity.
+_values: dict[str, tuple[Any, Task]] = {}
+
+
+def _value(name: str, found: Any) -> Task:
   missing = [feature for feature in FEATURES if feature not in found.output_features]
   if missing:
     raise errors.ConfigError(

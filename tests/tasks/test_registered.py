@@ -13,7 +13,7 @@ from promot_jax.evaluation import task as task_lib
 from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.setting import Setting
 from promot_jax.token_ids import T5
-from tasks import catalog, reading
+from tasks import catalog, reading, registered
 
 seqio = pytest.importorskip("seqio")
 tf = pytest.importorskip("tensorflow")
@@ -164,6 +164,18 @@ def test_each_task_of_a_mixture_is_shown(colours, capsys):
     assert record["targets"] == "RED"
   finally:
     seqio.MixtureRegistry.remove("registered_mixture")
+
+
+def test_a_name_that_is_registered_anew_has_a_new_value(colours, monkeypatch):
+  # The memory of what is gone is given to what comes next, and so may be its number.
+  monkeypatch.setattr(registered, "id", lambda _: 1, raising=False)
+  register(colours)
+  first = registered.find(colours)
+  assert registered.find(colours) is first
+  seqio.TaskRegistry.remove(colours)
+  register(colours, source=seqio.FunctionDataSource(dataset, splits=["train", "test"]))
+  reports = [task.source("tfds").report for task in (first, registered.find(colours))]
+  assert reports == ["validation", "test"]
 
 
 def test_what_the_user_registered_under_such_a_name_is_his(colours):
