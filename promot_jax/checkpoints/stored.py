@@ -156,10 +156,10 @@ def open_zarr(name: str, driver: str, store: dict, *, complete: bool = True) -> 
   """
   import tensorstore
 
-  spec = {"driver": driver, "kvstore": store, "fill_missing_data_reads": not complete}
-  if not complete:
-    # Left to TensorStore, which takes a missing chunk for its fill value.
-    del spec["fill_missing_data_reads"]
+  spec: dict[str, Any] = {"driver": driver, "kvstore": store}
+  # Otherwise left to TensorStore, which takes a missing chunk for its fill value.
+  if complete:
+    spec["fill_missing_data_reads"] = False
   try:
     # Opened synchronously: its metadata are read, and that is how a wrong model is known at once.
     array = tensorstore.open(spec, read=True, open=True).result()
