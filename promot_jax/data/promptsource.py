@@ -69,8 +69,11 @@ class PromptTemplate:
   @functools.cached_property
   def labels(self) -> tuple[str, ...]:
     """The answers where they are the same for every record; else empty."""
-    # Answers that depend on the record are no labels of the task.
-    return () if self.choices is None or self.choices.names else self._choices({}, 0)
+    if self.choices is None or self.choices.names:
+      return ()
+    found = self._choices({}, 0)
+    # Answers that depend on the record are no labels of the task: drawn ones are its own, too.
+    return () if self.choices.draws else found
 
   @property
   def ranked(self) -> bool:

@@ -138,6 +138,11 @@ class Template:
     """Whether `SEPARATOR` stands in it."""
     return self._compiled[2]
 
+  @functools.cached_property
+  def draws(self) -> bool:
+    """Whether it chooses at random, so that what it writes depends on the seed."""
+    return self._compiled[3]
+
   def parts(self, values: Mapping[str, Any], *, seed: int = 0) -> tuple[str, ...]:
     """What it writes, divided at `SEPARATOR`; blanks and line ends around each part are left out.
 
@@ -172,7 +177,7 @@ class Template:
     return []
 
   @functools.cached_property
-  def _compiled(self) -> tuple[jinja2.Template, tuple[str, ...], bool]:
+  def _compiled(self) -> tuple[jinja2.Template, tuple[str, ...], bool, bool]:
     if len(self.text) > _LONGEST:
       raise DataError(
         f"{self.where} has {len(self.text):,} characters; a template has at most {_LONGEST:,}."
@@ -183,9 +188,10 @@ class Template:
         # Before anything of it is compiled or run.
         _check(tree, 0)
         names = meta.find_undeclared_variables(tree) - set(_environment.globals)
+        draws = any(each.name in template_filters.RANDOM for each in tree.find_all(nodes.Filter))
         guarded = _Guard()
         tree = guarded.visit(tree)
-        return _environment.from_string(tree), tuple(sorted(names)), guarded.divides
+        return _environment.from_string(tree), tuple(sorted(names)), guarded.divides, draws
     except template_filters.TooMuch as error:
       raise DataError(f"{self.where}: {error}.") from None
     except _FAILURES as error:

@@ -195,9 +195,11 @@ def _default(value: Any, default: Any = "", boolean: bool = False) -> Any:
   return default if missing else value
 
 
+RANDOM = ("choice", "random")
+"""Names of the filters that draw."""
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
-  "choice": _choice,
-  "random": _choice,
+  **dict.fromkeys(RANDOM, _choice),
   "most_frequent": _most_frequent,
   "capitalize": _of_text(str.capitalize),
   "lower": _of_text(str.lower),

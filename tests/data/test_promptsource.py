@@ -76,6 +76,15 @@ def test_what_a_template_draws_is_the_same_whenever_a_record_is_read(read):
   assert len(others) > 3
 
 
+@pytest.mark.parametrize("name", ["choice", "random"])
+def test_answers_that_are_drawn_for_each_record_are_no_labels(read, name):
+  drawn = "{{ ['True', 'Yes', 'Right'] | NAME }} ||| False".replace("NAME", name)
+  first = read(THREE.replace("answer_choices: True ||| False", f'answer_choices: "{drawn}"'))[0]
+  assert first.labels == () and first.ranked
+  found = {first.render({**RECORD, "premise": str(n)}).choices for n in range(30)}
+  assert len(found) == 3 and {choices[1] for choices in found} == {"False"}
+
+
 def test_records_that_do_not_fit_are_refused(read):
   first, _, make = read(THREE)
   with pytest.raises(DataError, match="needs column 'label'; the record has: 'premise'"):
