@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from promot_jax import errors
-from promot_jax.models.readout import LogSum, Part
+from promot_jax.models.readout import LOWEST, LogSum, Part
 from promot_jax.training import limits, losses, objectives
 from promot_jax.training.losses import TokenStatistics
 from promot_jax.training.objectives import Batch, Metrics, Supervised
@@ -62,7 +62,7 @@ class Distillation:
     ) -> tuple[TokenStatistics, Divergence]:
       return (
         TokenStatistics.of(part, student, targets, size=readout.size),
-        Divergence.of(student / self.temperature, taught / self.temperature),
+        Divergence.of(self._tempered(student), self._tempered(taught)),
       )
 
     # Both measurements in one pass: the student's logits of a part are computed once for the two.
@@ -91,6 +91,10 @@ class Distillation:
     loss += self.weight * self.temperature**2 * apart
     metrics = objectives.token_metrics(terms, batch, model.token_ids.pad, loss=loss)
     return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
+
+  def _tempered(self, logits: Float[Array, "... C"]) -> Float[Array, "... C"]:
+    # Of tokens that only fill a part up; below it they would be infinite, and their differences NaN.
+    return jnp.maximum(logits / self.temperature, LOWEST)
 
   def normalizer(self, batch: Batch) -> Float[Array, ""] | float:
     """What the loss sum of the whole batch is divided by: the cross-entropy's."""

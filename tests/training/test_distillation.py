@@ -76,7 +76,9 @@ def logits_of(model):
 
 
 @pytest.mark.parametrize("chunk", [None, 4])
-@pytest.mark.parametrize(("weight", "temperature"), [(0.3, 2.5), (1.0, 1.0), (0.0, 3.0)])
+@pytest.mark.parametrize(
+  ("weight", "temperature"), [(0.3, 2.5), (1.0, 1.0), (0.0, 3.0), (0.6, 0.5)]
+)
 def test_loss_and_gradient_are_those_of_the_definition(weight, temperature, chunk):
   student, teacher = Table(D, 0), Table(E, 1)
   objective = Distillation(
