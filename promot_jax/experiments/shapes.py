@@ -24,7 +24,7 @@ from promot_jax.models.backbone import writes_text
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing import probe
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import schedules, selection
+from promot_jax.training import optimizers, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
 from tasks import catalog, template_tasks
@@ -137,9 +137,7 @@ def check(run: Experiment | Comparison) -> None:
     sizes = mesh_sizes(experiment.mesh)
     stage_plans(experiment, sizes)
     for stage in experiment.stages:
-      schedules.require_usable(
-        stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'"
-      )
+      optimizers.require_usable_rates(stage)
     partitioning.check_batch_size(
       experiment.evaluation.batch_size, sizes, what="a batch of the evaluation (batch_size)"
     )

@@ -1,6 +1,7 @@
 """The end of a stage whose loss, gradient or parameters became NaN or infinite."""
 
 import contextlib
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,17 +67,21 @@ def end(
   # Where the state before it is not finite, the update that led there is what went wrong.
   step = problem.step if sound else max(good, 1)
   batch_file = store.directory / f"diverged_step_{step}.npz"
+  wrote = False
   with contextlib.suppress(OSError):  # the divergence is the news, also on a full disk
     # A stage that diverges before its first checkpoint may have no folder yet.
     store.directory.mkdir(parents=True, exist_ok=True)
     batch: dict[str, Any] = dict(batches(step - 1))
     if hosts.is_first():
-      np.savez(batch_file, **batch)
-  # Only a state from before: one whose number is the problem's own holds the update in question.
-  if good < problem.step and sound:
-    save(good)
-  # A background save is waited for, so that the message names what is really on the disk.
-  store.wait()
+      _write(batch_file, batch)
+    wrote = True
+  with contextlib.suppress(errors.CannotWrite):
+    # Only a state from before: one whose number is the problem's own holds the update in question.
+    if good < problem.step and sound:
+      save(good)
+  with contextlib.suppress(errors.CannotWrite):
+    # A background save is waited for, so that the message names what is really on the disk.
+    store.wait()
   what = " and ".join(problem.names) if sound and problem.names else "a parameter"
   # Steps are told from 1, schedules count the updates done before.
   rate = float(stage.learning_rate(jnp.asarray(step - 1)))
@@ -84,11 +89,21 @@ def end(
   kept = (
     "no state was saved before" if latest is None else f"the newest sound state is step {latest}"
   )
+  lies = f"is in {batch_file}" if wrote else f"could not be written to {batch_file}"
   return errors.Diverged(
-    f"{what} became NaN or infinite at step {step} of stage '{stage.name}'. Its batch is in"
-    f" {batch_file}; {kept}. {_advice(what, step=step, sound=sound, rate=rate)} Repeating the"
+    f"{what} became NaN or infinite at step {step} of stage '{stage.name}'. Its batch"
+    f" {lies}; {kept}. {_advice(what, step=step, sound=sound, rate=rate)} Repeating the"
     " command ends here again."
   )
+
+
+def _write(file: pathlib.Path, batch: Mapping[str, Any]) -> None:
+  """Writes a batch, whole or not at all."""
+  try:
+    np.savez(file, **batch)
+  except OSError:
+    file.unlink(missing_ok=True)
+    raise
 
 
 def _advice(what: str, *, step: int, sound: bool, rate: float) -> str:

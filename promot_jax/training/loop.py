@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from promot_jax import errors, hosts, partitioning, paths, signals
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.identity import Identity
-from promot_jax.training import beginning, choice, divergence, prefetch, schedules, stage_dropout
+from promot_jax.training import beginning, choice, divergence, optimizers, prefetch, stage_dropout
 from promot_jax.training import state as state_lib
 from promot_jax.training.choice import StageResult
 from promot_jax.training.events import Events
@@ -80,7 +80,7 @@ def train_stage(
   """
   events = events or Events()
   # Refused before anything is compiled or written.
-  schedules.require_usable(stage.learning_rate, steps=stage.steps, owner=f"stage '{stage.name}'")
+  optimizers.require_usable_rates(stage)
   store.keep = stage.keep
   graphdef, trainable, frozen = paths.split(model, stage.trainable)
   lineage = Lineage(

@@ -16,7 +16,8 @@ from promot_jax import errors, paths
 from promot_jax.methods.base import Method
 from promot_jax.training import limits
 from promot_jax.training.adafactor import adafactor
-from promot_jax.training.schedules import Schedule, UntilTheEnd
+from promot_jax.training.schedules import Schedule, UntilTheEnd, require_usable
+from promot_jax.training.stages import Stage
 
 __all__ = ["Group", "adafactor", "adam", "adamw", "grouped", "prompt_adafactor", "sgd"]
 
@@ -100,7 +101,34 @@ def grouped(
     updates, state = inner.update(paths.named_leaves(grads), state, named)
     return paths.replace_leaves(grads, updates), state
 
-  return optax.GradientTransformation(init, update)
+  return _Grouped(init, update).of(groups)
+
+
+class _Grouped(optax.GradientTransformation):
+  """What `grouped` gives, which still knows its groups."""
+
+  groups: tuple[Group, ...]
+
+  def of(self, groups: tuple[Group, ...]) -> "_Grouped":
+    self.groups = groups
+    return self
+
+
+def require_usable_rates(stage: Stage) -> None:
+  """Looks at a stage's schedule, and at those of the groups of its optimizer.
+
+  Raises:
+    ConfigError: a rate is NaN, infinite or negative at a step of the stage.
+  """
+  owner = f"stage '{stage.name}'"
+  require_usable(stage.learning_rate, steps=stage.steps, owner=owner)
+  for number, group in enumerate(getattr(stage.optimizer(stage.learning_rate), "groups", ())):
+    if callable(group.learning_rate):
+      require_usable(
+        group.learning_rate,
+        steps=stage.steps,
+        owner=f"{owner}, group {number + 1} of the optimizer",
+      )
 
 
 def prompt_adafactor(
