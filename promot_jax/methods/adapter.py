@@ -73,6 +73,7 @@ class Adapter(base.Method):
         " and the other one to None."
       )
     settings.require_counts(self, optional=("bottleneck",))
+    settings.require_numbers(self, "std", least=0)
     if self.share is not None and not (
       isinstance(self.share, numbers.Real) and 0.0 < self.share < 1.0
     ):

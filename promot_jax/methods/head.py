@@ -40,6 +40,7 @@ class PredictionHead(base.Method):
 
   def __post_init__(self):
     settings.require_counts(self, "classes")
+    settings.require_numbers(self, "std", least=0)
     if self.pooling not in head.POOLINGS:
       raise errors.ConfigError(
         f"PredictionHead.pooling is {self.pooling!r}; use one of {', '.join(head.POOLINGS)}."

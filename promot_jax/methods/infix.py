@@ -50,6 +50,7 @@ class InfixTuning(base.Method):
 
   def __post_init__(self):
     settings.require_counts(self, "length", "tasks")
+    settings.require_numbers(self, "std", least=0)
     if self.depth not in ("all", "embedding"):
       raise errors.ConfigError(f"InfixTuning.depth is {self.depth!r}; use 'all' or 'embedding'.")
 

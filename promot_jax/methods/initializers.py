@@ -16,7 +16,7 @@ import numpy as np
 
 from promot_jax import errors
 from promot_jax.checkpoints import prompt_files
-from promot_jax.methods import files, prompt_formats
+from promot_jax.methods import files, prompt_formats, settings
 from promot_jax.methods.formats import Context, Formats, Stored
 from promot_jax.types import Array, Float, Key
 
@@ -53,6 +53,9 @@ class RandomUniform:
 
   scale: float = 0.5
   lowest: float = 0.0
+
+  def __post_init__(self):
+    settings.require_numbers(self, "scale", "lowest")
 
   def __call__(self, key, shape, *, embedding, task=0):
     if not self.lowest < self.scale:

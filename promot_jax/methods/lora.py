@@ -63,8 +63,8 @@ class LoRA(base.Method):
     if not isinstance(self.targets, str):
       object.__setattr__(self, "targets", tuple(self.targets))
     settings.require_counts(self, "rank", "tasks")
-    if self.alpha is not None and self.alpha <= 0:
-      raise errors.ConfigError(f"LoRA.alpha is {self.alpha}; it must be above 0, or None for rank.")
+    if self.alpha is not None:  # which is that of the rank
+      settings.require_numbers(self, "alpha", above=0)
     settings.require_rate(self, "dropout_rate")
     if not callable(self.initializer):
       raise errors.ConfigError(

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import errors
-from promot_jax.methods import prefix_formats
+from promot_jax.methods import prefix_formats, settings
 from promot_jax.methods import sites as sites_lib
 from promot_jax.methods.initializers import FromFile, of_task
 from promot_jax.methods.sites import Site
@@ -52,6 +52,9 @@ class NormalPrefix:
 
   std: float = 0.02
 
+  def __post_init__(self):
+    settings.require_numbers(self, "std", least=0)
+
   def __call__(self, key, model, sites, *, length, task=0):
     return _drawn(key, sites, length, lambda k, shape: self.std * jax.random.normal(k, shape))
 
@@ -62,6 +65,9 @@ class UniformPrefix:
 
   lowest: float = 0.0
   highest: float = 1.0
+
+  def __post_init__(self):
+    settings.require_numbers(self, "lowest", "highest")
 
   def __call__(self, key, model, sites, *, length, task=0):
     def draw(k, shape):

@@ -45,6 +45,7 @@ class Reparameterization(settings_lib.Settings):
 
   def __post_init__(self):
     settings_lib.require_counts(self, "hidden", "fit_steps", optional=("width",))
+    settings_lib.require_numbers(self, "fit_learning_rate", least=0)
 
 
 class SiteNetwork(nnx.Module):

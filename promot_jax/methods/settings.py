@@ -1,6 +1,7 @@
 """Checks of the settings that methods have in common, so that all say the same of a mistake."""
 
 import numbers
+import sys
 from typing import Any
 
 from promot_jax import errors
@@ -30,6 +31,39 @@ def require_counts(settings: Any, *names: str, optional: tuple[str, ...] = ()) -
     if not whole or value < 1:
       raise errors.ConfigError(
         f"{type(settings).__name__}.{name} is {value!r}; it must be a whole number, at least 1."
+      )
+
+
+def require_numbers(
+  settings: Any, *names: str, least: float | None = None, above: float | None = None
+) -> None:
+  """Checks that fields are finite numbers, as NaN would show first in the loss.
+
+  Args:
+    settings: a method, or a part of one.
+    names: of its fields.
+    least: smallest value.
+    above: value that is too small.
+
+  Raises:
+    ConfigError: one of them is something else.
+  """
+  for name in names:
+    value = getattr(settings, name)
+    sound = (
+      # A bool is a Real to Python, and True as a number is a slip of the pen.
+      isinstance(value, numbers.Real)
+      and not isinstance(value, bool)
+      # Not math.isfinite, which fails on an integer that no float can be.
+      and abs(value) <= sys.float_info.max
+      and (least is None or value >= least)
+      and (above is None or value > above)
+    )
+    if not sound:
+      limit = "" if least is None else f", at least {least:g}"
+      limit = limit if above is None else f" above {above:g}"
+      raise errors.ConfigError(
+        f"{type(settings).__name__}.{name} is {value!r}; it must be a finite number{limit}."
       )
 
 

@@ -4,8 +4,8 @@ NaN and infinity are refused everywhere: they would show as a loss that diverges
 points to the setting.
 """
 
-import math
 import numbers
+import sys
 from typing import Any
 
 from promot_jax import errors
@@ -47,7 +47,8 @@ def require(
       # A bool is a Real to Python, and True as a rate is a slip of the pen.
       isinstance(value, numbers.Real)
       and not isinstance(value, bool)
-      and math.isfinite(value)
+      # Not math.isfinite, which fails on an integer that no float can be.
+      and abs(value) <= sys.float_info.max
       and (least is None or value >= least)
       and (above is None or value > above)
       and (below is None or value < below)

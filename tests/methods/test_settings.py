@@ -4,10 +4,13 @@ import pytest
 
 from promot_jax import errors
 from promot_jax.methods.adapter import Adapter
+from promot_jax.methods.head import PredictionHead
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.infix import InfixTuning
+from promot_jax.methods.initializers import RandomUniform
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
+from promot_jax.methods.prefix_initializers import NormalPrefix, UniformPrefix
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.methods.top_layers import TopLayers
 from promot_jax.probing.probe import Probe
@@ -26,6 +29,20 @@ COUNTS = [
 ]
 
 
+NUMBERS = [
+  (Adapter, "std"),
+  (InfixTuning, "std"),
+  (LoRA, "alpha"),
+  (NormalPrefix, "std"),
+  (PredictionHead, "std"),
+  (RandomUniform, "lowest"),
+  (RandomUniform, "scale"),
+  (Reparameterization, "fit_learning_rate"),
+  (UniformPrefix, "highest"),
+  (UniformPrefix, "lowest"),
+]
+
+
 @pytest.mark.parametrize("value", [0, -3, 2.5, "four", True])
 @pytest.mark.parametrize("kind,name", COUNTS)
 def test_what_is_counted_is_a_whole_number_of_at_least_one(kind, name, value):
@@ -39,6 +56,23 @@ def test_what_is_counted_is_a_whole_number_of_at_least_one(kind, name, value):
 def test_what_is_dropped_is_a_share_below_one(kind, value):
   with pytest.raises(errors.ConfigError, match=r"dropout_rate is .*at least 0 and below 1"):
     kind(dropout_rate=value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, "1", True])
+@pytest.mark.parametrize("kind,name", NUMBERS)
+def test_what_is_measured_is_a_finite_number(kind, name, value):
+  words = rf"{kind.__name__}\.{name} is .*; it must be a finite number"
+  with pytest.raises(errors.ConfigError, match=words):
+    kind(**{name: value})
+
+
+def test_spreads_may_be_nothing_but_not_less():
+  assert NormalPrefix(std=0).std == 0 and UniformPrefix(lowest=-1).lowest == -1
+  for kind in (Adapter, InfixTuning, NormalPrefix, PredictionHead):
+    with pytest.raises(errors.ConfigError, match=r"std is -0\.1; .* at least 0"):
+      kind(std=-0.1)
+  with pytest.raises(errors.ConfigError, match=r"LoRA\.alpha is 0; .* above 0"):
+    LoRA(alpha=0)
 
 
 def test_patterns_and_shares_that_are_none_are_refused():
