@@ -10,7 +10,12 @@ from promot_jax.models.family_config import TwoStacksConfig
 
 RECIPE_VALUES = ("T5Config",)
 
-_CHOICES = {"relative_bias": ("shared", "per_layer"), "remat": tuple(stack.REMAT_POLICIES)}
+_CHOICES = {
+  "relative_bias": ("shared", "per_layer"),
+  "embedding_lookup": ("gather", "one_hot"),
+  "remat": tuple(stack.REMAT_POLICIES),
+  "dtype": ("float32", "bfloat16"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

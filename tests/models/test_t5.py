@@ -227,6 +227,10 @@ def test_wrong_configurations_are_reported_with_their_value():
     _config(encoder_layers=0)
   with pytest.raises(ConfigError, match=r"relative_bias='own' is unknown.*shared, per_layer"):
     _config(relative_bias="own")
+  with pytest.raises(ConfigError, match=r"embedding_lookup='hash' is unknown.*gather, one_hot"):
+    _config(embedding_lookup="hash")
+  with pytest.raises(ConfigError, match=r"dtype='bf16' is unknown.*float32, bfloat16"):
+    _config(dtype="bf16")
   with pytest.raises(ConfigError, match=r"T5Config.width=0"):
     _config(width=0)
 
