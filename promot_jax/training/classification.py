@@ -68,7 +68,11 @@ class Classification:
 
   def normalizer(self, batch: Batch) -> Float[Array, ""]:
     """How many examples have a class; 1 if none has."""
-    return jnp.maximum(_classes(batch)[1].sum(), 1.0)
+    return jnp.maximum(self.counted(batch), 1.0)
+
+  def counted(self, batch: Batch) -> Float[Array, ""]:
+    """How many examples have a class: the weight of the batch in a mean over several."""
+    return _classes(batch)[1].sum()
 
   def whole(self) -> "Classification":
     """The same: its logits are few."""

@@ -71,7 +71,9 @@ def _sums(state, batch, teacher=None, *, graphdef, objective):
   # A normalizer may be a constant or count padding, and would then depend on how batches are cut: the
   # weights of the tokens do not.
   by_token = metrics.get("loss_per_nonpadding_target_token")
-  found = {LOSS: by_token or (loss, jnp.asarray(objective.normalizer(batch), jnp.float32))}
+  # Nor may a batch weigh anything of which nothing counts, though nothing is divided by 0.
+  weigh = getattr(objective, "counted", objective.normalizer)
+  found = {LOSS: by_token or (loss, jnp.asarray(weigh(batch), jnp.float32))}
   # Under another name than a task's own accuracy, which is of decoded answers.
   if "accuracy" in metrics:
     found[TOKEN_ACCURACY] = metrics["accuracy"]

@@ -14,7 +14,7 @@ from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models.bert import Bert
 from promot_jax.models.bert_config import BertConfig
-from promot_jax.training import loop
+from promot_jax.training import loop, validation_loss
 from promot_jax.training.classification import Classification
 from promot_jax.training.stages import Stage
 from tiny_models import tiny
@@ -120,6 +120,18 @@ def test_without_a_head_or_classes_nothing_is_classified():
     HEAD.attach(model, nnx.Rngs(0))
   with pytest.raises(errors.ConfigError, match="no prediction head to detach"):
     HEAD.detach(tiny("t5"))
+
+
+def test_a_batch_without_a_known_class_weighs_nothing_in_the_validation_loss():
+  model = HEAD.attach(tiny("t5"), nnx.Rngs(1))
+  unknown = {**BATCH, "class_ids": np.full(4, -1, np.int32)}
+  alone, both = (
+    validation_loss.means(
+      validation_loss.add(validation_loss.sums(model, Classification(), batches))
+    )
+    for batches in ([BATCH], [BATCH, unknown])
+  )
+  assert both["loss"] == pytest.approx(alone["loss"], rel=1e-6)
 
 
 def test_rows_that_fill_a_batch_count_for_nothing():
