@@ -235,7 +235,7 @@ def test_values_that_are_not_finite_are_damage_unless_allowed(folder, model, val
   ("changes", "words"),
   [
     ({"model_type": "longt5"}, "our networks lack the encoder's local attention"),
-    ({"model_type": "yours"}, "which cannot be read. Take a checkpoint of bart, gpt2"),
+    ({"model_type": "yours"}, "which cannot be read. Take a checkpoint of bart, bert, gpt2"),
     ({"feed_forward_proj": "gated-swiglu9"}, "our T5 has relu, gelu"),
     ({"layer_norm_epsilon": 1e-5}, "computes with 1e-06 only"),
   ],

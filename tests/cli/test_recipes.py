@@ -38,9 +38,13 @@ def table(tmp_path_factory, monkeypatch):
   folder = tmp_path_factory.mktemp("here")
   rows = "".join(f"question {number}\tanswer\n" for number in range(9))
   (folder / "train.tsv").write_text("input\ttarget\n" + rows)
+  asked = "jinja: '{{premise}} question: {{hypothesis}} ||| {{ answer_choices[label] }}'"
   (folder / "templates.yaml").write_text(
-    "templates:\n  first: !Template\n    name: first\n    answer_choices: True ||| False\n"
-    "    jinja: '{{premise}} question: {{hypothesis}} ||| {{ answer_choices[label] }}'\n"
+    "templates:\n"
+    + "".join(
+      f"  {name}: !Template\n    name: {name}\n    answer_choices: True ||| False\n    {asked}\n"
+      for name in ("first", "second")
+    )
   )
   monkeypatch.chdir(folder)
 

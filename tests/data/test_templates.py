@@ -160,5 +160,5 @@ def test_a_missing_field_and_a_wrong_label_are_named():
     tasks.find("rte").render({"premise": "A.", "label": 0})
   with pytest.raises(errors.DataError, match="label 7"):
     tasks.find("rte").render({**INFERENCE, "label": 7})
-  with pytest.raises(errors.ConfigError, match="'boolq' is not known"):
-    tasks.find("boolq").render({})
+  with pytest.raises(errors.ConfigError, match="'multirc' is not known"):
+    tasks.find("multirc").render({})

@@ -12,8 +12,18 @@ from promot_jax.experiments import data
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.networks import micro_model
 from promot_jax.networks.network import Network
+from promot_jax.training import optimizers, schedules
+from promot_jax.training.stages import Stage
 
 SIZES = {"rte": 90, "wmt14_en_fr": 10}
+STAGE = Stage(
+  name="model",
+  trainable=".*",
+  steps=32,
+  batch_size=20,
+  optimizer=optimizers.adamw,
+  learning_rate=schedules.constant(1e-3),
+)
 
 
 class Reader:
@@ -31,6 +41,7 @@ def experiment(**changes):
     network=Network(backbone=micro_model.config(), checkpoint="random"),
     source="micro",
     task="rte_and_wmt14_en_fr",
+    stages=(STAGE,),
     **changes,
   )
 
