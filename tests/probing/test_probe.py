@@ -62,7 +62,7 @@ def test_a_decoder_only_model_is_read_at_its_input_and_prompts_are_no_tokens():
   found = probe_lib.feature_function(prompted, None)(batch)
   np.testing.assert_allclose(found["last"], prompted.hidden(batch)[:, 0], atol=1e-6)
   hidden, _ = prompted.encode(batch)
-  np.testing.assert_allclose(found["first"], hidden[:, 3], atol=1e-5)
+  np.testing.assert_allclose(found["first"], hidden[:, 3], atol=1e-6)
 
 
 def trained(probe, train, select, folder, *, classes=2):
