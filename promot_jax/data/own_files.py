@@ -10,7 +10,6 @@ with labels the target is one of a few words, told by an output's first word whe
 
 import dataclasses
 import functools
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -196,11 +195,7 @@ class OwnFiles:
     # Of what was read, and not of what somebody has written there since.
     if field in self._digests:
       return self._digests[field]
-    path = getattr(self, field)
-    try:
-      return identity.of_file(pathlib.Path(path).expanduser())
-    except OSError as error:
-      raise ConfigError(f"{path} cannot be read: {error.strerror}. Name another file.") from None
+    return tables.digest(getattr(self, field))
 
   @functools.cached_property
   def _held_out(self) -> list[int]:

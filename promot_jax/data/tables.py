@@ -24,6 +24,7 @@ import string
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from promot_jax import identity
 from promot_jax.data import text_lines
 from promot_jax.errors import ConfigError, DataError
 
@@ -148,6 +149,18 @@ def read(path: str | pathlib.Path, *, quotes: bool = True) -> Table:
     needs = "one row for each example" if table.columns else "a row with names of columns first"
     raise DataError(f"{path} is empty: a table has {needs}.")
   return table
+
+
+def digest(path: str | pathlib.Path) -> str:
+  """Digest of a table's bytes, by which data that were read from it are known.
+
+  Raises:
+    ConfigError: it cannot be read.
+  """
+  try:
+    return identity.of_file(pathlib.Path(path).expanduser())
+  except OSError as error:
+    raise ConfigError(f"{path} cannot be read: {error.strerror}. Name another file.") from None
 
 
 def text_of(value: Any, *, where: str, column: str) -> str:

@@ -10,7 +10,6 @@ name of TensorFlow Datasets, or the rows of tables.  Values only: `tasks.templat
 import dataclasses
 import functools
 import json
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -201,11 +200,7 @@ class TemplatedData:
     # Of what was read, and not of what somebody has written there since.
     if field in self._digests:
       return self._digests[field]
-    path = getattr(self, field)
-    try:
-      return identity.of_file(pathlib.Path(path).expanduser())
-    except OSError as error:
-      raise ConfigError(f"{path} cannot be read: {error.strerror}. Name another file.") from None
+    return tables.digest(getattr(self, field))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
