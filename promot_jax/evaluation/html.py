@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from promot_jax.evaluation import plots
 from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation import samples as samples_lib
 from promot_jax.evaluation.escaping import html as _safe
-from promot_jax.evaluation.records import Prediction
+from promot_jax.evaluation.plots import Plot
 from promot_jax.evaluation.runs import Run
+from promot_jax.evaluation.samples import Sample
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import QUOTED, Cell, Table
 
@@ -25,33 +27,49 @@ _CAPTIONS = {
   "checkpoints": "Norm. Avg along training. Rings mark the reported checkpoints.",
 }
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 2rem auto;
-  max-width: 1200px; padding: 0 1rem; }
+:root { color-scheme: light dark; --page: #fff; --text: #1c1c1c; --quiet: #555; --line: #c4c4c4;
+  --band: #f3f4f6; --quoted: #5f5000; }
+@media (prefers-color-scheme: dark) { :root { --page: #16181b; --text: #e8e8e8; --quiet: #b3b3b3;
+  --line: #4a4d52; --band: #202327; --quoted: #e6d27a; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
+  margin: 2rem auto; max-width: 1200px; padding: 0 1rem; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, table.words td, table.words th { text-align: left; }
-table.words td { white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
-table.words td:first-child { white-space: nowrap; }
-thead th { border-bottom: 1px solid #999; font-weight: 600; }
-tr { background: #fff; } tbody tr:nth-child(even) { background: #f6f7f9; }
-th:first-child, td:first-child { position: sticky; left: 0; background: inherit; }
-td:first-child { max-width: min(22rem, 38vw); white-space: normal; overflow-wrap: break-word; }
-tr.strong td { font-weight: 600; border-bottom: 1px solid #ddd; }
-.start { border-left: 1px solid #ccc; }
-.quoted { color: #6a5a00; font-style: italic; }
-.detail { color: #666; font-weight: 400; } .note { color: #555; font-size: 13px; margin: .3rem 0; }
-.scroll { overflow-x: auto; } img { max-width: 100%; height: auto; }
-figure { margin: 1.2rem 0; } figcaption { color: #555; font-size: 13px; }
+table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums;
+  font-size: 13px; }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; vertical-align: top;
+  font-weight: 400; }
+tr { background: var(--page); } tbody tr:nth-child(even) { background: var(--band); }
+thead th { font-weight: 600; } thead tr:last-child th { border-bottom: 1px solid var(--line); }
+.scroll { overflow: auto; max-height: 88vh; }
+.scroll thead { position: sticky; top: 0; z-index: 2; }
+.scroll tr > :first-child { position: sticky; left: 0; z-index: 1; background: inherit;
+  text-align: left; border-right: 1px solid var(--line); white-space: normal;
+  min-width: 5rem; max-width: min(22rem, 34vw); overflow-wrap: break-word; }
+tr.strong > * { font-weight: 600; border-bottom: 1px solid var(--line); }
+.start { border-left: 1px solid var(--line); }
+.quoted { color: var(--quoted); font-style: italic; }
+.detail, .reach { color: var(--quiet); font-weight: 400; font-style: normal; }
+.reach { display: block; font-size: 11px; }
+.note { color: var(--quiet); font-size: 13px; margin: .3rem 0; }
+table.words { table-layout: fixed; width: 100%; margin: .4rem 0 1rem; }
+table.words :is(td, th) { text-align: left; white-space: normal; overflow-wrap: break-word; }
+table.words tr > :first-child { width: 5.8rem; padding-left: 0; color: var(--quiet); }
+table.words caption { text-align: left; font-weight: 600; }
+table.words .score { display: block; color: var(--quiet); font-size: 12px; }
+@media (max-width: 600px) { table.differs tr { display: grid; grid-template-columns: 1fr 1fr; }
+  table.differs tr > :first-child { grid-column: 1 / 3; } }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
+figure { margin: 1rem 0; width: 452px; max-width: 100%; }
+img { max-width: 100%; height: auto; background: #fff; }
+figcaption { color: var(--quiet); font-size: 13px; }
+summary { cursor: pointer; padding: .3rem 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: 12px; }
-.right { color: #0a6b2d; } .wrong { color: #a3200d; }
 """
 
 
 def page(
   title: str,
   sections: Iterable[Section],
-  samples,
   *,
   left_out: Sequence[str] = (),
   remarks: Sequence[str] = (),
@@ -59,7 +77,6 @@ def page(
   """The whole page.
 
   Args:
-    samples: run -> predictions to show of it.
     left_out: sentences about what is missing.
     remarks: sentences about the files.
   """
@@ -68,12 +85,21 @@ def page(
   for section in sections:
     body += [f"<h2>{_safe(section.title)}</h2>", _table(section.summary), _differences(section)]
     body += [
-      _plot(section, name, plots.draw(figure, "svg"))
-      for name, figure in plots.section_plots(section).items()
+      '<div class="plots">',
+      *(
+        _plot(f"{section.title}. {_CAPTIONS[name]}", plot)
+        for name, plot in plots.section_plots(section).items()
+      ),
+      "</div>",
     ]
-    body += [_table(table) for table in section.tables]
+    body += [_table(table) for table in section.measured]
+    if section.classes:
+      body += [_folded("Classes and confusion matrices", map(_table, section.classes))]
+    if section.samples:
+      note = f'<p class="note">{_safe(samples_lib.RULE)}</p>'
+      body += [_folded("Sample outputs side by side", [note, *map(_sample, section.samples)])]
     runs = [run for runs in section.group.runs.values() for run in runs]
-    body += [_runs(runs), _samples(section, samples)]
+    body += [_folded("How each model was made", map(_run, runs))]
   if left_out:
     body += ["<h2>Left out</h2>", *(f"<p>{_safe(line)}</p>" for line in left_out)]
   if remarks:
@@ -97,28 +123,40 @@ def _table(table: Table) -> str:
   starts = {positions[0] for _, positions in table.groups()}
   # A method's heading spans what is ours and what is quoted.
   top = "".join(
-    f'<th class="start" colspan="{len(positions)}">{_safe(name)}</th>'
+    f'<th class="start" scope="colgroup" colspan="{len(positions)}">{_safe(name)}</th>'
     for name, positions in table.groups()
   )
   second = "".join(
-    f'<th class="{_classes(column.kind, i in starts)}">{_safe(column.header)}</th>'
+    f'<th scope="col" class="{_classes(column.kind, i in starts)}">{_safe(column.header)}</th>'
     for i, column in enumerate(table.columns)
   )
   lines = []
   for row in table.rows:
     cells = "".join(
-      f'<td class="{_classes(column.kind, i in starts)}"{_hint(cell)}>'
-      f"{_safe(cell.text()) if cell else ''}</td>"
+      f'<td class="{_classes(column.kind, i in starts)}"{_hint(cell)}>{_figure(cell)}</td>'
       for i, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True))
     )
     label = f'{_safe(row.label)} <span class="detail">{_safe(row.detail)}</span>'
-    lines.append(f'<tr class="{"strong" if row.strong else ""}"><td>{label}</td>{cells}</tr>')
+    strong = ' class="strong"' if row.strong else ""
+    lines.append(f'<tr{strong}><th scope="row">{label}</th>{cells}</tr>')
   notes = "".join(f'<p class="note">{_safe(note)}</p>' for note in table.notes)
+  # With a place in the order of keys: what scrolls must do so without a pointer, too.
+  region = f'<div class="scroll" role="region" tabindex="0" aria-label="{_safe(table.title)}">'
   return (
-    f"<h3>{_safe(table.title)}</h3>"
-    f'<div class="scroll"><table><thead><tr><th></th>{top}</tr><tr><th></th>{second}</tr></thead>'
+    f"<h3>{_safe(table.title)}</h3>{region}"
+    f"<table><thead><tr><td></td>{top}</tr><tr><th></th>{second}</tr></thead>"
     f"<tbody>{''.join(lines)}</tbody></table></div>{notes}"
   )
+
+
+def _figure(cell: Cell | None) -> str:
+  """Score and difference; below them, smaller, the interval and how many examples it is of."""
+  if cell is None:
+    return ""
+  score, interval, difference, first = cell.parts()
+  below = _safe(" ".join(filter(None, (interval, first))))
+  shown = _safe(" ".join(filter(None, (score, difference))))
+  return shown + (f' <span class="reach">{below}</span>' if below else "")
 
 
 def _classes(kind: str, start: bool) -> str:
@@ -136,78 +174,74 @@ def _hint(cell: Cell | None) -> str:
 
 def _differences(section: Section) -> str:
   lines = "".join(
-    f"<tr><td>{_safe(aspect)}</td><td>{_safe(ours)}</td><td>{_safe(paper)}</td></tr>"
+    f'<tr><th scope="row">{_safe(aspect)}</th><td>{_safe(ours)}</td><td>{_safe(paper)}</td></tr>'
     for aspect, ours, paper in section.differences
   )
   return (
     "<h3>What differs from the paper</h3>"
-    '<table class="words"><thead><tr><th></th><th>ours</th><th>paper</th></tr></thead>'
-    f"<tbody>{lines}</tbody></table>"
+    '<table class="words differs"><thead><tr><td></td><th scope="col">ours</th><th scope="col">paper</th>'
+    f"</tr></thead><tbody>{lines}</tbody></table>"
   )
 
 
-def _plot(section: Section, name: str, svg: bytes) -> str:
-  caption = _safe(f"{section.title}. {_CAPTIONS[name]}")
-  data = base64.b64encode(svg).decode("ascii")  # as an image, an SVG cannot run anything
+def _plot(caption: str, plot: Plot) -> str:
+  # As an image, an SVG cannot run anything.
+  data = base64.b64encode(plots.draw(plot, "svg")).decode("ascii")
   return (
-    f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
-    f"<figcaption>{caption}</figcaption></figure>"
+    f'<figure><img alt="{_safe(plot.words)}" src="data:image/svg+xml;base64,{data}">'
+    f"<figcaption>{_safe(caption)}</figcaption></figure>"
   )
 
 
-def _runs(runs: Iterable[Run]) -> str:
-  """How each model was made: method, seed, checkpoint and why, settings, environment, command."""
-  lines = []
-  for run in runs:
-    record = run.record
-    facts = [*record.settings.items(), *record.environment.items()]
-    shown = "; ".join(f"{name} {value}" for name, value in facts)
-    values = [
-      runs_lib.method_name(record),
-      str(record.seed),
-      run.selected,
-      record.why,
-      shown,
-      record.command,
-    ]
-    lines.append("<tr>" + "".join(f"<td>{_safe(value)}</td>" for value in values) + "</tr>")
-  headings = ("method", "seed", "checkpoint", "chosen because", "settings", "command")
-  top = "".join(f"<th>{heading}</th>" for heading in headings)
-  return (
-    "<details><summary>How each model was made</summary>"
-    f'<table class="words"><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
-    "</details>"
+def _folded(heading: str, parts: Iterable[str]) -> str:
+  return f"<details><summary>{_safe(heading)}</summary>{''.join(parts)}</details>"
+
+
+def _facts(heading: str, facts: Iterable[tuple[str, str]]) -> str:
+  """A table of two columns, which a narrow screen shows as well as a wide one: names and escaped HTML."""
+  lines = "".join(
+    f'<tr><th scope="row">{_safe(name)}</th><td>{content}</td></tr>' for name, content in facts
+  )
+  return f'<table class="words"><caption>{_safe(heading)}</caption><tbody>{lines}</tbody></table>'
+
+
+def _run(run: Run) -> str:
+  """How a model was made: checkpoint and why, settings, environment, command."""
+  record = run.record
+  settings = "; ".join(
+    f"{name} {value}" for name, value in (*record.settings.items(), *record.environment.items())
+  )
+  facts = {
+    "checkpoint": run.selected,
+    "chosen": record.why,
+    "settings": settings,
+    "command": record.command,
+  }
+  return _facts(
+    f"{runs_lib.method_name(record)}, seed {record.seed}",
+    [(name, _safe(value)) for name, value in facts.items() if value],
   )
 
 
-def _samples(section: Section, samples) -> str:
-  """Sample predictions of the first run of each method."""
-  parts = []
-  # One seed stands for a method: samples are to be read, not counted.
-  for method, runs in section.group.runs.items():
-    lines = "".join(_sample(prediction) for prediction in samples(runs[0]))
-    if lines:
-      top = "".join(f"<th>{name}</th>" for name in ("task", "input", "answer", "output", "score"))
-      parts.append(
-        f"<details><summary>Sample predictions: {_safe(section.group.name(method))}, "
-        f"seed {_safe(runs[0].record.seed)}</summary>"
-        f'<table class="words"><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></details>'
-      )
-  return "".join(parts)
-
-
-def _sample(prediction: Prediction) -> str:
-  targets = prediction.targets
-  several = targets if isinstance(targets, list | tuple) else (targets,)
-  answer = " | ".join(map(str, several))
-  # Half of the points, as scores of one example are not only 0 or 100.
-  right = (prediction.score or 0) >= 50
-  score = "" if prediction.score is None else f"{prediction.score:.0f}"
-  return (
-    f"<tr><td>{_safe(prediction.task)} {_safe(prediction.shots)}-shot</td>"
-    f"<td><pre>{_cut(prediction.input)}</pre></td><td><pre>{_cut(answer)}</pre></td>"
-    f"<td><pre>{_cut(prediction.raw)}</pre></td>"
-    f'<td class="{"right" if right else "wrong"}">{score}</td></tr>'
+def _sample(sample: Sample) -> str:
+  """One example: what was asked, what is right, and below each other what the methods wrote."""
+  facts = [("input", sample.input), ("right", " | ".join(sample.targets))]
+  form = "tuned task" if sample.shots is None else f"{sample.shots}-shot"
+  answers = [
+    (
+      answer.method,
+      f"<pre>{_cut(answer.output)}</pre>"
+      + (
+        ""
+        if answer.score is None
+        else f'<span class="score">{_safe(sample.metric)} {answer.score:.4g}</span>'
+      ),
+    )
+    for answer in sample.answers
+  ]
+  return _facts(
+    f"{sample.task}, {form}, example {sample.index}",
+    [*((name, f"<pre>{_cut(value)}</pre>") for name, value in facts), *answers],
   )
 
 

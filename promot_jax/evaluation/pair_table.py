@@ -29,10 +29,8 @@ def pair_table(group: Group) -> Table | None:
     for method in group.runs
     if base in group.runs and method not in BASES[: BASES.index(base) + 1]
   ]
-  lines: list[tuple[str, int | None]] = [(task, None) for task in group.tuned_tasks]
-  lines += [(task, shots) for task in group.unseen for shots in group.shots]
   rows = []
-  for task, shots in lines:
+  for task, shots in group.questions:
     detail = "tuned task" if shots is None else f"{shots}-shot"
     cells = [
       cell
@@ -67,15 +65,7 @@ def _answers(group: Group, method: str, task: str, shots: int | None) -> tuple[p
     shots: None for the tuned task, whose form the method decides.
   """
   runs = group.runs[method]
-  ways = runs_lib.tuned_ways(method) if shots is None else [(shots, False)]
-  found = next(
-    (
-      results
-      for number, attached in ways
-      if (results := runs_lib.task_results(runs, task=task, shots=number, attached=attached))
-    ),
-    {},
-  )
+  found = runs_lib.answering(runs, task=task, shots=shots, method=method)
   try:
     return tuple(
       pairs.scored(runs[position].store, runs[position].selected, result)

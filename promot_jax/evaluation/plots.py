@@ -6,11 +6,12 @@
     format-share  outputs in the tuned task's format, by method
     checkpoints   Norm. Avg along training
 
-A method keeps its color in every plot.
+All are as wide as a phone's screen shows without shrinking their letters, and what a color says is said
+by a shape, a hatch or a name as well.
 """
 
 import contextlib
-import functools
+import dataclasses
 import io
 import statistics
 import warnings
@@ -19,34 +20,25 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from promot_jax.evaluation import averages, published
+from promot_jax.evaluation import averages, marks, published
 from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.main_table import QUOTED_MODEL
 from promot_jax.evaluation.results import natural_order
 from promot_jax.evaluation.runs import Group, Run
-from promot_jax.evaluation.sections import QUOTED_MODEL, Section
+from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Table
 
-# Okabe and Ito's palette, which color-blind readers can tell apart.
-_COLORS = {
-  "pretrained": "#7a7a7a",
-  "fine_tuning": "#d55e00",
-  "promot": "#0072b2",
-  "promot_1shot": "#56b4e9",
-  "prompt_tuning": "#009e73",
-  "prompt_tuning_1shot": "#7fcfb5",
-  "joint": "#cc79a7",
-  "fine_tuning_1shot": "#e69f00",
-  "random_prompt": "#8c564b",
-}
-_LONGEST_NAME = 32
+_WIDTH = 4.7  # inches: on a phone of 390 pixels letters of 10 points are still larger than 8 pixels
+_LONGEST_NAME = 26
 _OTHERS = ("#4c4c9d", "#a3a500", "#b07aa1", "#444444")
 _STYLE: dict[Any, Any] = {
-  "font.size": 9,
+  "font.size": 10,
   "axes.spines.top": False,
   "axes.spines.right": False,
   "axes.titlesize": 10,
@@ -56,22 +48,33 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def section_plots(section: Section) -> dict[str, Figure]:
+_HATCHES = ("", "....", "xxxx", "||||")  # of numbers of shots
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plot:
+  """A figure and what it shows in words, for those who do not see it."""
+
+  figure: Figure
+  words: str
+
+
+def section_plots(section: Section) -> dict[str, Plot]:
   """The plots for which a section has figures, by name."""
   with _style():
     drawn = {
       "norm-avg": _norm_average(section),
       "trade-off": _trade_off(section.group),
-      "tasks": _tasks(section.group),
-      "format-share": _format_share(section.group),
+      "tasks": _tasks(section),
+      "format-share": _format_share(section),
       "checkpoints": _checkpoints(section.group),
     }
-  return {name: figure for name, figure in drawn.items() if figure is not None}
+  return {name: plot for name, plot in drawn.items() if plot is not None}
 
 
-def draw(figure: Figure, kind: str) -> bytes:
-  """A figure as `png` or `svg` bytes; equal figures give equal bytes."""
-  buffer = io.BytesIO()
+def draw(plot: Plot, kind: str) -> bytes:
+  """A plot as `png` or `svg` bytes; equal plots give equal bytes."""
+  buffer, figure = io.BytesIO(), plot.figure
   with _style(), warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as an empty box
     if kind == "svg":
@@ -95,7 +98,7 @@ def _style() -> Iterator[None]:
     yield
 
 
-def _norm_average(section: Section) -> Figure | None:
+def _norm_average(section: Section) -> Plot | None:
   """Horizontal bars by method and shots; a dotted line marks the pretrained model."""
   # Apart, as quoted figures are of another model: their bars are not to be held against ours.
   panels = [
@@ -103,55 +106,69 @@ def _norm_average(section: Section) -> Figure | None:
   ]
   if not panels:
     return None
-  methods = _method_names(section.main)
+  methods = [name for name, _ in section.main.groups()]
   shots = sorted({n for _, cells in panels for _, n in cells})
-  figure = _figure(4.2 * len(panels) + 1.6, 0.9 + 0.28 * len(methods) * (len(shots) + 0.5))
-  axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-  height = 0.8 / len(shots)
+  figure = _figure((0.75 + 0.2 * len(methods) * (len(shots) + 0.5)) * len(panels))
+  axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
   for axis, (kind, cells) in zip(axes, panels, strict=True):
-    for (name, n), cell in cells.items():
-      # Shots lie around the middle of their method's place.
-      position = methods.index(name) + (shots.index(n) - (len(shots) - 1) / 2) * height
-      axis.barh(
-        position,
-        cell.value,
-        height * 0.92,
-        xerr=np.reshape(cell.reach, (2, 1)),
-        color=_color_of_name(section.group, name),
-        alpha=1.0 if shots.index(n) == 0 else 0.6,
-        error_kw={"elinewidth": 1, "capsize": 2},
-        # Hatched, so that quoted figures are not taken for ours in print either.
-        hatch=None if kind == OURS else "///",
-        edgecolor="white",
-      )
-      axis.annotate(
-        cell.printed or f"{cell.value:.1f}",
-        (cell.value + cell.reach[1], position),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-      )
-    base = cells.get((published.ROWS["pretrained"], shots[0]))
-    if base:
-      axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
-    # Room for the figure behind the longest bar, and some axis where all scores are 0.
-    axis.set_xlim(0, 1.18 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
-    axis.set_yticks(range(len(methods)), [_short(name) for name in methods])
-    axis.set_title("ours" if kind == OURS else f"{QUOTED_MODEL}, quoted from the paper")
-    axis.set_xlabel(f"Norm. Avg (mean of {len(section.group.unseen)} unseen tasks)")
-  # Turned around: the first method of the table is on top.
-  axes[0].set_ylim(len(methods) - 0.45, -0.55)
+    _bars(axis, cells, methods, shots, section.group)
+    axis.set_title(f"{'ours' if kind == OURS else f'{QUOTED_MODEL}, quoted from the paper'}")
+  axes[-1].set_xlabel(f"Norm. Avg (mean of {len(section.group.unseen)} unseen tasks)")
   if len(shots) > 1:
     handles = [
-      Patch(color="#555555", alpha=1.0 if i == 0 else 0.6, label=f"{n}-shot")
+      Patch(facecolor="#888888", edgecolor="white", hatch=2 * _hatch(i), label=f"{n}-shot")
       for i, n in enumerate(shots)
     ]
-    axes[-1].legend(handles=handles, frameon=False, loc="lower right", fontsize=8)
-  return figure
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=len(shots))
+  said = [
+    f"{'ours' if kind == OURS else 'quoted'}: "
+    + ", ".join(f"{name} {n}-shot {_figures(cell)}" for (name, n), cell in cells.items())
+    for kind, cells in panels
+  ]
+  return Plot(figure=figure, words=f"Bars of Norm. Avg. {'; '.join(said)}.")
 
 
-def _trade_off(group: Group) -> Figure | None:
+def _bars(
+  axis: Axes,
+  cells: Mapping[tuple[str, int], Cell],
+  methods: Sequence[str],
+  shots: Sequence[int],
+  group: Group,
+) -> None:
+  """One panel of `_norm_average`."""
+  height = 0.8 / len(shots)
+  names = {group.name(method): method for method in group.runs}
+  for (name, n), cell in cells.items():
+    # Shots lie around the middle of their method's place.
+    position = methods.index(name) + (shots.index(n) - (len(shots) - 1) / 2) * height
+    axis.barh(
+      position,
+      cell.value,
+      height * 0.92,
+      xerr=np.reshape(cell.reach, (2, 1)) if any(cell.reach) else None,
+      color=marks.color_of(names[name]),
+      error_kw={"elinewidth": 1, "capsize": 2},
+      hatch=_hatch(shots.index(n)),
+      edgecolor="white",
+    )
+    axis.annotate(
+      _figures(cell),
+      (cell.value + cell.reach[1], position),
+      xytext=(3, 0),
+      textcoords="offset points",
+      va="center",
+      fontsize=9,
+    )
+  base = cells.get((published.ROWS["pretrained"], shots[0]))
+  if base:
+    axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
+  # Room for the figure behind the longest bar, and some axis where all scores are 0.
+  axis.set_xlim(0, 1.25 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
+  axis.set_yticks(range(len(methods)), [_short(name) for name in methods])
+  axis.set_ylim(len(methods) - 0.45, -0.55)  # turned around: the first method is on top
+
+
+def _trade_off(group: Group) -> Plot | None:
   """What tuning gains against what it keeps: small marks are seeds, large ones their mean."""
   if group.trained_on == "none" or not group.shots:
     return None
@@ -166,63 +183,96 @@ def _trade_off(group: Group) -> Figure | None:
         points.setdefault(method, []).append((tuned.value, average.value))
   if not points:
     return None
-  figure = _figure(6.4, 4.0)
+  figure = _figure(3.6 + _legend_height(len(points)))
   axis = figure.subplots()
+  looks, said = marks.of_methods(group.runs), []
   for method, pairs in points.items():
     across, up = zip(*pairs, strict=True)
-    color = _color(method)
+    style = {**looks[method].style, "linestyle": "none"}
     # One seed is its own mean: a point under the mark would only blur it.
     if len(pairs) > 1:
-      axis.scatter(across, up, s=14, color=color, alpha=0.5, linewidths=0)
-    axis.scatter(
-      [statistics.fmean(across)],
-      [statistics.fmean(up)],
-      s=70,
-      color=color,
-      edgecolors="white",
-      label=_label(group, method),
-      zorder=3,
-    )
+      axis.plot(across, up, markersize=4, alpha=0.5, **style)
+    means = statistics.fmean(across), statistics.fmean(up)
+    label = _label(group, method)
+    axis.plot(*([mean] for mean in means), markersize=9, label=label, zorder=3, **style)
+    said.append(f"{label} {means[0]:.1f} and {means[1]:.1f}")
   axis.set_xlabel(f"{task} (tuned task)")
   axis.set_ylabel(f"Norm. Avg, {shots}-shot")
-  axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+  _legend(figure, axis)
   axis.grid(color="#e6e6e6", linewidth=0.6)
   axis.set_axisbelow(True)
-  return figure
+  return Plot(figure=figure, words=f"Points of {task} and Norm. Avg. {', '.join(said)}.")
 
 
-def _tasks(group: Group) -> Figure | None:
-  """Every unseen task at the fewest shots, grouped by task."""
-  if not group.shots:
-    return None
-  shots = group.shots[0]
-  bars = {
-    method: [runs_lib.task_cell(runs, task=task, shots=shots) for task in group.unseen]
-    for method, runs in group.runs.items()
-  }
+def _tasks(section: Section) -> Plot | None:
+  """Every unseen task at the fewest shots."""
+  group = section.group
   labels = [f"{task}\n{runs_lib.metric_name(group, task)}" for task in group.unseen]
-  return _grouped_bars(group, bars, labels, f"score, {shots}-shot")
+  return _dots(group, labels, "score", f"its figures are those of '{section.main.title}'")
 
 
-def _format_share(group: Group) -> Figure | None:
+def _format_share(section: Section) -> Plot | None:
   """Share of outputs in the tuned task's format on every unseen task."""
+  plot = _dots(
+    section.group,
+    section.group.unseen,
+    "% of outputs",
+    "its figures are those of 'Outputs in the tuned task's format (%)'",
+    metric="format_share",
+  )
+  if plot:
+    plot.figure.axes[0].set_xlim(-3, 103)
+  return plot
+
+
+def _dots(
+  group: Group, labels: Sequence[str], unit: str, words: str, *, metric: str = ""
+) -> Plot | None:
+  """A band for each unseen task, in it a mark for each method with its interval."""
   if not group.shots:
     return None
   shots = group.shots[0]
-  bars = {
+  found = {
     method: [
-      runs_lib.task_cell(runs, task=task, shots=shots, metric="format_share")
-      for task in group.unseen
+      runs_lib.task_cell(runs, task=task, shots=shots, metric=metric) for task in group.unseen
     ]
     for method, runs in group.runs.items()
   }
-  figure = _grouped_bars(group, bars, list(group.unseen), f"% of outputs, {shots}-shot")
-  if figure:
-    figure.axes[0].set_ylim(0, 100)
-  return figure
+  # Methods without any figure would take room from the others.
+  found = {method: cells for method, cells in found.items() if any(cells)}
+  if not found:
+    return None
+  band = max(0.42, 0.12 * (len(found) + 1))  # inches; two lines of a label need the first
+  figure = _figure(0.6 + band * len(labels) + _legend_height(len(found)))
+  axis = figure.subplots()
+  looks, step = marks.of_methods(group.runs), 0.84 / len(found)
+  for number, (method, cells) in enumerate(found.items()):
+    offset = (number - (len(found) - 1) / 2) * step
+    # What was not measured leaves its place empty: a mark at 0 would be a result.
+    present = [(i + offset, cell) for i, cell in enumerate(cells) if cell]
+    axis.errorbar(
+      [cell.value for _, cell in present],
+      [position for position, _ in present],
+      xerr=np.transpose([cell.reach for _, cell in present]),
+      label=_label(group, method),
+      linestyle="none",
+      markersize=5,
+      elinewidth=0.9,
+      **looks[method].style,
+    )
+  for place in range(0, len(labels), 2):
+    axis.axhspan(place - 0.5, place + 0.5, color="#f1f2f4", zorder=0)
+  axis.set_yticks(range(len(labels)), labels)
+  axis.set_ylim(len(labels) - 0.5, -0.5)
+  axis.grid(axis="x", color="#d9d9d9", linewidth=0.6)
+  axis.set_axisbelow(True)
+  axis.set_xlabel(f"{unit}, {shots}-shot")
+  _legend(figure, axis)
+  names = ", ".join(group.name(method) for method in found)
+  return Plot(figure=figure, words=f"Marks by task for {names}, {unit} at {shots}-shot: {words}.")
 
 
-def _checkpoints(group: Group) -> Figure | None:
+def _checkpoints(group: Group) -> Plot | None:
   """Norm. Avg along training, one line a run; a ring marks the reported checkpoint."""
   if not group.shots:
     return None
@@ -238,24 +288,27 @@ def _checkpoints(group: Group) -> Figure | None:
     return None
   # One axis for all runs: checkpoints of the same name stand above each other.
   names = sorted({name for line in lines.values() for name, _, _ in line}, key=natural_order)
-  figure = _figure(7.0, 3.4)
+  shown = dict.fromkeys(method for method, _ in lines)
+  figure = _figure(3.4 + _legend_height(len(shown)))
   axis = figure.subplots()
   labelled = set()
+  looks = marks.of_methods(group.runs)
   for (method, _), line in lines.items():
     across, up = [names.index(name) for name, _, _ in line], [value for _, value, _ in line]
     # Lines are runs, entries of the legend methods.
     label = None if method in labelled else _label(group, method)
     labelled.add(method)
-    axis.plot(across, up, color=_color(method), marker=".", linewidth=1.2, label=label)
+    axis.plot(across, up, linewidth=1.2, markersize=5, label=label, **looks[method].style)
     for name, value, reported in line:
       if reported:
-        axis.scatter(
-          [names.index(name)], [value], s=60, facecolors="none", edgecolors=_color(method)
-        )
+        color = looks[method].color
+        axis.scatter([names.index(name)], [value], s=110, facecolors="none", edgecolors=color)
   axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
   axis.set_ylabel(f"Norm. Avg, {shots}-shot")
-  axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-  return figure
+  _legend(figure, axis)
+  told = ", ".join(group.name(method) for method in shown)
+  words = f"Lines of Norm. Avg over {names[0]} to {names[-1]} for {told}."
+  return Plot(figure=figure, words=words)
 
 
 def _trajectory(run: Run, shots: int) -> list[tuple[str, float, bool]]:
@@ -266,39 +319,6 @@ def _trajectory(run: Run, shots: int) -> list[tuple[str, float, bool]]:
     if average.value is not None:
       found.append((checkpoint, average.value, checkpoint == run.selected))
   return found
-
-
-def _grouped_bars(
-  group: Group, bars: Mapping[str, Sequence[Cell | None]], labels: Sequence[str], unit: str
-) -> Figure | None:
-  """Vertical bars: groups along the axis, one color a method."""
-  # Methods without any figure would take room from the others.
-  bars = {method: cells for method, cells in bars.items() if any(cells)}
-  if not bars:
-    return None
-  figure = _figure(10.5, 3.4)
-  axis = figure.subplots()
-  width = 0.84 / len(bars)
-  for number, (method, cells) in enumerate(bars.items()):
-    offset = (number - (len(bars) - 1) / 2) * width
-    # What was not measured leaves its place empty: a bar of 0 would be a result.
-    present = [(i + offset, cell) for i, cell in enumerate(cells) if cell]
-    axis.bar(
-      [position for position, _ in present],
-      [cell.value for _, cell in present],
-      width * 0.94,
-      yerr=np.transpose([cell.reach for _, cell in present]),
-      color=_color(method),
-      label=_label(group, method),
-      error_kw={"elinewidth": 0.8, "ecolor": "#333333"},
-    )
-  axis.set_xticks(range(len(labels)), labels)
-  axis.set_ylim(bottom=0)
-  axis.set_ylabel(unit)
-  axis.legend(
-    frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=min(5, len(bars))
-  )
-  return figure
 
 
 def _average_cells(table: Table, kind: str) -> dict[tuple[str, int], Cell]:
@@ -312,15 +332,6 @@ def _average_cells(table: Table, kind: str) -> dict[tuple[str, int], Cell]:
   }
 
 
-def _method_names(table: Table) -> list[str]:
-  return [name for name, _ in table.groups()]
-
-
-def _color_of_name(group: Group, name: str) -> str:
-  known = {group.name(method): method for method in group.runs}
-  return _color(known.get(name, name.replace(" ", "_")))
-
-
 def _label(group: Group, method: str) -> str:
   return _short(group.name(method))
 
@@ -330,14 +341,35 @@ def _short(name: str) -> str:
   return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
 
 
-@functools.cache
-def _color(method: str) -> str:
-  """A method's color; multi-task versions wear the single-task one."""
-  single = method.removeprefix("multitask_")
-  # By the name and not by the order: a method keeps its color beside others, in every process.
-  return _COLORS.get(single) or _OTHERS[sum(single.encode()) % len(_OTHERS)]
+def _figures(cell: Cell) -> str:
+  """A score with the digits that are printed, or one decimal."""
+  return cell.printed or f"{cell.value:.1f}"
 
 
-def _figure(width: float, height: float) -> Figure:
+def _hatch(number: int) -> str:
+  """Of a number of shots, so that they can be told apart without color."""
+  return _HATCHES[number % len(_HATCHES)]
+
+
+def _legend_height(entries: int) -> float:
+  """Inches below a plot for the legend, two entries a line."""
+  return 0.1 + 0.2 * ((entries + 1) // 2)
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+  """Below the plot, where it takes no width from it."""
+  handles, labels = axis.get_legend_handles_labels()
+  figure.legend(
+    handles,
+    labels,
+    frameon=False,
+    loc="outside lower center",
+    ncols=2,
+    fontsize=9,
+    handlelength=1.2,
+  )
+
+
+def _figure(height: float) -> Figure:
   # Figure itself, as pyplot would keep every figure in its own global list.
-  return Figure(figsize=(width, height), layout="constrained")
+  return Figure(figsize=(_WIDTH, height), layout="constrained")

@@ -87,7 +87,8 @@ class TaskResult:
     method: `attached`, `detached`, or `none` for a model that never had one.
     bank_row: which row of the method's bank was used, where it has one for each task.
     metric: name of the headline score, the one that enters Norm. Avg.
-    scores, standard_errors: by metric name, 0 to 100; errors are over the test examples.
+    scores, standard_errors: by metric name, each on the metric's own scale; errors are over the test
+      examples.
     intervals: 95 % limits over the test examples, by metric name, where there are any
       (`metrics.confidence.Estimate`).
     count: number of examples.
@@ -121,7 +122,7 @@ class TaskResult:
 
   @property
   def score(self) -> float:
-    """The headline score, 0 to 100."""
+    """The headline score, on its metric's scale."""
     return self.scores[self.metric]
 
   @property
@@ -137,7 +138,7 @@ class Prediction:
   Args:
     input: decoded model input; targets: the accepted answers; raw: the decoded output;
       prediction: what post-processing left of it.
-    score: the headline metric of this example alone, 0 to 100; None if it has no such score.
+    score: the headline metric of this example alone, on its scale; None if it has no such score.
     log_probability: the decoding strategy's score of the output (or of the chosen option).
   """
 

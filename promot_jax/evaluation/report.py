@@ -5,19 +5,17 @@
 Nothing is read but result folders; neither JAX nor TensorFlow is imported.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from promot_jax import errors, guarded_json
 from promot_jax.evaluation import escaping, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
-from promot_jax.evaluation.records import Prediction, TaskResult
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import Table
@@ -161,6 +159,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "differences": [
           dict(zip(("aspect", "ours", "paper"), line, strict=True)) for line in section.differences
         ],
+        "samples": [dataclasses.asdict(sample) for sample in section.samples],
         "runs": [
           {
             **dataclasses.asdict(run.record),
@@ -177,23 +176,6 @@ def as_json(report: Report) -> dict[str, Any]:
   }
 
 
-def samples(run: Run, *, each: int = 2) -> list[Prediction]:
-  """A few predictions of a run's reported checkpoint: for each task, right and wrong ones."""
-  chosen: list[Prediction] = []
-  for result in run.reported:
-    right: list[Prediction] = []
-    wrong: list[Prediction] = []
-    for prediction in _sound_predictions(run, result):
-      pile = right if (prediction.score or 0) >= 50 else wrong
-      if len(pile) < each:
-        pile.append(prediction)
-      # Files of predictions may be long: they are parsed no further than needed.
-      if len(right) == len(wrong) == each:
-        break
-    chosen += right + wrong
-  return chosen
-
-
 def damaged_predictions(runs: Iterable[Run]) -> list[str]:
   """A sentence about each reported result whose predictions are damaged: no samples are shown."""
   found = []
@@ -205,12 +187,6 @@ def damaged_predictions(runs: Iterable[Run]) -> list[str]:
       except errors.DamagedRecord as error:
         found.append(str(error))
   return found
-
-
-def _sound_predictions(run: Run, result: TaskResult) -> Iterator[Prediction]:
-  """The predictions of a result, none if they are damaged."""
-  with contextlib.suppress(errors.DamagedRecord):
-    yield from run.store.predictions(run.selected, result)
 
 
 def _differences_text(section: Section, width: int) -> str:
@@ -238,9 +214,7 @@ def _csv(report: Report) -> str:
 def _html(report: Report) -> str:
   from promot_jax.evaluation import html  # brings in the plotting library
 
-  return html.page(
-    report.title, report.sections, samples, left_out=report.left_out, remarks=report.remarks
-  )
+  return html.page(report.title, report.sections, left_out=report.left_out, remarks=report.remarks)
 
 
 def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:

@@ -109,6 +109,12 @@ class Group:
       }
     )
 
+  @property
+  def questions(self) -> list[tuple[str, int | None]]:
+    """What the methods were asked, in order: (task, shots), the tuned tasks first and with None for shots."""
+    tuned: list[tuple[str, int | None]] = [(task, None) for task in self.tuned_tasks]
+    return tuned + [(task, shots) for task in self.unseen for shots in self.shots]
+
 
 def metric_name(group: Group, task: str) -> str:
   """The score of an unseen task that enters the average."""
@@ -237,6 +243,16 @@ def task_results(
     if matching:
       found[position] = sorted(matching, key=lambda result: result.split == "test")[-1]
   return found
+
+
+def answering(
+  runs: Sequence[Run], *, task: str, shots: int | None, method: str
+) -> dict[int, TaskResult]:
+  """Position of a run of a method -> its result of one of `Group.questions`, in the form that is shown."""
+  for number, attached in tuned_ways(method) if shots is None else [(shots, False)]:
+    if found := task_results(runs, task=task, shots=number, attached=attached):
+      return found
+  return {}
 
 
 def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:

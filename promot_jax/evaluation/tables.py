@@ -54,16 +54,22 @@ class Cell:
 
   def text(self) -> str:
     """As shown: `43.14 ±0.92 (-1.90)`, or of one run `94.79 [88.4, 97.8] (-1.90)`."""
-    parts = [self.printed or f"{self.value:,.{self.digits}f}"]
+    score, interval, difference, first = self.parts()
+    return " ".join(filter(None, (score, interval, difference, first)))
+
+  def parts(self) -> tuple[str, str, str, str]:
+    """Score with its deviation, interval, difference, and how much it is of; empty where there is none."""
+    score = self.printed or f"{self.value:,.{self.digits}f}"
     if self.spread is not None:
-      parts.append(f"±{self.spread:.{self.digits}f}")
-    if self.low is not None and self.high is not None:
-      parts.append(f"[{self.low:.1f}, {self.high:.1f}]")
-    if self.difference is not None:
-      parts.append(f"({self.printed_difference or f'{self.difference:+.2f}'})")
-    if self.first is not None:
-      parts.append(f"first {self.first}")
-    return " ".join(parts)
+      score += f" ±{self.spread:.{self.digits}f}"
+    limited = self.low is not None and self.high is not None
+    known = self.difference is not None
+    return (
+      score,
+      f"[{self.low:.1f}, {self.high:.1f}]" if limited else "",
+      f"({self.printed_difference or f'{self.difference:+.2f}'})" if known else "",
+      "" if self.first is None else f"first {self.first}",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

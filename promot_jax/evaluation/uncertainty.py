@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from promot_jax.evaluation.records import TaskResult
 from promot_jax.metrics import confidence
+from promot_jax.metrics.registry import scale_of
 
 _SHARES = ("accuracy", "exact_match")
 
@@ -29,8 +30,11 @@ def of_result(result: TaskResult, metric: str = "") -> tuple[float, float] | Non
   # A result with some intervals has none here on purpose: no resample differed.
   if result.intervals or not error or not math.isfinite(error):
     return None
-  reach = confidence.NORMAL_95 * error
-  return max(0.0, value - reach), min(100.0, value + reach)
+  reach, scale = confidence.NORMAL_95 * error, scale_of(metric)
+  low, high = value - reach, value + reach
+  # No score lies beyond the ends of its scale, and not every one of them ends.
+  low = low if scale.low is None else max(scale.low, low)
+  return low, high if scale.high is None else min(scale.high, high)
 
 
 def of_mean(

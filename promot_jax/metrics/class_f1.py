@@ -13,6 +13,8 @@ import numpy as np
 from promot_jax import errors
 from promot_jax.metrics import metric
 
+MACRO = "macro_f1"
+"""Name of the mean over the classes."""
 OTHER = "other"
 """Name of what is none of the labels."""
 
@@ -34,10 +36,30 @@ class ConfusionMatrix:
     """F1 by label, 0 to 100; None of a class that does not occur."""
     hits = np.diagonal(self.counts)
     # F1 = 2 hits / (targets + predictions): the two are all that it needs.
-    occurrences = self.counts.sum(1) + self.counts.sum(0)[: len(self.labels)]
+    return self._shares(2 * hits, self._targets + self._predictions)
+
+  @property
+  def precision(self) -> dict[str, float | None]:
+    """Share of its predictions that are right, by label, 0 to 100; None of a class that was never predicted."""
+    return self._shares(np.diagonal(self.counts), self._predictions)
+
+  @property
+  def recall(self) -> dict[str, float | None]:
+    """Share of its examples that were found, by label, 0 to 100; None of a class without examples."""
+    return self._shares(np.diagonal(self.counts), self._targets)
+
+  @property
+  def _targets(self) -> np.ndarray:
+    return self.counts.sum(1)
+
+  @property
+  def _predictions(self) -> np.ndarray:
+    return self.counts.sum(0)[: len(self.labels)]
+
+  def _shares(self, hits: np.ndarray, counts: np.ndarray) -> dict[str, float | None]:
     return {
-      label: 200.0 * float(hit) / float(count) if count else None
-      for label, hit, count in zip(self.labels, hits, occurrences, strict=True)
+      label: 100.0 * float(hit) / float(count) if count else None
+      for label, hit, count in zip(self.labels, hits, counts, strict=True)
     }
 
 
@@ -65,7 +87,7 @@ class ClassF1(metric.Summed):
   @property
   def names(self) -> tuple[str, ...]:
     """Names of the scores."""
-    return ("macro_f1", *(f"f1_{label.strip()}" for label in self.labels))
+    return (MACRO, *(f"f1_{label.strip()}" for label in self.labels))
 
   def statistics(self, targets: Sequence, predictions: Sequence) -> np.ndarray:
     """Rows of the confusion matrix of one example, flattened.

@@ -56,7 +56,7 @@ METRICS: Mapping[str, ListedMetric] = {
   "comet": comet.comet,
 }
 
-MACRO_F1 = "macro_f1"
+MACRO_F1 = class_f1.MACRO
 """The one that is made for a task's labels (`class_f1.ClassF1`)."""
 
 NAMES = (*METRICS, MACRO_F1)
@@ -116,4 +116,6 @@ def find(name: str, *, labels: Sequence[str] = ()) -> ListedMetric:
 def scale_of(score: str) -> Scale:
   """The scale of a score by its name; any number of those that no listed metric gives."""
   unlisted = Scale(low=None, high=None)
+  if score == MACRO_F1:
+    return class_f1.ClassF1.scale
   return next((each.scale for each in METRICS.values() if score in each.names), unlisted)

@@ -69,3 +69,36 @@ def evaluate_by_hand(
     for task, metric in tasks.items():
       put(task, number, "detached" if prompted else "none", metric, unseen)
   return folder
+
+
+def answer_by_hand(folder, method, answers, *, task="rte", metric="accuracy", seed=0):
+  """Writes what an evaluation of one tuned task leaves: (input, accepted answers, output) each."""
+  store = ResultStore(folder)
+  store.write_run(
+    RunRecord(method=method, trained_on=task, seed=seed, selected="tune-20", unseen=())
+  )
+  result = TaskResult(
+    task=task,
+    shots=0,
+    method="none",
+    metric=metric,
+    scores={metric: 50.0},
+    count=len(answers),
+    split="test",
+  )
+  predictions = [
+    Prediction(
+      task=task,
+      shots=0,
+      index=index,
+      input=asked,
+      targets=targets,
+      prediction=output,
+      raw=f"<extra_id_0> {output}",
+      score=100.0 * (output in targets),
+      log_probability=-1.0,
+    )
+    for index, (asked, targets, output) in enumerate(answers)
+  ]
+  store.write("tune-20", result, predictions)
+  return folder

@@ -253,6 +253,23 @@ def test_every_format_is_written_and_says_the_same(study, tmp_path):
   assert all(f["source"].startswith("Wang et al. 2024, Table") for f in quoted)
 
 
+@pytest.mark.parametrize(
+  ("metrics", "said"),
+  [
+    ({"cb": "accuracy", "own": "f1"}, "Scores are 0 to 100."),
+    (
+      {"cb": "accuracy", "own": "nist", "other": "ter"},
+      "Scores: accuracy 0 to 100; ter 0 to any number, lower is better; nist 0 to any number.",
+    ),
+    ({"own": "mine"}, "Scores: mine of no stated range; accuracy 0 to 100."),
+  ],
+)
+def test_scores_are_said_to_be_on_their_own_scales(tmp_path, metrics, said):
+  evaluate_by_hand(tmp_path / "a", "fine_tuning", unseen=7.5, tasks=metrics)
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  assert section.main.notes[0].startswith(said)
+
+
 def test_records_that_were_left_out_are_counted(tmp_path):
   notes = {"skipped": {"malformed records": 2, "empty targets": 1}}
   evaluate_by_hand(tmp_path / "a", "fine_tuning", notes=notes)
