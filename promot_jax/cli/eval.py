@@ -104,14 +104,16 @@ def tasks(values, opened, checkpoint):
 
   experiment, reader = opened.experiment, opened.session.reader
   plan = experiment.evaluation
-  method_state(values.attach, checkpoint, tuned=False)  # refuses what cannot be attached
+  method_states(values.attach, checkpoint, tuned=False)  # refuses what cannot be attached
   changes: dict = {}
   if values.limit:
     changes["limit"] = values.limit
   if values.shots:
     changes["shots"] = _numbers(values.shots)
+  if values.answers:
+    changes["answers"] = values.answers
   if values.attach != "auto":
-    changes["unseen_method"] = (values.attach,)
+    changes["unseen_method"] = ("off", "on") if values.attach == "both" else (values.attach,)
   plan = dataclasses.replace(plan, **changes)
   experiment = dataclasses.replace(experiment, evaluation=plan)
   # Templates have numbers of demonstrations of their own, over which the flag goes.
@@ -130,33 +132,40 @@ def tasks(values, opened, checkpoint):
   told = classes.of_checkpoint(experiment, checkpoint, reader)
   for name in (each for given in values.tasks.split(",") for each in catalog.members(given)):
     base, given = catalog.split_shots(name)
-    state = method_state(values.attach, checkpoint, tuned=base in tuned)
-    row = (
-      tuned.index(base)
-      if base in tuned
-      else bank_row(values.attach_task, experiment, checkpoint.method, state)
-    )
     experiment.seqio_name(name)  # refuses unknown names
     # A tuned task's demonstrations are in its name; the plan's are for unseen tasks.
     asked = experiment.shots_of(base) if base not in tuned or values.shots else [0]
-    for shots in [given] if given else asked:
-      task = f"{base}_{shots}shot" if shots else base
-      found.append(
-        data.eval_task(
-          experiment,
-          task,
-          values.split or experiment.splits_of(task).report,
-          reader,
-          # Without its method a model reads plain text, as the pretrained one does (`writing`).
-          tuned=base in tuned and checkpoint.tuned and state != "detached",
-          method=state,
-          bank_row=row,
-          lengths=data.lengths_of(experiment, base),
-          limit=plan.limit,
-          told=told if base in tuned and state == "attached" else None,
-        )
+    for state in method_states(values.attach, checkpoint, tuned=base in tuned):
+      row = (
+        tuned.index(base)
+        if base in tuned
+        else bank_row(values.attach_task, experiment, checkpoint.method, state)
       )
+      for shots in [given] if given else asked:
+        task = f"{base}_{shots}shot" if shots else base
+        found.append(
+          data.eval_task(
+            experiment,
+            task,
+            values.split or experiment.splits_of(task).report,
+            reader,
+            # Without its method a model reads plain text, as the pretrained one does (`writing`).
+            tuned=base in tuned and checkpoint.tuned and state != "detached",
+            method=state,
+            bank_row=row,
+            lengths=data.lengths_of(experiment, base),
+            limit=plan.limit,
+            told=told if base in tuned and state == "attached" else None,
+            answers=plan.answers,
+          )
+        )
   return found
+
+
+def method_states(flag: str, checkpoint, *, tuned: bool) -> list[str]:
+  """The states of the method for an --attach flag; raises as `method_state`."""
+  flags = ("off", "on") if flag == "both" else (flag,)
+  return [method_state(each, checkpoint, tuned=tuned) for each in flags]
 
 
 def method_state(flag: str, checkpoint, *, tuned: bool) -> str:

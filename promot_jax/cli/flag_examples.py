@@ -11,6 +11,7 @@ examples:
 examples:
   promot eval --model_dir=runs/promot_rte_micro --tasks=cb,wic --shots=0,1,4
   promot eval --model_dir=runs/promot_rte_micro --tasks=rte --attach=on --limit=100
+  promot eval --model_dir=runs/promot_rte_micro --tasks=rte,cb --answers=ranked
 """,
   "infer": """\
 examples:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from promot_jax import __version__
-from promot_jax.cli import flag_results, gin_values
+from promot_jax.cli import flag_conversion, flag_results, gin_values
 from promot_jax.cli.flag_examples import EXAMPLES
 from promot_jax.cli.flag_numbers import number_from_0, whole_number
 from promot_jax.errors import ConfigError
@@ -275,7 +275,9 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
-def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
+def _checkpoint_flags(
+  parser: argparse.ArgumentParser, states: Sequence[str] = ("auto", "on", "off")
+) -> None:
   parser.add_argument(
     "--checkpoint",
     default="chosen",
@@ -290,7 +292,7 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--attach",
     "--prompt",
-    choices=["auto", "on", "off"],
+    choices=states,
     default="auto",
     help="whether the trained method is attached: prompt, prefix, LoRA ... (default: for tuned tasks only;"
     " --prompt is the same)",
@@ -308,10 +310,16 @@ def _checkpoint_flags(parser: argparse.ArgumentParser) -> None:
 def _eval_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
   _cluster_flags(parser)
-  _checkpoint_flags(parser)
+  _checkpoint_flags(parser, ("auto", "on", "off", "both"))
   parser.add_argument("--tasks", metavar="A,B", help="task names (default: the recipe's plan)")
   parser.add_argument("--shots", metavar="0,1,4", help="demonstrations (default: the recipe's)")
   parser.add_argument("--split", metavar="NAME", help="split (default: each task's own)")
+  parser.add_argument(
+    "--answers",
+    choices=["auto", "ranked", "generated"],
+    help="how answers come about: as each task has it, the most probable of its labels or choices, or written"
+    " by the model (default: the recipe's, auto)",
+  )
 
 
 def _infer_flags(parser: argparse.ArgumentParser) -> None:
@@ -371,59 +379,6 @@ def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--verify", action="store_true", help="check every file's checksum")
 
 
-def _convert_flags(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("source", metavar="SOURCE", help="hf:..., a path, gs://..., or a model_dir")
-  parser.add_argument("output", metavar="OUTPUT", help="new folder, or file for npz and prompt")
-  parser.add_argument(
-    "--to",
-    required=True,
-    metavar="hf|t5x|npz|step|prompt|peft|method",
-    help="hf: config.json and safetensors; t5x; npz or step: our own; prompt: .npy of the soft "
-    "prompt only; peft: adapter of what the method trained; method: what a run trained beside "
-    "its backbone, for --method; or another format that a method has",
-  )
-  parser.add_argument(
-    "--model",
-    metavar="SIZE|DIR",
-    help="the backbone where the source does not tell: t5_1_1_small, ..., or a folder with config.json",
-  )
-  parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: as is")
-  parser.add_argument(
-    "--vocab_size",
-    type=whole_number,
-    metavar="N",
-    help="rows of the vocabulary: fills a Hugging Face source up, or trims what is written as hf",
-  )
-  parser.add_argument(
-    "--step",
-    type=number_from_0,
-    default=0,
-    metavar="N",
-    help="step number (t5x, step)",
-  )
-  parser.add_argument("--t5x_layout", choices=["legacy", "orbax"], default="legacy")
-  parser.add_argument("--scanned", action="store_true", help="t5x: in its scanned layout")
-  parser.add_argument(
-    "--task", type=number_from_0, metavar="N", help="which prompt of a bank, from 0"
-  )
-  parser.add_argument("--base_model", metavar="NAME", help="peft: the model that it adapts")
-  parser.add_argument(
-    "--merge",
-    action="store_true",
-    help="hf, t5x, npz, step: what LoRA, IA3, BitFit or top layers trained becomes part of the weights",
-  )
-  parser.add_argument("--allow_nan", action="store_true", help="do not refuse NaN and infinity")
-  parser.add_argument(
-    "--checkpoint",
-    default="chosen",
-    metavar="chosen|pretrained|STAGE[:STEP]",
-    help="which weights of a model directory (default: the last stage's chosen step)",
-  )
-  # What reading a model directory asks for.
-  parser.set_defaults(gin_search_paths=".", gin_allow_imports="", gin_file=None)
-  parser.set_defaults(coordinator_address=None, process_count=1, process_id=None)
-
-
 _FLAGS = {
   "train": _train_flags,
   "eval": _eval_flags,
@@ -431,7 +386,7 @@ _FLAGS = {
   "inspect": _inspect_flags,
   "report": flag_results.report,
   "compare": flag_results.compare,
-  "convert": _convert_flags,
+  "convert": flag_conversion.convert,
 }
 
 

@@ -75,6 +75,11 @@ def evaluate(
   # Rows of all that is missing are pooled, so that tasks share batches and compiled shapes.
   todo = {position: plan for position, plan in enumerate(plans) if position not in results}
   if todo:
+    together = rows_lib.composition(todo, tasks, batching)
+    todo = {
+      position: dataclasses.replace(plan, notes={**plan.notes, "batches": together})
+      for position, plan in todo.items()
+    }
     # The journal is read before any model is made: a stopped evaluation may only have to be scored.
     outputs = Outputs(todo, kept.journal() if kept else None)
     missing = outputs.missing(

@@ -93,7 +93,7 @@ class TaskResult:
       (`metrics.confidence.Estimate`).
     count: number of examples.
     settings: decoding, lengths, metric settings; part of the fingerprint.
-    notes: facts about the data that are not settings, such as how many inputs were cut.
+    notes: facts that are not settings, such as how many inputs were cut, and how batches were put together.
     limit: how many of the first examples of the split these are; None: all of them.
     made_from: identity of the data, of the start of the weights and of the code
       (`promot_jax.identity`); empty of results of earlier versions.

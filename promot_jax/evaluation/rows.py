@@ -4,8 +4,8 @@ A row is an example of a task, or one of the answers among which it chooses.  Ro
 model and decode alike are pooled, whatever their task, so that a whole suite compiles a handful of shapes.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,21 @@ def input_lengths(tasks: Sequence[EvalTask], batching: Batching) -> tuple[int, .
     return tuple(sorted(batching.buckets))
   lengths = np.asarray([len(tokens) for task in tasks for tokens in task.examples.inputs])
   return buckets_lib.best_lengths(lengths, count=batching.buckets)
+
+
+def composition(
+  run: Collection[int], tasks: Sequence[EvalTask], batching: Batching
+) -> dict[str, Any]:
+  """What decides which examples share a batch, for the record; no score depends on it but those of drawn answers.
+
+  Args:
+    run: positions of the tasks whose rows are pooled.
+  """
+  return {
+    "rows": batching.batch_size,
+    "padded inputs": list(input_lengths(tasks, batching)),
+    "tasks": [f"{tasks[n].label} {tasks[n].shots}-shot {tasks[n].method}" for n in sorted(run)],
+  }
 
 
 def batches(

@@ -9,6 +9,7 @@ import numpy as np
 from promot_jax.data import mixtures, vocabularies
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples
+from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import Classes, EvalTask
 from promot_jax.experiments import checkpoint as checkpoints
 from promot_jax.experiments import classes, writing
@@ -144,6 +145,7 @@ def report_tasks(
       lengths=lengths,
       limit=plan.limit,
       told=told if tuned else None,
+      answers=plan.answers,
     )
     for task, tuned, state, row, lengths in wanted
   ]
@@ -191,6 +193,7 @@ def eval_task(
   lengths: Mapping[str, int],
   limit: int | None,
   told: Classes | None = None,
+  answers: str = "auto",
 ) -> EvalTask:
   """One task at one number of shots with its examples, its post-processing and its metric.
 
@@ -198,6 +201,10 @@ def eval_task(
     tuned: whether it is written in the form that the experiment tunes its model in; else as for a
       model that was only pretrained (`writing`).
     told: what the model's prediction head tells apart, where that gives the answers.
+    answers: how they come about else; see `EvaluationPlan`.
+
+  Raises:
+    ConfigError: they shall be ranked, and are no labels, or were trained between sentinels.
   """
   base, shots = catalog.split_shots(task)
   experiment = writing.written(experiment, tuned=tuned)
@@ -222,7 +229,13 @@ def eval_task(
     stop_tokens=vocabularies.tokens_with(words, stop),
     writing=writing.described(words),
   )
-  return writing.ranked(made, words) if found.ranked and told is None else made
+  if told is not None or answers == "generated" or (answers == "auto" and not found.ranked):
+    return made
+  if answers == "ranked" and experiment.targets != "raw":
+    raise ConfigError(
+      f"answers of '{base}' cannot be ranked: TARGETS='{experiment.targets}' writes them between sentinels."
+    )
+  return writing.ranked(made, words)
 
 
 def probe_splits(

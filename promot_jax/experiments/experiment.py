@@ -55,6 +55,8 @@ class EvaluationPlan:
   unseen_method: 'off' (the paper's tables), 'on', or both.
   checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
   strategy: how answers are decoded.
+  answers: 'auto' as each task has it; 'ranked' = the most probable of a task's labels or choices, for all of
+    them; 'generated' = written.  What a prediction head was trained on, it answers.
   buckets: how many padded input lengths there may be; each is one compilation.
   limit: number of examples of each task (the first ones of a fixed order); None = all.
   feature_lengths: largest lengths; a task's entry in `task_lengths` wins.
@@ -66,6 +68,7 @@ class EvaluationPlan:
   unseen_method: Sequence[str] = ("off",)
   checkpoints: Sequence[str] = ("chosen",)
   strategy: Any = dataclasses.field(default_factory=Beam)
+  answers: Literal["auto", "ranked", "generated"] = "auto"
   batch_size: int = 32
   buckets: int = 4
   limit: int | None = None
@@ -83,6 +86,7 @@ class EvaluationPlan:
     _check_choice("EvaluationPlan.unseen_method", self.unseen_method, ("off", "on"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
+    _check_choice("EvaluationPlan.answers", (self.answers,), ("auto", "ranked", "generated"))
     for name in (*self.unseen, *self.task_lengths):
       for task in catalog.members(name):
         catalog.find(task)  # refuses unknown names

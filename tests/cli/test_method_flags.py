@@ -5,7 +5,7 @@ import types
 import pytest
 
 from promot_jax.cli import flags
-from promot_jax.cli.eval import bank_row, method_state
+from promot_jax.cli.eval import bank_row, method_state, method_states
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.methods.prompt import SoftPrompt
@@ -23,6 +23,14 @@ def test_the_prompt_is_attached_for_the_tuned_task_and_where_asked_for():
     for tuned in (True, False)
   ]
   assert states == ["attached", "detached", "attached", "attached", "detached", "detached"]
+
+
+def test_both_is_without_the_method_and_with_it():
+  promot = tuned_checkpoint(SoftPrompt(length=3))
+  assert method_states("both", promot, tuned=True) == ["detached", "attached"]
+  assert method_states("auto", promot, tuned=True) == ["attached"]
+  with pytest.raises(ConfigError, match="no method to attach"):
+    method_states("both", tuned_checkpoint(None), tuned=True)
 
 
 def test_the_pretrained_model_and_fine_tuning_have_no_prompt_to_attach():
