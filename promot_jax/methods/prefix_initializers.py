@@ -68,6 +68,10 @@ class UniformPrefix:
 
   def __post_init__(self):
     settings.require_numbers(self, "lowest", "highest")
+    if self.lowest >= self.highest:
+      raise errors.ConfigError(
+        f"UniformPrefix: lowest={self.lowest!r} must be below highest={self.highest!r}."
+      )
 
   def __call__(self, key, model, sites, *, length, task=0):
     def draw(k, shape):

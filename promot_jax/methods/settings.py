@@ -1,10 +1,9 @@
 """Checks of the settings that methods have in common, so that all say the same of a mistake."""
 
 import numbers
-import sys
 from typing import Any
 
-from promot_jax import errors
+from promot_jax import errors, limits
 
 
 class Settings:
@@ -48,23 +47,8 @@ def require_numbers(
   Raises:
     ConfigError: one of them is something else.
   """
-  for name in names:
-    value = getattr(settings, name)
-    sound = (
-      # A bool is a Real to Python, and True as a number is a slip of the pen.
-      isinstance(value, numbers.Real)
-      and not isinstance(value, bool)
-      # Not math.isfinite, which fails on an integer that no float can be.
-      and abs(value) <= sys.float_info.max
-      and (least is None or value >= least)
-      and (above is None or value > above)
-    )
-    if not sound:
-      limit = "" if least is None else f", at least {least:g}"
-      limit = limit if above is None else f" above {above:g}"
-      raise errors.ConfigError(
-        f"{type(settings).__name__}.{name} is {value!r}; it must be a finite number{limit}."
-      )
+  values = {name: getattr(settings, name) for name in names}
+  limits.require(type(settings).__name__, least=least, above=above, **values)
 
 
 def require_rate(settings: Any, name: str) -> None:
@@ -73,11 +57,7 @@ def require_rate(settings: Any, name: str) -> None:
   Raises:
     ConfigError: it is no number, below 0, or not below 1.
   """
-  value = getattr(settings, name)
-  if not isinstance(value, numbers.Real) or not 0.0 <= value < 1.0:
-    raise errors.ConfigError(
-      f"{type(settings).__name__}.{name} is {value!r}; it must be at least 0 and below 1."
-    )
+  limits.require(type(settings).__name__, least=0, below=1, **{name: getattr(settings, name)})
 
 
 def set_tuple(settings: Any, name: str) -> None:

@@ -31,8 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from promot_jax import errors, paths
-from promot_jax.training import limits
+from promot_jax import errors, limits, paths
 
 RECIPE_VALUES = ("adafactor",)
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from promot_jax import errors
-from promot_jax.training import limits, losses
+from promot_jax import errors, limits
+from promot_jax.training import losses
 from promot_jax.training.objectives import Batch, Metrics, target_weights
 from promot_jax.types import Array, Float, Int, Key
 

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from promot_jax import errors
+from promot_jax import errors, limits
 from promot_jax.models.readout import LOWEST, LogSum, Part
-from promot_jax.training import limits, losses, objectives
+from promot_jax.training import losses, objectives
 from promot_jax.training.losses import TokenStatistics
 from promot_jax.training.objectives import Batch, Metrics, Supervised
 from promot_jax.types import Array, Float, Key

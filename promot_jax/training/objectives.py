@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Protocol
 import jax
 import jax.numpy as jnp
 
-from promot_jax import errors
+from promot_jax import errors, limits
 from promot_jax.models.attention import input_mask, is_text
-from promot_jax.training import limits, losses
+from promot_jax.training import losses
 from promot_jax.types import Array, Bool, Float, Key
 
 RECIPE_VALUES = ("Supervised",)

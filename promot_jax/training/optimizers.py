@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import optax
 
-from promot_jax import errors, paths
+from promot_jax import errors, limits, paths
 from promot_jax.methods.base import Method
-from promot_jax.training import limits
 from promot_jax.training.adafactor import adafactor
 from promot_jax.training.schedules import Schedule, UntilTheEnd, require_usable
 from promot_jax.training.stages import Stage

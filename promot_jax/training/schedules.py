@@ -12,8 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from promot_jax import errors
-from promot_jax.training import limits
+from promot_jax import errors, limits
 
 _LONGEST = 1_000_000  # steps of a stage of which the largest rate is looked for
 _LOOKS = 16  # places of a stage at which a schedule is looked at before it starts

@@ -201,7 +201,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
     ({"length": 0}, "length is 0"),
     ({"sites": ["middle"]}, "middle"),
     ({"positions": "none"}, "'none'"),
-    ({"dropout_rate": 1.0}, "dropout_rate is 1.0"),
+    ({"dropout_rate": 1.0}, "dropout_rate=1.0 must"),
     ({"initializer": "normal"}, "no initializer"),
   ):
     with pytest.raises(errors.ConfigError, match=words):

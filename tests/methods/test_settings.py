@@ -54,14 +54,14 @@ def test_what_is_counted_is_a_whole_number_of_at_least_one(kind, name, value):
 @pytest.mark.parametrize("value", [1.0, -0.1, "0.1", None])
 @pytest.mark.parametrize("kind", [LoRA, PrefixTuning])
 def test_what_is_dropped_is_a_share_below_one(kind, value):
-  with pytest.raises(errors.ConfigError, match=r"dropout_rate is .*at least 0 and below 1"):
+  with pytest.raises(errors.ConfigError, match=r"dropout_rate=.*at least 0 and below 1"):
     kind(dropout_rate=value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400, "1", True])
 @pytest.mark.parametrize("kind,name", NUMBERS)
 def test_what_is_measured_is_a_finite_number(kind, name, value):
-  words = rf"{kind.__name__}\.{name} is .*; it must be a finite number"
+  words = rf"{kind.__name__}: {name}=.* must be a finite number"
   with pytest.raises(errors.ConfigError, match=words):
     kind(**{name: value})
 
@@ -69,10 +69,14 @@ def test_what_is_measured_is_a_finite_number(kind, name, value):
 def test_spreads_may_be_nothing_but_not_less():
   assert NormalPrefix(std=0).std == 0 and UniformPrefix(lowest=-1).lowest == -1
   for kind in (Adapter, InfixTuning, NormalPrefix, PredictionHead):
-    with pytest.raises(errors.ConfigError, match=r"std is -0\.1; .* at least 0"):
+    with pytest.raises(errors.ConfigError, match=r"std=-0\.1 .* at least 0"):
       kind(std=-0.1)
-  with pytest.raises(errors.ConfigError, match=r"LoRA\.alpha is 0; .* above 0"):
+  with pytest.raises(errors.ConfigError, match=r"LoRA: alpha=0 .* above 0"):
     LoRA(alpha=0)
+  with pytest.raises(
+    errors.ConfigError, match=r"UniformPrefix: lowest=1 must be below highest=1\.0"
+  ):
+    UniformPrefix(lowest=1)
 
 
 def test_patterns_and_shares_that_are_none_are_refused():

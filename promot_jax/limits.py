@@ -1,4 +1,4 @@
-"""Checks of the numbers that optimizers, schedules and objectives are given.
+"""Checks of the numbers that methods, optimizers, schedules and objectives are given.
 
 NaN and infinity are refused everywhere: they would show as a loss that diverges, with nothing that
 points to the setting.
