@@ -1,4 +1,4 @@
-"""Names and texts of users in Markdown, HTML and CSV, where they must stay text.
+"""Names and texts of users in Markdown, HTML, LaTeX and CSV, where they must stay text.
 
 Each function makes invisible characters visible first (`promot_jax.printable`).
 """
@@ -11,6 +11,28 @@ from promot_jax.printable import visible
 
 _MARKS = re.compile(r"([\\`*_{}\[\]|~$#])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_LATEX = str.maketrans(
+  {
+    **{mark: f"\\{mark}" for mark in "{}$&#_%"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"\textpm{}",
+    "†": r"\textdagger{}",
+    "…": r"\dots{}",
+    # At the start of a row a bracket or a star would be an argument of the line break before it.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    # Behind a question mark it makes a Spanish one.
+    "`": r"\textasciigrave{}",
+  }
+)
+_LIGATURE = re.compile(r"([-,'])(?=\1)")  # two of them are another sign: a dash, a quotation mark
 _BARE_ADDRESS = re.compile(r"(?i)(?<=[a-z]):(?=//)|(?<=www)\.")
 _LINE_START = re.compile(r"^(?:([-+=!])|(\d{1,9})([.)]))")
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the wide forms
@@ -28,6 +50,12 @@ def markdown(value: object) -> str:
   return _LINE_START.sub(
     lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", text
   )
+
+
+def latex(value: object) -> str:
+  """One paragraph of text without commands, comments, formulas, alignment marks and ligatures."""
+  # One line first: an empty one would end a row's paragraph.
+  return _LIGATURE.sub(r"\1{}", visible(" ".join(str(value).split())).translate(_LATEX))
 
 
 def html(value: object) -> str:

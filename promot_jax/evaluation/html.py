@@ -71,12 +71,14 @@ def page(
   title: str,
   sections: Iterable[Section],
   *,
+  papers: Sequence[Table] = (),
   left_out: Sequence[str] = (),
   remarks: Sequence[str] = (),
 ) -> str:
   """The whole page.
 
   Args:
+    papers: the papers' own tables, with our figures in them.
     left_out: sentences about what is missing.
     remarks: sentences about the files.
   """
@@ -100,6 +102,8 @@ def page(
       body += [_folded("Sample outputs side by side", [note, *map(_sample, section.samples)])]
     runs = [run for runs in section.group.runs.values() for run in runs]
     body += [_folded("How each model was made", map(_run, runs))]
+  if papers:
+    body += ["<h2>As the papers print it</h2>", *map(_table, papers)]
   if left_out:
     body += ["<h2>Left out</h2>", *(f"<p>{_safe(line)}</p>" for line in left_out)]
   if remarks:

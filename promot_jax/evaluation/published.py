@@ -1,8 +1,8 @@
-"""The figures of Wang et al. 2024 (ProMoT, ICLR) that reports quote beside ours.
+"""The figures that reports quote beside ours: of Wang et al. 2024 (ProMoT) and Li & Liang 2021 (prefix tuning).
 
-`published.csv` holds Tables 2-6, 9 and 10, and of Table 15 the rows of ProMoT with LoRA, one printed
-number a row with the printed digits.
-Columns: table, model, trained_on, method, eval_task, split, shots, metric, value, note; an empty
+`published.csv` holds Tables 2-6 and 9-15 of the one and 1-4 of the other, one printed number a row with the
+printed digits.
+Columns: source, table, model, trained_on, method, eval_task, split, shots, metric, value, note; an empty
 `shots` means the paper does not state it.  Task names are ours.
 """
 
@@ -13,6 +13,7 @@ import importlib.resources
 from collections.abc import Mapping
 
 PAPER = "Wang et al. 2024"
+PAPERS: Mapping[str, str] = {"wang2024": PAPER, "li2021": "Li & Liang 2021"}
 
 ROWS: Mapping[str, str] = {
   "pretrained": "Pretrained",
@@ -34,8 +35,9 @@ ROWS: Mapping[str, str] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
-  """One printed number: `text` has its digits, `table` where it stands."""
+  """One printed number: `text` has its digits, `paper` and `table` where it stands."""
 
+  paper: str
   table: int
   model: str
   trained_on: str
@@ -54,7 +56,7 @@ class Figure:
   @property
   def source(self) -> str:
     """Where the number is printed, for the reader: `Wang et al. 2024, Table 3`."""
-    return f"{PAPER}, Table {self.table}"
+    return f"{self.paper}, Table {self.table}"
 
 
 @functools.cache
@@ -63,6 +65,7 @@ def figures() -> tuple[Figure, ...]:
   file = importlib.resources.files("promot_jax.evaluation") / "published.csv"
   return tuple(
     Figure(
+      paper=PAPERS[row["source"]],
       table=int(row["table"]),
       model=row["model"],
       trained_on=row["trained_on"],
@@ -81,18 +84,17 @@ def figures() -> tuple[Figure, ...]:
 def find(
   *, trained_on: str, method: str, task: str, shots: int | None, metric: str | None = None
 ) -> Figure | None:
-  """The number printed for a method trained on a task, or None.
+  """The number that Wang et al. print of mT5 XXL for a method trained on a task, or None.
 
   The pretrained model's numbers hold whatever was trained on.  Of several tables with the same
   number the main one (lowest number) is cited, but Table 2 only where no other table has it, so
   that the columns of a report come from one table each.
   """
-  trained = "none" if method == "pretrained" else plus_joined(trained_on)
   matching = [
     figure
     for figure in figures()
-    if figure.method == method
-    and (figure.trained_on == trained or _prompt_removed(figure, trained))
+    if (figure.paper, figure.model, figure.method) == (PAPER, "mt5_xxl", method)
+    and is_of(figure, trained_on)
     and figure.task == task
     and figure.shots == shots
     and (figure.metric == metric if metric else figure.metric != "difference_from_pretrained")
@@ -113,7 +115,10 @@ def plus_joined(trained_on: str) -> str:
   return trained_on.replace("_and_", "+")
 
 
-def _prompt_removed(figure: Figure, trained_on: str) -> bool:
-  """Table 10 prints prompt tuning on SNLI and on OpenbookQA once: without its prompt it is the
-  pretrained model."""
-  return figure.trained_on == "snli_or_openbookqa" and trained_on in ("snli", "openbookqa")
+def is_of(figure: Figure, trained_on: str) -> bool:
+  """Whether a figure is of a model trained so; those of the pretrained model hold whatever was trained on."""
+  trained = plus_joined(trained_on)
+  # Table 10 prints prompt tuning on SNLI and on OpenbookQA once: without its prompt it is the
+  # pretrained model.
+  both = figure.trained_on == "snli_or_openbookqa" and trained in ("snli", "openbookqa")
+  return figure.trained_on == ("none" if figure.method == "pretrained" else trained) or both

@@ -1,6 +1,6 @@
 """Reports of evaluated models: the paper's table with our figures beside the quoted ones.
 
-    collect(folders) -> build(runs) -> Report -> text, Markdown, CSV, JSON, HTML, PNG
+    collect(folders) -> build(runs) -> Report -> text, Markdown, CSV, LaTeX, JSON, HTML, PNG
 
 Nothing is read but result folders; neither JAX nor TensorFlow is imported.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from promot_jax import errors, guarded_json
-from promot_jax.evaluation import escaping, tables
+from promot_jax.evaluation import escaping, latex, paper_tables, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
 from promot_jax.evaluation.runs import Run
@@ -22,26 +22,28 @@ from promot_jax.evaluation.tables import Table
 from promot_jax.evaluation.whole_files import write_bytes, write_json, write_text
 from promot_jax.printable import visible
 
-FORMATS = ("txt", "md", "csv", "json", "html", "png")
+FORMATS = ("txt", "md", "csv", "tex", "json", "html", "png")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
   """Everything that is shown, in order.
 
+  papers: the papers' own tables, of which some model was tuned.
   left_out: a sentence about each run, or part of one, that is missing because a file is damaged.
   remarks: sentences about the files that everything was read from.
   """
 
   title: str
   sections: tuple[Section, ...]
+  papers: tuple[Table, ...] = ()
   left_out: tuple[str, ...] = ()
   remarks: tuple[str, ...] = ()
 
   @property
   def tables(self) -> list[Table]:
-    """Every table of every section."""
-    return [table for part in self.sections for table in part.tables]
+    """Every table of every section, and the papers'."""
+    return [*(table for part in self.sections for table in part.tables), *self.papers]
 
 
 def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptation") -> Report:
@@ -53,14 +55,18 @@ def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptatio
   groups = runs_lib.group(runs)
   if not groups:
     raise errors.DataError("A report needs at least one evaluated model; run `promot eval` first.")
-  return Report(title=title, sections=tuple(map(sections_lib.section, groups)))
+  return Report(
+    title=title,
+    sections=tuple(map(sections_lib.section, groups)),
+    papers=paper_tables.of_groups(groups),
+  )
 
 
 def write(
   directories: Sequence[str | os.PathLike],
   output: str | os.PathLike,
   *,
-  formats: Sequence[str] = ("html", "md", "csv", "json", "png"),
+  formats: Sequence[str] = ("html", "md", "csv", "tex", "json", "png"),
   title: str = "Few-shot ability after adaptation",
 ) -> tuple[Report, list[pathlib.Path]]:
   """Reads result folders and writes the report beside `output`, one file for each format.
@@ -100,7 +106,10 @@ def write(
       write_json(path, as_json(report))
     else:
       write_text(
-        path, {"txt": _full_text, "md": markdown, "csv": _csv, "html": _html}[name](report)
+        path,
+        {"txt": _full_text, "md": markdown, "csv": _csv, "tex": _latex, "html": _html}[name](
+          report
+        ),
       )
     written.append(path)
   return report, written
@@ -115,7 +124,10 @@ def text(report: Report, *, width: int = 120, full: bool = False) -> str:
       parts.append(tables.text(section.costs, width=width))
     parts.append(_differences_text(section, width))
     if full:
-      parts += [tables.text(table, width=width) for table in (section.main, *section.further)]
+      shown = (section.main, *section.further, *section.classes)
+      parts += [tables.text(table, width=width) for table in shown]
+  if full:
+    parts += [tables.text(table, width=width) for table in report.papers]
   for line in report.left_out:
     parts += textwrap.wrap(f"Left out: {line}", width)
   for line in report.remarks:
@@ -134,6 +146,8 @@ def markdown(report: Report) -> str:
       for line in section.differences
     ]
     parts += ["", *(tables.markdown(table) for table in section.tables)]
+  if report.papers:
+    parts += ["## As the papers print it", "", *map(tables.markdown, report.papers)]
   if report.left_out:
     parts += ["## Left out", "", *(f"- {escaping.markdown(line)}" for line in report.left_out)]
   if report.remarks:
@@ -146,6 +160,7 @@ def as_json(report: Report) -> dict[str, Any]:
   return {
     "format": 1,
     "title": report.title,
+    "papers": [record for table in report.papers for record in tables.records(table)],
     "left_out": list(report.left_out),
     "remarks": list(report.remarks),
     "sections": [
@@ -211,10 +226,20 @@ def _csv(report: Report) -> str:
   return tables.comma_separated(report.tables)
 
 
+def _latex(report: Report) -> str:
+  return latex.document(report.title, report.sections, report.papers)
+
+
 def _html(report: Report) -> str:
   from promot_jax.evaluation import html  # brings in the plotting library
 
-  return html.page(report.title, report.sections, left_out=report.left_out, remarks=report.remarks)
+  return html.page(
+    report.title,
+    report.sections,
+    papers=report.papers,
+    left_out=report.left_out,
+    remarks=report.remarks,
+  )
 
 
 def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:

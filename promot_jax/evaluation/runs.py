@@ -255,13 +255,16 @@ def answering(
   return {}
 
 
-def tuned_cell(runs: Sequence[Run], *, task: str, method: str) -> Cell | None:
+def tuned_cell(runs: Sequence[Run], *, task: str, method: str, metric: str = "") -> Cell | None:
   """The tuned task's score: method attached where there is one, in the form it was tuned in.
 
   Models tuned with a demonstration are scored with one if such a result exists.
+
+  Args:
+    metric: another score than the headline one.
   """
   for shots, attached in tuned_ways(method):
-    cell = task_cell(runs, task=task, shots=shots, attached=attached)
+    cell = task_cell(runs, task=task, shots=shots, attached=attached, metric=metric)
     if cell:
       return dataclasses.replace(cell, note=f"{shots}-shot") if shots else cell
   return None

@@ -115,21 +115,26 @@ def text(table: Table, *, width: int = 120) -> str:
   """
   table = _printable(table)
   labels = [f"{row.label}  {row.detail}".rstrip() for row in table.rows]
-  label_width = max((len(label) for label in labels), default=0)
-  blocks: list[list[tuple[str, list[int]]]] = [[]]
+  label_width = max(map(len, labels), default=0)
+  parts = [table.title, "=" * min(width, len(table.title))]
+  for block in blocks(table, label_width=label_width, width=width):
+    parts += ["", *_block(table, labels, label_width, block)]
+  return "\n".join([*parts, "", *table.notes]).rstrip() + "\n"
+
+
+def blocks(table: Table, *, label_width: int, width: int) -> list[list[tuple[str, list[int]]]]:
+  """The groups of columns, cut into parts of at most `width` characters with their row labels."""
+  found: list[list[tuple[str, list[int]]]] = [[]]
   used = label_width
   for group in table.groups():
     # Never inside of a group: ours and the quoted figure stay side by side.
     needed = _group_width(table, group)
-    if blocks[-1] and used + needed > width:
-      blocks.append([])
+    if found[-1] and used + needed > width:
+      found.append([])
       used = label_width
-    blocks[-1].append(group)
+    found[-1].append(group)
     used += needed
-  parts = [table.title, "=" * min(width, len(table.title))]
-  for block in blocks:
-    parts += ["", *_block(table, labels, label_width, block)]
-  return "\n".join([*parts, "", *table.notes]).rstrip() + "\n"
+  return found
 
 
 def markdown(table: Table) -> str:

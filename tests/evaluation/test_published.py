@@ -25,29 +25,33 @@ def test_headline_figures_are_found_with_their_table(trained_on, method, shots, 
 
 
 def test_printed_averages_are_the_mean_of_their_eight_tasks():
-  checked = 0
+  checked, off = 0, []
   for figure in published.figures():
     if (figure.task, figure.metric) != ("norm_avg", "normalized_average"):
       continue
     scores = {
       other.task: other.value
       for other in published.figures()
-      if other.task in averages.UNSEEN_TASKS
-      and (other.table, other.trained_on, other.method, other.shots)
-      == (figure.table, figure.trained_on, figure.method, figure.shots)
+      if other.task in averages.UNSEEN_TASKS and _column(other) == _column(figure)
     }
-    assert averages.norm_average(scores) == pytest.approx(figure.value, abs=0.02), figure
+    # Of Table 10's prompt tuning both are printed once for its two data sets.
+    if averages.norm_average(scores) != pytest.approx(figure.value, abs=0.02):
+      off.append((figure.table, figure.method, figure.text))
     checked += 1
-  assert checked == 8 + 8 + 5 + 6  # Tables 3, 4, 5 and 10
+  assert checked == 8 + 8 + 5 + 6 + 3 + 4 + 4 + 4  # Tables 3, 4, 5, 10, 11, 12, 13 and 14
+  assert off == [(14, "fine_tuning", "17.80")]  # printed so; the mean of its column is 17.93
+
+
+def _column(figure):
+  return figure.paper, figure.table, figure.trained_on, figure.method, figure.shots
 
 
 def test_printed_differences_are_those_of_the_printed_averages():
+  printed = {_column(f): f.value for f in published.figures() if f.metric == "normalized_average"}
   for figure in published.figures():
     if figure.metric == "difference_from_pretrained":
-      wanted = {"trained_on": figure.trained_on, "task": "norm_avg", "shots": figure.shots}
-      ours = published.find(**wanted, method=figure.method)
-      base = published.find(**wanted, method="pretrained")
-      assert ours.value - base.value == pytest.approx(figure.value, abs=0.0101)
+      base = printed[figure.paper, figure.table, "none", "pretrained", figure.shots]
+      assert printed[_column(figure)] - base == pytest.approx(figure.value, abs=0.0101)
 
 
 def test_the_tuned_task_is_taken_from_the_home_table():
@@ -91,27 +95,30 @@ def test_every_quoted_row_stands_in_the_shared_table(shared_data):
   with path.open(encoding="utf-8", newline="") as lines:
     source = {
       (
+        published.PAPERS[row["source"]],
         int(row["table"]),
+        row["model"],
         renamed.get(row["trained_on"], row["trained_on"]),
         row["method"],
         renamed.get(row["eval_task"], row["eval_task"]),
+        row["split"],
         row["shots"],
         row["metric"],
         row["value"],
       )
       for row in csv.DictReader(lines)
-      if row["source"] == "wang2024"
-      and (
-        row["table"] in ("2", "3", "4", "5", "6", "9", "10")
-        or (row["table"] == "15" and row["method"].startswith("promot_lora"))
-      )
+      if (row["source"] == "wang2024" and row["table"] != "8")  # sizes of data sets
+      or (row["source"] == "li2021" and row["table"] != "5")  # settings
     }
   ours = {
     (
+      f.paper,
       f.table,
+      f.model,
       f.trained_on,
       f.method,
       f.task,
+      f.split,
       "" if f.shots is None else str(f.shots),
       f.metric,
       f.text,

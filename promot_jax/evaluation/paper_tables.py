@@ -1,0 +1,263 @@
+"""The papers' own tables, row by row and column by column as they are printed, with our figures beside them.
+
+A section of a report shows one group of runs; here each printed number looks for the run that was tuned and
+measured as it says.  A table appears as soon as one of its tuned models is there.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from promot_jax.evaluation import averages, differences, published
+from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.published import Figure
+from promot_jax.evaluation.runs import Group
+from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
+
+WANG, LI = published.PAPERS["wang2024"], published.PAPERS["li2021"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+  """How a printed table is read: fields of a `Figure` along its rows, and along its columns."""
+
+  paper: str
+  table: int
+  about: str
+  rows: tuple[str, ...] = ("task",)
+  columns: tuple[str, ...] = ("method",)
+  remark: str = ""
+
+
+_CHANGE = "difference_from_pretrained"
+_BY_SHOTS = ("method", "shots")
+_SCALES = (
+  "METEOR and TER of WebNLG and DART, MoverScore, BERTScore and BLEURT are printed from 0 to 1 and ours"
+  " from 0 to 100."
+)
+LAYOUTS = (
+  Layout(paper=WANG, table=2, about="the tuned task alone"),
+  Layout(paper=WANG, table=3, about="tuned on RTE", columns=_BY_SHOTS),
+  Layout(paper=WANG, table=4, about="tuned on WMT14 En-Fr", columns=_BY_SHOTS),
+  Layout(paper=WANG, table=5, about="tuned on both, one demonstration"),
+  Layout(paper=WANG, table=6, about="ablations, tuned on RTE"),
+  Layout(paper=WANG, table=9, about="tuned with a demonstration, the tuned task alone"),
+  Layout(
+    paper=WANG,
+    table=10,
+    about="tuned on SNLI and on OpenbookQA",
+    columns=("method", "trained_on"),
+  ),
+  Layout(paper=WANG, table=11, about="tuned on both, four demonstrations"),
+  Layout(paper=WANG, table=12, about="T5 1.1 XXL, tuned on RTE"),
+  Layout(paper=WANG, table=13, about="mT5 XL, tuned on WMT14 En-Fr"),
+  Layout(paper=WANG, table=14, about="PaLM 8B, tuned on WMT14 En-Fr"),
+  Layout(paper=WANG, table=15, about="ProMoT with LoRA, tuned on WMT14 En-Fr"),
+  Layout(
+    paper=LI,
+    table=1,
+    about="table to text",
+    rows=("model", "method"),
+    columns=("task", "metric", "split"),
+    remark=_SCALES,
+  ),
+  Layout(paper=LI, table=2, about="XSum", rows=("method",), columns=("metric",)),
+  Layout(
+    paper=LI,
+    table=3,
+    about="XSum, extrapolation",
+    rows=("method",),
+    columns=("trained_on", "metric"),
+  ),
+  Layout(
+    paper=LI,
+    table=4,
+    about="embedding only and infix, E2E",
+    rows=("method",),
+    columns=("metric",),
+  ),
+)
+
+_METHODS: Mapping[str, tuple[str, ...]] = {
+  "ft_top2": ("top_layers",),
+  "adapter_3pct": ("adapter_3",),
+  "adapter_0.1pct": ("adapter_0_1",),
+  "prefix": ("prefix_tuning",),
+  "prefix_0.1pct": ("prefix_tuning_0_1", "prefix_tuning"),
+  "prefix_2pct": ("prefix_tuning_2", "prefix_tuning"),
+  **{f"infix_{n}": (f"infix_tuning_{n}",) for n in (1, 10, 20)},
+}
+"""What a printed method is called in our records, where it is not called the same; the first one that is there."""
+_METRICS: Mapping[str, tuple[str, ...]] = {
+  "rougel": ("coco_rougeL", "rougeL"),
+  "normalized_average": ("",),
+}
+
+
+def of_groups(groups: Sequence[Group]) -> tuple[Table, ...]:
+  """Every printed table of which one of the groups has a tuned model, for each variant of the groups."""
+  worlds: dict[tuple[str, str, str], list[Group]] = {}
+  for group in groups:
+    worlds.setdefault((group.backbone, group.data, group.variant), []).append(group)
+  found = []
+  for (backbone, _, variant), members in worlds.items():
+    ours = ", ".join(filter(None, (backbone, variant))) if len(worlds) > 1 else ""
+    found += [
+      table
+      for layout in LAYOUTS
+      if (table := _table(layout, members, f"; ours: {ours}" if ours else ""))
+    ]
+  return tuple(found)
+
+
+def _table(layout: Layout, groups: Sequence[Group], ours: str) -> Table | None:
+  printed = [
+    figure
+    for figure in published.figures()
+    if (figure.paper, figure.table) == (layout.paper, layout.table)
+  ]
+  figures = [figure for figure in printed if figure.metric != _CHANGE]
+  changes = {_measured(figure): figure for figure in printed if figure.metric == _CHANGE}
+  # Of several printed models ours stand beside the first one's.
+  model = figures[0].model
+  pairs: dict[tuple[tuple, tuple], tuple[Cell | None, Cell]] = {}
+  used: dict[str, Group] = {}
+  for figure in figures:
+    group, cell = _ours(groups, figure) if figure.model == model else (None, None)
+    if group and figure.method != "pretrained":
+      used[group.trained_on] = group
+    pairs[_key(figure, layout.rows), _column(figure, figures, layout)] = (
+      cell,
+      _quoted(figure, changes.get(_measured(figure))),
+    )
+  if not used:
+    return None
+  rows = _nested([row for row, _ in pairs])
+  columns = _nested([column for _, column in pairs])
+  places = [
+    (column, number)
+    for column in columns
+    for number in (0, 1)
+    # A column of a model that nobody ran would be as wide as one with figures.
+    if any((pair := pairs.get((row, column))) and pair[number] for row in rows)
+  ]
+  return Table(
+    title=f"Table {layout.table} of {layout.paper}: {layout.about}{ours}",
+    columns=tuple(
+      Column(
+        group=", ".join(filter(None, column)),
+        header="quoted" if number else "ours",
+        kind=QUOTED if number else OURS,
+      )
+      for column, number in places
+    ),
+    rows=tuple(
+      Row(
+        label=row[0],
+        detail=", ".join(row[1:]),
+        cells=tuple(pairs.get((row, column), (None, None))[number] for column, number in places),
+        strong=row[0] == "Norm. Avg",
+      )
+      for row in rows
+    ),
+    notes=_notes(layout, figures, list(used.values())),
+  )
+
+
+def _ours(groups: Sequence[Group], figure: Figure) -> tuple[Group | None, Cell | None]:
+  """The run that was tuned and measured as a printed one, and its score."""
+  for group in groups:
+    if not published.is_of(figure, group.trained_on) or _own_data(group, figure):
+      continue
+    for method in _METHODS.get(figure.method, (figure.method,)):
+      if method in group.runs and (cell := _cell(group, method, figure)):
+        return group, cell
+  return None, None
+
+
+def _cell(group: Group, method: str, figure: Figure) -> Cell | None:
+  runs = group.runs[method]
+  if figure.task == "norm_avg":
+    if group.unseen != averages.PUBLISHED or figure.shots is None:
+      return None
+    base = group.runs.get("pretrained", ()) if method != "pretrained" else ()
+    return runs_lib.average_cell(runs, shots=figure.shots, pretrained=base)
+  # A printed part of a test set is a task of its own here.
+  part = figure.split.removeprefix("test").strip("_")
+  for metric in _METRICS.get(figure.metric, (figure.metric,)):
+    for task in (f"{figure.task}_{part}", figure.task if part in ("", "all", "dev") else ""):
+      if figure.shots:
+        cell = runs_lib.task_cell(runs, task=task, shots=figure.shots, metric=metric)
+      else:
+        cell = runs_lib.tuned_cell(runs, task=task, method=method, metric=metric)
+      if cell:
+        return cell
+  return None
+
+
+def _own_data(group: Group, figure: Figure) -> bool:
+  """Whether a printed number is of other data than the group's task of that name."""
+  measured = set(group.unseen) if figure.task == "norm_avg" else {figure.task}
+  if figure.method != "pretrained":
+    measured |= set(group.tuned_tasks)
+  return bool(measured & group.own_tasks)
+
+
+def _nested(keys: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+  """Different keys in their order, those of one first part together: a method's numbers of shots."""
+  first = list(dict.fromkeys(key[0] for key in keys))
+  return sorted(dict.fromkeys(keys), key=lambda key: first.index(key[0]))
+
+
+def _measured(figure: Figure) -> tuple:
+  """What a number shares with the one that is printed in brackets below it."""
+  return figure.trained_on, figure.method, figure.task, figure.shots
+
+
+def _quoted(figure: Figure, change: Figure | None) -> Cell:
+  return Cell(
+    value=figure.value,
+    printed=figure.text,
+    difference=change.value if change else None,
+    printed_difference=change.text if change else "",
+    source=figure.source,
+    note=figure.note,
+  )
+
+
+def _column(figure: Figure, figures: Sequence[Figure], layout: Layout) -> tuple[str, ...]:
+  """Of a figure without demonstrations the first column of its method: it is printed across all of them."""
+  if "shots" in layout.columns and not figure.shots:
+    figure = next((each for each in figures if each.method == figure.method and each.shots), figure)
+  return _key(figure, layout.columns)
+
+
+def _key(figure: Figure, fields: Sequence[str]) -> tuple[str, ...]:
+  return tuple(_printed(field, getattr(figure, field)) for field in fields)
+
+
+def _printed(field: str, value: object) -> str:
+  if field == "method":
+    return published.ROWS.get(str(value), str(value).replace("_", " "))
+  if field == "shots":
+    return "" if value is None else f"{value}-shot"
+  if field == "trained_on":
+    return "" if value == "none" else f"tuned on {value}"
+  if field == "split":
+    return "" if value == "test" else str(value).removeprefix("test_").replace("_", " ")
+  return "Norm. Avg" if value == "norm_avg" else str(value)
+
+
+def _notes(layout: Layout, figures: Sequence[Figure], groups: Sequence[Group]) -> tuple[str, ...]:
+  models = ", ".join(dict.fromkeys(figure.model for figure in figures))
+  notes = [
+    f"quoted: printed figures of {layout.paper}, Table {layout.table}, of {models}; not ours. Ours are of"
+    " another model or other data: compare signs and order, not sizes."
+  ]
+  if layout.remark:
+    notes.append(layout.remark)
+  for group in groups:
+    said = {aspect: ours for aspect, ours, _ in differences.differences(group)}
+    aspects = ("model", "data", "test sets", "decoding", "training", "seeds")
+    told = "; ".join(f"{aspect}: {said[aspect]}" for aspect in aspects)
+    notes.append(f"Ours, tuned on {group.trained_on}: {told}.")
+  return tuple(notes)

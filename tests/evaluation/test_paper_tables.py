@@ -1,0 +1,113 @@
+"""The papers' own tables, with our figures in them."""
+
+import pytest
+
+from hand_made_results import answer_by_hand, evaluate_by_hand
+from promot_jax.evaluation import paper_tables, published, runs
+
+
+def of(folder):
+  return {
+    table.title.split(":")[0]: table
+    for table in paper_tables.of_groups(runs.group(runs.collect([folder])))
+  }
+
+
+def cell(table, label, group, kind):
+  (row,) = [row for row in table.rows if row.label == label]
+  (place,) = [
+    place
+    for place, column in enumerate(table.columns)
+    if (column.group, column.kind) == (group, kind)
+  ]
+  return row.cells[place]
+
+
+def test_table_3_has_its_columns_and_our_figures_in_them(tmp_path):
+  evaluate_by_hand(tmp_path / "a", "pretrained", tuned=36.0, unseen=45.0, shots=(1, 4))
+  evaluate_by_hand(tmp_path / "b", "promot", unseen=41.0, shots=(1, 4))
+  table = of(tmp_path)["Table 3 of Wang et al. 2024"]
+  names = ["Pretrained", "Standard fine-tuning", "ProMoT", "ProMoT + 1-shot"]
+  assert [name for name, _ in table.groups()] == [
+    f"{name}, {shots}-shot" for name in names for shots in (1, 4)
+  ]
+  assert [row.label for row in table.rows][:4] == ["rte", "Norm. Avg", "cb", "wic"]
+  ours = cell(table, "Norm. Avg", "ProMoT, 4-shot", "ours")
+  assert (ours.value, ours.difference) == (41.0, -4.0)
+  quoted = cell(table, "Norm. Avg", "ProMoT, 4-shot", "quoted")
+  assert quoted.text() == "21.24 (+2.49)"
+  assert quoted.source == "Wang et al. 2024, Table 3"
+  # The tuned task is printed across the numbers of shots of a method.
+  assert cell(table, "rte", "ProMoT, 1-shot", "ours").value == 90
+  assert cell(table, "rte", "ProMoT, 4-shot", "ours") is None
+  # Nobody ran fine-tuning: it has its printed column alone.
+  kinds = [c.kind for c in table.columns if c.group == "Standard fine-tuning, 1-shot"]
+  assert kinds == ["quoted"]
+
+
+def test_what_is_unlike_is_said_below(tmp_path):
+  evaluate_by_hand(tmp_path / "b", "promot", settings={"model: steps": 300})
+  notes = of(tmp_path)["Table 3 of Wang et al. 2024"].notes
+  assert "mt5_xxl" in notes[0] and "not ours" in notes[0]
+  assert "model: T5 tiny" in notes[1]
+  assert "rte test 50" in notes[1]
+  assert "model: steps 300" in notes[1]
+
+
+def test_a_table_needs_a_tuned_model_of_it(tmp_path):
+  evaluate_by_hand(tmp_path / "a", "pretrained")
+  assert of(tmp_path) == {}
+  evaluate_by_hand(tmp_path / "b", "joint")
+  assert set(of(tmp_path)) == {"Table 6 of Wang et al. 2024"}
+
+
+def test_other_data_of_the_same_name_get_no_published_figures(tmp_path):
+  evaluate_by_hand(tmp_path / "b", "promot", own_tasks=("rte",))
+  assert of(tmp_path) == {}
+
+
+def test_a_mixture_stands_in_the_tables_of_mixtures(tmp_path):
+  evaluate_by_hand(tmp_path / "b", "multitask_promot", trained_on="rte_and_wmt14_en_fr")
+  assert set(of(tmp_path)) == {"Table 5 of Wang et al. 2024", "Table 11 of Wang et al. 2024"}
+
+
+@pytest.mark.parametrize(
+  ("task", "method", "metric", "title", "row", "column", "printed"),
+  [
+    ("e2e", "prefix_tuning", "nist", "Table 1", "gpt2_medium", "e2e, nist", "8.81"),
+    ("e2e", "prefix_tuning", "bleu", "Table 4", "prefix", "bleu", "69.7"),
+    ("xsum", "prefix_tuning", "rougeL", "Table 2", "prefix 2pct", "rougel", "36.05"),
+    ("xsum_news_to_sports", "prefix_tuning", "rouge2", "Table 3", "prefix", None, "16.74"),
+  ],
+)
+def test_prefix_tuning_stands_in_the_tables_of_its_paper(
+  tmp_path, task, method, metric, title, row, column, printed
+):
+  answer_by_hand(tmp_path / "a", method, [("q", ["x"], "y")], task=task, metric=metric)
+  table = of(tmp_path)[f"{title} of Li & Liang 2021"]
+  column = column or f"tuned on {task}, {metric}"
+  (found,) = [
+    line for line in table.rows if line.label == row and "prefix" in line.label + line.detail
+  ]
+  places = {c.kind: i for i, c in enumerate(table.columns) if c.group == column}
+  assert found.cells[places["ours"]].value == 50
+  assert found.cells[places["quoted"]].printed == printed
+
+
+def test_every_number_of_a_laid_out_table_has_its_place():
+  for layout in paper_tables.LAYOUTS:
+    figures = [
+      figure
+      for figure in published.figures()
+      if (figure.paper, figure.table) == (layout.paper, layout.table)
+      and figure.metric != "difference_from_pretrained"
+    ]
+    places = [
+      (
+        paper_tables._key(figure, layout.rows),
+        paper_tables._column(figure, figures, layout),
+      )
+      for figure in figures
+    ]
+    assert figures
+    assert len(set(places)) == len(places), layout
