@@ -36,6 +36,12 @@ examples:
   promot compare runs/quickstart/pretrained runs/quickstart/promot
   promot compare runs/promot_rte_micro runs/promot_rte_micro --checkpoints=pretrained,model-100
 """,
+  "analyze": """\
+examples:
+  promot analyze forgetting_curve runs/quickstart/fine_tuning
+  promot analyze gradient_cosine runs/fine_tune_rte_micro --gin.STEPS="[0, 100, 200]"
+  promot analyze trade_off runs/quickstart/fine_tuning runs/quickstart/promot --output=figures
+""",
   "convert": """\
 examples:
   promot convert hf:google/t5-v1_1-small t5x_small --to=t5x --step=1000000

@@ -1,6 +1,7 @@
-"""Flags of the commands that read results of finished runs and run no model."""
+"""Flags of the commands that read finished runs."""
 
 import argparse
+from collections.abc import Callable
 
 from promot_jax.cli.flag_numbers import number_from_0, whole_number
 
@@ -36,3 +37,22 @@ def compare(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--seed", type=number_from_0, default=0, metavar="N", help="of both (default 0)"
   )
+
+
+def analyze(
+  parser: argparse.ArgumentParser, *, gin_flags: Callable[[argparse.ArgumentParser], None]
+) -> None:
+  """Those of `promot analyze`; `gin_flags` adds those of recipes."""
+  parser.add_argument("name", metavar="NAME", help="of the analysis: a file of gin/analyses")
+  parser.add_argument(
+    "runs",
+    nargs="*",
+    metavar="DIR",
+    help="model directories, or method files (prompt_distances); --model_dir=DIR is the same",
+  )
+  gin_flags(parser)
+  parser.add_argument(
+    "--output", metavar="DIR", help="where to write (default: analyses in the first DIR)"
+  )
+  # What reading a model directory asks for.
+  parser.set_defaults(coordinator_address=None, process_count=1, process_id=None)

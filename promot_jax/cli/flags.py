@@ -24,6 +24,7 @@ COMMANDS = {
   "inspect": "show data, a checkpoint, a configuration or a model",
   "report": "make the tables and plots of finished runs",
   "compare": "test whether two evaluated models differ on the same examples",
+  "analyze": "draw a figure about runs: forgetting, gradients, trade-offs, distances",
   "convert": "translate a checkpoint between Hugging Face, T5X and our own formats",
 }
 EXIT_CODES = """\
@@ -386,6 +387,7 @@ _FLAGS = {
   "inspect": _inspect_flags,
   "report": flag_results.report,
   "compare": flag_results.compare,
+  "analyze": lambda parser: flag_results.analyze(parser, gin_flags=_gin_flags),
   "convert": flag_conversion.convert,
 }
 

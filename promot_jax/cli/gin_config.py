@@ -16,7 +16,7 @@ from gin import config as gin_internals
 
 from promot_jax import errors
 from promot_jax.cli import gin_effect, gin_files, gin_scan, gin_values, recipe_values
-from promot_jax.cli.gin_effect import EXPERIMENT
+from promot_jax.cli.gin_effect import ANALYSIS, EXPERIMENT
 from promot_jax.cli.gin_values import REQUIRED, Macro
 from promot_jax.errors import ConfigError, PromotError
 
@@ -27,10 +27,11 @@ def read(
   *,
   search_paths: str = ".",
   allow_imports: str = "",
+  what: str = EXPERIMENT,
 ) -> gin_scan.Scan:
   """Scans the files and bindings of one command line; imports nothing heavy.
 
-  Adds `MODEL_DIR = 'runs/<first file's name>'` where nothing else says where to write, with `_micro`
+  `what` is the macro that is to be built, EXPERIMENT or ANALYSIS.  Adds `MODEL_DIR = 'runs/<first file's name>'` where nothing else says where to write, with `_micro`
   where micro.gin follows: RECIPE_micro.gin is short for both.
   """
   if not files:
@@ -46,8 +47,8 @@ def read(
     folder = pathlib.Path(files[0]).stem + ("_micro" if small else "")
     bindings = [f"MODEL_DIR = 'runs/{folder}'", *bindings]
   scanned = gin_scan.scan(files, bindings, folders=folders, allow=allow)
-  if EXPERIMENT in scanned.macros:
-    gin_effect.check(scanned, without=_without_micro(scanned, folders))
+  if what in scanned.macros:
+    gin_effect.check(scanned, without=_without_micro(scanned, folders), what=what)
   return scanned
 
 
@@ -63,18 +64,21 @@ def permitted(allow_imports: str) -> list[str]:
   return _split(allow_imports)
 
 
-def build(scanned: gin_scan.Scan) -> Any:
-  """Makes the value of the macro EXPERIMENT.
+def build(scanned: gin_scan.Scan, *, what: str = EXPERIMENT) -> Any:
+  """Makes the value of a macro, EXPERIMENT or ANALYSIS.
 
   Raises:
     ConfigError: with gin's message in plain words, or the ConfigError of a class's own checks.
   """
-  if EXPERIMENT not in scanned.macros:
+  if what not in scanned.macros:
+    usual = {
+      EXPERIMENT: f"Recipes end in an include of runs/, or bind {EXPERIMENT} = @experiment.Experiment().",
+      ANALYSIS: f"Files of analyses bind {ANALYSIS} to one, such as @trade_off.TradeOff().",
+    }
     raise ConfigError(
-      f"{scanned.files[0]} binds no {EXPERIMENT}, so there is nothing to run. Recipes end in an "
-      f"include of runs/, or bind {EXPERIMENT} = @experiment.Experiment()."
+      f"{scanned.files[0]} binds no {what}, so there is nothing to run. {usual[what]}"
     )
-  gin_effect.reached(scanned)  # refuses what would never end
+  gin_effect.reached(scanned, what=what)  # refuses what would never end
   gin.clear_config()  # never finalized: a process may build several recipes, as the tests do
   try:
     # Before gin parses, which imports and registers what is named.
@@ -82,7 +86,7 @@ def build(scanned: gin_scan.Scan) -> Any:
       recipe_values.require_identity(full, allow=scanned.allow)
     gin.parse_config(program(scanned))
     _check_registered(scanned)
-    return gin.get_configurable(f"{EXPERIMENT}/gin.macro")()
+    return gin.get_configurable(f"{what}/gin.macro")()
   except PromotError as error:
     # gin raises a stand-in class of the same name, which cannot be made from a message.
     kind = getattr(errors, type(error).__name__, ConfigError)

@@ -17,9 +17,10 @@ from promot_jax.cli.recipe_values import near, short
 from promot_jax.errors import ConfigError
 
 EXPERIMENT = "EXPERIMENT"
+ANALYSIS = "ANALYSIS"
 _LARGEST = 20_000  # objects that one configuration may make
 _MACRO = "gin.macro"
-_ALWAYS = {"MODEL_DIR", "RANDOM_SEED", EXPERIMENT}  # have flags, or are what is run
+_ALWAYS = {"MODEL_DIR", "RANDOM_SEED", EXPERIMENT, ANALYSIS}  # have flags, or are what is run
 Node = tuple[str, str]
 """(scope, full name): one object in one scope."""
 
@@ -32,18 +33,21 @@ class Reached:
   objects: frozenset[Node]
 
 
-def reached(scanned: Scan) -> Reached:
-  """Follows EXPERIMENT.
+def reached(scanned: Scan, *, what: str = EXPERIMENT) -> Reached:
+  """Follows a macro.
+
+  Args:
+    what: the one that is built, EXPERIMENT or ANALYSIS.
 
   Raises:
     ConfigError: an object is made of itself, or there are endlessly many.
   """
   walk = _Walk(scanned)
-  walk.count((EXPERIMENT, _MACRO), ())
+  walk.count((what, _MACRO), ())
   return Reached(used=frozenset(walk.used), objects=frozenset(walk.sizes))
 
 
-def check(scanned: Scan, *, without: Scan | None = None) -> None:
+def check(scanned: Scan, *, without: Scan | None = None, what: str = EXPERIMENT) -> None:
   """Refuses bindings of the command line and of the user's own files that change nothing.
 
   Shared files (those included, and those that come with the package for inclusion or as overlays) may
@@ -51,12 +55,13 @@ def check(scanned: Scan, *, without: Scan | None = None) -> None:
 
   Args:
     without: the files before micro.gin by themselves.  What it takes the place of had an effect there.
+    what: as of `reached`.
 
   Raises:
     ConfigError: such a binding, with the nearest name that has an effect; or such an overlay.
   """
-  _check_order(scanned)
-  found = reached(scanned)
+  _check_order(scanned, what)
+  found = reached(scanned, what=what)
   earlier = reached(without).used if without else frozenset()
   # Only what the user wrote for this run: files that are shared serve several kinds of runs.
   own = {COMMAND_LINE, *(path for path in scanned.roots if not gin_files.is_shared(path))}
@@ -72,16 +77,16 @@ def check(scanned: Scan, *, without: Scan | None = None) -> None:
     raise ConfigError("\n".join(problems))
 
 
-def _check_order(scanned: Scan) -> None:
+def _check_order(scanned: Scan, what: str) -> None:
   """Refuses overlays of ours that a file read after them undoes."""
   places = {name: binding.place.rpartition(":")[0] for name, binding in scanned.macros.items()}
-  method = places[EXPERIMENT]
+  method = places[what]
   for root in scanned.roots:
     if not (gin_files.is_micro(root) or gin_files.is_hardware(root)):
       continue
     start = f"{root} has no effect"
     last = _last(scanned.files, root)
-    # The file that binds EXPERIMENT belongs to the recipe: an overlay that is read before it is
+    # The file that binds what is built belongs to the recipe: an overlay that is read before it is
     # undone.
     if method in scanned.files and _last(scanned.files, method) > last:
       raise ConfigError(f"{start}: the recipe is read after it. Name it after the recipe.")
@@ -98,7 +103,10 @@ def _sentence(binding: Binding, scanned: Scan, found: Reached) -> str:
   flag = "--gin." if binding.place == COMMAND_LINE else f"{binding.place}: "
   start = f"{flag}{binding.name} has no effect"
   if binding.selector == _MACRO:
-    names = {scope for scope, selector in found.objects if selector == _MACRO} - {EXPERIMENT}
+    names = {scope for scope, selector in found.objects if selector == _MACRO} - {
+      EXPERIMENT,
+      ANALYSIS,
+    }
     return f"{start}: nothing in this run uses %{binding.name}.{near(binding.name, names)}"
   name = short(binding.selector)
   scopes = sorted(scope for scope, selector in found.objects if selector == binding.selector)
