@@ -5,7 +5,7 @@ the three tells it.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,18 +69,26 @@ class Chart:
   ticks: Sequence[str] = ()
 
 
+def lines(points: Iterable[tuple[str, Point]]) -> list[Series]:
+  """A series for each name, in the order in which names come first."""
+  found: dict[str, list[Point]] = {}
+  for name, point in points:
+    found.setdefault(name, []).append(point)
+  return [Series(name=name, points=own) for name, own in found.items()]
+
+
 def draw(chart: Chart, kind: str) -> bytes:
   """A chart as `png` or `svg` bytes; equal charts give equal bytes."""
-  with plots._style():
-    return plots.draw(_figure(chart), kind)
+  with plots.style():
+    return plots.draw(plots.Plot(figure=_figure(chart), words=chart.words), kind)
 
 
 def _figure(chart: Chart) -> Figure:
   # Through all panels: a name looks the same in each.
   names = list(dict.fromkeys(series.name for panel in chart.panels for series in panel.series))
-  legend = 0.1 + 0.21 * ((len(names) + 1) // 2) if len(names) > 1 else 0.0
+  legend = 0.1 + 0.21 * ((len(names) + 1) // 2)  # two names a line
   height = 0.5 + 2.6 * len(chart.panels) + legend
-  figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+  figure = Figure(figsize=(plots.WIDTH, height), layout="constrained")
   axes = figure.subplots(len(chart.panels), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
   shown: dict[str, Any] = {}
   for axis, panel in zip(axes, chart.panels):
@@ -97,16 +105,16 @@ def _figure(chart: Chart) -> Figure:
   if chart.ticks:
     axes[-1].set_xticks(range(len(chart.ticks)), chart.ticks)
     axes[-1].set_xlim(-0.5, len(chart.ticks) - 0.5)
-  if len(names) > 1:
-    figure.legend(
-      list(shown.values()),
-      [_short(name) for name in shown],
-      frameon=False,
-      loc="outside lower center",
-      ncols=2,
-      fontsize=9,
-      handlelength=2.6,  # of a whole period of each kind of line
-    )
+  # Of a single line too: what it is stands nowhere else.
+  figure.legend(
+    list(shown.values()),
+    [_short(name) for name in shown],
+    frameon=False,
+    loc="outside lower center",
+    ncols=2,
+    fontsize=9,
+    handlelength=2.6,  # of a whole period of each kind of line
+  )
   return figure
 
 

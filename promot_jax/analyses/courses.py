@@ -2,16 +2,20 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from promot_jax.analyses.findings import Source
+from promot_jax.data.batches import EvalBatches
+from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError, DataError
 from promot_jax.experiments import checkpoint as checkpoints
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.model_directory import ModelDirectory
+from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice
+from promot_jax.training.objectives import Batch
 from promot_jax.training.stages import Stage
 
 
@@ -114,6 +118,27 @@ def one_tuned_task(courses: Sequence[Course]) -> str:
         f" {other.experiment.task}: their scores have no axis in common; name runs of one task."
       )
   return first.experiment.task
+
+
+def require_target_tokens(course: Course) -> None:
+  """Raises ConfigError where a stage trains a prediction head, whose classes are no tokens."""
+  if course.stage.objective.reads_classes:
+    raise ConfigError(
+      f"stage '{course.stage.name}' of '{course.name}' trains a prediction head: it has no target tokens"
+      " that this could be measured on."
+    )
+
+
+def in_batches(course: Course, examples: Examples, batch_size: int) -> Iterator[Batch]:
+  """Every example once, in batches of few shapes on the run's devices."""
+  experiment = course.experiment
+  batches = EvalBatches(
+    examples,
+    batch_size=batch_size,
+    bucket_counts=(experiment.input_buckets, experiment.target_buckets),
+    special=TokenIds.of(experiment.backbone),
+  )
+  return (course.directory.place(batch) for batch, _ in batches)
 
 
 def _course(

@@ -7,7 +7,7 @@ fine-tuning.  Here it is any tasks, or their mean (Norm. Avg), along any stage o
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from promot_jax.analyses import courses, scores
+from promot_jax.analyses import charts, courses, scores
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.analyses.courses import Course
 from promot_jax.analyses.findings import Findings, Source
@@ -110,13 +110,14 @@ class ForgettingCurve:
 
 
 def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  lines: dict[str, list[Point]] = {}
-  for row in rows:
-    if row.run == run:
-      name = f"{row.task} (tuned)" if row.tuned else row.task
-      point = Point(x=row.step, y=row.score, low=row.low, high=row.high)
-      lines.setdefault(name, []).append(point)
-  return [Series(name=name, points=points) for name, points in lines.items()]
+  return charts.lines(
+    (
+      f"{row.task} (tuned)" if row.tuned else row.task,
+      Point(x=row.step, y=row.score, low=row.low, high=row.high),
+    )
+    for row in rows
+    if row.run == run
+  )
 
 
 def _words(rows: Sequence[Row]) -> str:

@@ -7,7 +7,7 @@ tuned task's own (`metrics.format_share`); the share is one of the scores that a
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from promot_jax.analyses import courses, scores
+from promot_jax.analyses import charts, courses, scores
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.analyses.courses import Course
 from promot_jax.analyses.findings import Findings, Source
@@ -91,6 +91,9 @@ class FormatShareCurve:
   def _rows(self, course: Course) -> Iterator[Row]:
     for moment, _, others in scores.along(course, self.wanted()):
       for result in others:
+        # What is only measured by likelihoods has no outputs.
+        if SHARE not in result.scores:
+          continue
         share = scores.of_result(result, SHARE)
         yield Row(
           run=course.name,
@@ -104,9 +107,8 @@ class FormatShareCurve:
 
 
 def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  lines: dict[str, list[Point]] = {}
-  for row in rows:
-    if row.run == run:
-      point = Point(x=row.step, y=row.share, low=row.low, high=row.high)
-      lines.setdefault(row.task, []).append(point)
-  return [Series(name=name, points=points) for name, points in lines.items()]
+  return charts.lines(
+    (row.task, Point(x=row.step, y=row.share, low=row.low, high=row.high))
+    for row in rows
+    if row.run == run
+  )

@@ -21,19 +21,17 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning, paths
-from promot_jax.analyses import courses
+from promot_jax.analyses import charts, courses
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.analyses.courses import Course, Moment
 from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.remembered import Remembered
 from promot_jax.data import examples as example_lists
-from promot_jax.data.batches import EvalBatches
 from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import data, shapes
 from promot_jax.experiments.restored import Restored
 from promot_jax.models import scanning
-from promot_jax.token_ids import TokenIds
 from promot_jax.training import limits
 from promot_jax.training.objectives import Batch, Objective, Supervised
 
@@ -121,17 +119,13 @@ class GradientCosine:
     )
 
   def _check(self, course: Course) -> None:
-    if course.stage.objective.reads_classes:
-      raise ConfigError(
-        f"stage '{course.stage.name}' of '{course.name}' trains a prediction head, which has no target"
-        " tokens whose gradients could be compared."
-      )
+    courses.require_target_tokens(course)
     for moment in course.moments:
       model = shapes.abstract_checkpoint(course.experiment, moment.checkpoint)
       named(self.weights, paths.parameter_names(_unrolled(model, nnx.eval_shape)))
 
   def _rows(self, course: Course) -> Iterator[Row]:
-    experiment, directory = course.experiment, course.directory
+    directory = course.directory
     tasks = self._examples(course)
     own = example_lists.concatenate(tasks)
     # Each task's among themselves: an answer of another task would tell of the wrong format.
@@ -140,20 +134,11 @@ class GradientCosine:
     remembered = Remembered(analysis="gradient_cosine", settings=settings)
     models = Restored(directory)
 
-    def batches(examples: Examples) -> Iterator[Batch]:
-      special = TokenIds.of(experiment.backbone)
-      counts = (experiment.input_buckets, experiment.target_buckets)
-      every = EvalBatches(
-        examples, batch_size=self.batch_size, bucket_counts=counts, special=special
-      )
-      return (directory.place(batch) for batch, _ in every)
-
     def compute(moment: Moment) -> dict[str, Any]:
       directory.events.line(f"gradients of {course.name} at step {moment.step}")
       found = cosines(
         models.model(moment.checkpoint),
-        batches(own),
-        batches(other),
+        *(courses.in_batches(course, each, self.batch_size) for each in (own, other)),
         weights=self.weights,
         fetch=partitioning.fetch,
       )
@@ -295,11 +280,11 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> Cosine:
 
 
 def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  lines: dict[str, list[Point]] = {}
-  for row in rows:
-    if row.run == run and row.cosine is not None:
-      lines.setdefault(row.weights, []).append(Point(x=row.step, y=row.cosine))
-  return [Series(name=name, points=points) for name, points in lines.items()]
+  return charts.lines(
+    (row.weights, Point(x=row.step, y=row.cosine))
+    for row in rows
+    if row.run == run and row.cosine is not None
+  )
 
 
 def _shown(cosine: float | None) -> str:

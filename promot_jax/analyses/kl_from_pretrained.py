@@ -18,17 +18,15 @@ import numpy as np
 from flax import nnx
 
 from promot_jax import partitioning
-from promot_jax.analyses import courses
+from promot_jax.analyses import charts, courses
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.analyses.courses import Course, Moment
 from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.remembered import Remembered
 from promot_jax.data import examples as example_lists
-from promot_jax.data.batches import EvalBatches
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import data
 from promot_jax.experiments.restored import Restored
-from promot_jax.token_ids import TokenIds
 from promot_jax.training import limits, validation_loss
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.objectives import Batch, Supervised
@@ -84,11 +82,7 @@ class DivergenceFromPretrained:
   def __call__(self, sources: Sequence[Source]) -> Findings:
     found, notes = courses.of(sources, stage=self.stage, steps=self.steps)
     for course in found:
-      if course.stage.objective.reads_classes:
-        raise ConfigError(
-          f"stage '{course.stage.name}' of '{course.name}' trains a prediction head, which writes no"
-          " tokens whose probabilities could be compared."
-        )
+      courses.require_target_tokens(course)
     rows = [row for course in found for row in self._rows(course)]
     panels = [Panel(title=course.name, series=_series(rows, course.name)) for course in found]
     last = "; ".join(
@@ -120,18 +114,10 @@ class DivergenceFromPretrained:
         for task in tasks
       ]
     )
-    settings = {"batch_size": self.batch_size, "measure": "divergence"}
-    remembered = Remembered(analysis="kl_from_pretrained", settings=settings)
+    remembered = Remembered(analysis="kl_from_pretrained", settings={"batch_size": self.batch_size})
     models = Restored(directory)
+    batches = functools.partial(courses.in_batches, course, examples, self.batch_size)
     chunk = getattr(course.stage.objective, "vocabulary_chunk", None)
-
-    def batches() -> Iterator[Batch]:
-      special = TokenIds.of(experiment.backbone)
-      counts = (experiment.input_buckets, experiment.target_buckets)
-      every = EvalBatches(
-        examples, batch_size=self.batch_size, bucket_counts=counts, special=special
-      )
-      return (directory.place(batch) for batch, _ in every)
 
     def compute(moment: Moment) -> dict[str, Any]:
       directory.events.line(f"divergence of {course.name} at step {moment.step}")
@@ -194,16 +180,13 @@ def divergences(
 
 
 def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  names = {
-    "none": "tuned || pretrained",
-    "on": "tuned || pretrained, method on",
-    "off": "tuned || pretrained, method off",
-  }
-  lines: dict[str, list[Point]] = {}
-  for row in rows:
-    if row.run == run:
-      name = names[row.method]
-      lines.setdefault(name, []).append(Point(x=row.step, y=row.divergence))
-      reverse = name.replace("tuned || pretrained", "pretrained || tuned")
-      lines.setdefault(reverse, []).append(Point(x=row.step, y=row.reverse))
-  return [Series(name=name, points=points) for name, points in lines.items()]
+  names = {"none": "", "on": ", method on", "off": ", method off"}
+  return charts.lines(
+    (name, Point(x=row.step, y=value))
+    for row in rows
+    if row.run == run
+    for name, value in (
+      (f"tuned || pretrained{names[row.method]}", row.divergence),
+      (f"pretrained || tuned{names[row.method]}", row.reverse),
+    )
+  )

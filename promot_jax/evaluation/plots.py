@@ -34,7 +34,7 @@ from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Table
 
-_WIDTH = 4.7  # inches: on a phone of 390 pixels letters of 10 points are still larger than 8 pixels
+WIDTH = 4.7  # inches: on a phone of 390 pixels letters of 10 points are still larger than 8 pixels
 _LONGEST_NAME = 26
 _OTHERS = ("#4c4c9d", "#a3a500", "#b07aa1", "#444444")
 _STYLE: dict[Any, Any] = {
@@ -61,7 +61,7 @@ class Plot:
 
 def section_plots(section: Section) -> dict[str, Plot]:
   """The plots for which a section has figures, by name."""
-  with _style():
+  with style():
     drawn = {
       "norm-avg": _norm_average(section),
       "trade-off": _trade_off(section.group),
@@ -75,7 +75,7 @@ def section_plots(section: Section) -> dict[str, Plot]:
 def draw(plot: Plot, kind: str) -> bytes:
   """A plot as `png` or `svg` bytes; equal plots give equal bytes."""
   buffer, figure = io.BytesIO(), plot.figure
-  with _style(), warnings.catch_warnings():
+  with style(), warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as an empty box
     if kind == "svg":
       # Without date and version: reports of equal results are equal files.
@@ -87,7 +87,7 @@ def draw(plot: Plot, kind: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
   """Our settings and nobody else's: matplotlib reads a `matplotlibrc` of the working folder, which may
   run LaTeX on texts and include files.
   """
@@ -372,4 +372,4 @@ def _legend(figure: Figure, axis: Axes) -> None:
 
 def _figure(height: float) -> Figure:
   # Figure itself, as pyplot would keep every figure in its own global list.
-  return Figure(figsize=(_WIDTH, height), layout="constrained")
+  return Figure(figsize=(WIDTH, height), layout="constrained")

@@ -51,7 +51,7 @@ def test_figures_are_written_as_table_json_and_pictures(tmp_path):
 
 
 def test_a_chart_that_cannot_be_drawn_leaves_no_file_behind(tmp_path, monkeypatch):
-  def draw(figure, kind):
+  def draw(plot, kind):
     if kind == "svg":
       raise ValueError("no room for the labels")
     return b"png"
@@ -94,4 +94,4 @@ def test_a_series_looks_the_same_in_every_panel():
 
 def test_a_chart_is_as_wide_as_a_phone_shows():
   root = ElementTree.fromstring(charts.draw(chart(), "svg").decode())
-  assert float(root.attrib["width"].removesuffix("pt")) <= 4.7 * 72
+  assert float(root.attrib["width"].removesuffix("pt")) <= plots.WIDTH * 72

@@ -28,7 +28,8 @@ def gradients(model, batch):
 
   graphdef, state = nnx.split(model)
   return {
-    name: np.asarray(leaf) for name, leaf in paths.named_leaves(jax.grad(loss)(state)).items()
+    name: np.asarray(leaf)
+    for name, leaf in paths.named_leaves(jax.jit(jax.grad(loss))(state)).items()
   }
 
 

@@ -13,16 +13,31 @@ from promot_jax.experiments.restored import Restored
 from shipped_recipes import FOLDER, ROOT
 from tiny_experiments import short_recipe
 
+SMALL = """
+from promot_jax.networks import micro_model
+
+TRAIN_STEPS = 3
+EVAL_PERIOD = 1
+UNSEEN_TASKS = ['cb']
+INITIAL_CHECKPOINT_PATH = 'random'  # one layer, which compiles faster
+micro_model.config:
+  width = 16
+  heads = 2
+  head_width = 6
+  mlp_width = 24
+  encoder_layers = 1
+  decoder_layers = 1
+"""
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """A fine-tuning of three steps, each of which was kept."""
   folder = tmp_path_factory.mktemp("analyze")
-  small = folder / "small.gin"
-  small.write_text(
-    short_recipe("model") + "TRAIN_STEPS = 3\nEVAL_PERIOD = 1\nUNSEEN_TASKS = ['cb']\n"
-  )
-  files = [f"--gin_file={name}" for name in ("fine_tune_rte.gin", "micro.gin", small)]
+  (folder / "small.gin").write_text(short_recipe("model") + SMALL)
+  files = [
+    f"--gin_file={name}" for name in ("fine_tune_rte.gin", "micro.gin", folder / "small.gin")
+  ]
   assert main(["train", *files, f"--model_dir={folder / 'run'}", "--quiet"]) == 0
   return folder / "run"
 
