@@ -18,7 +18,6 @@ from promot_jax.networks import micro_model
 
 TRAIN_STEPS = 3
 EVAL_PERIOD = 1
-UNSEEN_TASKS = ['cb']
 INITIAL_CHECKPOINT_PATH = 'random'  # one layer, which compiles faster
 micro_model.config:
   width = 16
