@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from promot_jax import partitioning, paths
+from promot_jax import limits, partitioning, paths
 from promot_jax.analyses import charts, courses
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.analyses.courses import Course, Moment
@@ -32,7 +32,6 @@ from promot_jax.errors import ConfigError
 from promot_jax.experiments import data, shapes
 from promot_jax.experiments.restored import Restored
 from promot_jax.models import scanning
-from promot_jax.training import limits
 from promot_jax.training.objectives import Batch, Objective, Supervised
 
 RECIPE_VALUES = ("GradientCosine",)

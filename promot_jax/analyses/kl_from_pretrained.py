@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from promot_jax import partitioning
+from promot_jax import limits, partitioning
 from promot_jax.analyses import charts, courses
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.analyses.courses import Course, Moment
@@ -27,7 +27,7 @@ from promot_jax.data import examples as example_lists
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import data
 from promot_jax.experiments.restored import Restored
-from promot_jax.training import limits, validation_loss
+from promot_jax.training import validation_loss
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.objectives import Batch, Supervised
 from promot_jax.training.selection import LOSS
