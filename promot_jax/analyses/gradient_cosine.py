@@ -128,7 +128,7 @@ class GradientCosine:
     tasks = self._examples(course)
     own = example_lists.concatenate(tasks)
     # Each task's among themselves: an answer of another task would tell of the wrong format.
-    other = example_lists.concatenate([shuffled(each, seed=self.seed) for each in tasks])
+    other = example_lists.concatenate([shuffled(each, seed=int(self.seed)) for each in tasks])
     settings = {"weights": self.weights, "batch_size": self.batch_size, "seed": self.seed}
     remembered = Remembered(analysis="gradient_cosine", settings=settings)
     models = Restored(directory)
@@ -137,7 +137,7 @@ class GradientCosine:
       directory.events.line(f"gradients of {course.name} at step {moment.step}")
       found = cosines(
         models.model(moment.checkpoint),
-        *(courses.in_batches(course, each, self.batch_size) for each in (own, other)),
+        *(courses.in_batches(course, each, int(self.batch_size)) for each in (own, other)),
         weights=self.weights,
         fetch=partitioning.fetch,
       )
@@ -156,8 +156,8 @@ class GradientCosine:
     tasks = data.train_examples(
       course.experiment, course.stage.name, course.directory.session.reader
     )
-    random = np.random.default_rng(self.seed)
-    share = -(-self.examples // len(tasks))
+    random = np.random.default_rng(int(self.seed))
+    share = -(-int(self.examples) // len(tasks))
     chosen = [task.select(random.permutation(len(task))[:share].tolist()) for task in tasks]
     # The number of a task in the mixture is its row of a bank, as in training.
     return [each.with_prompt_ids(row) for row, each in enumerate(chosen)]

@@ -106,17 +106,16 @@ class DivergenceFromPretrained:
   def _rows(self, course: Course) -> Iterator[Row]:
     experiment, directory = course.experiment, course.directory
     tasks = data.validation_tasks(experiment, course.stage.name, directory.session.reader)
+    limit = None if self.limit is None else int(self.limit)
     examples = example_lists.concatenate(
       [
-        task.examples.select(range(len(task.examples))[: self.limit]).with_prompt_ids(
-          task.bank_row or 0
-        )
+        task.examples.select(range(len(task.examples))[:limit]).with_prompt_ids(task.bank_row or 0)
         for task in tasks
       ]
     )
     remembered = Remembered(analysis="kl_from_pretrained", settings={"batch_size": self.batch_size})
     models = Restored(directory)
-    batches = functools.partial(courses.in_batches, course, examples, self.batch_size)
+    batches = functools.partial(courses.in_batches, course, examples, int(self.batch_size))
     chunk = getattr(course.stage.objective, "vocabulary_chunk", None)
 
     def compute(moment: Moment) -> dict[str, Any]:
