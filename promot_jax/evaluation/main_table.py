@@ -6,7 +6,7 @@ Nothing is computed here but means over seeds and Norm. Avg.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from promot_jax.evaluation import averages, contributions, published
+from promot_jax.evaluation import answer_ways, averages, contributions, published
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
@@ -24,7 +24,9 @@ def main_table(group: Group, title: str) -> Table:
   for task in group.tuned_tasks:
     if task != "none":
       templates = group.templates.get(task, ())
-      lines.append((task, _median(templates) or "tuned task", task, None, True))
+      way = answer_ways.mark(group, task, None)
+      detail = " ".join(filter(None, (_median(templates) or "tuned task", way)))
+      lines.append((task, detail, task, None, True))
       # Below their median, so that one sees how much of it is wording.
       lines += [(each, "template", each, None, False) for each in templates]
   lines += [("Norm. Avg", f"{n}-shot", "norm_avg", n, True) for n in group.shots]
@@ -32,7 +34,9 @@ def main_table(group: Group, title: str) -> Table:
     metric = runs_lib.metric_name(group, task)
     templates = group.templates.get(task, ())
     for n in group.shots:
-      lines.append((task, f"{n}-shot {metric} {_median(templates)}".rstrip(), task, n, False))
+      way = answer_ways.mark(group, task, n)
+      detail = " ".join(filter(None, (f"{n}-shot", metric, _median(templates), way)))
+      lines.append((task, detail, task, n, False))
       lines += [(each, f"{n}-shot template", each, n, False) for each in templates]
   rows = []
   for label, detail, task, shots, strong in lines:

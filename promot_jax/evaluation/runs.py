@@ -25,11 +25,15 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-  """One evaluated model: how it was made, where it lies, its results by checkpoint."""
+  """One evaluated model: how it was made, where it lies, its results by checkpoint.
+
+  others: results by checkpoint that were measured in another way than the run's own plan.
+  """
 
   record: RunRecord
   directory: pathlib.Path
   results: Mapping[str, Sequence[TaskResult]]
+  others: Mapping[str, Sequence[TaskResult]] = dataclasses.field(default_factory=dict)
 
   @property
   def selected(self) -> str:
@@ -327,9 +331,10 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
   }
   if not results:
     return None
-  if others := sum(len(others) for _, others in chosen.values()):
+  others = {checkpoint: others for checkpoint, (_, others) in chosen.items() if others}
+  if count := sum(map(len, others.values())):
     report(
-      f"{folder}: {others} result{'s' * (others > 1)} measured in another way (decoding, lengths,"
+      f"{folder}: {count} result{'s' * (count > 1)} measured in another way (decoding, lengths,"
       " split) than the run's own plan; promot eval with the same settings prints them."
     )
   # Another checkpoint in its place would be a choice that nobody has made.
@@ -338,7 +343,7 @@ def _read(folder: pathlib.Path, report: Callable[[str], None]) -> Run | None:
       f"{folder} says that checkpoint '{record.selected}' is reported, but only "
       f"{', '.join(results)} were evaluated; evaluate it, or correct run.json."
     )
-  return Run(record=record, directory=folder, results=results)
+  return Run(record=record, directory=folder, results=results, others=others)
 
 
 def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> list[Run]:
@@ -347,10 +352,14 @@ def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> l
   for run in runs:
     record = run.record
     # Other settings are other runs, of which the report warns by itself; and of a pretrained model,
-    # which has no seed, each run may have measured another tuned task.
+    # which has no seed, each run may have measured another tuned task: one that measured the same is
+    # a repetition, whose spread of zero would say nothing.
     same: tuple = (record.method, _key(run), record.seed, repr(sorted(record.settings.items())))
     if record.method == "pretrained":
-      same = (run.directory,)
+      same = (
+        *_world(run),
+        *sorted((ways.name(each), each.split, each.count) for each in run.reported),
+      )
     first = kept.setdefault(same, run)
     if first is not run:
       report(

@@ -2,7 +2,15 @@
 
 import dataclasses
 
-from promot_jax.evaluation import averages, class_tables, costs, differences, pair_table, samples
+from promot_jax.evaluation import (
+  answer_ways,
+  averages,
+  class_tables,
+  costs,
+  differences,
+  pair_table,
+  samples,
+)
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.main_table import QUOTED_MODEL, main_table
 from promot_jax.evaluation.runs import Group
@@ -50,6 +58,7 @@ def section(group: Group) -> Section:
     pair_table.pair_table(group),
     _format_table(group),
     _attached_table(group),
+    answer_ways.of_group(group),
     _checkpoint_table(group),
   ]
   names = " + ".join(group.tuned_tasks)

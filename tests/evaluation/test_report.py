@@ -46,6 +46,16 @@ def test_a_copy_of_a_run_is_no_second_seed(tmp_path):
   assert cell.count == 2 and cell.spread == pytest.approx(statistics.stdev([41.0, 43.0]))
 
 
+def test_a_pretrained_model_that_was_measured_twice_has_no_spread(tmp_path):
+  evaluate_by_hand(tmp_path / "a", "pretrained")
+  evaluate_by_hand(tmp_path / "b", "pretrained")
+  evaluate_by_hand(tmp_path / "c", "pretrained", tasks={"cb": "accuracy"})  # another list
+  told = []
+  found = runs.collect([tmp_path], report=told.append)
+  assert len(found) == 2 and len(told) == 1
+  assert runs.average_cell(found[:1], shots=1).spread is None
+
+
 def test_several_seeds_give_mean_sample_deviation_and_difference(study):
   (section,) = report.build(runs.collect([study])).sections
   cell = figure(section.main, "Norm. Avg 1-shot", "Standard fine-tuning")

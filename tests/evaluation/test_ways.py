@@ -57,3 +57,36 @@ def test_the_report_takes_the_results_of_the_runs_own_plan(tmp_path, by_hand):
   assert shown == {(r.task, r.shots, r.split, "Greedy()", r.score) for r in wanted}
   (line,) = lines
   assert str(folder) in line and "29 results measured in another way" in line
+
+
+def test_ranked_and_generated_answers_stand_side_by_side(tmp_path, by_hand):
+  folder = by_hand.evaluate_by_hand(tmp_path / "run", "promot")
+  store = ResultStore(folder)
+  (cb,) = [result for result in store.results("tune-20") if result.task == "cb"]
+  ranked = {**cb.settings, "answers": "ranked"}
+  store.write("tune-20", dataclasses.replace(cb, settings=ranked, scores={"accuracy": 77.0}))
+  record = dataclasses.replace(store.read_run(), measured=ways.own([cb]))
+  store.write_run(record)
+  (section,) = report.build(runs.collect([tmp_path], report=lambda line: None)).sections
+  (table,) = [each for each in section.further if each.title == "Answers generated and ranked"]
+  assert [column.header for column in table.columns] == ["generated", "ranked"]
+  assert [(row.label, [cell.value for cell in row.cells]) for row in table.rows] == [
+    ("cb", [40.0, 77.0])
+  ]
+  # The main table keeps to the plan, and says nothing where all was generated.
+  assert by_hand.figure(section.main, "cb 1-shot accuracy", "ProMoT").value == 40
+  assert [row.detail for row in section.main.rows if row.label == "cb"] == ["1-shot accuracy"]
+
+
+def test_a_ranked_score_says_so_beside_the_task(tmp_path, by_hand):
+  folder = by_hand.evaluate_by_hand(tmp_path / "run", "promot")
+  store = ResultStore(folder)
+  (cb,) = [result for result in store.results("tune-20") if result.task == "cb"]
+  for path in folder.glob("*/cb.*"):
+    path.unlink()
+  store.write("tune-20", dataclasses.replace(cb, settings={**cb.settings, "answers": "ranked"}))
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  assert [row.detail for row in section.main.rows if row.label == "cb"] == [
+    "1-shot accuracy ranked"
+  ]
+  assert not [each for each in section.further if each.title.startswith("Answers")]
