@@ -1,10 +1,12 @@
-"""Writes docs/recipes.md from the headers of gin/*.gin.
+"""Writes docs/recipes.md: which command makes which row of a published table, and the headers of gin/*.gin.
 
   python docs/write_recipes.py
 
-A test compares the page with what this prints, so a recipe cannot be missing from it.
+A test compares the page with what this prints, so a recipe cannot be missing from it; another looks for every
+row of `TABLES` in its recipe.
 """
 
+import dataclasses
 import pathlib
 import re
 
@@ -15,14 +17,165 @@ _OWN_HEADING = ("ProMoT", "Prefix tuning", "Ensembles")
 _OTHERS, _NONE = "Methods of other papers", "Of no paper"
 _TOP = """# Recipes
 
-By paper and table. Each line is a file of `gin/`; its header has the whole command. This page is made from the
-headers by `python docs/write_recipes.py`.
+First the published tables, each with the command that makes it; then every recipe, a file of `gin/`, whose header
+has the whole command. This page is made by `python docs/write_recipes.py`.
+
+```bash
+promot train --gin_file=FILE                                    # all rows of a table, or several FILEs in order
+promot train --gin_file=FILE --gin.ROWS="['promot']"            # one row, and those whose stages it takes over
+promot train --gin_file=FILE --gin_file=micro.gin               # the same small (FILE_micro.gin)
+```
+
+Rows that were run apart in one `--model_dir` stand in one report; further seeds (`--gin.RANDOM_SEED=1`) go into folders
+of their own, and `promot report FOLDER FOLDER` puts them together.
 
 Every recipe also runs on a laptop: `NAME_micro.gin` means `NAME.gin` and then [`micro.gin`](gin.md#overlays),
 except `infix_tune_rte.gin`, whose method needs a decoder-only model. Names that end in `_micro` below have no
 larger form. What the small forms gave is in [results/micro.md](results/micro.md) and
 [results/methods.md](results/methods.md).
 """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+  """How a published table, or a part of it, is made.
+
+  paper: heading under which it stands.
+  number: 'Table 3', as the paper counts.
+  what: a few words, or what differs.
+  files: recipes and overlays, in the order in which they are named.
+  settings: macros that the command sets.
+  rows: names for ROWS; empty: the recipe has one row.
+  small: how it runs with micro.gin, or why not; empty: as it is.
+  """
+
+  paper: str
+  number: str
+  files: str
+  rows: str = ""
+  what: str = ""
+  settings: str = ""
+  small: str = ""
+
+
+_PROMOT, _PREFIX, _LECTURES = (
+  "ProMoT (Wang et al., 2024)",
+  "Prefix tuning (Li & Liang, 2021)",
+  "Adaptation in general (lecture notes)",
+)
+_FOUR = "pretrained prompt_tuning fine_tuning promot"
+
+TABLES = (
+  Table(
+    paper=_PROMOT,
+    number="2",
+    what="RTE",
+    files="comparison_rte.gin",
+    rows="prompt_tuning fine_tuning promot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="2",
+    what="WMT14 En-Fr",
+    files="comparison_wmt14_enfr.gin",
+    rows="prompt_tuning fine_tuning promot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="2, 10",
+    what="SNLI",
+    files="comparison_snli.gin",
+    rows=_FOUR,
+  ),
+  Table(
+    paper=_PROMOT,
+    number="2, 10",
+    what="OpenbookQA",
+    files="comparison_openbookqa.gin",
+    rows=_FOUR,
+  ),
+  Table(
+    paper=_PROMOT,
+    number="3",
+    what="RTE",
+    files="comparison_rte.gin",
+    rows="pretrained fine_tuning promot promot_1shot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="4",
+    what="WMT14 En-Fr",
+    files="comparison_wmt14_enfr.gin",
+    rows="pretrained fine_tuning promot promot_1shot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="5, 11",
+    what="both tasks; Table 11 is its 4-shot half",
+    files="comparison_multitask.gin",
+    rows="pretrained multitask_fine_tuning multitask_promot multitask_fine_tuning_1shot"
+    " multitask_promot_1shot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="6",
+    what="RTE",
+    files="comparison_rte.gin",
+    rows="joint fine_tuning_1shot random_prompt promot_1shot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="8",
+    what="sizes of the data sets",
+    files="",
+    settings="promot inspect data TASK",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="9",
+    what="RTE",
+    files="comparison_rte.gin",
+    rows="prompt_tuning_1shot promot_1shot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="9",
+    what="WMT14 En-Fr",
+    files="comparison_wmt14_enfr.gin",
+    rows="prompt_tuning_1shot promot_1shot",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="12",
+    what="T5 1.1 XXL",
+    files="comparison_rte_t5_1_1_xxl.gin",
+    rows=_FOUR,
+    small="the same model as Table 3's: there is one micro model of a family",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="13",
+    what="mT5 XL",
+    files="comparison_wmt14_enfr_xl.gin",
+    rows=_FOUR,
+    small="the same model as Table 4's",
+  ),
+  Table(
+    paper=_PROMOT,
+    number="14",
+    what="PaLM 8B, whose weights are not public",
+    files="comparison_wmt14_enfr_palm_8b.gin",
+    rows=_FOUR,
+  ),
+  Table(
+    paper=_PROMOT,
+    number="15",
+    what="LoRA in the first stage",
+    files="comparison_lora_wmt14_enfr.gin",
+    rows="pretrained fine_tuning promot_lora_r2 promot_lora_r4 promot",
+  ),
+)
+"""In the order of the papers."""
 
 
 def header(text: str) -> dict[str, str]:
@@ -55,7 +208,7 @@ def page() -> str:
     expected = re.sub(r"docs/((?:results|methods)/\w+\.md)", r"[\1](\1)", expected)
     cells = (f"`{path.name}`", what, table, where, expected)
     sections.setdefault(paper, []).append((number, path.name, "| " + " | ".join(cells) + " |"))
-  lines = [_TOP]
+  lines = [_TOP, *_tables()]
   order = (*_OWN_HEADING, _OTHERS, _NONE)
   for paper in sorted(sections, key=lambda name: [not name.startswith(start) for start in order]):
     lines += [
@@ -66,6 +219,24 @@ def page() -> str:
       "",
     ]
   return "\n".join(lines)
+
+
+def _tables() -> list[str]:
+  lines = []
+  for paper in dict.fromkeys(table.paper for table in TABLES):
+    lines += [
+      f"## Tables: {paper}\n",
+      "| table | what | files | settings | rows | with micro.gin |",
+      "|---|---|---|---|---|---|",
+    ]
+    for table in TABLES:
+      if table.paper == paper:
+        names = [" ".join(f"`{n}`" for n in each.split()) for each in (table.files, table.rows)]
+        settings = f"`{table.settings}`" if table.settings else ""
+        cells = (table.number, table.what, names[0], settings, names[1], table.small)
+        lines.append("| " + " | ".join(cell or "-" for cell in cells) + " |")
+    lines.append("")
+  return lines
 
 
 def _paper_and_table(text: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ registered with seqio, whose names are otherwise as they are there.
 import difflib
 import functools
 import importlib
+import os
 import pathlib
 import re
 from typing import Literal
@@ -248,12 +249,14 @@ def _is_named(name: str) -> bool:
 def _declared() -> dict[str, list[str]]:
   """TASK and MIXTURE -> names of the modules that hold one."""
   # With the time of change, so that a file that is edited is read again.
+  # scandir, since this is asked hundreds of times for each experiment.
   files = [
-    (str(file), file.stat().st_mtime_ns)
+    (file.path, file.stat().st_mtime_ns)
     for folder in tasks.__path__
-    for file in sorted(pathlib.Path(folder).glob("*.py"))
+    for file in os.scandir(folder)
+    if file.name.endswith(".py")
   ]
-  return _read(tuple(files))
+  return _read(tuple(sorted(files)))
 
 
 @functools.lru_cache(maxsize=4)

@@ -158,7 +158,9 @@ def macro_now(name: str) -> str:
 def offered(module: str, *, place: str = "") -> tuple[str, ...]:
   """Names that a module of promot_jax or tasks lists.  ConfigError if there is no such module."""
   for node in _tree(_MOVED.get(module, module), place).body:
-    if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == [LIST]:
+    if not isinstance(node, ast.Assign):
+      continue
+    if [target.id for target in node.targets if isinstance(target, ast.Name)] == [LIST]:
       return tuple(ast.literal_eval(node.value))
   return ()
 
@@ -190,7 +192,12 @@ def parameters(module: str, name: str) -> list[str] | None:
   """Parameters of a function or class; None where reading the source cannot tell."""
   if module.split(".")[0] not in _FOLDERS:
     return None
-  nodes = {n.name: n for n in _tree(module).body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+  return _parameters(source(module), module, name)
+
+
+@functools.cache  # by the file, as its text is: a scan asks for every binding
+def _parameters(path: pathlib.Path, module: str, name: str) -> list[str] | None:
+  nodes = {n.name: n for n in _parsed(path).body if isinstance(n, ast.ClassDef | ast.FunctionDef)}
   node = nodes.get(name)
   if isinstance(node, ast.FunctionDef):
     return None if node.args.kwarg else _arguments(node)

@@ -16,10 +16,15 @@ RECIPE_VALUES = ("Comparison",)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-  """Experiments in the order in which they run; each writes to `model_dir/<its name>`."""
+  """Experiments in the order in which they run; each writes to `model_dir/<its name>`.
+
+  rows: names of those that run, with the ones whose stages they take over; None: all.  The others may
+    run later in the same directory.
+  """
 
   model_dir: str
   experiments: Sequence[Experiment]
+  rows: Sequence[str] | None = None
 
   def __post_init__(self):
     experiments = tuple(
@@ -43,6 +48,26 @@ class Comparison:
             f"'{experiment.name}' takes stage '{stage}' over from '{source}', which does not run "
             f"before it. Earlier ones: {', '.join(names[:position]) or 'none'}."
           )
+    if self.rows is not None:
+      object.__setattr__(self, "experiments", _rows(experiments, self.rows))
+
+
+def _rows(experiments: Sequence[Experiment], rows: Sequence[str]) -> tuple[Experiment, ...]:
+  """The experiments of these names and those before them whose stages they take over, in their order."""
+  names = [experiment.name for experiment in experiments]
+  unknown = [] if isinstance(rows, str) else [row for row in rows if row not in names]
+  if isinstance(rows, str) or not rows or unknown:
+    said = f"has {', '.join(map(repr, unknown))}" if unknown else f"is {rows!r}"
+    raise ConfigError(
+      f"Comparison.rows {said}; it must be None or a list of names (a recipe's ROWS) among:"
+      f" {', '.join(names)}."
+    )
+  wanted = set(rows)
+  # Backwards: what is taken over may itself have been taken over from an earlier one.
+  for experiment in reversed(experiments):
+    if experiment.name in wanted:
+      wanted |= set(experiment.imported_stages.values())
+  return tuple(experiment for experiment in experiments if experiment.name in wanted)
 
 
 def _check_files(experiments: Sequence[Experiment]) -> None:

@@ -26,24 +26,42 @@ def check(experiment: Experiment, model: Any) -> None:
   """
   if experiment.backbone.max_positions is None:
     return
-  seen = set()
+  names: dict[tuple[int, int], str] = {}
   for name, lengths in _lengths(experiment):
-    inputs, targets = lengths["inputs"], lengths["targets"]
-    if (inputs, targets) in seen:
-      continue
-    seen.add((inputs, targets))
-    # One row tells as much as a batch, and a trace allocates nothing.
-    batch = {
-      "encoder_input_tokens": np.ones((1, inputs), np.int32),
-      "decoder_input_tokens": np.ones((1, targets), np.int32),
-      "decoder_target_tokens": np.ones((1, targets), np.int32),
-      "prompt_ids": np.zeros(1, np.int32),
-    }
-    try:
-      # The positions refuse while they are traced; the sentence names them, and here the setting.
-      nnx.eval_shape(lambda network, batch=batch: _read(network, batch), model)
-    except ConfigError as error:
-      raise ConfigError(f"{name} = {{'inputs': {inputs}, 'targets': {targets}}}: {error}") from None
+    names.setdefault((lengths["inputs"], lengths["targets"]), name)
+  # What is as long on both sides as another batch needs no trace of its own if it fits: a network of
+  # many layers is traced for seconds.
+  longest = [
+    one for one in names if not any(one != other and _covers(other, one) for other in names)
+  ]
+  if all(_refusal(model, one) is None for one in longest):
+    return
+  # In the order in which they are set, so that the first one that is too long is named.
+  for (inputs, targets), name in names.items():
+    if error := _refusal(model, (inputs, targets)):
+      raise ConfigError(f"{name} = {{'inputs': {inputs}, 'targets': {targets}}}: {error}")
+
+
+def _covers(other: tuple[int, int], one: tuple[int, int]) -> bool:
+  return other[0] >= one[0] and other[1] >= one[1]
+
+
+def _refusal(model: Any, sizes: tuple[int, int]) -> ConfigError | None:
+  """What the model says of a batch of these lengths of inputs and targets; None: it fits."""
+  inputs, targets = sizes
+  # One row tells as much as a batch, and a trace allocates nothing.
+  batch = {
+    "encoder_input_tokens": np.ones((1, inputs), np.int32),
+    "decoder_input_tokens": np.ones((1, targets), np.int32),
+    "decoder_target_tokens": np.ones((1, targets), np.int32),
+    "prompt_ids": np.zeros(1, np.int32),
+  }
+  try:
+    # The positions refuse while they are traced; the sentence names them.
+    nnx.eval_shape(lambda network: _read(network, batch), model)
+  except ConfigError as error:
+    return error
+  return None
 
 
 def _read(network: Any, batch: Mapping[str, Any]) -> Any:

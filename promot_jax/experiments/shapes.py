@@ -5,6 +5,7 @@ is arithmetic.  `planning` prints what is found here.
 """
 
 import dataclasses
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -44,10 +45,16 @@ class StagePlan:
 
 def abstract_model(experiment: Experiment) -> Any:
   """The experiment's model with its method attached, as shapes."""
-  model, method = experiment.start.abstract(), experiment.method
+  model, method = _abstract_start(experiment.start), experiment.method
   if method is None:
     return model
   return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), model)
+
+
+# The rows of a comparison start from one network, and a trace of many layers takes seconds.
+@functools.lru_cache(maxsize=2)
+def _abstract_start(network: AnyNetwork) -> Any:
+  return network.abstract()
 
 
 def abstract_checkpoint(experiment: Experiment, checkpoint: Checkpoint) -> Any:
@@ -61,7 +68,10 @@ def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]
   Raises:
     ConfigError: a pattern matches nothing, or a size cannot be divided over the mesh.
   """
-  model = abstract_model(experiment)
+  return _plans(experiment, mesh, abstract_model(experiment))
+
+
+def _plans(experiment: Experiment, mesh: dict[str, int], model: Any) -> list[StagePlan]:
   plans = []
   for stage in experiment.stages:
     partitioning.check_batch_size(
@@ -135,7 +145,7 @@ def check(run: Experiment | Comparison) -> None:
         template_tasks.refuse_problems(data)
     model = abstract_model(experiment)
     sizes = mesh_sizes(experiment.mesh)
-    stage_plans(experiment, sizes)
+    _plans(experiment, sizes, model)
     for stage in experiment.stages:
       optimizers.require_usable_rates(stage)
     partitioning.check_batch_size(

@@ -181,11 +181,11 @@ def require_usable(schedule: Schedule, *, steps: int, owner: str) -> None:
   Raises:
     ConfigError: a rate is NaN, infinite or negative.
   """
-  # Some steps stand for all, as each look runs the schedule on the device.
+  # Some steps stand for all: a stage may have millions.
   last = max(0, steps - 1)
-  looked_at = {0, 1, *(last * part // _LOOKS for part in range(_LOOKS + 1))}
-  for step in sorted(step for step in looked_at if step <= last):
-    rate = float(schedule(jnp.asarray(step, jnp.int32)))
+  places = {0, 1, *(last * part // _LOOKS for part in range(_LOOKS + 1))}
+  looked_at = sorted(step for step in places if step <= last)
+  for step, rate in zip(looked_at, jax.vmap(schedule)(jnp.asarray(looked_at, jnp.int32)).tolist()):
     if not (math.isfinite(rate) and rate >= 0):
       raise errors.ConfigError(
         f"{owner}: the learning rate at step {step} is {rate}; it must be a finite number of at"

@@ -32,8 +32,8 @@ NO_SMALL_FORM = "infix_tune_rte.gin"  # its method needs a decoder-only model
 WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n != NO_SMALL_FORM]
 
 
-@pytest.fixture(autouse=True)
-def table(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def table(tmp_path_factory):
   """The table and the templates that recipes for a user's own files read where nothing else is said."""
   folder = tmp_path_factory.mktemp("here")
   rows = "".join(f"question {number}\tanswer\n" for number in range(9))
@@ -46,7 +46,22 @@ def table(tmp_path_factory, monkeypatch):
       for name in ("first", "second")
     )
   )
-  monkeypatch.chdir(folder)
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.chdir(folder)
+    yield
+
+
+# What several tests look at is made once: there are many recipes.
+@functools.cache
+def started(name: str):
+  """What the command of the recipe's header starts."""
+  return gin_config.build(read(*command_files(name)))
+
+
+@functools.cache
+def small_scan(name: str):
+  """The recipe with the overlay, read."""
+  return read(small(name))
 
 
 def header(name: str) -> dict[str, str]:
@@ -60,7 +75,7 @@ def command_files(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
 def test_the_recipe_is_sound_as_its_command_starts_it(name):
-  run = gin_config.build(read(*command_files(name)))
+  run = started(name)
   shapes.check(run)
   for experiment in experiments_of(run):  # others can start from it
     plain = json.dumps([described.describe(each) for each in (experiment.start, experiment.method)])
@@ -70,7 +85,7 @@ def test_the_recipe_is_sound_as_its_command_starts_it(name):
 
 @pytest.mark.parametrize("name", WITH_SMALL_FORM)
 def test_the_recipe_is_sound_and_small_with_the_overlay(name):
-  run = build(small(name))
+  run = gin_config.build(small_scan(name))
   shapes.check(run)
   for experiment in experiments_of(run):
     assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
@@ -108,7 +123,7 @@ def test_the_header_says_command_hardware_and_what_to_expect(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_command_of_the_header_names_the_hardware_that_it_speaks_of(name):
-  run = gin_config.build(read(*command_files(name)))
+  run = started(name)
   if not hasattr(run, "evaluation") and not hasattr(run, "experiments"):
     return  # pretraining
   (mesh,) = {experiment.mesh for experiment in experiments_of(run)}
@@ -138,7 +153,7 @@ def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
   overlay = gin_scan.scan([str(FOLDER / "micro.gin")], folders=[str(FOLDER)], check=False)
   idle = {each.place for each in (*overlay.bindings.values(), *overlay.macros.values())}
   for name in WITH_SMALL_FORM:
-    scanned = read(small(name))
+    scanned = small_scan(name)
     used = gin_effect.reached(scanned).used
     bindings = (*scanned.bindings.values(), *scanned.macros.values())
     idle -= {b.place for b in bindings if (b.scope, b.selector, b.parameter) in used}
@@ -252,11 +267,7 @@ PRINTED = {
 def test_every_row_of_a_recipe_has_its_name_and_place_in_a_report():
   found: dict[str, runs.Run] = {}
   for name in RECIPES:
-    try:
-      recipe = build(name)
-    except ConfigError:  # a recipe of a user's own files
-      continue
-    for each in experiments_of(recipe) if not name.startswith("pretrain_") else ():
+    for each in experiments_of(started(name)) if not name.startswith("pretrain_") else ():
       made = RunRecord(method=each.name, printed=record.printed(each), column=each.column)
       earlier = found.setdefault(each.name, runs.Run(record=made, directory=FOLDER, results={}))
       assert earlier.record == made, f"{name} calls '{each.name}' by another name or place"
@@ -271,6 +282,17 @@ def test_the_page_of_recipes_is_made_from_the_headers():
   page = runpy.run_path(str(ROOT / "docs/write_recipes.py"))["page"]()
   assert (ROOT / "docs/recipes.md").read_text() == page, "run: python docs/write_recipes.py"
   assert {name for name in RECIPES if f"| `{name}` |" in page} == set(RECIPES)
+
+
+def test_every_row_of_a_published_table_is_in_its_recipe():
+  tables = runpy.run_path(str(ROOT / "docs/write_recipes.py"))["TABLES"]
+  assert len(tables) > 10
+  for table in tables:
+    files = table.files.split()
+    assert all((FOLDER / name).is_file() for name in files), table
+    if table.rows:
+      names = [experiment.name for experiment in experiments_of(started(files[0]))]
+      assert set(table.rows.split()) <= set(names), table
 
 
 def test_every_folder_of_gin_files_is_packaged():
@@ -335,6 +357,20 @@ def test_multitask_promot_1shot_trains_its_prompts_without_demonstrations():
   experiment = build("promot_multitask_1shot_micro.gin")
   assert catalog.members(experiment.task_of("prompt")) == ["rte", "wmt14_en_fr"]
   assert catalog.members(experiment.task_of("model")) == ["rte_1shot", "wmt14_en_fr_1shot"]
+
+
+def test_some_rows_of_a_recipe_run_with_those_whose_stages_they_take_over():
+  run = build("quickstart.gin", "ROWS = ['promot']")
+  assert [experiment.name for experiment in run.experiments] == ["prompt_tuning", "promot"]
+  for value, said in (
+    ("['promt']", "has 'promt'"),
+    ("'promot'", "is 'promot'"),
+    ("[]", r"is \[\]|is \(\)"),
+  ):
+    with pytest.raises(
+      ConfigError, match=f"{said}; it must be None or a list.*pretrained, prompt_tuning"
+    ):
+      build("quickstart.gin", f"ROWS = {value}")
 
 
 def test_the_quickstart_trains_the_prompt_once():
