@@ -30,8 +30,8 @@ Rows that were run apart in one `--model_dir` stand in one report; further seeds
 of their own, and `promot report FOLDER FOLDER` puts them together.
 
 Every recipe also runs on a laptop: `NAME_micro.gin` means `NAME.gin` and then [`micro.gin`](gin.md#overlays),
-except `infix_tune_rte.gin`, whose method needs a decoder-only model. Names that end in `_micro` below have no
-larger form. What the small forms gave is in [results/micro.md](results/micro.md) and
+except `infix_tune_rte.gin`, whose method needs a decoder-only model, and those of tasks that the built-in world does
+not have, where the last column says so. Names that end in `_micro` below have no larger form. What the small forms gave is in [results/micro.md](results/micro.md) and
 [results/methods.md](results/methods.md).
 """
 
@@ -64,6 +64,8 @@ _PROMOT, _PREFIX, _LECTURES = (
   "Adaptation in general (lecture notes)",
 )
 _FOUR = "pretrained prompt_tuning fine_tuning promot"
+_FIVE = "fine_tuning top_layers adapter_3 adapter_0_1 prefix_tuning"
+_NO_TABLES = "no: the built-in world has no table-to-text"
 
 TABLES = (
   Table(
@@ -173,6 +175,139 @@ TABLES = (
     what="LoRA in the first stage",
     files="comparison_lora_wmt14_enfr.gin",
     rows="pretrained fine_tuning promot_lora_r2 promot_lora_r4 promot",
+  ),
+  Table(
+    paper=_PREFIX,
+    number="1, 5",
+    what="E2E, GPT-2 medium",
+    files="comparison_prefix_e2e.gin",
+    rows=_FIVE,
+    small=_NO_TABLES,
+  ),
+  Table(
+    paper=_PREFIX,
+    number="1, 5",
+    what="WebNLG, GPT-2 medium; seen, unseen and all topics",
+    files="comparison_prefix_webnlg.gin",
+    rows=_FIVE,
+    small=_NO_TABLES,
+  ),
+  Table(
+    paper=_PREFIX,
+    number="1, 5",
+    what="DART, GPT-2 medium",
+    files="comparison_prefix_dart.gin",
+    rows=_FIVE,
+    small=_NO_TABLES,
+  ),
+  *(
+    Table(
+      paper=_PREFIX,
+      number="1",
+      what=f"{name}, GPT-2 large",
+      files=f"comparison_prefix_{name.lower()}.gin models/gpt2_large.gin",
+      settings="DATA_SOURCE='files'",
+      rows="fine_tuning prefix_tuning",
+      small=_NO_TABLES,
+    )
+    for name in ("E2E", "WebNLG", "DART")
+  ),
+  Table(
+    paper=_PREFIX,
+    number="2, 5",
+    what="XSum; 2 % and 0.1 %",
+    files="comparison_prefix_xsum.gin",
+    rows="fine_tuning prefix_tuning prefix_0_1",
+  ),
+  *(
+    Table(
+      paper=_PREFIX,
+      number="3",
+      what=f"XSum, {name.replace('_', ' ')}",
+      files=f"comparison_prefix_xsum.gin tasks/xsum_{name}.gin",
+      settings="DATA_SOURCE='files'",
+      rows="fine_tuning prefix_tuning",
+      small="no: the built-in articles have no addresses",
+    )
+    for name in ("news_to_sports", "within_news")
+  ),
+  Table(
+    paper=_PREFIX,
+    number="4",
+    what="embedding-only and infix",
+    files="comparison_prefix_ablations_e2e.gin",
+    rows="prefix_tuning embedding_only_1 embedding_only_10 embedding_only_20 infix_1 infix_10"
+    " infix_20",
+    small=_NO_TABLES,
+  ),
+  Table(
+    paper=_PREFIX,
+    number="Figs 3, 6",
+    what="low data, E2E; a command for each size, subsample and seed",
+    files="comparison_low_data_e2e.gin",
+    settings="LOW_DATA_SIZE=50 LOW_DATA_SUBSAMPLE=0 RANDOM_SEED=0",
+    rows="fine_tuning prefix_tuning",
+    small=_NO_TABLES,
+  ),
+  Table(
+    paper=_PREFIX,
+    number="Figs 3, 6",
+    what="low data, XSum; the same",
+    files="comparison_low_data_xsum.gin",
+    settings="LOW_DATA_SIZE=50 LOW_DATA_SUBSAMPLE=0 RANDOM_SEED=0",
+    rows="fine_tuning prefix_tuning",
+  ),
+  Table(
+    paper=_PREFIX,
+    number="Fig. 4",
+    what="prefix length, XSum; a command for each",
+    files="comparison_prefix_xsum.gin",
+    settings="PREFIX_LENGTH=200",
+    rows="prefix_tuning",
+  ),
+  Table(
+    paper=_PREFIX,
+    number="Fig. 4",
+    what="prefix length, DART; a command for each",
+    files="comparison_prefix_dart.gin",
+    settings="PREFIX_LENGTH=40",
+    rows="prefix_tuning",
+    small=_NO_TABLES,
+  ),
+  Table(
+    paper=_PREFIX,
+    number="Figs 5, 7",
+    what="initialisation at 100 examples",
+    files="comparison_initialisation_e2e.gin",
+    settings="TASK_WORDS='summarization' UNRELATED_WORDS='divide'",
+    rows="prefix_random prefix_task_words prefix_unrelated_words",
+    small=_NO_TABLES,
+  ),
+  Table(
+    paper=_LECTURES,
+    number="out of domain",
+    what="SQuAD to MRQA, F1",
+    files="comparison_squad_mrqa.gin",
+    rows="prompt_tuning fine_tuning",
+    small="no: the built-in world has no passages",
+  ),
+  *(
+    Table(
+      paper=_LECTURES,
+      number="sizes",
+      what=f"T5 1.1 {size}",
+      files="comparison_sizes_rte.gin" + (f" models/t5_1_1_{size}.gin" if size != "small" else ""),
+      rows="pretrained prompt_tuning fine_tuning",
+      small="one size: there is one micro model" if size == "small" else "no: the same model",
+    )
+    for size in ("small", "base", "large", "xl", "xxl")
+  ),
+  Table(
+    paper=_LECTURES,
+    number="FLAN, T0",
+    what="zero-shot on held-out data sets",
+    files="comparison_templates.gin",
+    rows="pretrained fine_tuning lora prompt_tuning promot",
   ),
 )
 """In the order of the papers."""

@@ -17,6 +17,8 @@ from typing import Literal
 
 from promot_jax import errors
 
+RECIPE_VALUES = ("splits",)
+
 SIZES = (50, 100, 200, 500)
 SUBSAMPLES = 5
 DEVELOPMENT = 0.3
@@ -53,6 +55,25 @@ NAMES = tuple(
   for number in range(SUBSAMPLES)
   for part in ("train", "dev")
 )
+
+
+def splits(*, size: int, number: int) -> dict[str, str]:
+  """`TASK_SPLITS` of one subsample: what trains, and what chooses.
+
+  Args:
+    size: of the training examples, of `SIZES`.
+    number: of the subsample.
+
+  Raises:
+    ConfigError: there is no such subsample.
+  """
+  both = [Subsample(part=part, size=size, number=number).name for part in ("train", "dev")]
+  if both[0] not in NAMES:
+    raise errors.ConfigError(
+      f"there is no subsample {number!r} of {size!r} training examples: sizes are"
+      f" {', '.join(map(str, SIZES))}, subsamples 0 to {SUBSAMPLES - 1}."
+    )
+  return {"train": both[0], "select": both[1]}
 
 
 def of(split: str) -> Subsample | None:

@@ -7,7 +7,17 @@ from promot_jax.cli import gin_config
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / "gin"
 # What a recipe leaves to its user, by the beginning of its name.
-NEEDED = {"promot_templates": ("TEMPLATES_TASK = 'rte'",)}
+_FILES = ("DATA_DIR = '.'",)
+NEEDED = {
+  "promot_templates": ("TEMPLATES_TASK = 'rte'",),
+  "comparison_prefix_e2e": _FILES,
+  "comparison_prefix_webnlg": _FILES,
+  "comparison_prefix_dart": _FILES,
+  "comparison_prefix_ablations": _FILES,
+  "comparison_low_data_e2e": _FILES,
+  "comparison_initialisation": _FILES,
+  "comparison_squad_mrqa": _FILES,
+}
 
 
 def read(*names: str, bindings=()):

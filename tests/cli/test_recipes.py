@@ -20,7 +20,7 @@ from promot_jax.experiments.comparison import experiments_of
 from promot_jax.methods import discovery
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
-from promot_jax.networks import described, micro_model
+from promot_jax.networks import described, micro_model, network, texts
 from promot_jax.planning import plan
 from shipped_recipes import FOLDER, ROOT, build, read, small
 from tasks import catalog
@@ -28,8 +28,18 @@ from tasks import catalog
 RECIPES = sorted(path.name for path in FOLDER.glob("*.gin") if path.name != "micro.gin")
 # Of the built-in world, and no larger form: the others run on any model that fits them.
 SMALL_ONLY = [name for name in RECIPES if name.endswith("_micro.gin")] + ["quickstart.gin"]
-NO_SMALL_FORM = "infix_tune_rte.gin"  # its method needs a decoder-only model
-WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n != NO_SMALL_FORM]
+NO_SMALL_FORM = {
+  "infix_tune_rte.gin": "infix stands between x and y",  # there is no decoder-only micro model
+  # The built-in world has no tables and no passages.
+  "comparison_initialisation_e2e.gin": "'e2e' has no source 'micro'",
+  "comparison_low_data_e2e.gin": "'e2e' has no source 'micro'",
+  "comparison_prefix_ablations_e2e.gin": "'e2e' has no source 'micro'",
+  "comparison_prefix_dart.gin": "'dart' has no source 'micro'",
+  "comparison_prefix_e2e.gin": "'e2e' has no source 'micro'",
+  "comparison_prefix_webnlg.gin": "'webnlg_seen' has no source 'micro'",
+  "comparison_squad_mrqa.gin": "'mrqa_bioasq' has no source 'micro'",
+}
+WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n not in NO_SMALL_FORM]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,16 +49,26 @@ def table(tmp_path_factory):
   rows = "".join(f"question {number}\tanswer\n" for number in range(9))
   (folder / "train.tsv").write_text("input\ttarget\n" + rows)
   asked = "jinja: '{{premise}} question: {{hypothesis}} ||| {{ answer_choices[label] }}'"
-  (folder / "templates.yaml").write_text(
-    "templates:\n"
-    + "".join(
-      f"  {name}: !Template\n    name: {name}\n    answer_choices: True ||| False\n    {asked}\n"
-      for name in ("first", "second")
-    )
+  text = "templates:\n" + "".join(
+    f"  {name}: !Template\n    name: {name}\n    answer_choices: True ||| False\n    {asked}\n"
+    for name in ("first", "second")
   )
+  # In promptsource's layout, too.
+  named = re.findall(r"'(\S+/templates.yaml)'", (FOLDER / "comparison_templates.gin").read_text())
+  assert named
+  for path in ("templates.yaml", *named):
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    (folder / path).write_text(text)
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.chdir(folder)
+    # Words become ids when a recipe is built; the tokenizers of real models are not here.
+    monkeypatch.setattr(texts, "open_vocabulary", lambda name: WordLengths())
     yield
+
+
+class WordLengths:
+  def encode(self, text: str) -> list[int]:
+    return [len(word) for word in text.split()]
 
 
 # What several tests look at is made once: there are many recipes.
@@ -56,6 +76,19 @@ def table(tmp_path_factory):
 def started(name: str):
   """What the command of the recipe's header starts."""
   return gin_config.build(read(*command_files(name)))
+
+
+def shallow(experiment):
+  """The experiment with two layers a stack: tracing 24 takes seconds and shows nothing that two do not."""
+  if not isinstance(experiment.network, network.Network) or experiment.teachers:
+    return experiment
+  config = experiment.backbone
+  names = {field.name for field in dataclasses.fields(config)}
+  depth = names & {"layers", "encoder_layers", "decoder_layers"}
+  assert depth
+  few = dataclasses.replace(config, **dict.fromkeys(depth, 2))
+  start = dataclasses.replace(experiment.network, backbone=few)
+  return dataclasses.replace(experiment, network=start)
 
 
 @functools.cache
@@ -76,7 +109,8 @@ def command_files(name: str) -> list[str]:
 @pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
 def test_the_recipe_is_sound_as_its_command_starts_it(name):
   run = started(name)
-  shapes.check(run)
+  for experiment in experiments_of(run):
+    shapes.check(shallow(experiment))
   for experiment in experiments_of(run):  # others can start from it
     plain = json.dumps([described.describe(each) for each in (experiment.start, experiment.method)])
     start, _ = described.build(json.loads(plain), where="here")
@@ -86,8 +120,8 @@ def test_the_recipe_is_sound_as_its_command_starts_it(name):
 @pytest.mark.parametrize("name", WITH_SMALL_FORM)
 def test_the_recipe_is_sound_and_small_with_the_overlay(name):
   run = gin_config.build(small_scan(name))
-  shapes.check(run)
   for experiment in experiments_of(run):
+    shapes.check(shallow(experiment))
     assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
     assert experiment.source == "micro"
     assert micro_model.digest() in experiment.start.identity()
@@ -95,12 +129,18 @@ def test_the_recipe_is_sound_and_small_with_the_overlay(name):
     assert all((stage.steps, stage.batch_size) <= (600, 64) for stage in experiment.stages)
     assert all(stage.frozen_dtype is None for stage in experiment.stages)
     evaluation = experiment.evaluation
-    assert (evaluation.limit, evaluation.shots, dict(evaluation.task_lengths)) == (96, (1,), {})
+    assert (evaluation.limit, evaluation.shots, dict(evaluation.task_lengths)) == (
+      96,
+      evaluation.shots,
+      {},
+    )
+    assert evaluation.shots in ((1,), (0,))
 
 
-def test_a_recipe_without_a_small_form_says_why():
-  with pytest.raises(ConfigError, match="infix stands between x and y"):
-    shapes.check(build(small(NO_SMALL_FORM)))
+@pytest.mark.parametrize("name", NO_SMALL_FORM)
+def test_a_recipe_without_a_small_form_says_why(name):
+  with pytest.raises(ConfigError, match=NO_SMALL_FORM[name]):
+    shapes.check(build(small(name)))
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "promot_rte_micro.gin", "adapter_xsum_micro.gin"])
