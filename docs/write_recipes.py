@@ -27,7 +27,8 @@ promot train --gin_file=FILE --gin_file=micro.gin               # the same small
 ```
 
 Rows that were run apart in one `--model_dir` stand in one report; further seeds (`--gin.RANDOM_SEED=1`) go into folders
-of their own, and `promot report FOLDER FOLDER` puts them together.
+of their own, and `promot report FOLDER FOLDER` puts them together. What reads original files (its command names it)
+needs `--gin.DATA_DIR="'/data'"` ([tasks](tasks.md#original-files)).
 
 Every recipe also runs on a laptop: `NAME_micro.gin` means `NAME.gin` and then [`micro.gin`](gin.md#overlays),
 except `infix_tune_rte.gin`, whose method needs a decoder-only model, and those of tasks that the built-in world does
