@@ -5,7 +5,6 @@ is arithmetic.  `planning` prints what is found here.
 """
 
 import dataclasses
-import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -45,16 +44,23 @@ class StagePlan:
 
 def abstract_model(experiment: Experiment) -> Any:
   """The experiment's model with its method attached, as shapes."""
-  model, method = _abstract_start(experiment.start), experiment.method
+  return _attached(experiment, experiment.start.abstract())
+
+
+def _attached(experiment: Experiment, start: Any) -> Any:
+  method = experiment.method
   if method is None:
-    return model
-  return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), model)
+    return start
+  return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), start)
 
 
-# The rows of a comparison start from one network, and a trace of many layers takes seconds.
-@functools.lru_cache(maxsize=2)
-def _abstract_start(network: AnyNetwork) -> Any:
-  return network.abstract()
+def _started(experiment: Experiment, traced: list[tuple[AnyNetwork, Any]]) -> Any:
+  """`abstract_model`, of a network that is among `traced` without tracing it again."""
+  for network, start in traced:
+    if network == experiment.start:
+      return _attached(experiment, start)
+  traced.append((experiment.start, experiment.start.abstract()))
+  return _attached(experiment, traced[-1][1])
 
 
 def abstract_checkpoint(experiment: Experiment, checkpoint: Checkpoint) -> Any:
@@ -135,6 +141,8 @@ def check(run: Experiment | Comparison) -> None:
     ConfigError: patterns, mesh, batch sizes, heads, lengths or prompts that do not fit.
     DataError: a table has rows that cannot be used.
   """
+  # The rows of a comparison start from one network, and a trace of many layers takes seconds.
+  traced: list[tuple[AnyNetwork, Any]] = []
   # Stages in epochs take the number of steps that is known unread; the run counts them again.
   for experiment in map(epochs.planned, experiments_of(run)):
     # Whole tables are read now: a row that cannot be used would end the run after its start.
@@ -143,7 +151,7 @@ def check(run: Experiment | Comparison) -> None:
     if experiment.templates is not None and experiment.malformed == "refuse":
       for data in experiment.templates.data_sets:
         template_tasks.refuse_problems(data)
-    model = abstract_model(experiment)
+    model = _started(experiment, traced)
     sizes = mesh_sizes(experiment.mesh)
     _plans(experiment, sizes, model)
     for stage in experiment.stages:
