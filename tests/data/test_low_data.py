@@ -29,7 +29,7 @@ def test_names_are_those_of_four_sizes_five_times_for_training_and_for_choosing(
 def test_the_splits_of_a_recipe_are_those_of_its_size_and_subsample():
   assert low_data.splits(size=200, number=3) == {"train": "train_200_3", "select": "dev_200_3"}
   for size, number in ((101, 0), (100, 5), (100, -1), ("100", None)):
-    with pytest.raises(errors.ConfigError, match="no subsample.*50, 100, 200, 500.*0 to 4"):
+    with pytest.raises(errors.ConfigError, match=r"no subsample.*50, 100, 200, 500.*0 to 4"):
       low_data.splits(size=size, number=number)
 
 
