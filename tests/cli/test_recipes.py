@@ -36,8 +36,8 @@ NO_SMALL_FORM = {
   "comparison_prefix_ablations_e2e.gin": "'e2e' has no source 'micro'",
   "comparison_prefix_dart.gin": "'dart' has no source 'micro'",
   "comparison_prefix_e2e.gin": "'e2e' has no source 'micro'",
-  "comparison_prefix_webnlg.gin": "'webnlg_seen' has no source 'micro'",
-  "comparison_squad_mrqa.gin": "'mrqa_bioasq' has no source 'micro'",
+  "comparison_prefix_webnlg.gin": "'webnlg' has no source 'micro'",
+  "comparison_squad_mrqa.gin": "'squad' has no source 'micro'",
 }
 WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n not in NO_SMALL_FORM]
 
