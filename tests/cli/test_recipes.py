@@ -191,7 +191,7 @@ def test_meshes_are_set_by_files_of_hardware_alone():
 def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
   overlay = gin_scan.scan([str(FOLDER / "micro.gin")], folders=[str(FOLDER)], check=False)
   idle = {each.place for each in (*overlay.bindings.values(), *overlay.macros.values())}
-  for name in WITH_SMALL_FORM:
+  for name in (*WITH_SMALL_FORM, *NO_SMALL_FORM):
     scanned = small_scan(name)
     used = gin_effect.reached(scanned).used
     bindings = (*scanned.bindings.values(), *scanned.macros.values())
