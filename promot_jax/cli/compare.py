@@ -85,6 +85,7 @@ def _table(found: Sequence[Any], holm: Sequence[float]) -> str:
       "split",
       "shots",
       "method A/B",
+      "answers",
       "n",
       "metric",
       "A",
@@ -107,6 +108,7 @@ def _table(found: Sequence[Any], holm: Sequence[float]) -> str:
         pair.first.split,
         str(pair.first.shots),
         f"{pair.first.method}/{pair.second.method}",
+        "/".join(dict.fromkeys(_answers(pair))),
         str(apart.count),
         pair.first.metric,
         f"{apart.first:.2f}",
@@ -121,6 +123,13 @@ def _table(found: Sequence[Any], holm: Sequence[float]) -> str:
       )
     )
   return aligned(lines)
+
+
+def _answers(pair: Any) -> tuple[str, str]:
+  """How those of each side came about."""
+  from promot_jax.evaluation import ways
+
+  return ways.answers(pair.first), ways.answers(pair.second)
 
 
 def _explained(found: Sequence[Any], values) -> str:
@@ -153,6 +162,7 @@ def _as_json(first, second, found, holm, left_out, values) -> dict[str, Any]:
         "split": pair.first.split,
         "shots": pair.first.shots,
         "methods": [pair.first.method, pair.second.method],
+        "answers": list(_answers(pair)),
         "metric": pair.first.metric,
         "difference": pair.difference.value,
         **dataclasses.asdict(pair.difference),

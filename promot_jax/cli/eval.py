@@ -211,7 +211,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _table(rows) -> str:
-  from promot_jax.evaluation import uncertainty
+  from promot_jax.evaluation import uncertainty, ways
 
   lines = [
     (
@@ -221,6 +221,7 @@ def _table(rows) -> str:
       "split",
       "shots",
       "method",
+      "answers",
       "n",
       "metric",
       "value",
@@ -237,6 +238,8 @@ def _table(rows) -> str:
         result.split,
         str(result.shots),
         result.method,
+        # A median's are those of the templates, which stand above it.
+        "" if result.median_of else ways.answers(result),
         str(result.count),
         result.metric,
         f"{result.score:.2f}",

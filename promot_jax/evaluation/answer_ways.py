@@ -7,23 +7,17 @@ import dataclasses
 from collections.abc import Sequence
 
 from promot_jax.evaluation import runs as runs_lib
-from promot_jax.evaluation.records import TaskResult
+from promot_jax.evaluation import ways as ways_lib
 from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.tables import Cell, Column, Row, Table
 
 WAYS = ("generated", "ranked", "classified")
 
 
-def way_of(result: TaskResult) -> str:
-  """One of `WAYS`; earlier versions recorded none of what was generated."""
-  found = str(result.settings.get("answers", ""))
-  return found if found in WAYS else WAYS[0]
-
-
 def mark(group: Group, task: str, shots: int | None) -> str:
   """What stands beside a score of the main table: nothing where every method wrote its answers."""
   ways = {
-    way_of(result)
+    ways_lib.answers(result)
     for method, runs in group.runs.items()
     for result in runs_lib.answering(runs, task=task, shots=shots, method=method).values()
   }
@@ -73,5 +67,5 @@ def _measured(run: Run, way: str) -> Run:
   """A run with what was measured in one way alone; what is shown elsewhere comes last, and so wins."""
   every = [*run.others.get(run.selected, ()), *run.reported]
   return dataclasses.replace(
-    run, results={run.selected: [result for result in every if way_of(result) == way]}
+    run, results={run.selected: [result for result in every if ways_lib.answers(result) == way]}
   )

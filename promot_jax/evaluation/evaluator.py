@@ -21,6 +21,7 @@ from promot_jax.evaluation.records import TaskResult
 from promot_jax.evaluation.setting import Batching, Setting
 from promot_jax.evaluation.subject import Subject
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.evaluation.tokens import Tokens
 
 __all__ = [
   "Batching",
@@ -29,6 +30,7 @@ __all__ = [
   "Progress",
   "Setting",
   "Subject",
+  "Tokens",
   "evaluate",
   "unfinished",
 ]
@@ -39,12 +41,14 @@ class Progress:
   """How far an evaluation is: rows are examples (times options where options are scored).
 
   tasks_done: tasks of which every row is done, of `tasks` in all.
+  tokens: of the batches that were run, not of those before a stop.
   """
 
   done: int
   total: int
   tasks_done: int = 0
   tasks: int = 0
+  tokens: Tokens = Tokens()  # noqa: RUF009 (a frozen value)
 
 
 def evaluate(
@@ -88,7 +92,7 @@ def evaluate(
     if missing:
       tell = _teller(missing, tasks, progress)
       for finished in running.outputs(subject, missing, tasks, setting=setting, batching=batching):
-        outputs.add(finished)
+        outputs.add(finished.outputs)
         tell(finished)
     for position, plan in todo.items():
       results[position], predictions = scorer.score(
@@ -124,20 +128,30 @@ def _teller(
   missing: Sequence[rows_lib.Row],
   tasks: Sequence[EvalTask],
   progress: Callable[[Progress], None] | None,
-) -> Callable[[Sequence[tuple[rows_lib.Row, scorer.Output]]], None]:
+) -> Callable[[running.Finished], None]:
   """Tells the beginning, and gives what tells of each batch; what was there before counts as done."""
   # Of all tasks, finished ones too: a resumed evaluation shows where it is in the whole.
   total = sum(len(rows_lib.of_task(position, task)) for position, task in enumerate(tasks))
   left = collections.Counter(row.task for row in missing)  # rows to run, by task
 
-  def tell(finished: Sequence[tuple[rows_lib.Row, scorer.Output]] = ()) -> None:
-    left.subtract(row.task for row, _ in finished)
+  counted = Tokens()
+
+  def tell(finished: running.Finished) -> None:
+    nonlocal counted
+    left.subtract(row.task for row, _ in finished.outputs)
+    counted += finished.tokens
     if progress:
       open_tasks = sum(count > 0 for count in left.values())
       done = total - sum(left.values())
       progress(
-        Progress(done=done, total=total, tasks_done=len(tasks) - open_tasks, tasks=len(tasks))
+        Progress(
+          done=done,
+          total=total,
+          tasks_done=len(tasks) - open_tasks,
+          tasks=len(tasks),
+          tokens=counted,
+        )
       )
 
-  tell()
+  tell(running.Finished([], counted))
   return tell

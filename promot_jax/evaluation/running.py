@@ -9,14 +9,23 @@ import numpy as np
 from promot_jax.decoding import classes, scoring
 from promot_jax.decoding import generate as generate_lib
 from promot_jax.evaluation import rows as rows_lib
+from promot_jax.evaluation import tokens
 from promot_jax.evaluation.rows import Row
 from promot_jax.evaluation.scorer import Output
 from promot_jax.evaluation.setting import Batching, Setting
 from promot_jax.evaluation.subject import Subject
 from promot_jax.evaluation.task import EvalTask
+from promot_jax.evaluation.tokens import Tokens
 from promot_jax.token_ids import TokenIds
 
 Fetch = Callable[[Any], np.ndarray]
+
+
+class Finished(NamedTuple):
+  """What came of a batch."""
+
+  outputs: list[tuple[Row, Output]]
+  tokens: Tokens
 
 
 class _Started(NamedTuple):
@@ -27,6 +36,9 @@ class _Started(NamedTuple):
   rows: list[Row]
   numbers: np.ndarray
   """int [B]: the number of each row, -1 for those that fill the batch."""
+  longest: int
+  """Of what is generated."""
+  read: Tokens
 
 
 def outputs(
@@ -36,8 +48,8 @@ def outputs(
   *,
   setting: Setting,
   batching: Batching,
-) -> Iterator[list[tuple[Row, Output]]]:
-  """The outputs of each batch, as soon as they are there.
+) -> Iterator[Finished]:
+  """What came of each batch, as soon as it is there.
 
   Raises:
     ConfigError: a task asks for `detached` and the subject cannot be, or an input is too long.
@@ -55,7 +67,8 @@ def outputs(
       result = _start(models[pool.state], placed, own[0], pool, setting=setting, key=key)
       if waiting:  # the device works on the new batch while the host reads the one before
         yield _read(waiting, setting.special, subject.fetch)
-      waiting = _Started(result, own, numbers)
+      read = tokens.read(batch, own=len(own), targets=pool.way == "ranked")
+      waiting = _Started(result, own, numbers, pool.length, read)
   if waiting:
     yield _read(waiting, setting.special, subject.fetch)
 
@@ -80,23 +93,33 @@ def _start(
   )
 
 
-def _read(started: _Started, special: TokenIds, fetch: Fetch) -> list[tuple[Row, Output]]:
+def _read(started: _Started, special: TokenIds, fetch: Fetch) -> Finished:
   """Waits for a batch and pairs its rows with their outputs."""
-  result, rows, numbers = started
-  places = np.flatnonzero(np.asarray(numbers) >= 0)
+  rows, numbers = started.rows, started.numbers
+  outputs = _outputs(started.result, np.flatnonzero(numbers >= 0), special, fetch)
+  counted = started.read
+  if isinstance(started.result, generate_lib.DecodeResult):
+    lengths = [len(output.tokens) for output in outputs]
+    counted += tokens.written(lengths, rows=len(numbers), longest=started.longest)
+  return Finished(list(zip(rows, outputs, strict=True)), counted)
+
+
+def _outputs(
+  result: jax.Array | generate_lib.DecodeResult, places: np.ndarray, special: TokenIds, fetch: Fetch
+) -> list[Output]:
+  """Those of the rows at `places`."""
   if isinstance(result, generate_lib.DecodeResult):
-    tokens = fetch(result.tokens)[places, 0]  # the best of each row's outputs
+    written = fetch(result.tokens)[places, 0]  # the best of each row's outputs
     scores = fetch(result.scores)[places, 0]
     return [
-      (row, Output(tokens=special.before_end(ids), score=float(value)))
-      for row, ids, value in zip(rows, tokens, scores)
+      Output(tokens=special.before_end(ids), score=float(value))
+      for ids, value in zip(written, scores)
     ]
   scores = fetch(result)[places]
   # [B C] of a prediction head: the class takes the place of tokens.
   if scores.ndim == 2:
     best = scores.argmax(axis=1)
     return [
-      (row, Output(tokens=[int(number)], score=float(own[number])))
-      for row, number, own in zip(rows, best, scores)
+      Output(tokens=[int(number)], score=float(own[number])) for number, own in zip(best, scores)
     ]
-  return [(row, Output(tokens=[], score=float(value))) for row, value in zip(rows, scores)]
+  return [Output(tokens=[], score=float(value)) for value in scores]

@@ -26,6 +26,14 @@ def name(result: TaskResult) -> str:
   return f"{result.task}.{result.shots}shot.{result.method}{row}"
 
 
+def answers(result: TaskResult) -> str:
+  """How a result's answers came about: 'generated', 'ranked' or 'classified' (`task.Way`).
+
+  Earlier versions recorded none of what was generated.
+  """
+  return str(result.settings.get("answers") or "generated")
+
+
 def own(results: Sequence[TaskResult]) -> dict[str, str]:
   """What a run records of its own results: name -> split and way."""
   return {name(result): f"{result.split} {of(result.settings)}" for result in results}
@@ -37,8 +45,8 @@ def reported(
   """(the results of one checkpoint that a report shows, those measured in other ways).
 
   Of what the run's own plan measured, its split and its way are taken.  Other tasks and shots, which
-  `promot eval` added, are taken where they were decoded as the plan says.  Of several that remain, the
-  one of most examples is taken.
+  `promot eval` added, are taken where their answers came about as the plan says (`_in_its_manner`).  Of several that
+  remain, the one of most examples is taken.
   """
   named: dict[str, list[TaskResult]] = {}
   for result in results:
@@ -49,7 +57,7 @@ def reported(
     wanted = record.measured.get(each)
     alike = [r for r in found if f"{r.split} {of(r.settings)}" == wanted]
     if not alike:
-      alike = [r for r in found if _decoded_as_planned(r, record)]
+      alike = _in_its_manner(found, record)
     if not alike and not record.measured:  # of a version that did not say how it measured
       alike = found
     shown += _fullest(alike)
@@ -57,6 +65,24 @@ def reported(
   kept = {(name(r), r.split, of(r.settings)) for r in shown}
   others = [r for r in results if (name(r), r.split, of(r.settings)) not in kept]
   return shown, others
+
+
+def _in_its_manner(results: Sequence[TaskResult], record: RunRecord) -> list[TaskResult]:
+  """Of the results of a task that the plan did not measure, those whose answers came about as it says.
+
+  Answers that were written and those that were chosen are never taken together.  Where the plan leaves it to each
+  task, what was written comes first: a task whose answers are chosen by itself has no other result.
+  """
+  planned = record.settings.get("answers", "auto")
+  chosen = [result for result in results if answers(result) != "generated"]
+  written = [
+    result
+    for result in results
+    if answers(result) == "generated" and _decoded_as_planned(result, record)
+  ]
+  if planned == "ranked":
+    return chosen
+  return written or (chosen if planned == "auto" else [])
 
 
 def _decoded_as_planned(result: TaskResult, record: RunRecord) -> bool:

@@ -95,16 +95,26 @@ def measure(
     begun = True
     session.stop_if_asked()
 
+  told = evaluator.Tokens()
+  show = progress.reporter(events, f"{experiment.name} {name}", stop=stop_if_asked)
+
+  def tell(state: evaluator.Progress) -> None:
+    nonlocal told
+    told = state.tokens
+    show(state)
+
   results = evaluator.evaluate(
     subject,
     tasks,
     setting=setting,
     batching=evaluator.Batching(batch_size=plan.batch_size, buckets=plan.buckets),
     kept=kept,
-    progress=progress.reporter(events, f"{experiment.name} {name}", stop=stop_if_asked),
+    progress=tell,
   )
   # What follows until the next step or batch may be ended at once by a signal.
   session.stop.nothing_to_save = True
+  if told.ratio is not None:
+    events.line(f"evaluated {name}: {told.ratio:.2f} tokens computed for each needed one")
   return results
 
 

@@ -39,7 +39,11 @@ def run_record(
     step_seconds: median time of an update in each stage, as far as it is known.
   """
   tasks = list(dict.fromkeys(map(experiment.unit_of, experiment.tasks)))
-  settings: dict[str, Any] = {"strategy": repr(experiment.evaluation.strategy)}
+  plan = experiment.evaluation
+  settings: dict[str, Any] = {"strategy": repr(plan.strategy)}
+  # Only what is not as it always was: runs of earlier versions have no such setting.
+  if plan.answers != "auto":
+    settings["answers"] = plan.answers
   for stage in experiment.stages:
     settings[f"{stage.name}: steps"] = stage.steps
     settings[f"{stage.name}: batch size"] = stage.batch_size
@@ -62,7 +66,7 @@ def run_record(
     else experiment.source,
     data_sets={task: str(found) for task, found in sets.items()},
     own_tasks=tuple(own),
-    unseen=tuple(experiment.evaluation.unseen),
+    unseen=tuple(plan.unseen),
     printed=printed(experiment),
     column=experiment.column,
     backbone_trained=_trains_backbone(experiment),

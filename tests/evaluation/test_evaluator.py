@@ -349,6 +349,10 @@ def test_progress_counts_tasks_of_which_every_example_is_done(tmp_path):
   run(Echo(0), [first, echo_task("b", range(20, 27))], store=store, progress=seen.append)
   assert [(state.tasks_done, state.tasks) for state in seen] == [(1, 2), (1, 2), (2, 2)]
   assert [(state.done, state.total) for state in seen] == [(4, 11), (8, 11), (11, 11)]
+  # Inputs of 17, 17, 9 and 9 tokens in the bucket of 24, then 5, 3, 3 and a filling row in that of 8; each writes
+  # a word and its end.
+  counted = [(state.tokens.computed, state.tokens.needed) for state in seen]
+  assert counted == [(0, 0), (4 * 24 + 4 * 2, 52 + 4 * 2), (4 * 32 + 8 * 2, 63 + 7 * 2)]
 
 
 def test_share_of_the_tuned_format_looks_at_whole_answers():

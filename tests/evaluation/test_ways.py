@@ -90,3 +90,25 @@ def test_a_ranked_score_says_so_beside_the_task(tmp_path, by_hand):
     "1-shot accuracy ranked"
   ]
   assert not [each for each in section.further if each.title.startswith("Answers")]
+
+
+@pytest.mark.parametrize(
+  ("planned", "shown"),
+  [({}, "generated"), ({"answers": "generated"}, "generated"), ({"answers": "ranked"}, "ranked")],
+)
+def test_an_added_task_is_shown_with_the_answers_of_the_plan(tmp_path, by_hand, planned, shown):
+  folder = by_hand.evaluate_by_hand(tmp_path / "run", "promot")
+  store = ResultStore(folder)
+  (xsum,) = [r for r in store.results("tune-20") if r.task == "xsum"]
+  written = dataclasses.replace(xsum, shots=4, settings={**xsum.settings, "answers": "generated"})
+  ranked = {"decoding": "options by log-probability", "answers": "ranked"}
+  chosen = dataclasses.replace(
+    written, settings={**xsum.settings, **ranked}, scores={"rouge2": 9.0}
+  )
+  settings = {"strategy": written.settings["decoding"], **planned}
+  record = dataclasses.replace(store.read_run(), settings=settings, measured=ways.own([xsum]))
+  found, others = ways.reported([written, chosen], record)
+  assert [ways.answers(result) for result in found] == [shown] and len(others) == 1
+  # Where there is no other: what promot eval adds of a task that ranks its answers by itself.
+  found, _ = ways.reported([chosen], record)
+  assert bool(found) == (planned.get("answers") != "generated")
