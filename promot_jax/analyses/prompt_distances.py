@@ -133,7 +133,8 @@ def distances(prompts: Sequence[Prompt]) -> list[Row]:
     if not np.any(vector):
       raise ConfigError(f"{prompt.name} is zero, which has no direction.")
   units = np.stack([vector / np.linalg.norm(vector) for vector in vectors])
-  apart = 1.0 - units @ units.T  # [N N]
+  # Rounding puts the distance of equal prompts a little below 0.
+  apart = np.clip(1.0 - units @ units.T, 0.0, 2.0)  # [N N]
   found: dict[str, list[float]] = {relation: [] for relation in RELATIONS}
   for first in range(len(prompts)):
     for second in range(first + 1, len(prompts)):
