@@ -95,7 +95,7 @@ def test_the_command_line_is_refused_in_a_sentence_and_nothing_is_written(run, t
     (["trade_off"], 2, "no run is named"),
     (["trade_off", str(run), "--gin.STEP=[0]"], 2, "Did you mean 'STEPS'?"),
     (["trade_off", str(run), "--gin.TASKS=['cb']"], 2, "no gin file of this run has a macro"),
-    (["forgetting_curve", str(run), "--gin.TASKS=['cbb']"], 2, "'cb'"),
+    (["forgetting_curve", str(run), "--gin.TASKS=['cbb']"], 2, "did you mean cb?"),
     (["gradient_cosine", str(run), "--gin.WEIGHTS={'a': 'nothing'}"], 2, "matches none"),
     (["prompt_distances", str(run)], 2, "has trained no method"),
   ):
