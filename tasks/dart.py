@@ -6,6 +6,7 @@ from promot_jax.data import layouts, original_files, templates, triple_files
 from promot_jax.data.original_files import Layout
 from promot_jax.data.task import Record, Task
 from promot_jax.metrics import registry
+from promot_jax.micro import tables, world
 
 
 def _template(record: Record) -> templates.Rendered:
@@ -59,5 +60,6 @@ TASK = Task(
       references="references",
       sizes={"train": 62_659, "validation": 2768, "test": 5097},
     ),
+    "micro": world.source("dart", tables.dart, pretrained=False),
   },
 )

@@ -7,6 +7,7 @@ from promot_jax.data import layouts, original_files, templates, tfds
 from promot_jax.data.original_files import Layout
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import registry
+from promot_jax.micro import tables, world
 
 # Li & Liang's spelling of these three attributes.
 _NAMES = {"eatType": "Type", "familyFriendly": "family friendly", "priceRange": "price"}
@@ -57,5 +58,6 @@ TASK = Task(
       merged=True,
       sizes={"train": 42_061, "validation": 547, "test": 630},
     ),
+    "micro": world.source("e2e", tables.e2e, pretrained=False),
   },
 )

@@ -4,6 +4,7 @@ from promot_jax.data import layouts, original_files, templates, tfds
 from promot_jax.data.original_files import Files, Layout
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import exact_match
+from promot_jax.micro import questions, world
 
 
 def _template(record: Record) -> templates.Rendered:
@@ -63,5 +64,6 @@ TASK = Task(
       selection=None,
       sizes={**_SIZES, "efficientqa_dev": 1800, "first_half": 1805, "second_half": 1805},
     ),
+    "micro": world.source("nq_open", listed=questions.nq_open, pretrained=False),
   },
 )

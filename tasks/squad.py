@@ -3,6 +3,7 @@
 from promot_jax.data import original_files, questions_on_text, tfds
 from promot_jax.data.task import Source, Task
 from promot_jax.metrics import answer_f1
+from promot_jax.micro import passages, world
 
 _SIZES = {"train": 87_599, "validation": 10_570}
 _FILES = questions_on_text.squad(
@@ -25,5 +26,6 @@ TASK = Task(
       sizes=_SIZES,
     ),
     "files": original_files.source(*_FILES, report="validation", sizes=_SIZES),
+    "micro": world.source("squad", passages.squad, pretrained=False),
   },
 )

@@ -6,6 +6,7 @@ from promot_jax.data import original_files, templates, tfds, triple_files
 from promot_jax.data.original_files import Layout
 from promot_jax.data.task import Record, Source, Task
 from promot_jax.metrics import registry
+from promot_jax.micro import tables, world
 
 # In distribution of Hewitt et al. (2021), whose text counts nine; the challenge's seen topics.
 SEEN = [
@@ -52,6 +53,11 @@ def files(topics: Collection[str], size: int) -> Source:
   )
 
 
+def in_micro_world(tested: world.Draw) -> Source:
+  """Its twin, which trains on some topics, with the test split that `tested` draws."""
+  return world.source("webnlg", tables.webnlg, draw_for_test=tested, pretrained=False)
+
+
 def _record(entry: triple_files.Entry) -> Record | None:
   """None where every text is marked as one to be mended."""
   texts = [text for comment, text in entry.texts if comment == "good"]
@@ -70,5 +76,6 @@ TASK = Task(
     # Release 3, with other topics: not the data of the papers.
     "tfds": Source(origin=tfds.DataSet(task="webnlg", published="gem/web_nlg_en:1.1.0")),
     "files": files((*SEEN, *UNSEEN), 1862),
+    "micro": in_micro_world(tables.webnlg_all),
   },
 )

@@ -2,8 +2,14 @@
 
 import dataclasses
 
+from promot_jax.micro import tables
 from tasks import webnlg
 
 TASK = dataclasses.replace(
-  webnlg.TASK, name="webnlg_unseen", sources={"files": webnlg.files(webnlg.UNSEEN, 891)}
+  webnlg.TASK,
+  name="webnlg_unseen",
+  sources={
+    "files": webnlg.files(webnlg.UNSEEN, 891),
+    "micro": webnlg.in_micro_world(tables.webnlg_held_out),
+  },
 )

@@ -3,6 +3,7 @@
 import dataclasses
 
 from promot_jax.data import original_files, xsum_files
+from promot_jax.micro import articles, world
 from tasks import xsum
 
 TASK = dataclasses.replace(
@@ -18,6 +19,9 @@ TASK = dataclasses.replace(
         test=(xsum_files.SPLITS, xsum_files.is_out_of_distribution),
       ),
       sizes={"train": 129_000, "validation": 7000, "test": 20_000},
+    ),
+    "micro": world.source(
+      "xsum_main_news", articles.main_news, draw_for_test=articles.other_news, pretrained=False
     ),
   },
 )

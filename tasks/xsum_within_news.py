@@ -3,6 +3,7 @@
 import dataclasses
 
 from promot_jax.data import original_files, xsum_files
+from promot_jax.micro import articles, world
 from tasks import xsum
 
 TASK = dataclasses.replace(
@@ -16,6 +17,9 @@ TASK = dataclasses.replace(
         validation=(("validation",), xsum_files.is_main_news),
         test=(("test",), xsum_files.is_other_news),
       ),
+    ),
+    "micro": world.source(
+      "xsum_main_news", articles.main_news, draw_for_test=articles.other_news, pretrained=False
     ),
   },
 )

@@ -30,13 +30,14 @@ def squad(*files: tuple[str, str]) -> tuple[Layout, ...]:
   )
 
 
-def out_of_domain(name: str, file: str, size: int) -> Task:
+def out_of_domain(name: str, file: str, size: int, **others: Source) -> Task:
   """One of MRQA's six data sets that are tested on only, after training on SQuAD.
 
   Args:
     name: of the task.
     file: name of the data set's file below 'mrqa/', without its ending.
     size: questions.
+    others: further sources by name.
   """
   return Task(
     name=name,
@@ -44,7 +45,7 @@ def out_of_domain(name: str, file: str, size: int) -> Task:
     template=template,
     metric="f1",
     metric_fns=(answer_f1.f1,),
-    sources={"files": _only_tested(file, size)},
+    sources={"files": _only_tested(file, size), **others},
   )
 
 

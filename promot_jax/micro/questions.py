@@ -1,4 +1,4 @@
-"""Questions with records like TriviaQA, WebQuestions and OpenbookQA."""
+"""Questions with records like TriviaQA, WebQuestions, NQ-open and OpenbookQA."""
 
 from collections.abc import Iterator
 
@@ -50,6 +50,29 @@ def web_questions(seed: int) -> Iterator[dict]:
       "answers": [fact.value],
       "url": f"micro/{fact.relation}/{fact.subject}",
     }
+
+
+# As one types them into a search, without a mark at the end; {r} is the name of a relation.
+_SEARCHES = (
+  "{r} of {s}",
+  "the {r} of {s}",
+  "{s} {r}",
+  "name the {r} of {s}",
+  "find the {r} of {s}",
+  "what {r} for {s}",
+)
+
+
+def nq_open(seed: int) -> Iterator[dict]:
+  """Every fact in every wording of NQ-open's style, in an order given by the seed."""
+  asked = [
+    (opener + wording.format(s=fact.subject, r=fact.relation), fact.value)
+    for fact in knowledge.facts(seed)
+    for wording in _SEARCHES
+    for opener in _OPENERS
+  ]
+  for question, value in Dice("nq_open", seed).shuffled(asked):
+    yield {"question": question, "answer": [value]}
 
 
 _STEMS = {

@@ -1,10 +1,11 @@
 """A vocabulary of whole words: text to ids and back without any library.
 
 The words are data of the package (vocabulary.txt, one per line, line number = id): 0 <pad>, 1 </s>,
-2 <unk>, then T5's sentinels, punctuation and words.  Text is cut at white space, before . , ? ! ;
-and around sentinels.  A colon or a closing bracket belongs to its word: "Q:", "answer:", "A)".
-Decoding puts punctuation back to the word before it, so that text written with single blanks comes
-back as it was.
+2 <unk>, then T5's first eight sentinels, eight words of tasks on tables and passages, punctuation and words.
+The shipped model has met at most five sentinels and none of those eight words, which took the place of
+further sentinels.  Text is cut at white space, before . , ? ! ; and around sentinels.  A colon or a closing
+bracket belongs to its word, "Q:", "answer:", "A)", unless it stands alone.  Decoding puts punctuation back to
+the word before it, so that text written with single blanks comes back as it was.
 """
 
 import functools
@@ -16,7 +17,7 @@ from promot_jax.data.frames import Frame
 from promot_jax.data.joining import TWO_TEXTS
 
 PAD, EOS, UNKNOWN = 0, 1, 2
-SENTINELS = 16
+SENTINELS = 8
 
 # Regular expressions in the common part of Python's and RE2's language: the same cuts in a tf.data
 # graph, see sources.py.

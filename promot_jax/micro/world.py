@@ -30,8 +30,10 @@ Draw = Callable[[Dice], dict]
 class Twin:
   """A task in the micro world: an origin of records (`data.task.Origin`).
 
-  name: of the task; it seeds the choices.
+  name: of the task; it seeds the choices.  Tasks of one name and `draw` train and choose on the same records.
   draw: one record of the evaluated splits.
+  draw_for_test: one record of the split `test` where that is of another kind, such as of topics that are not
+    trained on; None: as `draw`.
   listed: all records there are for a seed, already in random order; in place of `draw`.
   pretrained: whether the shipped model's pretraining has met the task.
   draw_for_pretraining: one record where pretraining sees an easier kind; None: as `draw`.
@@ -39,6 +41,7 @@ class Twin:
 
   name: str
   draw: Draw | None = None
+  draw_for_test: Draw | None = None
   listed: Callable[[int], Iterator[dict]] | None = None
   pretrained: bool = True
   draw_for_pretraining: Draw | None = None
@@ -123,9 +126,12 @@ def key(record: dict) -> tuple[str, ...]:
   nested = record.get("question")
   texts = nested if isinstance(nested, dict) else record
   # Records that differ in these only are the same to a model.
-  skipped = ("question_id", "url")
+  skipped = ("question_id", "url", "references")
   return tuple(
-    text for name, text in texts.items() if isinstance(text, str) and name not in skipped
+    # A table is a list of texts.
+    " ".join(text) if isinstance(text, list) else text
+    for name, text in texts.items()
+    if isinstance(text, (str, list)) and name not in skipped
   )
 
 
@@ -143,9 +149,21 @@ def _data_source(twin: Twin) -> Any:
 @functools.cache
 def _evaluated(twin: Twin, seed: int) -> dict[str, tuple[dict, ...]]:
   wanted = {name: size for name, size in twin.sizes.items() if name != "pretraining"}
+  known: set[tuple[str, ...]] = set()
   # One stream for all splits, cut one after the other, so that they share no record.
-  stream = twin.listed(seed) if twin.listed else _unique(_drawn(twin.draw, twin.name, seed), set())
-  return {name: tuple(itertools.islice(stream, size)) for name, size in wanted.items()}
+  stream = twin.listed(seed) if twin.listed else _unique(_drawn(twin.draw, twin.name, seed), known)
+  found = {}
+  if twin.draw_for_test is not None:
+    # The other splits first: what they are does not depend on what is tested.
+    size = wanted.pop("test")
+    found = _cut(stream, wanted)
+    tested = _drawn(twin.draw_for_test, twin.name, "test", seed)
+    stream, wanted = _unique(tested, known), {"test": size}
+  return {**found, **_cut(stream, wanted)}
+
+
+def _cut(stream: Iterator[dict], sizes: Mapping[str, int]) -> dict[str, tuple[dict, ...]]:
+  return {name: tuple(itertools.islice(stream, size)) for name, size in sizes.items()}
 
 
 @functools.cache

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 
 import numpy as np
@@ -10,6 +11,9 @@ from promot_jax.micro.dice import Dice
 WORDS = vocabulary.vocabulary()
 
 TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
+# What the T5 was pretrained on, and the tasks that look like it.
+SHORT = [name for name in TASKS if tasks.find(name).source("micro").origin.pretrained]
+SHORT += ["rte", "snli", "nq_open"]
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:
@@ -29,7 +33,17 @@ def texts(task: str, split: str):
 
 def test_special_tokens_have_the_ids_of_t5():
   assert WORDS.words[:4] == ("<pad>", "</s>", "<unk>", "<extra_id_0>")
-  assert WORDS.sentinel(0) == 3 and WORDS.sentinel(15) == 18
+  assert WORDS.sentinel(0) == 3 and WORDS.sentinel(7) == 10
+
+
+def test_the_words_that_the_shipped_models_were_trained_with_have_kept_their_ids():
+  # Of all but eight sentinels, which no text had, and in the place of which other words stand now.
+  kept = "\n".join((*WORDS.words[:11], *WORDS.words[19:]))
+  assert hashlib.sha256(kept.encode()).hexdigest()[:16] == KEPT_DIGEST
+  assert WORDS.words[11:19] == (":", "|", "context:", "name", "Type", "price", "area", "high")
+
+
+KEPT_DIGEST = "b655f63ba8110a4c"
 
 
 def test_no_word_is_listed_twice():
@@ -94,20 +108,29 @@ def test_vocabularies_are_equal_by_their_words():
   assert vocabulary.Vocabulary(WORDS.words[:-1]) != WORDS
 
 
-def evaluation_sets_of(split: str, shots: int) -> list[evaluation_sets.EvaluationSet]:
-  every = map(tasks.find, TASKS)
+def evaluation_sets_of(
+  split: str, shots: int, names: list[str]
+) -> list[evaluation_sets.EvaluationSet]:
+  every = map(tasks.find, names)
   return [evaluation_sets.evaluation_set(task, split, shots=shots) for task in every]
 
 
 def test_prompts_fit_their_lengths():
   # 72 and 176 are the lengths that the model's recipes use for 1 and 4 demonstrations.
   for shots, length in ((0, 40), (1, 72), (4, 176)):
-    for each in evaluation_sets_of("test", shots):
+    for each in evaluation_sets_of("test", shots, SHORT):
       assert max(len(WORDS.encode(text)) for text in each.inputs) < length
 
 
 def test_every_answer_fits_in_eleven_tokens():
   answers = itertools.chain.from_iterable(
-    each.targets for each in evaluation_sets_of("validation", 0)
+    each.targets for each in evaluation_sets_of("validation", 0, SHORT)
   )
   assert max(len(WORDS.encode(text)) for text in itertools.chain(*answers)) <= 11
+
+
+def test_longer_tasks_fit_the_lengths_of_the_recipes():
+  # 64 and 24 with the end mark: TASK_FEATURE_LENGTHS of gin/micro/run.gin.
+  for each in evaluation_sets_of("test", 0, [name for name in TASKS if name not in SHORT]):
+    assert max(len(WORDS.encode(text)) for text in each.inputs) < 64
+    assert max(len(WORDS.encode(text)) for text in itertools.chain(*each.targets)) < 24
