@@ -35,8 +35,7 @@ def of_group(group: Group) -> Table | None:
       > 1
       for method in group.runs
     ):
-      form = "tuned task" if shots is None else f"{shots}-shot"
-      rows.append(Row(label=task, detail=form, cells=tuple(cells)))
+      rows.append(Row(label=task, detail=runs_lib.form_of(shots), cells=tuple(cells)))
   kept = [place for place in range(len(columns)) if any(row.cells[place] for row in rows)]
   if not rows:
     return None

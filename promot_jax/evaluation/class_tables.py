@@ -27,7 +27,7 @@ def of_group(group: Group) -> tuple[Table, ...]:
     table
     for task, shots in group.questions
     if (matrices := _matrices(group, task, shots))
-    for table in _tables(group, f"{task}, {_form(shots)}", matrices)
+    for table in _tables(group, f"{task}, {runs_lib.form_of(shots)}", matrices)
   )
 
 
@@ -137,7 +137,3 @@ def _row(label: str, values: Sequence[float | None], *, strong: bool = False) ->
 def _mean(shares: Mapping[str, float | None]) -> float | None:
   known = [value for value in shares.values() if value is not None]
   return sum(known) / len(known) if known else None
-
-
-def _form(shots: int | None) -> str:
-  return "tuned task" if shots is None else f"{shots}-shot"

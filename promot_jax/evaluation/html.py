@@ -230,7 +230,7 @@ def _run(run: Run) -> str:
 def _sample(sample: Sample) -> str:
   """One example: what was asked, what is right, and below each other what the methods wrote."""
   facts = [("input", sample.input), ("right", " | ".join(sample.targets))]
-  form = "tuned task" if sample.shots is None else f"{sample.shots}-shot"
+  form = runs_lib.form_of(sample.shots)
   answers = [
     (
       answer.method,

@@ -6,6 +6,7 @@ a font that has them.
 
 from collections.abc import Iterable, Sequence
 
+from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import samples as samples_lib
 from promot_jax.evaluation import tables as tables_lib
 from promot_jax.evaluation.escaping import latex as _safe
@@ -104,7 +105,7 @@ def _differences(section: Section) -> str:
 
 
 def _sample(sample: Sample) -> str:
-  form = "tuned task" if sample.shots is None else f"{sample.shots}-shot"
+  form = runs_lib.form_of(sample.shots)
   facts = [
     ("input", sample.input),
     ("right", " | ".join(sample.targets)),

@@ -31,7 +31,7 @@ def pair_table(group: Group) -> Table | None:
   ]
   rows = []
   for task, shots in group.questions:
-    detail = "tuned task" if shots is None else f"{shots}-shot"
+    detail = runs_lib.form_of(shots)
     cells = [
       cell
       for base, method in compared

@@ -119,18 +119,21 @@ def _table(layout: Layout, groups: Sequence[Group], ours: str) -> Table | None:
   changes = {_measured(figure): figure for figure in printed if figure.metric == _CHANGE}
   # Of several printed models ours stand beside the first one's.
   model = figures[0].model
-  pairs: dict[tuple[tuple, tuple], tuple[Cell | None, Cell]] = {}
-  used: dict[str, Group] = {}
-  for figure in figures:
-    group, cell = _ours(groups, figure) if figure.model == model else (None, None)
-    if group and figure.method != "pretrained":
-      used[group.trained_on] = group
-    pairs[_key(figure, layout.rows), _column(figure, figures, layout)] = (
+  found = [_ours(groups, each) if each.model == model else (None, None) for each in figures]
+  used = {
+    group.trained_on: group
+    for figure, (group, _) in zip(figures, found, strict=True)
+    if group and figure.method != "pretrained"
+  }
+  if not used:
+    return None
+  pairs: dict[tuple[tuple, tuple], tuple[Cell | None, Cell]] = {
+    (_key(figure, layout.rows), _column(figure, figures, layout)): (
       cell,
       _quoted(figure, changes.get(_measured(figure))),
     )
-  if not used:
-    return None
+    for figure, (_, cell) in zip(figures, found, strict=True)
+  }
   rows = _nested([row for row, _ in pairs])
   columns = _nested([column for _, column in pairs])
   places = [

@@ -249,6 +249,11 @@ def task_results(
   return found
 
 
+def form_of(shots: int | None) -> str:
+  """The form of one of `Group.questions` in print."""
+  return "tuned task" if shots is None else f"{shots}-shot"
+
+
 def answering(
   runs: Sequence[Run], *, task: str, shots: int | None, method: str
 ) -> dict[int, TaskResult]:
