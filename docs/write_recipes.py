@@ -1,4 +1,5 @@
-"""Writes docs/recipes.md: which command makes which row of a published table, and the headers of gin/*.gin.
+"""Writes docs/recipes.md: which command makes which row of a published table, and the headers of gin/*.gin
+and gin/real/*.gin.
 
   python docs/write_recipes.py
 
@@ -31,10 +32,10 @@ of their own, and `promot report FOLDER FOLDER` puts them together. What reads o
 needs `--gin.DATA_DIR="'/data'"` ([tasks](tasks.md#original-files)).
 
 Every recipe also runs on a laptop: `NAME_micro.gin` means `NAME.gin` and then [`micro.gin`](gin.md#overlays),
-except `infix_tune_rte.gin`, whose method needs a decoder-only model; where the last column says more, so does a
-table's. The micro model stands in for GPT-2 and BART, too, and each figure that it gives is one of the built-in
-world. Names that end in `_micro` below have no larger form. What the small forms gave is in [results/micro.md](results/micro.md) and
-[results/methods.md](results/methods.md).
+except `infix_tune_rte.gin`, whose method needs a decoder-only model, and those of `real/`, which are small as
+they are; where the last column says more, so does a table's. The micro model stands in for GPT-2 and BART, too, and
+each figure that it gives is one of the built-in world. Names that end in `_micro` below have no larger form. What the
+small forms gave is in [results/micro.md](results/micro.md) and [results/methods.md](results/methods.md).
 """
 
 
@@ -324,7 +325,7 @@ def header(text: str) -> dict[str, str]:
 def page() -> str:
   """The Markdown text."""
   sections: dict[str, list[tuple[int, str, str]]] = {}
-  for path in sorted(FOLDER.glob("*.gin")):
+  for path in sorted([*FOLDER.glob("*.gin"), *FOLDER.glob("real/*.gin")]):
     if path.name == OVERLAY:
       continue
     found = header(path.read_text())
@@ -335,8 +336,9 @@ def page() -> str:
     where = " ".join(f"`{place}`" for place in places) or "-"
     expected = re.sub(r" +", " ", found["Expected"])
     expected = re.sub(r"docs/((?:results|methods)/\w+\.md)", r"[\1](\1)", expected)
-    cells = (f"`{path.name}`", what, table, where, expected)
-    sections.setdefault(paper, []).append((number, path.name, "| " + " | ".join(cells) + " |"))
+    name = path.relative_to(FOLDER).as_posix()
+    cells = (f"`{name}`", what, table, where, expected)
+    sections.setdefault(paper, []).append((number, name, "| " + " | ".join(cells) + " |"))
   lines = [_TOP, *_tables()]
   order = (*_OWN_HEADING, _OTHERS, _NONE)
   for paper in sorted(sections, key=lambda name: [not name.startswith(start) for start in order]):

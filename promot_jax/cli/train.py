@@ -92,14 +92,21 @@ def _tell(outcomes, experiment, *, as_json: bool) -> int:
   from promot_jax.evaluation import report
 
   folder = pathlib.Path(experiment.model_dir)
-  made, written = report.write([folder], folder / "report")
+  # A plan may measure nothing: a report would have no row, and training was no failure.
+  measured = any(outcome.results for outcome in outcomes)
+  if measured:
+    made, written = report.write([folder], folder / "report")
+  else:
+    made, written = report.Report(title="Nothing was measured", sections=()), []
   if as_json:
     show(json.dumps(report.as_json(made)))
   else:
     show(report.text(made))
     for outcome in outcomes:
       show(f"{outcome.experiment.name}: {outcome.selected} ({outcome.why})")
-    show(f"report: {next(path for path in written if path.suffix == '.html')}")
+    for path in written:
+      if path.suffix == ".html":
+        show(f"report: {path}")
   return 0
 
 

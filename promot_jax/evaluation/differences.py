@@ -72,7 +72,8 @@ def _data(group: Group) -> str:
   others = [text for task, text in sets.items() if task not in group.own_tasks]
   parts = [f"own data, not the published sets: {'; '.join(own)}"] if own else []
   if others:
-    parts.append(f"the published sets, from TFDS: {'; '.join(dict.fromkeys(others))}")
+    # Each by its own name, which is a version of TFDS or a file.
+    parts.append(f"the published sets: {'; '.join(dict.fromkeys(others))}")
   if not parts and group.data == "tfds":
     parts.append(
       "sets of TFDS; which versions, and whether they are the published ones, is not recorded"

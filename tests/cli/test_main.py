@@ -7,6 +7,8 @@ import pytest
 
 from promot_jax.checkpoints.lease import Lease
 from promot_jax.cli.main import main
+from promot_jax.experiments import execute
+from promot_jax.experiments.reported import Outcome
 
 RECIPE = "--gin_file=promot_rte_micro.gin"
 RANDOM = "--gin.INITIAL_CHECKPOINT_PATH='random'"
@@ -139,3 +141,12 @@ def test_inspect_config_shows_where_a_macro_was_set(capsys):
   out = capsys.readouterr().out
   assert "TRAIN_STEPS = 300" in out
   assert str(pathlib.Path("micro") / "run.gin") in out
+
+
+def test_a_run_that_measured_nothing_is_no_failure(tmp_path, capsys, monkeypatch):
+  def trained(experiment, **_):
+    return [Outcome(experiment=experiment, selected="model-300", why="the last one", results=[])]
+
+  monkeypatch.setattr(execute, "execute", trained)
+  assert main(["train", RECIPE, f"--model_dir={tmp_path / 'run'}", "--quiet"]) == 0
+  assert capsys.readouterr().out == "Nothing was measured\n\npromot: model-300 (the last one)\n"

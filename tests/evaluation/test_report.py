@@ -190,8 +190,16 @@ def test_published_figures_do_not_stand_beside_own_data(tmp_path):
   stated = {aspect: ours for aspect, ours, _ in section.differences}
   assert stated["data"] == (
     "own data, not the published sets: rte from my_set:1.0.0 (40 validation examples); the published "
-    "sets, from TFDS: super_glue/cb:1.0.2"
+    "sets: super_glue/cb:1.0.2"
   )
+
+
+def test_published_sets_of_original_files_are_not_said_to_be_of_tfds(tmp_path):
+  sets = {"rte": "glue_rte/dev.tsv (277 validation examples)"}
+  evaluate_by_hand(tmp_path / "run", "promot", data="files", data_sets=sets)
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  stated = {aspect: ours for aspect, ours, _ in section.differences}
+  assert stated["data"] == f"the published sets: {sets['rte']}"
 
 
 def test_data_whose_origin_was_not_recorded_are_not_called_the_real_ones(tmp_path):
