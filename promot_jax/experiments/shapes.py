@@ -20,10 +20,10 @@ from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
-from promot_jax.models.backbone import writes_text
+from promot_jax.models.backbone import require_one, writes_text
+from promot_jax.networks import vocabulary_fit
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing import probe
-from promot_jax.token_ids import TokenIds
 from promot_jax.training import optimizers, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
@@ -43,12 +43,22 @@ class StagePlan:
 
 
 def abstract_model(experiment: Experiment) -> Any:
-  """The experiment's model with its method attached, as shapes."""
+  """The experiment's model with its method attached, as shapes.
+
+  Raises:
+    ConfigError: the experiment trains an ensemble, or puts something on it.
+  """
   return _attached(experiment, experiment.start.abstract())
 
 
 def _attached(experiment: Experiment, start: Any) -> Any:
   method = experiment.method
+  if method is not None:
+    require_one(start, f"have a {type(method).__name__}")
+  if experiment.stages:
+    require_one(start, f"be trained by stage '{experiment.stages[0].name}'")
+  if experiment.probe is not None:
+    require_one(start, "be probed")
   if method is None:
     return start
   return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), start)
@@ -180,17 +190,8 @@ def check(run: Experiment | Comparison) -> None:
 
 def _check_teacher(experiment: Experiment, stage: str, teacher: AnyNetwork) -> None:
   """Whether student and teacher read the same batch and know the same tokens."""
-  student = experiment.start
-  # Token by token is compared, so rows and special ids count as much as the vocabulary's name.
-  ours, theirs = (
-    (network.vocabulary, network.backbone.vocab_size, TokenIds.of(network.backbone))
-    for network in (student, teacher)
-  )
-  if ours != theirs:
-    said = "; ".join(
-      f"{who} has vocabulary '{words}', {rows} rows, {ids}"
-      for who, (words, rows, ids) in (("the student", ours), ("its teacher", theirs))
-    )
+  said = vocabulary_fit.difference({"the student": experiment.start, "its teacher": teacher})
+  if said:
     raise ConfigError(
       f"stage '{stage}' compares the probabilities of tokens, and {said}. Take a teacher of the"
       " student's vocabulary."

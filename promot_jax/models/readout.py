@@ -6,13 +6,14 @@ What a loss, a score or a teacher needs to know of logits is nearly always a han
 that can be gathered from parts of the vocabulary.  `Readout.fold` does that: `measure` looks at the logits
 of some tokens of the vocabulary, `merge` puts two measurements together, and whole logits [tokens, V] need
 never exist.  With several readouts side by side the same fold compares models: a student with its teacher,
-a policy with its reference, the members of an ensemble.
+a policy with its reference.  Logits may also be made of those of several readouts (`ensemble.Combined`): a
+`Reading` says how.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,32 @@ class Part:
     return logits if self.real is None else jnp.where(self.real, logits, 0.0)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+  """Logits of known hidden states as those of plain readouts, for any part of the vocabulary.
+
+  sources: readouts, each with its own hidden states.
+  combined: the logits [... C] of all sources at the same tokens -> the logits [... C].
+  """
+
+  sources: Sequence[tuple["Readout", Float[Array, "... D"]]]
+  combined: Callable[..., Float[Array, "... C"]]
+
+
+class AnyReadout(Protocol):
+  """What gives the logits of hidden states: a `Readout`, or one made of several."""
+
+  @property
+  def size(self) -> int:
+    """V."""
+
+  def logits(self, hidden: Any) -> Float[Array, "... V"]:
+    """All logits, float32; `hidden` is what the model's `hidden` gives."""
+
+  def reading(self, hidden: Any, *, chunk: int | None) -> Reading:
+    """How parts of the logits are found; `chunk` as in `fold`, for what has to be known of all first."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Readout:
@@ -71,6 +98,11 @@ class Readout:
     logits = product(hidden, self.kernel.astype(jnp.float32))
     return logits if self.bias is None else logits + self.bias.astype(jnp.float32)
 
+  def reading(self, hidden: Float[Array, "... D"], *, chunk: int | None) -> Reading:
+    """The logits are this readout's own, in parts as well."""
+    del chunk
+    return Reading(sources=[(self, hidden)], combined=lambda logits: logits)
+
   def fold(
     self,
     hidden: Float[Array, "... D"],
@@ -79,38 +111,50 @@ class Readout:
     start: Statistics,
     *,
     chunk: int | None = None,
-    beside: Sequence[tuple["Readout", Float[Array, "... E"]]] = (),
+    beside: Sequence[tuple[AnyReadout, Any]] = (),
   ) -> Statistics:
-    """What `measure` finds in the logits of all tokens, gathered from parts of the vocabulary.
+    """As the function `fold`, of this readout and those `beside` it."""
+    return fold([(self, hidden), *beside], measure, merge, start, chunk=chunk)
 
-    The backward pass computes the logits of each part anew, so that neither they nor their gradients
-    exist for two parts at once.
 
-    Args:
-      hidden: of any float type.
-      measure: called as `measure(part, logits, *logits_beside)` with a `Part` of C tokens and float32
-        logits [... C]; gives a pytree of arrays.  It may close over arrays of the tokens, such as targets.
-      merge: the measurement of two parts, from that of each; must not depend on their order.
-      start: the measurement of no token at all: `merge(start, x)` is x.
-      chunk: largest number of logits a token that exist at once, over all devices; None: all of them.
-        Under a mesh of n parts of the vocabulary, at least n times what one device should hold.
-      beside: other readouts of the same vocabulary, each with its own hidden states.
+def fold(
+  readouts: Sequence[tuple[AnyReadout, Any]],
+  measure: Callable[..., Statistics],
+  merge: Callable[[Statistics, Statistics], Statistics],
+  start: Statistics,
+  *,
+  chunk: int | None = None,
+) -> Statistics:
+  """What `measure` finds in the logits of all tokens, gathered from parts of the vocabulary.
 
-    Raises:
-      ConfigError: `chunk` is not positive, or the vocabularies differ in size.
-    """
-    readings = [(self, hidden), *beside]
-    if odd := [readout.size for readout, _ in beside if readout.size != self.size]:
-      raise ConfigError(
-        f"Logits of {self.size} and of {odd[0]} tokens cannot be compared token by token; take models of"
-        " one vocabulary, whose embeddings have the same number of rows."
-      )
-    if chunk is not None and chunk < 1:
-      raise ConfigError(f"chunk={chunk}: the vocabulary chunk must hold at least one token.")
-    if chunk is None or chunk >= self.size:
-      part = Part(ids=jnp.arange(self.size, dtype=jnp.int32))
-      return measure(part, *(readout.logits(states) for readout, states in readings))
-    return _folded(readings, measure, merge, start, chunk=chunk)
+  The backward pass computes the logits of each part anew, so that neither they nor their gradients
+  exist for two parts at once.
+
+  Args:
+    readouts: of one vocabulary, each with its own hidden states of any float type.
+    measure: called as `measure(part, *logits)` with a `Part` of C tokens and the float32 logits [... C]
+      of each readout; gives a pytree of arrays.  It may close over arrays of the tokens, such as targets.
+    merge: the measurement of two parts, from that of each; must not depend on their order.
+    start: the measurement of no token at all: `merge(start, x)` is x.
+    chunk: largest number of logits a token that exist at once, over all devices; None: all of them.
+      Under a mesh of n parts of the vocabulary, at least n times what one device should hold.
+
+  Raises:
+    ConfigError: `chunk` is not positive, or the vocabularies differ in size.
+  """
+  size = readouts[0][0].size
+  if odd := [readout.size for readout, _ in readouts if readout.size != size]:
+    raise ConfigError(
+      f"Logits of {size} and of {odd[0]} tokens cannot be compared token by token; take models of"
+      " one vocabulary, whose embeddings have the same number of rows."
+    )
+  if chunk is not None and chunk < 1:
+    raise ConfigError(f"chunk={chunk}: the vocabulary chunk must hold at least one token.")
+  if chunk is None or chunk >= size:
+    part = Part(ids=jnp.arange(size, dtype=jnp.int32))
+    return measure(part, *(readout.logits(hidden) for readout, hidden in readouts))
+  readings = [readout.reading(hidden, chunk=chunk) for readout, hidden in readouts]
+  return _folded(readings, size, measure, merge, start, chunk=chunk)
 
 
 @jax.tree_util.register_dataclass
@@ -156,19 +200,21 @@ class LogSum:
 
 
 def _folded(
-  readings: Sequence[tuple[Readout, Array]],
+  readings: Sequence[Reading],
+  size: int,
   measure: Callable[..., Statistics],
   merge: Callable[[Statistics, Statistics], Statistics],
   start: Statistics,
   *,
   chunk: int,
 ) -> Statistics:
-  size = readings[0][0].size
   groups, chunks, run = chunk_plan(size, chunk)
   filled = groups * chunks * run > size
   # Chunk c holds `run` neighbours out of each of the `groups` parts of the vocabulary, so that a
   # kernel sharded over the vocabulary gives every device an equal share of every chunk.
-  cut = [_cut(readout, groups, chunks, run) for readout, _ in readings]
+  cut = [
+    [_cut(readout, groups, chunks, run) for readout, _ in reading.sources] for reading in readings
+  ]
   first = jnp.arange(groups, dtype=jnp.int32)[:, None] * (chunks * run)
   neighbours = jnp.arange(run, dtype=jnp.int32)[None, :]
 
@@ -178,8 +224,12 @@ def _folded(
     # Most vocabularies are divided evenly (`chunk_plan`), and have no column to hide.
     real = ids < size if filled else None
     logits = []
-    for (readout, hidden), (kernel, bias) in zip(readings, weights):
-      own = _scores(hidden, kernel.reshape(kernel.shape[0], -1), readout.scale, bias)
+    for reading, own_weights in zip(readings, weights):
+      sources = [
+        _scores(hidden, kernel.reshape(kernel.shape[0], -1), readout.scale, bias)
+        for (readout, hidden), (kernel, bias) in zip(reading.sources, own_weights)
+      ]
+      own = reading.combined(*sources)
       logits.append(own if real is None else jnp.where(real, own, LOWEST))
     return merge(statistics, measure(Part(ids=ids, real=real), *logits)), None
 

@@ -1,5 +1,6 @@
-"""Whether a backbone can be given the tokens of a vocabulary and of examples."""
+"""Whether a backbone can be given the tokens of a vocabulary and of examples, or those of another one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from promot_jax.data.examples import Examples
@@ -7,6 +8,7 @@ from promot_jax.data.token_families import is_decoder_only
 from promot_jax.data.vocabularies import Vocabulary
 from promot_jax.errors import ConfigError
 from promot_jax.models.backbone import writes_text
+from promot_jax.networks.network import AnyNetwork
 from promot_jax.token_ids import TokenIds
 
 
@@ -80,3 +82,25 @@ def check_examples(examples: Examples, rows: int) -> None:
       f"{examples.name} has token {largest}, but the model's embedding has {rows} rows: the task "
       f"was made with {likely}. Set VOCABULARY to the model's."
     )
+
+
+def difference(networks: Mapping[str, AnyNetwork]) -> str:
+  """How the tokens of networks differ, as a part of a sentence; empty where all have the same ones.
+
+  Args:
+    networks: by what a sentence calls them.
+  """
+  # Token by token is compared, so rows and special ids count as much as the vocabulary's name.
+  tokens = {
+    who: (network.vocabulary, network.backbone.vocab_size, TokenIds.of(network.backbone))
+    for who, network in networks.items()
+  }
+  first, *_ = tokens
+  other = next((who for who, own in tokens.items() if own != tokens[first]), None)
+  if other is None:
+    return ""
+  return "; ".join(
+    f"{who} has vocabulary '{words}', {rows} rows, {ids}"
+    for who in (first, other)
+    for words, rows, ids in (tokens[who],)
+  )

@@ -1,0 +1,164 @@
+"""The network that several predict as together: one distribution of the next token is made of theirs.
+
+`models.ensemble` has the formulas.  Hewitt et al., 2021, combine a network with a light method, which is
+better outside of the training distribution, and one that was tuned as a whole, which is better in it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from promot_jax import identity
+from promot_jax.errors import ConfigError
+from promot_jax.identity import Part
+from promot_jax.models import ensemble
+from promot_jax.models.backbone import writes_text
+from promot_jax.models.ensemble import SPACES, Space
+from promot_jax.networks import vocabulary_fit
+from promot_jax.networks.loaded import Loaded
+from promot_jax.networks.network import AnyNetwork, Load, placed, require
+
+RECIPE_VALUES = ("Ensemble",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ensemble:
+  """Networks of one vocabulary, and how much each counts.
+
+  members: any networks; of what is the same in two of them there is one copy.
+  weights: of each member, at least 0, their sum 1; one fewer than there are members: the last one has the
+    rest; None: all the same.
+  space: what is averaged: 'probability', 'log' (of probabilities) or 'logits'.
+  """
+
+  members: Sequence[AnyNetwork]
+  weights: Sequence[float] | None = None
+  space: Space = "probability"
+
+  def __post_init__(self):
+    if not isinstance(self.members, list | tuple) or not self.members:
+      raise ConfigError(
+        f"Ensemble.members={self.members!r} must be a list of networks: write [@one/run.Run(), ...]."
+      )
+    object.__setattr__(self, "members", tuple(self.members))  # gin and JSON give lists
+    for number, member in enumerate(self.members):
+      require(member, what=f"Ensemble.members[{number}]")
+    object.__setattr__(self, "weights", _weights(self.weights, len(self.members)))
+    if self.space not in SPACES:
+      raise ConfigError(f"Ensemble.space={self.space!r} must be one of {', '.join(SPACES)}.")
+
+  @property
+  def backbone(self) -> Any:
+    """Of the member with the fewest learned positions: what it can read and write, all can."""
+    return ensemble.fewest_positions([member.backbone for member in self.members])
+
+  @property
+  def vocabulary(self) -> str:
+    return self.members[0].vocabulary
+
+  @property
+  def about(self) -> str:
+    parts = [f"{weight:g} of {member.about}" for weight, member in self._weighted()]
+    return f"an ensemble ({self.space}) of {' and '.join(parts)}"
+
+  def seeded(self, seed: int) -> "Ensemble":
+    return self._with([member.seeded(seed) for member in self.members])
+
+  def spelled(self, vocabulary: str) -> "Ensemble":
+    return self._with([member.spelled(vocabulary) for member in self.members])
+
+  def identity(self) -> str:
+    parts = [f"{weight!r} {member.identity()}" for weight, member in self._weighted()]
+    return f"ensemble:{self.space}({','.join(parts)})"
+
+  def content(self) -> Part | None:
+    parts = [member.content() for member in self.members]
+    if not any(parts):
+      return None
+    return identity.part([part and part.digest for part in parts], about=self.about)
+
+  def check(self) -> None:
+    """As the protocol says; also that all members write, and the same tokens."""
+    self._require_same_tokens()
+    for number, member in enumerate(self.members):
+      if member not in self.members[:number]:
+        member.check()
+
+  def abstract(self) -> Any:
+    self._require_same_tokens()
+    members = [member.abstract() for member in self.members]
+    return nnx.eval_shape(lambda *given: self._combined(given), *members)
+
+  def build(
+    self,
+    mesh: Mesh | None = None,
+    *,
+    load: Load | None = None,
+    report: Callable[[str], None] = lambda line: None,
+  ) -> nnx.Module:
+    self._require_same_tokens()
+    load = load or Loaded(mesh, report).model  # so that members share what they are made of
+    members = [load(member) for member in self.members]
+    report(f"start     {self.about}")
+    return placed(self._combined(members), mesh)
+
+  def _combined(self, members: Sequence[nnx.Module]) -> ensemble.Ensemble:
+    assert self.weights is not None  # set above
+    return ensemble.Ensemble(members, weights=self.weights, space=self.space)
+
+  def _with(self, members: Sequence[AnyNetwork]) -> "Ensemble":
+    return dataclasses.replace(self, members=tuple(members))
+
+  def _weighted(self) -> list[tuple[float, AnyNetwork]]:
+    assert self.weights is not None  # set above
+    return list(zip(self.weights, self.members, strict=True))
+
+  def _require_same_tokens(self) -> None:
+    """Raises ConfigError unless the members' probabilities are of the same tokens."""
+    for member in self.members:
+      if not writes_text(member.backbone):
+        raise ConfigError(
+          f"Ensemble: {member.about} is an encoder alone, which writes no text, so it gives no"
+          " probabilities of tokens to combine."
+        )
+    names = {
+      f"member {number} ({member.about})": member for number, member in enumerate(self.members)
+    }
+    if said := vocabulary_fit.difference(names):
+      raise ConfigError(
+        f"Ensemble: probabilities of the same tokens are combined, and {said}. Take members of one"
+        " vocabulary, whose embeddings have the same number of rows."
+      )
+
+
+def _weights(given: Any, members: int) -> tuple[float, ...]:
+  """A weight for each member.
+
+  Raises:
+    ConfigError: they are not as many as members, negative, or no shares of 1.
+  """
+  if given is None:
+    return (1 / members,) * members
+  if not isinstance(given, list | tuple) or not all(
+    isinstance(weight, int | float) and not isinstance(weight, bool) for weight in given
+  ):
+    raise ConfigError(f"Ensemble.weights={given!r} must be a list of numbers, one for each member.")
+  weights = tuple(map(float, given))
+  if len(weights) == members - 1:
+    weights = (*weights, 1 - math.fsum(weights))
+  if len(weights) != members:
+    raise ConfigError(
+      f"Ensemble.weights={given!r} are {len(given)} numbers for {members} members; give one for each,"
+      " or one fewer, and the last member has the rest."
+    )
+  # One minus decimal shares is not always 0 where it should be.
+  weights = tuple(0.0 if -1e-12 < weight < 0 else weight for weight in weights)
+  if not all(0 <= weight <= 1 for weight in weights) or abs(math.fsum(weights) - 1) > 1e-6:
+    raise ConfigError(
+      f"Ensemble.weights={given!r} must be shares of 1: each from 0 to 1, all together 1."
+    )
+  return weights
