@@ -68,7 +68,7 @@ def _of_model_dir(flags: Flags) -> Any:
   from promot_jax.conversion import formats
   from promot_jax.experiments import checkpoint_names
   from promot_jax.experiments.restored import Restored
-  from promot_jax.models import backbone
+  from promot_jax.models import ensemble
   from promot_jax.networks import trained_methods
 
   values = flags.values
@@ -81,7 +81,7 @@ def _of_model_dir(flags: Flags) -> Any:
     )
   opened = directories[0]
   checkpoint = checkpoint_names.named(opened, values.checkpoint)
-  backbone.require_one(checkpoint.start.abstract(), "be written as a checkpoint")
+  ensemble.require_one(checkpoint.start.abstract(), "be written as a checkpoint")
   model, method = Restored(opened).model(checkpoint), checkpoint.method
   written, trained = model, None
   if method is not None and formats.is_of_method(values.to):

@@ -20,7 +20,8 @@ from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
 from promot_jax.methods.prompt import prompt_count
-from promot_jax.models.backbone import require_one, writes_text
+from promot_jax.models.backbone import writes_text
+from promot_jax.models.ensemble import require_one
 from promot_jax.networks import vocabulary_fit
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing import probe

@@ -126,23 +126,6 @@ def require_writer(model: Any, by: str) -> None:
     )
 
 
-def require_one(model: Any, wish: str) -> None:
-  """Whether a model is one network, with stacks of layers, and not several that predict together.
-
-  Args:
-    model: shapes are enough.
-    wish: what is to be done with it, as a part of a sentence: 'be trained'.
-
-  Raises:
-    ConfigError: it is an ensemble, of which this cannot be done.
-  """
-  if not hasattr(model, "stacks"):
-    raise ConfigError(
-      f"An {type(model).__name__} is several networks whose predictions are combined, so it cannot"
-      f" {wish}: it can be measured, asked, and be a teacher. Take one of its members for this."
-    )
-
-
 class Backbone(Decodable, Protocol):
   """A pretrained network; `key=None` means no dropout, and nothing else tells training apart."""
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import paths
+from promot_jax.errors import ConfigError
 from promot_jax.models import readout as readouts
 from promot_jax.models.backbone import Cache
 from promot_jax.models.encoder_decoder import Buffer
@@ -75,10 +76,10 @@ class Ensemble(nnx.Module):
     return self.readout.logits(hidden)
 
   @property
-  def readout(self) -> "Combined":
+  def readout(self) -> "EnsembleReadout":
     """From the members' hidden states to combined logits, all at once or in parts."""
     members = tuple(member.readout for member in self.members)
-    return Combined(members=members, weights=self.weights[...], space=self.space)
+    return EnsembleReadout(members=members, weights=self.weights[...], space=self.space)
 
   def prefill(self, batch: Batch, *, max_length: int) -> tuple[Float[Array, "B V"], "Caches"]:
     """Reads the input with every member; as `Decodable` says."""
@@ -119,7 +120,7 @@ class Caches:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Combined:
+class EnsembleReadout:
   """A readout of several models: see the formulas above.
 
   members: of one vocabulary, each for the hidden states of its model.
@@ -194,6 +195,24 @@ def combined(
   if space == "log":
     return (weights * log_p).sum(axis=0)
   return jax.nn.logsumexp(jnp.log(weights) + log_p, axis=0)
+
+
+def require_one(model: Any, wish: str) -> None:
+  """Whether a model is one network, and not several that predict together.
+
+  Args:
+    model: shapes are enough.
+    wish: what is to be done with it, as a part of a sentence: 'be trained'.
+
+  Raises:
+    ConfigError: it is an ensemble, of which this cannot be done.
+  """
+  if isinstance(model, Ensemble):
+    raise ConfigError(
+      f"An ensemble is {len(model.members)} networks whose predictions are combined, so it cannot {wish}; it"
+      " can be measured, asked, and be a teacher. Take one of its members for this, or Interpolated"
+      " weights, which are one network."
+    )
 
 
 def fewest_positions(configs: Sequence[Any]) -> Any:

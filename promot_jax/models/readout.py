@@ -6,7 +6,7 @@ What a loss, a score or a teacher needs to know of logits is nearly always a han
 that can be gathered from parts of the vocabulary.  `Readout.fold` does that: `measure` looks at the logits
 of some tokens of the vocabulary, `merge` puts two measurements together, and whole logits [tokens, V] need
 never exist.  With several readouts side by side the same fold compares models: a student with its teacher,
-a policy with its reference.  Logits may also be made of those of several readouts (`ensemble.Combined`): a
+a policy with its reference.  Logits may also be made of those of several readouts (`ensemble.EnsembleReadout`): a
 `Reading` says how.
 """
 

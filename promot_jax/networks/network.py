@@ -20,6 +20,7 @@ from promot_jax.checkpoints import huggingface, locations, restore, sources
 from promot_jax.errors import ConfigError
 from promot_jax.identity import Part
 from promot_jax.methods.base import Method
+from promot_jax.models.ensemble import require_one
 from promot_jax.networks import backbones, micro_model
 from promot_jax.printable import without_secrets
 
@@ -203,9 +204,14 @@ def require(network: Any, *, what: str) -> None:
 
 
 def attach(model: nnx.Module, method: Method | None, mesh: Mesh | None, *, seed: int) -> nnx.Module:
-  """The model with a method, its new parameters drawn by the seed and placed on the mesh."""
+  """The model with a method, its new parameters drawn by the seed and placed on the mesh.
+
+  Raises:
+    ConfigError: the method is not defined for the model, or the model is an ensemble.
+  """
   if method is None:
     return model
+  require_one(model, f"have a {type(method).__name__}")
   # A key apart from the backbone's, which is drawn by the seed itself.
   key = jax.random.fold_in(jax.random.key(seed), 1)
   return placed(method.attach(model, nnx.Rngs(key)), mesh)

@@ -19,6 +19,7 @@ from promot_jax.errors import ConfigError, DamagedRecord
 from promot_jax.methods import files
 from promot_jax.methods.base import Method
 from promot_jax.methods.formats import Context, Trained
+from promot_jax.models.ensemble import require_one
 from promot_jax.networks import network
 
 _BACKBONE = "backbone.json"
@@ -91,8 +92,9 @@ def attached_shapes(model: Any, given: Trained, *, where: str) -> Any:
     where: the file, for messages.
 
   Raises:
-    ConfigError: the file belongs to a model of other shapes.
+    ConfigError: the file belongs to a model of other shapes, or the model is an ensemble.
   """
+  require_one(model, f"have the method of '{where}'")
   method_files.check_architecture(given.backbone, model, where=where)
   method = given.method.folded()
   model = nnx.eval_shape(lambda backbone: method.attach(backbone, nnx.Rngs(0)), model)

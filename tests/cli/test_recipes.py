@@ -21,6 +21,7 @@ from promot_jax.methods import discovery
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.networks import described, micro_model, network, texts
+from promot_jax.networks.run import NOTE, Note
 from promot_jax.planning import plan
 from shipped_recipes import FOLDER, ROOT, build, read, small
 from tasks import catalog
@@ -34,8 +35,8 @@ WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n not in NO_SMA
 
 
 @pytest.fixture(autouse=True, scope="module")
-def table(tmp_path_factory):
-  """The table and the templates that recipes for a user's own files read where nothing else is said."""
+def here(tmp_path_factory):
+  """What recipes read where nothing else is said: a user's own table and templates, and runs that ended."""
   folder = tmp_path_factory.mktemp("here")
   rows = "".join(f"question {number}\tanswer\n" for number in range(9))
   (folder / "train.tsv").write_text("input\ttarget\n" + rows)
@@ -54,6 +55,12 @@ def table(tmp_path_factory):
     monkeypatch.chdir(folder)
     # Words become ids when a recipe is built; the tokenizers of real models are not here.
     monkeypatch.setattr(texts, "open_vocabulary", lambda name: WordLengths())
+    # What the runs that an ensemble is made of note of themselves, before any stage.
+    for name in ("prompt_tune_rte", "fine_tune_rte", "prompt_tune_rte_micro", "fine_tune_rte_micro"):
+      made = build(f"{name}.gin")
+      note = Note(start=made.start, method=made.method, stages=[], seed=0)
+      (folder / "runs" / name).mkdir(parents=True)
+      (folder / "runs" / name / NOTE).write_text(note.text())
     yield
 
 

@@ -12,7 +12,7 @@ from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.models import ensemble
-from promot_jax.models.ensemble import Combined, Ensemble
+from promot_jax.models.ensemble import Ensemble, EnsembleReadout
 from promot_jax.models.readout import LogSum, Readout
 from tiny_models import batch_of, close, logits, moved, tiny
 
@@ -105,8 +105,10 @@ def test_logits_in_parts_are_those_of_the_whole_also_in_an_ensemble_of_ensembles
     )
   ]
   hidden = [draw(size=(1, 3, each.kernel.shape[0])).astype(np.float32) for each in plain]
-  inner = Combined(members=tuple(plain[:2]), weights=jnp.asarray(SHARES[2]), space=space)
-  outer = Combined(members=(inner, plain[2]), weights=jnp.asarray([0.6, 0.4]), space="probability")
+  inner = EnsembleReadout(members=tuple(plain[:2]), weights=jnp.asarray(SHARES[2]), space=space)
+  outer = EnsembleReadout(
+    members=(inner, plain[2]), weights=jnp.asarray([0.6, 0.4]), space="probability"
+  )
   states = ((hidden[0], hidden[1]), hidden[2])
 
   def measure(part, own):

@@ -11,6 +11,7 @@ from flax import nnx
 from promot_jax import partitioning, paths
 from promot_jax.errors import ConfigError
 from promot_jax.methods.lora import LoRA
+from promot_jax.models.ensemble import Ensemble
 from promot_jax.models.readout import Readout
 from promot_jax.networks import network
 from promot_jax.networks.loaded import Loaded
@@ -73,6 +74,18 @@ def by_numpy(logits, taught, *, weight, temperature):
 def logits_of(model):
   table, kernel = (np.asarray(leaf[...], np.float64) for leaf in (model.table, model.kernel))
   return table[BATCH["decoder_input_tokens"]] @ kernel
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_an_ensemble_teaches_with_the_probabilities_of_its_members_together(chunk):
+  student, members = Table(D, 0), [Table(E, 1), Table(D, 2)]
+  teacher = Ensemble(members, weights=[0.3, 0.7], space="probability")
+  objective = Distillation(weight=1.0, supervised=Supervised(vocabulary_chunk=chunk))
+  loss, _ = objective(student, BATCH, teacher=teacher)
+  first, second = (np.exp(log_softmax(logits_of(member))) for member in members)
+  taught = np.log(0.3 * first + 0.7 * second)
+  expected = by_numpy(logits_of(student), taught, weight=1.0, temperature=1.0)[0]
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [None, 4])
