@@ -81,7 +81,7 @@ def test_averages_of_log_probabilities_and_of_logits_are_one_distribution():
   assert np.abs(log - by_numpy(stored, weights, "probability")).max() > 0.1
 
 
-@pytest.mark.parametrize(("kind", "space"), zip(MEMBERS, ensemble.SPACES))
+@pytest.mark.parametrize(("kind", "space"), list(zip(MEMBERS, ensemble.SPACES)))
 def test_targets_have_the_combined_distribution_of_the_members(kind, space):
   model = ensemble_of(kind, space)
   batch = batch_of(model)
