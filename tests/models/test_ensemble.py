@@ -40,6 +40,13 @@ def ensemble_of(kind, space="probability"):
   return Ensemble(parts, weights=SHARES[len(parts)], space=space)
 
 
+@pytest.fixture(scope="module", params=["t5", "gpt2"])
+def expected(request):
+  """A kind of members, a batch for them, and their logits of its targets."""
+  batch = batch_of(tiny(request.param))
+  return request.param, batch, [logits(member, batch) for member in members(request.param)]
+
+
 def log_softmax(values):
   values = np.asarray(values, np.float64)
   values = values - values.max(-1, keepdims=True)
@@ -81,15 +88,13 @@ def test_averages_of_log_probabilities_and_of_logits_are_one_distribution():
   assert np.abs(log - by_numpy(stored, weights, "probability")).max() > 0.1
 
 
-@pytest.mark.parametrize(("kind", "space"), list(zip(MEMBERS, ensemble.SPACES)))
-def test_targets_have_the_combined_distribution_of_the_members(kind, space):
-  model = ensemble_of(kind, space)
-  batch = batch_of(model)
-  stored = [logits(member, batch) for member in members(kind)]
-  expected = by_numpy(stored, SHARES[len(stored)], space)
-  close(log_softmax(logits(model, batch)), expected)
+def test_targets_have_the_combined_distribution_of_the_members(expected):
+  kind, batch, stored = expected
+  model = ensemble_of(kind)
+  together = by_numpy(stored, SHARES[len(stored)], "probability")
+  close(logits(model, batch), together)
   targets = batch["decoder_target_tokens"]
-  chosen = np.take_along_axis(expected, targets[..., None], axis=-1)[..., 0]
+  chosen = np.take_along_axis(together, targets[..., None], axis=-1)[..., 0]
   np.testing.assert_allclose(scoring.score(model, batch), chosen.sum(axis=1), rtol=1e-5)
 
 
@@ -132,11 +137,9 @@ def test_logits_in_parts_are_those_of_the_whole_also_in_an_ensemble_of_ensembles
     close(folded(chunk), expected)
 
 
-@pytest.mark.parametrize("kind", ["t5", "gpt2"])
-def test_cached_decoding_gives_the_logits_of_teacher_forcing(kind):
-  model = ensemble_of(kind)
-  batch = batch_of(model)
-  expected, targets = logits(model, batch), batch["decoder_target_tokens"]
+def test_cached_decoding_gives_the_logits_of_teacher_forcing(expected):
+  kind, batch, stored = expected
+  model, targets = ensemble_of(kind), batch["decoder_target_tokens"]
 
   @jax.jit
   def decoded(state):
@@ -148,7 +151,8 @@ def test_cached_decoding_gives_the_logits_of_teacher_forcing(kind):
       found.append(own)
     return jnp.stack(found, axis=1)
 
-  close(decoded(nnx.state(model)), expected, 3e-5)
+  together = by_numpy(stored, SHARES[len(stored)], "probability")
+  close(decoded(nnx.state(model)), together, 3e-5)
 
 
 def test_members_keep_their_arrays_and_are_left_alone():

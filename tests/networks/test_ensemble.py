@@ -69,6 +69,7 @@ def test_its_shapes_are_those_of_what_is_built():
   np.testing.assert_allclose(built["weights"], [0.25, 0.75])
 
 
+@pytest.mark.slow
 def test_members_on_a_mesh_write_the_same():
   batch = {"encoder_input_tokens": np.asarray([[5, 9, 4, 1], [7, 3, 1, 0]], np.int32)}
   options = {"strategy": Beam(width=2), "max_length": 4}
