@@ -20,6 +20,7 @@ class Checkpoint:
   method: is attached and can be taken off; None: there is none.
   stages: how many of the experiment's were trained.
   step: of the last of them; None: the one that it chose.
+  made_of_trained: whether the start was made of networks that were trained on the experiment's task.
   """
 
   name: str
@@ -27,16 +28,19 @@ class Checkpoint:
   method: Method | None = None
   stages: int = 0
   step: int | None = None
+  made_of_trained: bool = False
 
   @property
   def tuned(self) -> bool:
     """Whether it is more than the pretrained model."""
-    return self.stages > 0 or self.method is not None
+    return self.stages > 0 or self.method is not None or self.made_of_trained
 
 
 def pretrained(experiment: Experiment) -> Checkpoint:
   """Before any stage.  It has no method: what that adds would be untrained."""
-  return Checkpoint(name=PRETRAINED, start=experiment.start)
+  return Checkpoint(
+    name=PRETRAINED, start=experiment.start, made_of_trained=experiment.is_made_of_trained
+  )
 
 
 def after(experiment: Experiment, stages: int, step: int | None = None) -> Checkpoint:

@@ -241,6 +241,16 @@ class Experiment:
     return self.network.seeded(self.seed)
 
   @property
+  def is_made_of_trained(self) -> bool:
+    """Whether nothing is trained, but what is measured was made of networks that were.
+
+    Such as an ensemble, or weights between two; a row that is called the pretrained one stays that.
+    """
+    if self.stages or self.probe or self.name == "pretrained":
+      return False
+    return self.start.pretrained != self.start
+
+  @property
   def teachers(self) -> dict[str, AnyNetwork]:
     """Stage name -> the network that it learns from, of the stages that have one."""
     found = {stage.name: stage.teacher for stage in self.stages if stage.teacher is not None}

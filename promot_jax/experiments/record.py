@@ -39,8 +39,9 @@ def run_record(
     step_seconds: median time of an update in each stage, as far as it is known.
   """
   tasks = list(dict.fromkeys(map(experiment.unit_of, experiment.tasks)))
-  plan = experiment.evaluation
+  plan, start = experiment.evaluation, experiment.start
   settings: dict[str, Any] = {"strategy": repr(plan.strategy)}
+  settings |= {f"network: {name}": value for name, value in start.settings.items()}
   # Only what is not as it always was: runs of earlier versions have no such setting.
   if plan.answers != "auto":
     settings["answers"] = plan.answers
@@ -51,15 +52,17 @@ def run_record(
       settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
     # Six digits: as a float, the 0.3 of a float32 schedule is 0.30000001192092896.
     settings[f"{stage.name}: learning rate"] = float(f"{_rate(stage):.6g}")
+  # A row beside those of its parts: of their task, and of the pretrained network that they share.
+  made = experiment.is_made_of_trained
   sets = _data_sets(experiment)
   own = [task for task, found in sets.items() if not found.published]
   return RunRecord(
     method=experiment.name,
-    trained_on="+".join(tasks) if experiment.stages or experiment.probe else "none",
+    trained_on="+".join(tasks) if experiment.stages or experiment.probe or made else "none",
     seed=experiment.seed,
     selected=selected,
     why=why,
-    backbone=experiment.start.about,
+    backbone=start.pretrained.about if made else start.about,
     parameters=paths.count(shapes.abstract_model(experiment)),
     data=f"own: {', '.join(f'{task} {sets[task].name}' for task in own)}"
     if own

@@ -49,6 +49,14 @@ class Adapted:
   def about(self) -> str:
     return f"{self.network.about} with the method of {self.method}"
 
+  @property
+  def pretrained(self) -> AnyNetwork:
+    return self.network.pretrained
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    return self.network.settings
+
   def seeded(self, seed: int) -> "Adapted":
     return dataclasses.replace(self, network=self.network.seeded(seed))
 

@@ -65,6 +65,17 @@ class Ensemble:
     parts = [f"{weight:g} of {member.about}" for weight, member in self._weighted()]
     return f"an ensemble ({self.space}) of {' and '.join(parts)}"
 
+  @property
+  def pretrained(self) -> AnyNetwork:
+    first, *others = (member.pretrained for member in self.members)
+    # By what they are, as two runs may have noted their start in other words' spelling.
+    same = all(other.identity() == first.identity() for other in others)
+    return first if same else self
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    return {"weights": ", ".join(f"{weight:g}" for weight, _ in self._weighted()), "space": self.space}
+
   def seeded(self, seed: int) -> "Ensemble":
     return self._with([member.seeded(seed) for member in self.members])
 

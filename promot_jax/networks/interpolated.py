@@ -57,6 +57,14 @@ class Interpolated:
   def about(self) -> str:
     return f"{1 - self.weight:g} of {self.first.about} and {self.weight:g} of {self.second.about}"
 
+  @property
+  def pretrained(self) -> AnyNetwork:
+    return self.first.pretrained
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    return {"weight": self.weight}
+
   def seeded(self, seed: int) -> "Interpolated":
     return dataclasses.replace(self, first=self.first.seeded(seed), second=self.second.seeded(seed))
 

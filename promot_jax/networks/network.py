@@ -50,6 +50,14 @@ class AnyNetwork(Protocol):
   def about(self) -> str:
     """What a person knows it by, such as the path of its checkpoint."""
 
+  @property
+  def pretrained(self) -> "AnyNetwork":
+    """The network that training began with; itself, where nothing was trained or several began it."""
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """Numbers and choices by which it was put together, for the record of a run."""
+
   def seeded(self, seed: int) -> "AnyNetwork":
     """The same network; what it draws at random is drawn by this seed, where it has none of its own."""
 
@@ -116,6 +124,14 @@ class Network:
   @property
   def about(self) -> str:
     return without_secrets(self.checkpoint)
+
+  @property
+  def pretrained(self) -> "Network":
+    return self
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    return {}
 
   def seeded(self, seed: int) -> "Network":
     return dataclasses.replace(self, seed=seed) if self.seed is None else self

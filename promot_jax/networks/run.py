@@ -59,6 +59,14 @@ class Run:
   def about(self) -> str:
     return self.directory if self.method == "keep" else f"{self.directory} (method: {self.method})"
 
+  @property
+  def pretrained(self) -> AnyNetwork:
+    return self._noted().start.pretrained
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    return {}  # the run's own record has them
+
   def seeded(self, seed: int) -> "Run":
     return self  # what it drew at random was drawn by its own seed
 

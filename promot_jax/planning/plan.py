@@ -119,7 +119,8 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
   chips = math.prod(sizes.values())
   plans = stage_plans(experiment, sizes)
   if not plans:
-    yield "stages    none: the pretrained model is only measured"
+    made = "what others trained" if experiment.is_made_of_trained else "the pretrained model"
+    yield f"stages    none: {made} is only measured"
     return
   source = experiment.imported_stages
   yield "stages    name      steps   batch  epochs  learning rate   trained       frozen  optimizer MB"

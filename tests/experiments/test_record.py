@@ -1,5 +1,6 @@
 """What a run's record says, and what the plan refuses before anything is read."""
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -10,10 +11,12 @@ import tiny_experiments
 from promot_jax import partitioning
 from promot_jax.decoding.strategies import Greedy
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import execute, record, shapes
+from promot_jax.experiments import checkpoint, execute, record, shapes
 from promot_jax.experiments.experiment import EvaluationPlan, Experiment, MeshShape
 from promot_jax.methods.prompt import SoftPrompt
 from promot_jax.networks import micro_model
+from promot_jax.networks.ensemble import Ensemble
+from promot_jax.networks.interpolated import Interpolated
 from promot_jax.networks.network import Network
 from promot_jax.planning import plan
 from promot_jax.training import optimizers, schedules
@@ -52,6 +55,28 @@ def test_runs_that_differ_in_the_backbones_learning_rate_are_variants():
   assert variant(prompt, stage("model", 0.003)) == "learning rate 0.003"
   assert variant(stage("model", 0.01)) == "learning rate 0.01"
   assert variant(prompt) == ""
+
+
+def test_a_row_that_is_made_of_trained_networks_is_of_their_task_and_their_start():
+  start = Network(backbone=micro_model.config(), checkpoint="random", seed=0)
+  tuned = dataclasses.replace(start, checkpoint="runs/tuned/stages/model")
+  between = Interpolated(first=start, second=tuned, weight=0.3)
+  together = Ensemble(members=[between, start], weights=[0.75])
+  for network, settings in (
+    (between, {"network: weight": 0.3}),
+    (together, {"network: weights": "0.75, 0.25", "network: space": "probability"}),
+  ):
+    row = experiment(network=network, method=None, task="cb")
+    made = record.run_record(row, selected="pretrained", why="")
+    assert (made.trained_on, made.backbone, made.backbone_trained) == ("cb", "random", False)
+    assert settings.items() <= made.settings.items()
+    # Its tuned task is read and written as its parts were tuned to.
+    assert checkpoint.last(row).tuned
+  for row in (experiment(task="cb"), experiment(network=tuned, method=None, task="cb")):
+    assert record.run_record(row, selected="pretrained", why="").trained_on == "none"
+    assert not checkpoint.last(row).tuned
+  base = dataclasses.replace(experiment(network=between, method=None), name="pretrained")
+  assert record.run_record(base, selected="pretrained", why="").trained_on == "none"
 
 
 def test_the_record_keeps_no_secret_of_the_command(monkeypatch):
