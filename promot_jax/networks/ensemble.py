@@ -74,7 +74,10 @@ class Ensemble:
 
   @property
   def settings(self) -> dict[str, Any]:
-    return {"weights": ", ".join(f"{weight:g}" for weight, _ in self._weighted()), "space": self.space}
+    return {
+      "weights": ", ".join(f"{weight:g}" for weight, _ in self._weighted()),
+      "space": self.space,
+    }
 
   def seeded(self, seed: int) -> "Ensemble":
     return self._with([member.seeded(seed) for member in self.members])
