@@ -159,6 +159,38 @@ def copy(model: Any) -> Any:
   return nnx.merge(graphdef, _fresh(state))
 
 
+def shapes_after(change: Callable[[Any], nnx.Module], model: nnx.Module) -> Any:
+  """What a change makes of a model, as shapes: as `nnx.eval_shape`, and it tells what stays.
+
+  Args:
+    change: gives another model; must not change the given one.
+    model: of shapes or arrays.  Leaves that the change hands on as they are, are the same objects in the
+      result, so that `distinct` sees what two models share.
+  """
+  leaves = named_leaves(model)
+  graphdef: Any = None
+
+  def run(*arrays):
+    nonlocal graphdef
+    graphdef, state = nnx.split(change(replace_leaves(model, dict(zip(leaves, arrays)))))
+    return state
+
+  traced, state = jax.make_jaxpr(run, return_shape=True)(*leaves.values())
+  given = dict(zip(map(id, traced.jaxpr.invars), leaves.values()))
+  shapes, treedef = jax.tree.flatten(state)
+  found = [given.get(id(out), shape) for out, shape in zip(traced.jaxpr.outvars, shapes)]
+  return nnx.merge(graphdef, jax.tree.unflatten(treedef, found))
+
+
+def distinct(tree: Any) -> dict[str, Any]:
+  """The named leaves, each object once, by the first of its names; shapes as well as arrays."""
+  found: dict[int, str] = {}
+  leaves = named_leaves(tree)
+  for name, leaf in leaves.items():
+    found.setdefault(id(leaf), name)
+  return {name: leaves[name] for name in found.values()}
+
+
 def count(tree: Any) -> int:
   """Number of scalars in the tree; abstract leaves count too."""
   return sum(math.prod(leaf.shape) for leaf in named_leaves(tree).values())

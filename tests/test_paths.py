@@ -199,3 +199,23 @@ def test_the_printed_table_joins_equal_layers_and_adds_up(model):
   assert f"trained: 30 of {SCALARS} scalars (35.71 %); encoder 30" in text
   assert "frozen: 54 of 84 scalars (64.29 %)" in text
   assert sorted(text.splitlines()[-1].split("; ")[1].split(", ")) == ["embedding 21", "encoder 33"]
+
+
+def test_shapes_after_a_change_are_the_objects_that_it_hands_on():
+  class Pair(nnx.Module):
+    def __init__(self, first, second):
+      self.first, self.second = nnx.Param(first), nnx.Param(second)
+
+  model = nnx.eval_shape(lambda: Pair(jnp.zeros((2, 3)), jnp.zeros(5)))
+  given = paths.named_leaves(model)
+
+  def change(pair):
+    return Pair(pair.second[...], pair.first[...].sum(axis=0).astype(jnp.bfloat16))
+
+  found = paths.shapes_after(change, model)
+  leaves = paths.named_leaves(found)
+  assert leaves["first"] is given["second"]
+  assert (leaves["second"].shape, leaves["second"].dtype) == ((3,), jnp.bfloat16)
+  both = {"one": model, "other": found}
+  assert list(paths.distinct(both)) == ["one/first", "one/second", "other/second"]
+  assert paths.count(paths.distinct(both)) == 6 + 5 + 3

@@ -63,7 +63,7 @@ def run_record(
     selected=selected,
     why=why,
     backbone=start.pretrained.about if made else start.about,
-    parameters=paths.count(shapes.abstract_model(experiment)),
+    parameters=paths.count(paths.distinct(shapes.abstract_model(experiment))),
     data=f"own: {', '.join(f'{task} {sets[task].name}' for task in own)}"
     if own
     else experiment.source,

@@ -23,7 +23,8 @@ from promot_jax.methods.prompt import prompt_count
 from promot_jax.models.backbone import writes_text
 from promot_jax.models.ensemble import require_one
 from promot_jax.networks import vocabulary_fit
-from promot_jax.networks.network import AnyNetwork
+from promot_jax.networks.loaded import Shapes
+from promot_jax.networks.network import AnyNetwork, Load
 from promot_jax.probing import probe
 from promot_jax.training import optimizers, selection
 from promot_jax.training.stages import Stage
@@ -43,35 +44,26 @@ class StagePlan:
   saved: int  # bytes of a checkpoint on the disk
 
 
-def abstract_model(experiment: Experiment) -> Any:
+def abstract_model(experiment: Experiment, *, load: Load | None = None) -> Any:
   """The experiment's model with its method attached, as shapes.
+
+  Args:
+    load: as of a network's `abstract`; None: what the model shares with others is not told.
 
   Raises:
     ConfigError: the experiment trains an ensemble, or puts something on it.
   """
-  return _attached(experiment, experiment.start.abstract())
-
-
-def _attached(experiment: Experiment, start: Any) -> Any:
-  method = experiment.method
+  start, method = experiment.start, experiment.method
+  model = load(start) if load else start.abstract()
   if method is not None:
-    require_one(start, f"have a {type(method).__name__}")
+    require_one(model, f"have a {type(method).__name__}")
   if experiment.stages:
-    require_one(start, f"be trained by stage '{experiment.stages[0].name}'")
+    require_one(model, f"be trained by stage '{experiment.stages[0].name}'")
   if experiment.probe is not None:
-    require_one(start, "be probed")
+    require_one(model, "be probed")
   if method is None:
-    return start
-  return nnx.eval_shape(lambda network: method.attach(network, nnx.Rngs(1)), start)
-
-
-def _started(experiment: Experiment, traced: list[tuple[AnyNetwork, Any]]) -> Any:
-  """`abstract_model`, of a network that is among `traced` without tracing it again."""
-  for network, start in traced:
-    if network == experiment.start:
-      return _attached(experiment, start)
-  traced.append((experiment.start, experiment.start.abstract()))
-  return _attached(experiment, traced[-1][1])
+    return model
+  return paths.shapes_after(lambda network: method.attach(network, nnx.Rngs(1)), model)
 
 
 def abstract_checkpoint(experiment: Experiment, checkpoint: Checkpoint) -> Any:
@@ -85,16 +77,19 @@ def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]
   Raises:
     ConfigError: a pattern matches nothing, or a size cannot be divided over the mesh.
   """
-  return _plans(experiment, mesh, abstract_model(experiment))
+  load = Shapes().model
+  return _plans(experiment, mesh, abstract_model(experiment, load=load), load)
 
 
-def _plans(experiment: Experiment, mesh: dict[str, int], model: Any) -> list[StagePlan]:
+def _plans(experiment: Experiment, mesh: dict[str, int], model: Any, load: Load) -> list[StagePlan]:
+  changed: set[str] = set()  # names of what the stages up to this one train
   plans = []
   for stage in experiment.stages:
     partitioning.check_batch_size(
       stage.batch_size // stage.microbatches, mesh, what=f"stage '{stage.name}'"
     )
     _, trainable, frozen = paths.split(model, stage.trainable)
+    changed |= set(paths.named_leaves(trainable))
     state = jax.eval_shape(stage.optimizer(stage.learning_rate).init, trainable)
     plans.append(
       StagePlan(
@@ -103,11 +98,7 @@ def _plans(experiment: Experiment, mesh: dict[str, int], model: Any) -> list[Sta
         frozen=paths.count(frozen),
         optimizer=paths.nbytes(state),
         bytes=_with_teacher(
-          experiment,
-          stage,
-          mesh,
-          _bytes(model, mesh, stage, frozen, state),
-          trained=paths.named_leaves(trainable),
+          experiment, stage, mesh, _bytes(model, mesh, stage, frozen, state), model, changed, load
         ),
         saved=disk.step_size(paths.nbytes(trainable) + paths.nbytes(state)),
       )
@@ -131,18 +122,30 @@ def _with_teacher(
   stage: Stage,
   mesh: dict[str, int],
   plan: partitioning.BytePlan,
-  *,
-  trained: Collection[str],
+  model: Any,
+  changed: Collection[str],
+  load: Load,
 ) -> partitioning.BytePlan:
-  """The bytes with those of a teacher; of one that is the start, those of what the stage trains."""
+  """The bytes with those of a teacher's arrays that are not the student's own, each once.
+
+  Args:
+    model: the student, as shapes.
+    changed: names of the student's parameters that this stage or an earlier one trains.
+    load: gives the student's start and the teacher.
+  """
   teacher = experiment.teachers.get(stage.name)
   if teacher is None:
     return plan
-  own = paths.named_leaves(teacher.abstract())
-  if teacher == experiment.start:  # frozen parameters are the same arrays
-    own = {name: leaf for name, leaf in own.items() if name in trained}
-  more = partitioning.byte_plan(own, mesh).parameters
-  return dataclasses.replace(plan, parameters=plan.parameters + more)
+  own = teachers_own(load(teacher), model, changed)
+  return dataclasses.replace(
+    plan, parameters=plan.parameters + partitioning.byte_plan(own, mesh).parameters
+  )
+
+
+def teachers_own(teacher: Any, student: Any, changed: Collection[str]) -> dict[str, Any]:
+  """The arrays of a teacher that are in memory beside the student's, each once; both are shapes."""
+  kept = {id(leaf) for name, leaf in paths.named_leaves(student).items() if name not in changed}
+  return {name: leaf for name, leaf in paths.distinct(teacher).items() if id(leaf) not in kept}
 
 
 def check(run: Experiment | Comparison) -> None:
@@ -153,7 +156,7 @@ def check(run: Experiment | Comparison) -> None:
     DataError: a table has rows that cannot be used.
   """
   # The rows of a comparison start from one network, and a trace of many layers takes seconds.
-  traced: list[tuple[AnyNetwork, Any]] = []
+  load = Shapes().model
   # Stages in epochs take the number of steps that is known unread; the run counts them again.
   for experiment in map(epochs.planned, experiments_of(run)):
     # Whole tables are read now: a row that cannot be used would end the run after its start.
@@ -162,9 +165,9 @@ def check(run: Experiment | Comparison) -> None:
     if experiment.templates is not None and experiment.malformed == "refuse":
       for data in experiment.templates.data_sets:
         template_tasks.refuse_problems(data)
-    model = _started(experiment, traced)
+    model = abstract_model(experiment, load=load)
     sizes = mesh_sizes(experiment.mesh)
-    _plans(experiment, sizes, model)
+    _plans(experiment, sizes, model, load)
     for stage in experiment.stages:
       optimizers.require_usable_rates(stage)
     partitioning.check_batch_size(

@@ -77,10 +77,9 @@ class Adapted:
     self.abstract()
     self.network.check()
 
-  def abstract(self) -> Any:
-    return trained_methods.attached_shapes(
-      self.network.abstract(), self.trained(), where=self.method
-    )
+  def abstract(self, *, load: Load | None = None) -> Any:
+    network = load(self.network) if load else self.network.abstract()
+    return trained_methods.attached_shapes(network, self.trained(), where=self.method)
 
   def build(
     self,

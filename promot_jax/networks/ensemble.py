@@ -9,17 +9,19 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import identity
+from promot_jax import identity, paths
 from promot_jax.errors import ConfigError
 from promot_jax.identity import Part
 from promot_jax.models import ensemble
 from promot_jax.models.backbone import writes_text
 from promot_jax.models.ensemble import SPACES, Space
 from promot_jax.networks import vocabulary_fit
-from promot_jax.networks.loaded import Loaded
+from promot_jax.networks.loaded import Loaded, Shapes
 from promot_jax.networks.network import AnyNetwork, Load, placed, require
 
 RECIPE_VALUES = ("Ensemble",)
@@ -102,10 +104,13 @@ class Ensemble:
       if member not in self.members[:number]:
         member.check()
 
-  def abstract(self) -> Any:
+  def abstract(self, *, load: Load | None = None) -> Any:
     self._require_same_tokens()
-    members = [member.abstract() for member in self.members]
-    return nnx.eval_shape(lambda *given: self._combined(given), *members)
+    load = load or Shapes().model
+    # Not in a trace of its own: shapes that members share stay the same objects.
+    made = self._combined([load(member) for member in self.members])
+    weights = jax.ShapeDtypeStruct((len(self.members),), jnp.float32)
+    return paths.replace_leaves(made, {**paths.named_leaves(made), "weights": weights})
 
   def build(
     self,

@@ -1,6 +1,7 @@
-"""Networks that are built once and kept, for everybody who names the same one."""
+"""Networks that are built once and kept, for everybody who names the same one; also as shapes only."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import nnx
 from jax.sharding import Mesh
@@ -34,3 +35,19 @@ class Loaded:
   def keep_only(self, *networks: AnyNetwork) -> None:
     """Forgets all other networks; arrays that nobody else holds are freed."""
     self._kept = [entry for entry in self._kept if entry[0] in networks]
+
+
+class Shapes:
+  """The shapes of networks as `Loaded` would have the arrays: what is one array there is one object."""
+
+  def __init__(self):
+    self._kept: list[tuple[AnyNetwork, Any]] = []
+
+  def model(self, network: AnyNetwork) -> Any:
+    """The shapes of a network, made the first time that they are asked for."""
+    for known, model in self._kept:
+      if known == network:
+        return model
+    model = network.abstract(load=self.model)
+    self._kept.append((network, model))
+    return model

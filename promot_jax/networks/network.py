@@ -78,8 +78,13 @@ class AnyNetwork(Protocol):
       DamagedCheckpoint: its parts contradict each other, or a value is not finite.
     """
 
-  def abstract(self) -> Any:
-    """The model as shapes."""
+  def abstract(self, *, load: Load | None = None) -> Any:
+    """The model as shapes.
+
+    Args:
+      load: gives the shapes of the networks that this one is made of, the same ones each time, so that
+        what `build` would share is one object (`loaded.Shapes`); None: what is shared is not told.
+    """
 
   def build(
     self,
@@ -167,7 +172,8 @@ class Network:
       if not locations.is_remote(source.place) and not self.allow_nan:
         restore.check_finite(leaves)
 
-  def abstract(self) -> Any:
+  def abstract(self, *, load: Load | None = None) -> Any:
+    del load  # it is made of no other one
     return nnx.eval_shape(self._create)
 
   def build(

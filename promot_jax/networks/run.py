@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -94,13 +95,23 @@ class Run:
     note.start.check()
     self.abstract()
 
-  def abstract(self) -> Any:
+  def abstract(self, *, load: Load | None = None) -> Any:
     note = self._noted()
-
-    def with_method(model: nnx.Module) -> nnx.Module:
-      return self._ended(attach(model, note.method, None, seed=note.seed), note)
-
-    return nnx.eval_shape(with_method, note.start.abstract())
+    model = load(note.start) if load else note.start.abstract()
+    model = paths.shapes_after(
+      lambda start: attach(start, note.method, None, seed=note.seed), model
+    )
+    if load:
+      # What the stages trained is no longer the start's.
+      trained = {name for *_, names in _trained(self.directory, note) for name in names}
+      model = paths.replace_leaves(
+        model,
+        {
+          name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if name in trained else leaf
+          for name, leaf in paths.named_leaves(model).items()
+        },
+      )
+    return paths.shapes_after(lambda ended: self._ended(ended, note), model)
 
   def build(
     self,
@@ -114,11 +125,9 @@ class Run:
     model = attach(start, note.method, mesh, seed=note.seed)
     untrained = set() if note.method is None else _names(model, note.method.parameters)
     # In the order of the stages: a later one's values take the place of an earlier one's.
-    for place, step in _chosen(self.directory, note):
+    for place, step, own in _trained(self.directory, note):
       store = open_store(place)
-      _, table = step_files.describe(place / f"checkpoint_{step}")
       leaves = paths.named_leaves(model)
-      own = [name.removeprefix(PARAMETERS) for name in table if name.startswith(PARAMETERS)]
       if unknown := [name for name in own if name not in leaves]:
         raise ConfigError(
           f"{place} has parameter '{unknown[0]}', which the network of {self.directory} has not; it is"
@@ -215,6 +224,17 @@ def _chosen(directory: str, note: Note) -> Iterator[tuple[pathlib.Path, int]]:
     if not (place / f"checkpoint_{step}" / manifest.FILE).is_file():
       raise DamagedCheckpoint(f"{place} has no step {step}, which its stage chose.")
     yield place, step
+
+
+def _trained(directory: str, note: Note) -> Iterator[tuple[pathlib.Path, int, Sequence[str]]]:
+  """(folder, chosen step, names of the parameters that it has) of each stage."""
+  for place, step in _chosen(directory, note):
+    _, table = step_files.describe(place / f"checkpoint_{step}")
+    yield (
+      place,
+      step,
+      [each.removeprefix(PARAMETERS) for each in table if each.startswith(PARAMETERS)],
+    )
 
 
 def _names(model: nnx.Module, pattern: str) -> set[str]:

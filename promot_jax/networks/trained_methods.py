@@ -97,7 +97,7 @@ def attached_shapes(model: Any, given: Trained, *, where: str) -> Any:
   require_one(model, f"have the method of '{where}'")
   method_files.check_architecture(given.backbone, model, where=where)
   method = given.method.folded()
-  model = nnx.eval_shape(lambda backbone: method.attach(backbone, nnx.Rngs(0)), model)
+  model = paths.shapes_after(lambda backbone: method.attach(backbone, nnx.Rngs(0)), model)
   leaves = paths.named_leaves(model)
   wanted = {name: leaves[name] for name in paths.match(method.parameters, leaves)}
   _fitting(given, wanted, where=where)

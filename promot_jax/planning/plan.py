@@ -91,7 +91,7 @@ def start_text(experiment: Experiment) -> str:
 def _model_lines(experiment: Experiment) -> Iterator[str]:
   model = abstract_model(experiment)
   config = experiment.backbone
-  total = paths.count(model)
+  total = paths.count(paths.distinct(model))  # what members of an ensemble share is there once
   yield (
     f"model     {type(config).__name__} {_layers(config)} layers, "
     f"width {config.width}, vocabulary {config.vocab_size}, {_count(total)} parameters, "
@@ -144,7 +144,7 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       yield f"          {stage.name}: taken over from {source[stage.name]}, not trained again"
     if (teacher := experiment.teachers.get(stage.name)) is not None:
       shared = ", the start itself" * (teacher == experiment.start)
-      count = paths.count(teacher.abstract())
+      count = paths.count(paths.distinct(teacher.abstract()))
       yield f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}"
     lengths = experiment.lengths_of(stage.name)
     yield (

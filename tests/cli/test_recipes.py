@@ -56,7 +56,12 @@ def here(tmp_path_factory):
     # Words become ids when a recipe is built; the tokenizers of real models are not here.
     monkeypatch.setattr(texts, "open_vocabulary", lambda name: WordLengths())
     # What the runs that an ensemble is made of note of themselves, before any stage.
-    for name in ("prompt_tune_rte", "fine_tune_rte", "prompt_tune_rte_micro", "fine_tune_rte_micro"):
+    for name in (
+      "prompt_tune_rte",
+      "fine_tune_rte",
+      "prompt_tune_rte_micro",
+      "fine_tune_rte_micro",
+    ):
       made = build(f"{name}.gin")
       note = Note(start=made.start, method=made.method, stages=[], seed=0)
       (folder / "runs" / name).mkdir(parents=True)

@@ -145,6 +145,9 @@ def test_what_another_run_tuned_is_a_teacher_on_the_students_own_backbone(adapte
   teacher, values, change = adapted
   run = experiment(teacher)
   shapes.check(run)
+  (planned,) = shapes.stage_plans(run, {"data": 1, "model": 1})
+  beside = planned.bytes.parameters - paths.nbytes(shapes.abstract_model(run))
+  assert beside == paths.nbytes(values)
   session = Session(stop=Stop(), console=Events())
   start = paths.named_leaves(session.pretrained(run))
   found = session.teacher(run, "lora")

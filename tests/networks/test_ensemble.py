@@ -55,6 +55,8 @@ def test_what_two_members_have_in_common_is_there_once(tmp_path, module_of_tests
   assert own == {"members/0/encoder/prompt/prompt", "weights"} | {
     name for name in leaves if "lora" in name
   }
+  # A plan counts the arrays that there will be: one prompt, two LoRA, one start.
+  assert set(paths.distinct(together.abstract())) == set(paths.distinct(together.build()))
   shared = Loaded(None, lambda line: None)
   begun = paths.named_leaves(shared.model(runs.START))
   again = paths.named_leaves(shared.model(together))
