@@ -109,7 +109,8 @@ def open_weights(text: str, *, model: str | None = None, vocabulary: int | None 
     raise ConfigError("'random' is no checkpoint; name the weights that should be converted.")
   config = model_config(model) if model else None
   if source.kind == "micro":
-    return Weights(leaves=micro_model.weights(), config=micro_model.config(), where=text)
+    config = config or micro_model.config()
+    return Weights(leaves=micro_model.weights(config), config=config, where=text)
   # A folder knows its own configuration; what the user names goes before it.
   if source.kind == "hf":
     config = config or huggingface.config(source.place)
@@ -137,13 +138,15 @@ def open_weights(text: str, *, model: str | None = None, vocabulary: int | None 
 
 
 def model_config(text: str) -> Any:
-  """The configuration that a name means: a published size, 'micro', or a Hugging Face folder.
+  """The configuration that a name means: a published size, 'micro', 'micro_decoder', or a Hugging Face folder.
 
   Raises:
     ConfigError: it means none.
   """
   if text == "micro":
     return micro_model.config()
+  if text == "micro_decoder":
+    return micro_model.decoder_config()
   if text in SIZES:
     return SIZES[text]()
   if text.startswith("hf:") or os.path.exists(text):

@@ -1,8 +1,8 @@
-"""Makes the small model that comes with the package, from nothing.
+"""Makes the small models that come with the package, from nothing.
 
-The stream of `promot_jax.micro.pretraining` replaces a task's batches; everything else is one more
-stage: checkpoints, exact resume, and the step with the best few-shot scores is exported as
-`weights.npz`, with a card that says how it was made.
+The stream of `promot_jax.micro.pretraining` or `decoder_pretraining` replaces a task's batches; everything
+else is one more stage: checkpoints, exact resume, and the step with the best few-shot scores is exported
+as `weights.npz` or `decoder_weights.npz`, with a card that says how it was made.
 """
 
 import dataclasses
@@ -32,9 +32,11 @@ from promot_jax.experiments.experiment import check_seed
 from promot_jax.experiments.record import environment
 from promot_jax.identity import Identity
 from promot_jax.micro import evaluation_sets, world
-from promot_jax.micro.curriculum import CURRICULUM, INFERENCE, TEXT, Phase
+from promot_jax.micro.curriculum import CURRICULUM, DECODER_CURRICULUM, INFERENCE, TEXT, Phase
+from promot_jax.micro.decoder_pretraining import DecoderStream
 from promot_jax.micro.pretraining import Stream
 from promot_jax.micro.vocabulary import EOS, vocabulary
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.models.t5_config import T5Config
 from promot_jax.networks import backbones, micro_model
 from promot_jax.training import loop
@@ -48,27 +50,35 @@ RECIPE_VALUES = ("Pretraining",)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretraining:
-  """A pretraining run of the micro model.
+  """A pretraining run of a micro model.
 
-  model_dir: where checkpoints and `weights.npz` are written.
+  model_dir: where checkpoints and the file of weights are written.
   stage: all parameters, from a random start; `batch_size` is nominal, the curriculum decides.
-  curriculum: phases of the stream.
+  backbone: its kind decides over the stream.
+  curriculum: phases of the stream; (): those that the shipped weights were made with.
   shots: the few-shot scores that choose the step: `norm_avg`, the mean over unseen tasks and these.
   limit: examples of each task in a validation.
   """
 
   model_dir: str
   stage: Stage
-  backbone: T5Config = dataclasses.field(default_factory=micro_model.config)
-  curriculum: Sequence[Phase] = CURRICULUM
+  backbone: T5Config | DecoderLMConfig = dataclasses.field(default_factory=micro_model.config)
+  curriculum: Sequence[Phase] = ()
   shots: Sequence[int] = (1,)
   limit: int = 96
   seed: int = 0
 
   def __post_init__(self) -> None:
     check_seed("Pretraining.seed", self.seed)
+    if not self.curriculum:
+      object.__setattr__(self, "curriculum", DECODER_CURRICULUM if self.is_decoder else CURRICULUM)
     if self.stage.has_epochs:
       raise ConfigError("Pretraining's stream of examples never ends: give its stage in steps.")
+
+  @property
+  def is_decoder(self) -> bool:
+    """Whether the model is decoder-only."""
+    return isinstance(self.backbone, DecoderLMConfig)
 
 
 def pretrain(
@@ -89,7 +99,8 @@ def pretrain(
       )
     )
   folder = pathlib.Path(run.model_dir)
-  stream = Stream(run.curriculum, tasks=_tasks(run.curriculum), seed=run.seed)
+  kind = DecoderStream if run.is_decoder else Stream
+  stream = kind(run.curriculum, tasks=_tasks(run.curriculum), seed=run.seed)
   with Lease(folder), signals.catch(report=Events(sinks).line):
     files: list[Sink] = [
       JsonLines(folder / "train" / "metrics.jsonl", report=Events(sinks).line),
@@ -112,7 +123,7 @@ def pretrain(
     store.close()
     events.close()
   # In memory first: the file takes its place whole, since a half-written one would be shipped.
-  weights = folder / micro_model.WEIGHTS
+  weights = folder / micro_model.file_name(run.backbone)
   buffer = io.BytesIO()
   leaves = jax.device_get(paths.named_leaves(result.model))
   np.savez_compressed(buffer, **leaves)

@@ -32,15 +32,16 @@ class Phase:
   Attributes:
     steps: training steps.
     shots: weight of each number of demonstrations.  One number is drawn for a whole batch, so that
-      a batch has few pads and there are few shapes.
-    batch_size: examples per step, by number of demonstrations.
+      a batch has few pads and there are few shapes; of the decoder-only model for each example.
+    batch_size: examples per step, by number of demonstrations; rows of the decoder-only model hold
+      several, and there are DECODER_ROWS of them.
     mixture: weight of each source of examples: a task, TEXT or INFERENCE.  The latter two have no
       demonstrations.
   """
 
   steps: int
   shots: Mapping[int, float]
-  batch_size: Mapping[int, int]
+  batch_size: Mapping[int, int] = dataclasses.field(default_factory=dict)
   mixture: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(MIXTURE))
 
 
@@ -53,3 +54,13 @@ CURRICULUM = (
     batch_size={0: 128, 1: 64, 2: 48, 4: 32},
   ),
 )
+
+# Of the decoder-only model, with less text: all of its tokens are learned, of an episode only the answers.
+_DECODER_MIXTURE = {**MIXTURE, TEXT: 0.08, INFERENCE: 0.05}
+DECODER_CURRICULUM = (
+  Phase(steps=250, shots={0: 0.7, 1: 0.3}, mixture=_DECODER_MIXTURE),
+  Phase(steps=750, shots={0: 0.25, 1: 0.5, 2: 0.1, 4: 0.15}, mixture=_DECODER_MIXTURE),
+)
+DECODER_ROWS = 24
+DECODER_LENGTH = 96
+"""Tokens of a row."""

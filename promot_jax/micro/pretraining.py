@@ -106,27 +106,18 @@ class Stream:
     shots = sorted({number for phase in self.curriculum for number in phase.shots})
     self.widths = {number: self._widths(number) for number in shots}
 
-  def phase(self, step: int) -> Phase:
-    """The phase to which a step belongs."""
-    for phase in self.curriculum:
-      if step < phase.steps:
-        # A step beyond the phases belongs to the last one.
-        return phase
-      step -= phase.steps
-    return self.curriculum[-1]
-
   def shots(self, step: int) -> int:
     """The number of demonstrations in the batch of a step."""
-    weights = self.phase(step).shots
+    weights = phase_of(self.curriculum, step).shots
     # By the step alone, so that every row of a batch has as many.
-    uniform = _uniform(self.seed, step, np.zeros(1, np.int64), 1)[0, 0]
-    return list(weights)[int(_choose(uniform[None], list(weights.values()))[0])]
+    drawn = uniform(self.seed, step, np.zeros(1, np.int64), 1)[0]
+    return list(weights)[int(choose(drawn, list(weights.values()))[0])]
 
   def batch(self, step: int) -> dict[str, np.ndarray]:
     """The batch of a step: encoder_input_tokens and _mask [B, S], decoder_input_tokens, _target_tokens and
     _loss_weights [B, T]."""
     shots = self.shots(step)
-    phase = self.phase(step)
+    phase = phase_of(self.curriculum, step)
     # Queries are segments with their end, demonstrations without.
     queries, targets = self._draw(step, phase, shots)
     source_width, target_width = self.widths[shots]
@@ -145,24 +136,12 @@ class Stream:
   def _draw(self, step: int, phase: Phase, shots: int) -> tuple[np.ndarray, np.ndarray]:
     """Segment numbers of the inputs [B, shots + 1] and of the targets [B]."""
     rows = np.arange(phase.batch_size[shots])
-    uniform = _uniform(self.seed, step, rows, shots + 3)  # [B, draws]
-    source = _choose(uniform[:, 0], list(phase.mixture.values()))
+    drawn = uniform(self.seed, step, rows, shots + 3)  # [B, draws]
+    source = choose(drawn[:, 0], list(phase.mixture.values()))
     pools = [self._pools[name] for name in phase.mixture]
-    column = {
-      field.name: np.array([getattr(pool, field.name) for pool in pools])[source]
-      # A column of numbers for the sources of all rows.
-      for field in dataclasses.fields(Pool)
-    }
-    query = (uniform[:, 1] * column["size"]).astype(np.int64)
-    # Demonstrations differ from the query: steps of 1 to size - 1 around the ring of records.
-    away = 1 + (uniform[:, 2:-1] * (column["size"] - 1)[:, None]).astype(np.int64)
-    shown = (query[:, None] + away) % column["size"][:, None]
-    # Texts have no demonstrations, and -1 stands for no segment.
-    shown = np.where(
-      column["demonstrations"][:, None] < 0, -1, column["demonstrations"][:, None] + shown
-    )
-    inputs = np.concatenate([shown, (column["queries"] + query)[:, None]], axis=1)
-    return inputs, column["targets"] + query
+    # The last column is not used: the hash has always been asked for one more.
+    shown, query, target = episodes(pools, source, drawn[:, 1:-1])
+    return np.concatenate([shown, query], axis=1), target[:, 0]
 
   def _widths(self, shots: int) -> tuple[int, int]:
     # Over all phases: each number of demonstrations has one shape, and so one compilation.
@@ -178,6 +157,39 @@ class Stream:
       longest_input = max(longest_input, int(length))
       longest_target = max(longest_target, int(self._segments.lengths[pool.targets + pieces].max()))
     return _round_up(longest_input), _round_up(longest_target)
+
+
+def phase_of(curriculum: Sequence[Phase], step: int) -> Phase:
+  """The phase to which a step belongs."""
+  for phase in curriculum:
+    if step < phase.steps:
+      return phase
+    step -= phase.steps
+  # A step beyond the phases belongs to the last one.
+  return curriculum[-1]
+
+
+def episodes(
+  pools: Sequence[Pool], source: np.ndarray, drawn: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Numbers of segments: demonstrations [E, shots] (-1 = none), queries [E, 1] and targets [E, 1].
+
+  Args:
+    source: [E], which of the pools each episode is of.
+    drawn: [E, 1 + shots] of [0, 1): the query and the demonstrations.
+  """
+  column = {
+    # A column of numbers for the sources of all rows.
+    field.name: np.array([getattr(pool, field.name) for pool in pools])[source][:, None]
+    for field in dataclasses.fields(Pool)
+  }
+  query = (drawn[:, :1] * column["size"]).astype(np.int64)
+  # Demonstrations differ from the query: steps of 1 to size - 1 around the ring of records.
+  away = 1 + (drawn[:, 1:] * (column["size"] - 1)).astype(np.int64)
+  shown = (query + away) % column["size"]
+  # Texts have no demonstrations, and -1 stands for no segment.
+  shown = np.where(column["demonstrations"] < 0, -1, column["demonstrations"] + shown)
+  return shown, column["queries"] + query, column["targets"] + query
 
 
 def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]]:
@@ -261,7 +273,7 @@ def _inference_pair(dice: Dice, words: Vocabulary) -> tuple[list[int], list[int]
   return [*source, EOS], [*answer, EOS]
 
 
-def _uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:
+def uniform(seed: int, step: int, rows: np.ndarray, draws: int) -> np.ndarray:
   """Numbers in [0, 1) that depend on nothing but the arguments: [B, draws] (SplitMix64)."""
   # Numbers wrap around, which is how this hash works.
   with np.errstate(over="ignore"):
@@ -282,11 +294,11 @@ def _mix(state: Any) -> Any:
   return state ^ (state >> np.uint64(31))
 
 
-def _choose(uniform: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+def choose(drawn: np.ndarray, weights: Sequence[float]) -> np.ndarray:
   """Index of the weight in whose share of the unit interval each number lies."""
   shares = np.cumsum(weights) / np.sum(weights)
   # Rounding may leave the last share just below 1.
-  return np.minimum(np.searchsorted(shares, uniform, side="right"), len(weights) - 1)
+  return np.minimum(np.searchsorted(shares, drawn, side="right"), len(weights) - 1)
 
 
 def _round_up(length: int) -> int:

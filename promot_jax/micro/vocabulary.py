@@ -2,7 +2,7 @@
 
 The words are data of the package (vocabulary.txt, one per line, line number = id): 0 <pad>, 1 </s>,
 2 <unk>, then T5's first eight sentinels, eight words of tasks on tables and passages, punctuation and words.
-The shipped model has met at most five sentinels and none of those eight words, which took the place of
+The shipped models have met at most five sentinels and none of those eight words, which took the place of
 further sentinels.  Text is cut at white space, before . , ? ! ; and around sentinels.  A colon or a closing
 bracket belongs to its word, "Q:", "answer:", "A)", unless it stands alone.  Decoding puts punctuation back to
 the word before it, so that text written with single blanks comes back as it was.
@@ -48,6 +48,8 @@ class Vocabulary:
   pad, eos, bos, unknown, family = PAD, EOS, None, UNKNOWN, "t5"
   input_frame = target_frame = Frame(suffix=(EOS,))
   joining = TWO_TEXTS
+  serves_decoders = True
+  """To the decoder-only model of this world the end of an input is what leads to its answer."""
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, Vocabulary) and self.words == other.words

@@ -1,4 +1,4 @@
-"""Published sizes of GPT-2 and Llama 3, and PaLM 8B, as functions of keyword changes.
+"""Published sizes of GPT-2 and Llama 3, PaLM 8B and the built-in model, as functions of keyword changes.
 
 `gpt2_small(dropout_rate=0.1)` is what configuration files bind.  Figures are those of the released
 checkpoints; PaLM's weights are not public, its shape is (arXiv:2204.02311, table 1).
@@ -18,6 +18,7 @@ RECIPE_VALUES = (
   "llama_like_3b",
   "llama_like_8b",
   "palm_8b",
+  "micro",
 )
 
 GPT2_VOCABULARY = 50_257
@@ -99,6 +100,33 @@ def palm_8b(**changes) -> DecoderLMConfig:
     "embedding_std": 1.0,
     "init_std": None,
     "eos": 1,
+  }
+  return DecoderLMConfig(**{**defaults, **changes})
+
+
+def micro(*, vocab_size: int, **changes) -> DecoderLMConfig:
+  """The decoder-only model of the built-in world: LLaMA's arithmetic, 0.8M parameters.
+
+  The gate is a ReLU, as that of the world's T5; an input ends with the token that ends texts.
+  """
+  defaults = {
+    "vocab_size": vocab_size,
+    "width": 128,
+    "layers": 4,
+    "heads": 4,
+    "head_width": 32,
+    "mlp_width": 256,
+    "mlp_activations": ("relu", "linear"),
+    "positions": "rotary",
+    "max_positions": 256,
+    "norm": "rms",
+    "norm_epsilon": 1e-6,
+    "use_bias": False,
+    "tied_logits": False,
+    "embedding_std": 1.0,
+    "init_std": None,
+    "eos": 1,
+    "pad": 0,
   }
   return DecoderLMConfig(**{**defaults, **changes})
 

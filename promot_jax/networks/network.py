@@ -146,7 +146,9 @@ class Network:
 
   def identity(self) -> str:
     if self.checkpoint == MICRO:
-      return f"micro:{micro_model.digest()}" if micro_model.available() else "micro"
+      if not micro_model.available(self.backbone):
+        return "micro"
+      return f"micro:{micro_model.digest(self.backbone)}"
     if self.checkpoint == RANDOM:
       # Another configuration draws other values by the same seed.
       config = hashlib.sha256(repr(self.backbone).encode()).hexdigest()[:12]
@@ -165,7 +167,7 @@ class Network:
     """
     source = sources.resolve(self.checkpoint)
     if source.kind == "micro":
-      micro_model.require()
+      micro_model.require(self.backbone)
     elif source.kind != "random":
       leaves = self._open(source)
       restore.check_restorable(self.abstract(), leaves)
@@ -208,7 +210,7 @@ class Network:
 
   def _open(self, source: sources.Source) -> Mapping[str, Any]:
     if source.kind == "micro":
-      return micro_model.weights()
+      return micro_model.weights(self.backbone)
     return sources.open_source(source, self.backbone)
 
 

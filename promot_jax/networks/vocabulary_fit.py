@@ -33,7 +33,8 @@ def check(vocabulary: Vocabulary, name: str, backbone: Any) -> None:
   # model's with what leads to its answer.
   writes = writes_text(backbone)
   alone = writes and backbone.decoder_start is None
-  if is_decoder_only(vocabulary.family) != alone:
+  either = getattr(vocabulary, "serves_decoders", False)
+  if is_decoder_only(vocabulary.family) != alone and not (alone and either):
     kind = "decoder-only" if alone else "an encoder-decoder" if writes else "an encoder alone"
     wanted = "gpt2' or '?family=llama" if alone else "t5' or '?family=bart"
     raise ConfigError(

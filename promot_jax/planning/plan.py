@@ -59,7 +59,7 @@ def describe_pretraining(run: Any) -> Iterator[str]:
   yield f"model     {_count(paths.count(model))} parameters, width {run.backbone.width}, from nothing"
   for number, phase in enumerate(run.curriculum):
     batches = ", ".join(f"{shots} shots x {size}" for shots, size in phase.batch_size.items())
-    yield f"phase {number + 1}   {phase.steps} steps: {batches}"
+    yield f"phase {number + 1}   {phase.steps} steps: {batches or 'rows filled with episodes'}"
   stage = run.stage
   yield (
     f"stage     {stage.steps} steps, learning rate up to "
@@ -73,8 +73,10 @@ def start_text(experiment: Experiment) -> str:
   """The initial checkpoint, and whether it can be read from here."""
   path = experiment.start.about
   if path == MICRO:
-    found = f"shipped weights, sha256 {micro_model.digest()}" if micro_model.available() else ""
-    return f"micro: {found or 'not in this installation (make them with pretrain_micro.gin)'}"
+    backbone = experiment.backbone
+    if not micro_model.available(backbone):
+      return f"micro: not in this installation (promot_jax/micro/{micro_model.file_name(backbone)})"
+    return f"micro: shipped weights, sha256 {micro_model.digest(backbone)}"
   if path == RANDOM:
     return "random initialization: nothing pretrained is restored"
   local = path.removeprefix("hf:").removeprefix("local:")

@@ -62,8 +62,12 @@ def test_another_kind_of_model_is_refused_with_the_families_it_takes(tokenizer_f
   said = refusal(DECODER, vocabulary=f"hf:{tokenizer_folder('bart')}")
   assert "family 'bart', and the model is decoder-only" in said
   assert "add '?family=gpt2' or '?family=llama'" in said
-  words = dataclasses.replace(DECODER, vocab_size=micro_model.padded_vocabulary())
-  assert "the model is decoder-only" in refusal(words)  # with the micro world's own words
+
+
+def test_the_micro_worlds_words_serve_its_decoder_only_model_and_no_other():
+  assert text_vocabulary(experiment(micro_model.decoder_config())).size == 624
+  others = dataclasses.replace(DECODER, vocab_size=micro_model.padded_vocabulary())
+  assert "has pad=0, eos=1, and the model's configuration pad=-1" in refusal(others)
 
 
 def test_other_special_tokens_are_refused(tokenizer_folder):
