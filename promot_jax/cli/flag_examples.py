@@ -19,6 +19,12 @@ examples:
   promot infer --model_dir=runs/promot_rte_micro --input=questions.jsonl --output=answers.jsonl
   promot infer --model_dir=runs/promot_rte_micro --text "Q: what is the sport of Hugo? A:"
 """,
+  "harness": """\
+examples:
+  promot harness --model_dir=runs/promot_rte_micro --tasks=my_task --include_path=my_tasks
+  promot harness --gin_file=promot_rte.gin --gin_file=models/huggingface.gin --init=hf:DIR \\
+    --model_dir=runs/pretrained --checkpoint=pretrained --tasks=arc_easy,hellaswag --limit=100
+""",
   "inspect": """\
 examples:
   promot inspect data rte_1shot --source=micro --n=3

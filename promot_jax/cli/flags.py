@@ -21,6 +21,7 @@ COMMANDS = {
   "train": "run an experiment or a comparison from a gin file (repeat the command to go on)",
   "eval": "score a model directory's checkpoints on tasks",
   "infer": "answer the questions of a file, or one",
+  "harness": "score a model on tasks of lm-evaluation-harness",
   "inspect": "show data, a checkpoint, a configuration or a model",
   "report": "make the tables and plots of finished runs",
   "compare": "test whether two evaluated models differ on the same examples",
@@ -42,6 +43,7 @@ _PATHS = (
   "output",
   "method",
   "vocabulary",
+  "include_path",
   "source",
   "model",
   "name",
@@ -364,6 +366,21 @@ def _infer_flags(parser: argparse.ArgumentParser) -> None:
   )
 
 
+def _harness_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_flags(parser)
+  _checkpoint_flags(parser)
+  parser.add_argument("--tasks", required=True, metavar="A,B", help="names of lm_eval's tasks")
+  parser.add_argument(
+    "--include_path",
+    metavar="DIR",
+    help="a folder with task files of your own; they may run Python: name only what you trust",
+  )
+  parser.add_argument(
+    "--shots", type=number_from_0, metavar="N", help="demonstrations (default: each task's)"
+  )
+  parser.set_defaults(coordinator_address=None, process_count=1, process_id=None)
+
+
 def _inspect_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("what", choices=["data", "checkpoint", "config", "model"])
   parser.add_argument("name", nargs="?", help="task name, checkpoint folder or gin file")
@@ -384,6 +401,7 @@ _FLAGS = {
   "train": _train_flags,
   "eval": _eval_flags,
   "infer": _infer_flags,
+  "harness": _harness_flags,
   "inspect": _inspect_flags,
   "report": flag_results.report,
   "compare": flag_results.compare,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ class Form:
 
   vocabulary: writes inputs and reads outputs, framed as the model knows them.
   stop: texts at which an answer ends, besides eos.
+  clean: what an answer is of the text up to there.
   special: the model's padding, end and start of decoding.
   strategy: how answers are decoded.
   longest_input, longest_answer: in tokens.
@@ -39,6 +40,7 @@ class Form:
   vocabulary: Vocabulary
   special: TokenIds
   stop: tuple[str, ...] = ()
+  clean: Callable[[str], str] = postprocess.between_sentinels
   strategy: Strategy = Greedy()  # noqa: RUF009 (a frozen value)
   longest_input: int = 512
   longest_answer: int = 64
@@ -67,6 +69,13 @@ class Given:
     """Of the questions with these numbers, in their order."""
     chosen = {name: [arrays[n] for n in places] for name, arrays in self.features.items()}
     return dataclasses.replace(self, features=chosen)
+
+
+class Scored(NamedTuple):
+  """What a model says of one given answer; see `scoring.Scores`."""
+
+  log_p: float
+  greedy: bool
 
 
 Place = Callable[[Mapping[str, Any]], Any]
@@ -130,7 +139,7 @@ def answer(
         # Ends first as tokens, where eos is no text, then as text: a stop may be a part of a
         # token.
         written = words.decode(form.special.before_end(best[position]))
-        text = postprocess.between_sentinels(postprocess.until(written, form.stop))
+        text = form.clean(postprocess.until(written, form.stop))
         answers[row] = (text, float(scores[position]))
   return answers
 
@@ -180,24 +189,54 @@ def probabilities(
   targets = [
     joining.option_tokens(form.vocabulary, text, label) for text in texts for label in labels
   ]
-  count = len(targets)
-  examples = example_lists.in_memory(
-    "labels",
-    [tokens for tokens in inputs for _ in labels],
+  repeated = [number for number in range(len(inputs)) for _ in labels]
+  found = of_answers(
+    form,
+    model,
+    [inputs[number] for number in repeated],
     targets,
-    [{"inputs": "", "targets": "", "answers": []}] * count,
-    prompt_id=form.bank_row,
-    **vars(given.of([place for place in range(len(inputs)) for _ in labels])),
+    place=place,
+    given=given.of(repeated),
   )
-  scores = np.zeros(count)
-  for batch, rows in EvalBatches(examples, batch_size=form.batch_size, special=form.special):
-    found = partitioning.fetch(scoring.score(model, place(batch)))
-    scores[rows[rows >= 0]] = found[rows >= 0]
+  scores = np.asarray([each.log_p for each in found])
   table = scores.reshape(len(texts), len(labels))
   # The largest is taken off first: sums of log-probabilities of long answers underflow in exp.
   table = np.exp(table - table.max(axis=1, keepdims=True))
   table /= table.sum(axis=1, keepdims=True)
   return [dict(zip(labels, map(float, row))) for row in table]
+
+
+def of_answers(
+  form: Form,
+  model: nnx.Module,
+  inputs: Sequence[np.ndarray],
+  targets: Sequence[np.ndarray],
+  *,
+  place: Place,
+  given: Given = Given(),
+) -> list[Scored]:
+  """How probable a given answer to each input is.
+
+  Args:
+    model, given: as for `answer`.
+    inputs, targets: tokens with what belongs around them.
+  """
+  examples = example_lists.in_memory(
+    "answers",
+    inputs,
+    targets,
+    [{"inputs": "", "targets": "", "answers": []}] * len(inputs),
+    prompt_id=form.bank_row,
+    **vars(given),
+  )
+  found = [Scored(0.0, True)] * len(inputs)
+  for batch, rows in EvalBatches(examples, batch_size=form.batch_size, special=form.special):
+    scored = scoring.scores(model, place(batch))
+    log_p, greedy = (partitioning.fetch(array) for array in scored)
+    for position, row in enumerate(rows):
+      if row >= 0:
+        found[row] = Scored(float(log_p[position]), bool(greedy[position]))
+  return found
 
 
 def _without_answers(

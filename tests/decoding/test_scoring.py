@@ -57,7 +57,7 @@ def test_positions_scored_in_parts_give_the_same_scores(monkeypatch, numbers_at_
   expected = np.asarray(scoring.score(model, batch))
   monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", numbers_at_once)
   graphdef, state = nnx.split(model)
-  parts = scoring._score(state, batch, graphdef=graphdef)
+  parts = scoring._score(state, batch, graphdef=graphdef).log_p
   np.testing.assert_allclose(parts, expected, rtol=1e-6)
 
 
@@ -79,7 +79,13 @@ def test_a_generated_output_scores_what_its_decoding_reported():
   again = make_batch(tokens)
   again["encoder_input_tokens"] = batch["encoder_input_tokens"]
   again["decoder_loss_weights"] = (ended == 0).astype(np.float32)
-  np.testing.assert_allclose(scoring.score(model, again), result.scores[:, 0], rtol=1e-4)
+  found = scoring.scores(model, again)
+  np.testing.assert_allclose(found.log_p, result.scores[:, 0], rtol=1e-4)
+  assert np.asarray(found.greedy).all()
+  other = np.array(again["decoder_target_tokens"])
+  other[1, 0] += 1  # which greedy decoding does not write
+  again["decoder_target_tokens"] = other
+  assert np.asarray(scoring.scores(model, again).greedy).tolist() == [True, False, True]
 
 
 def test_batches_and_checkpoints_of_one_shape_share_one_program():
