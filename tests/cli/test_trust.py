@@ -292,11 +292,13 @@ REACHABLE = sorted(
 # Functions, each read by a person: it returns a value, and of files only reads what it is named.
 FACTORIES = {
   "promot_jax.checkpoints.huggingface.importer.config",
+  "promot_jax.data.low_data.splits",
   "promot_jax.data.mixtures.equal",
   "promot_jax.data.mixtures.proportional",
   "promot_jax.data.mixtures.temperature",
   "promot_jax.data.mixtures.weighted",
   "promot_jax.networks.micro_model.config",
+  "promot_jax.networks.micro_model.decoder_config",
   "promot_jax.networks.texts.token_ids",
   "promot_jax.training.adafactor.adafactor",
   "promot_jax.training.optimizers.adam",
