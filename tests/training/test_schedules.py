@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -115,7 +116,7 @@ def test_numbers_that_cannot_be_are_refused_by_name(options):
   "schedule, step, rate",
   [
     (lambda step: 1.0 / step, 0, "inf"),
-    (lambda step: np.where(step > 30, np.nan, 1e-3), 31, "nan"),
+    (lambda step: jnp.where(step > 30, jnp.nan, 1e-3), 31, "nan"),
     (lambda step: 0.5 * (20 - step), 21, "-0.5"),
   ],
 )
