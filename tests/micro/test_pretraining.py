@@ -152,15 +152,15 @@ def test_gaps_put_back_into_a_corrupted_text_give_the_text():
 
 
 def test_uniform_numbers_are_uniform_and_independent_of_the_rows_beside_them():
-  numbers = pretraining._uniform(3, 5, np.arange(4000), 6)
+  numbers = pretraining.uniform(3, 5, np.arange(4000), 6)
   np.testing.assert_allclose(numbers.mean(axis=0), 0.5, atol=0.02)
   np.testing.assert_allclose(numbers.var(axis=0), 1 / 12, atol=0.005)
   assert abs(np.corrcoef(numbers.T) - np.eye(6)).max() < 0.06
-  np.testing.assert_array_equal(pretraining._uniform(3, 5, np.array([17]), 6)[0], numbers[17])
+  np.testing.assert_array_equal(pretraining.uniform(3, 5, np.array([17]), 6)[0], numbers[17])
 
 
 def test_sources_are_drawn_by_their_weights():
-  picks = pretraining._choose(np.random.default_rng(0).uniform(size=9000), [0.2, 0.0, 0.5, 0.3])
+  picks = pretraining.choose(np.random.default_rng(0).uniform(size=9000), [0.2, 0.0, 0.5, 0.3])
   np.testing.assert_allclose(np.bincount(picks, minlength=4) / 9000, [0.2, 0, 0.5, 0.3], atol=0.02)
 
 
