@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 
@@ -6,8 +8,11 @@ from promot_jax.micro import evaluation_sets, pretraining, vocabulary, world
 from promot_jax.micro.curriculum import INFERENCE, MIXTURE, TEXT, Phase
 from promot_jax.micro.dice import Dice
 
+# Looked up once for thousands of records.
+find_task = functools.cache(tasks.find)
+
 WORDS = vocabulary.vocabulary()
-PRETRAINED = [tasks.find(name) for name in MIXTURE if name not in (TEXT, INFERENCE)]
+PRETRAINED = [find_task(name) for name in MIXTURE if name not in (TEXT, INFERENCE)]
 BATCH_SIZES = {0: 24, 1: 12, 2: 6, 4: 5}
 
 
@@ -35,7 +40,7 @@ def stream() -> pretraining.Stream:
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:
-  return world.records(world.twin_of(tasks.find(task)), split)
+  return world.records(world.twin_of(find_task(task)), split)
 
 
 def texts(batch: dict, name: str) -> list[str]:
@@ -105,7 +110,7 @@ def test_no_evaluated_prompt_and_no_demonstration_pool_occurs_in_pretraining():
     assert len(trained) == pool.size
     for split in ("train", "validation", "test"):
       for record in records(task, split):
-        ids = [*WORDS.encode(tasks.find(task).render(record).input), vocabulary.EOS]
+        ids = [*WORDS.encode(find_task(task).render(record).input), vocabulary.EOS]
         assert np.pad(np.array(ids, np.int32), (0, 48 - len(ids))).tobytes() not in trained
 
 
@@ -166,9 +171,9 @@ def test_sources_are_drawn_by_their_weights():
 
 def test_evaluation_prompts_show_training_records_before_the_query():
   for task in ("rte", "wmt16_en_de"):
-    plain = evaluation_sets.evaluation_set(tasks.find(task), "test", shots=0, limit=9)
-    shown = evaluation_sets.evaluation_set(tasks.find(task), "test", shots=4, limit=9)
-    train = {tasks.find(task).render(record).input for record in records(task, "train")}
+    plain = evaluation_sets.evaluation_set(find_task(task), "test", shots=0, limit=9)
+    shown = evaluation_sets.evaluation_set(find_task(task), "test", shots=4, limit=9)
+    train = {find_task(task).render(record).input for record in records(task, "train")}
     for query, prompt in zip(plain.inputs, shown.inputs, strict=True):
       assert prompt.endswith(" " + query)
       assert sum(text in prompt for text in train) >= 4

@@ -1,3 +1,4 @@
+import functools
 import pickle
 
 import numpy as np
@@ -8,7 +9,10 @@ import tensorflow as tf
 import tasks
 from promot_jax.micro import sources, vocabulary, world
 
-TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
+# Looked up once for thousands of records.
+find_task = functools.cache(tasks.find)
+
+TASKS = [name for name in tasks.task_names() if "micro" in find_task(name).sources]
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:
@@ -16,7 +20,7 @@ def records(task: str, split: str) -> tuple[dict, ...]:
 
 
 def twin(task: str) -> world.Twin:
-  return world.twin_of(tasks.find(task))
+  return world.twin_of(find_task(task))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -49,7 +53,7 @@ def test_a_source_can_be_read_in_shards():
 def test_ids_in_a_tf_data_graph_are_those_of_plain_python():
   words = sources.seqio_vocabulary()
   texts = [
-    tasks.find(task).render(record).input for task in TASKS for record in records(task, "test")[:40]
+    find_task(task).render(record).input for task in TASKS for record in records(task, "test")[:40]
   ]
   texts += ["", " two  blanks.and,marks ", "<extra_id_0>True<extra_id_1>", "unknown Zeppelin?"]
   dataset = tf.data.Dataset.from_tensor_slices(texts).map(words.encode_tf)

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import itertools
 
@@ -8,11 +9,14 @@ import tasks
 from promot_jax.micro import evaluation_sets, prose, vocabulary, world
 from promot_jax.micro.dice import Dice
 
+# Looked up once for thousands of records.
+find_task = functools.cache(tasks.find)
+
 WORDS = vocabulary.vocabulary()
 
-TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
+TASKS = [name for name in tasks.task_names() if "micro" in find_task(name).sources]
 # What the T5 was pretrained on, and the tasks that look like it.
-SHORT = [name for name in TASKS if tasks.find(name).source("micro").origin.pretrained]
+SHORT = [name for name in TASKS if find_task(name).source("micro").origin.pretrained]
 SHORT += ["rte", "snli", "nq_open"]
 
 
@@ -21,12 +25,12 @@ def records(task: str, split: str) -> tuple[dict, ...]:
 
 
 def twin(task: str) -> world.Twin:
-  return world.twin_of(tasks.find(task))
+  return world.twin_of(find_task(task))
 
 
 def texts(task: str, split: str):
   for record in records(task, split):
-    rendered = tasks.find(task).render(record)
+    rendered = find_task(task).render(record)
     yield rendered.input
     yield from rendered.answers
 

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import json
 
@@ -8,8 +9,11 @@ from promot_jax import errors
 from promot_jax.micro import inference, knowledge, lexicon, prose, translations, world
 from promot_jax.micro.dice import Dice
 
+# Looked up once for thousands of records.
+find_task = functools.cache(tasks.find)
+
 EVALUATED = ("train", "validation", "test")
-TASKS = [name for name in tasks.task_names() if "micro" in tasks.find(name).sources]
+TASKS = [name for name in tasks.task_names() if "micro" in find_task(name).sources]
 
 
 def records(task: str, split: str) -> tuple[dict, ...]:
@@ -17,11 +21,11 @@ def records(task: str, split: str) -> tuple[dict, ...]:
 
 
 def twin(task: str) -> world.Twin:
-  return world.twin_of(tasks.find(task))
+  return world.twin_of(find_task(task))
 
 
 def prompts(task: str, split: str) -> list[str]:
-  return [tasks.find(task).render(record).input for record in records(task, split)]
+  return [find_task(task).render(record).input for record in records(task, split)]
 
 
 # In the order in which the digest of their records was taken.
@@ -87,7 +91,7 @@ def test_every_subject_has_one_value_for_each_of_its_relations():
 def test_every_question_has_the_answer_of_the_knowledge_base(task):
   values = {(fact.relation, fact.subject): fact.value for fact in knowledge.facts()}
   for record in records(task, "test"):
-    answer = tasks.find(task).render(record).target
+    answer = find_task(task).render(record).target
     asked = record["question"].rstrip("?").split()
     found = [value for (_, subject), value in values.items() if subject in asked]
     assert answer in found
@@ -96,7 +100,7 @@ def test_every_question_has_the_answer_of_the_knowledge_base(task):
 @pytest.mark.parametrize("task", ["trivia_qa", "web_questions"])
 def test_questions_about_every_fact_are_in_the_pretraining_split(task):
   answered = {
-    (subject, tasks.find(task).render(record).target)
+    (subject, find_task(task).render(record).target)
     for record in records(task, "pretraining")
     for subject in record["question"].rstrip("?").split()
   }

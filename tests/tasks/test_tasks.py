@@ -1,5 +1,7 @@
 """Registered tasks on fakes with the fields of TensorFlow Datasets."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,9 @@ from promot_jax.data import few_shot, tfds
 seqio = pytest.importorskip("seqio")
 import tasks  # noqa: E402
 from tasks import load_examples, sources  # noqa: E402
+
+# Looked up once for thousands of records.
+find_task = functools.cache(tasks.find)
 
 tasks.register()
 
@@ -57,8 +62,8 @@ def texts(name, split, **options):
 
 @pytest.mark.parametrize("task", RECORDS)
 def test_a_task_renders_as_the_plain_templates_do(task, fakes, t5):
-  usable = [record for record in RECORDS[task] if tasks.find(task).is_usable(record)]
-  expected = [tasks.find(task).render(record) for record in usable]
+  usable = [record for record in RECORDS[task] if find_task(task).is_usable(record)]
+  expected = [find_task(task).render(record) for record in usable]
   with fakes.in_place_of_tfds(task, {"train": RECORDS[task]}):
     examples = load_examples(f"{task}.tfds.t5", "train", {})
   assert len(examples) == len(expected)
@@ -73,8 +78,8 @@ def test_a_task_renders_as_the_plain_templates_do(task, fakes, t5):
 @pytest.mark.parametrize("task", ["rte", "snli", "trivia_qa", "wmt16_en_ro"])
 @pytest.mark.parametrize("shots", [1, 4])
 def test_few_shot_prompts_are_those_of_the_plain_functions(task, shots, fakes, t5):
-  usable = [record for record in RECORDS[task] if tasks.find(task).is_usable(record)]
-  rendered = [tasks.find(task).render(record) for record in usable]
+  usable = [record for record in RECORDS[task] if find_task(task).is_usable(record)]
+  rendered = [find_task(task).render(record) for record in usable]
   pool = few_shot.Demonstrations((one.input, one.target) for one in rendered)
   with fakes.in_place_of_tfds(task, {"train": RECORDS[task], "validation": RECORDS[task][:5]}):
     found = texts(f"{task}_{shots}shot.tfds.t5", "train", seed=3)
@@ -189,7 +194,7 @@ def test_an_absent_data_set_says_how_to_get_it(monkeypatch):
     raise OSError("Name or service not known")
 
   monkeypatch.setattr(tfds.DataSet, "data_source", refuse)
-  cb = tasks.find("cb")
+  cb = find_task("cb")
   source = sources.TaskSource(cb, cb.source("tfds").origin)
   with pytest.raises(errors.ConfigError, match=r"super_glue/cb:1.0.2 .*tfds build super_glue/cb"):
     _ = source.splits
