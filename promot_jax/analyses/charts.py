@@ -5,7 +5,7 @@ the three tells it.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,6 @@ from matplotlib.figure import Figure
 
 from promot_jax.evaluation import plots
 
-_WIDTH = (
-  4.7  # inches: on a phone of 390 pixels, letters of 10 points are still larger than 8 pixels
-)
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c564b", "#e69f00", "#4c4c9d", "#444444")
 _MARKERS = ("o", "X", "^", "s", "D", "v", "P", "*")
@@ -75,6 +72,23 @@ def lines(points: Iterable[tuple[str, Point]]) -> list[Series]:
   for name, point in points:
     found.setdefault(name, []).append(point)
   return [Series(name=name, points=own) for name, own in found.items()]
+
+
+def by_run(
+  rows: Iterable[Any], runs: Iterable[str], points: Callable[[Any], Iterable[tuple[str, Point]]]
+) -> list[Panel]:
+  """A panel for each run.
+
+  Args:
+    rows: each with the `run` that it is of.
+    runs: their names in order.
+    points: row -> the names of its lines, with a point for each.
+  """
+  rows = list(rows)
+  return [
+    Panel(title=run, series=lines(each for row in rows if row.run == run for each in points(row)))
+    for run in runs
+  ]
 
 
 def draw(chart: Chart, kind: str) -> bytes:

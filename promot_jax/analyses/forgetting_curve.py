@@ -8,15 +8,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from promot_jax.analyses import charts, courses, scores
-from promot_jax.analyses.charts import Chart, Panel, Point, Series
+from promot_jax.analyses.charts import Chart, Point
 from promot_jax.analyses.courses import Course
 from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.scores import Score, Wanted
 from promot_jax.evaluation.averages import metric_of
 
 RECIPE_VALUES = ("ForgettingCurve",)
-
-MEAN = "Norm. Avg"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,7 @@ class ForgettingCurve:
   def __call__(self, sources: Sequence[Source]) -> Findings:
     found, notes = courses.of(sources, stage=self.stage, steps=self.steps, least=2)
     rows = [row for course in found for row in self._rows(course)]
-    panels = [Panel(title=course.name, series=_series(rows, course.name)) for course in found]
+    panels = charts.by_run(rows, [course.name for course in found], _points)
     return Findings(
       title="Scores along training",
       rows=rows,
@@ -106,18 +104,12 @@ class ForgettingCurve:
           score = scores.of_result(result, metric)
           yield row(result.task, score, metric, own=False, shots=result.shots)
       elif mean := scores.mean_of(others, course.experiment.unseen_tasks, wanted):
-        yield row(MEAN, mean, "mean", own=False, shots=self.shots)
+        yield row(scores.MEAN, mean, "mean", own=False, shots=self.shots)
 
 
-def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  return charts.lines(
-    (
-      f"{row.task} (tuned)" if row.tuned else row.task,
-      Point(x=row.step, y=row.score, low=row.low, high=row.high),
-    )
-    for row in rows
-    if row.run == run
-  )
+def _points(row: Row) -> Iterator[tuple[str, Point]]:
+  name = f"{row.task} (tuned)" if row.tuned else row.task
+  yield name, Point(x=row.step, y=row.score, low=row.low, high=row.high)
 
 
 def _words(rows: Sequence[Row]) -> str:

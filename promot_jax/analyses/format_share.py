@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from promot_jax.analyses import charts, courses, scores
-from promot_jax.analyses.charts import Chart, Panel, Point, Series
+from promot_jax.analyses.charts import Chart, Point
 from promot_jax.analyses.courses import Course
 from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.scores import Wanted
@@ -68,7 +68,7 @@ class FormatShareCurve:
           " could be told from others; name runs that were tuned on a task with fixed answers."
         )
     rows = [row for course in found for row in self._rows(course)]
-    panels = [Panel(title=course.name, series=_series(rows, course.name)) for course in found]
+    panels = charts.by_run(rows, [course.name for course in found], _points)
     last = "; ".join(
       f"{row.run}, {row.task}: {row.share:.1f} % at step {row.step}"
       for row in {(row.run, row.task): row for row in rows}.values()
@@ -106,9 +106,5 @@ class FormatShareCurve:
         )
 
 
-def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  return charts.lines(
-    (row.task, Point(x=row.step, y=row.share, low=row.low, high=row.high))
-    for row in rows
-    if row.run == run
-  )
+def _points(row: Row) -> Iterator[tuple[str, Point]]:
+  yield row.task, Point(x=row.step, y=row.share, low=row.low, high=row.high)

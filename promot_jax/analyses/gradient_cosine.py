@@ -22,7 +22,7 @@ from flax import nnx
 
 from promot_jax import limits, partitioning, paths
 from promot_jax.analyses import charts, courses
-from promot_jax.analyses.charts import Chart, Panel, Point, Series
+from promot_jax.analyses.charts import Chart, Point
 from promot_jax.analyses.courses import Course, Moment
 from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.remembered import Remembered
@@ -98,7 +98,7 @@ class GradientCosine:
     for course in found:  # before a model is restored
       self._check(course)
     rows = [row for course in found for row in self._rows(course)]
-    panels = [Panel(title=course.name, series=_series(rows, course.name)) for course in found]
+    panels = charts.by_run(rows, [course.name for course in found], _points)
     ends = "; ".join(
       f"{row.run}, {row.weights}: {_shown(row.cosine)} at step {row.step}"
       for row in {(row.run, row.weights): row for row in rows}.values()
@@ -278,12 +278,9 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> Cosine:
   )
 
 
-def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  return charts.lines(
-    (row.weights, Point(x=row.step, y=row.cosine))
-    for row in rows
-    if row.run == run and row.cosine is not None
-  )
+def _points(row: Row) -> Iterator[tuple[str, Point]]:
+  if row.cosine is not None:
+    yield row.weights, Point(x=row.step, y=row.cosine)
 
 
 def _shown(cosine: float | None) -> str:

@@ -19,7 +19,7 @@ from flax import nnx
 
 from promot_jax import limits, partitioning
 from promot_jax.analyses import charts, courses
-from promot_jax.analyses.charts import Chart, Panel, Point, Series
+from promot_jax.analyses.charts import Chart, Point
 from promot_jax.analyses.courses import Course, Moment
 from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.remembered import Remembered
@@ -84,7 +84,7 @@ class DivergenceFromPretrained:
     for course in found:
       courses.require_target_tokens(course)
     rows = [row for course in found for row in self._rows(course)]
-    panels = [Panel(title=course.name, series=_series(rows, course.name)) for course in found]
+    panels = charts.by_run(rows, [course.name for course in found], _points)
     last = "; ".join(
       f"{row.run}, method {row.method}: {row.divergence:.3f} at step {row.step}"
       for row in {(row.run, row.method): row for row in rows}.values()
@@ -178,14 +178,7 @@ def divergences(
   return Divergences(divergence=apart / weight, reverse=reverse / weight, tokens=round(weight))
 
 
-def _series(rows: Sequence[Row], run: str) -> list[Series]:
-  names = {"none": "", "on": ", method on", "off": ", method off"}
-  return charts.lines(
-    (name, Point(x=row.step, y=value))
-    for row in rows
-    if row.run == run
-    for name, value in (
-      (f"tuned || pretrained{names[row.method]}", row.divergence),
-      (f"pretrained || tuned{names[row.method]}", row.reverse),
-    )
-  )
+def _points(row: Row) -> Iterator[tuple[str, Point]]:
+  state = {"none": "", "on": ", method on", "off": ", method off"}[row.method]
+  yield f"tuned || pretrained{state}", Point(x=row.step, y=row.divergence)
+  yield f"pretrained || tuned{state}", Point(x=row.step, y=row.reverse)

@@ -11,6 +11,8 @@ from promot_jax.evaluation.records import TaskResult
 from promot_jax.experiments import data, measurement
 from promot_jax.experiments.restored import Restored
 
+MEAN = "Norm. Avg"  # of a run's unseen tasks
+
 
 class Score(NamedTuple):
   """A score, 0 to 100, with its 95 % interval over the examples where it has one."""

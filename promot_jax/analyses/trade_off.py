@@ -18,8 +18,6 @@ from promot_jax.evaluation.averages import ordered
 
 RECIPE_VALUES = ("TradeOff",)
 
-MEAN = "Norm. Avg"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -88,7 +86,7 @@ class TradeOff:
 
   def _rows(self, course: Course) -> Iterator[Row]:
     wanted = self.wanted()
-    groups = self.groups or {MEAN: ordered(course.experiment.unseen_tasks)}
+    groups = self.groups or {scores.MEAN: ordered(course.experiment.unseen_tasks)}
     for moment, tuned, others in scores.along(course, wanted):
       for group, tasks in groups.items():
         kept = scores.mean_of(others, tasks, wanted)
