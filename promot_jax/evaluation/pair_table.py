@@ -8,10 +8,11 @@ import functools
 from collections.abc import Sequence
 
 from promot_jax import errors
-from promot_jax.evaluation import pairs
+from promot_jax.evaluation import averages, pairs
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import Cell, Column, Row, Table
+from promot_jax.metrics import paired
 
 RESAMPLES = 1_000
 BASES = ("pretrained", "fine_tuning")
@@ -39,6 +40,18 @@ def pair_table(group: Group) -> Table | None:
     ]
     if any(cells):
       rows.append(Row(label=task, detail=detail, cells=tuple(cells)))
+  # The mean of one task is that task.
+  for shots in group.shots if len(group.unseen) > 1 else ():
+    detail = runs_lib.form_of(shots)
+    cells = [
+      cell
+      for base, method in compared
+      for cell in _mean_cells(
+        [(answers(base, task, shots), answers(method, task, shots)) for task in group.unseen]
+      )
+    ]
+    if any(cells):
+      rows.append(Row(label="Norm. Avg", detail=detail, cells=tuple(cells), strong=True))
   if not rows:
     return None
   return Table(
@@ -51,7 +64,8 @@ def pair_table(group: Group) -> Table | None:
     rows=tuple(rows),
     notes=(
       f"[low, high]: 95 % of the difference by the paired bootstrap; p: McNemar's exact test where examples are"
-      f" right or wrong, else exchanges of the two outputs of an example; {RESAMPLES:,} draws each, seed 0. Of"
+      f" right or wrong, else exchanges of the two outputs of an example; {RESAMPLES:,} draws each, seed 0. Norm. Avg:"
+      " the same of the mean of its tasks, drawn and exchanged within each. Of"
       " several seeds an example counts with their mean. Neither covers training seeds or demonstrations, and of"
       " so many tests some have a small p by chance: promot compare prints Holm's.",
     ),
@@ -75,6 +89,27 @@ def _answers(group: Group, method: str, task: str, shots: int | None) -> tuple[p
     return ()
 
 
+def _mean_cells(
+  tasks: Sequence[tuple[Sequence[pairs.Scored], Sequence[pairs.Scored]]],
+) -> tuple[Cell | None, Cell | None]:
+  """(difference, p) of two columns' Norm. Avg; nothing where a task of it is not shared."""
+  headline = all(
+    averages.metric_of(each.result) == each.result.metric
+    for sides in tasks
+    for side in sides
+    for each in side
+  )
+  # Never of fewer tasks, nor of other scores than those that the average is made of.
+  if not headline or not all(first and second for first, second in tasks):
+    return None, None
+  try:
+    samples = [pairs.side_by_side(first, second)[0] for first, second in tasks]
+    apart = paired.mean_difference(samples, resamples=RESAMPLES)
+  except errors.DataError:
+    return None, None
+  return _shown(apart, apart.test, min(len(side) for sides in tasks for side in sides))
+
+
 def _cells(
   first: Sequence[pairs.Scored], second: Sequence[pairs.Scored]
 ) -> tuple[Cell | None, Cell | None]:
@@ -85,9 +120,13 @@ def _cells(
     pair = pairs.compare(first, second, resamples=RESAMPLES)
   except errors.DataError:
     return None, None
-  apart, note = pair.difference, "; ".join((pair.difference.test, *pair.remarks))
+  note = "; ".join((pair.difference.test, *pair.remarks))
+  return _shown(pair.difference, note, min(len(first), len(second)))
+
+
+def _shown(apart: paired.Difference, note: str, count: int) -> tuple[Cell, Cell]:
+  """(difference, p) in print; `count` seeds."""
   low, high = apart.interval or (None, None)
-  count = min(len(first), len(second))
   return (
     Cell(value=apart.value, low=low, high=high, kind="ci" if apart.interval else "", count=count),
     Cell(

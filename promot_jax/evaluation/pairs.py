@@ -159,8 +159,25 @@ def compare(
   Raises:
     DataError: they are of different metrics or of different examples.
   """
+  sample, remarks = side_by_side(first, second)
+  difference = paired.difference(
+    sample.first, sample.second, summarize=sample.summarize, resamples=resamples, seed=seed
+  )
+  return Pair(
+    first=first[0].result, second=second[0].result, difference=difference, remarks=remarks
+  )
+
+
+def side_by_side(
+  first: Sequence[Scored], second: Sequence[Scored]
+) -> tuple[paired.Sample, tuple[str, ...]]:
+  """What `compare` tests, and its remarks: of several seeds an example's row is their mean.
+
+  Raises:
+    DataError: as of `compare`.
+  """
   every = [*first, *second]
-  one, other = first[0].result, second[0].result
+  one = first[0].result
   if len(metrics := dict.fromkeys(each.result.metric for each in every)) > 1:
     raise errors.DataError(f"they have different metrics: {', '.join(metrics)}")
   count = min(each.result.count for each in every)
@@ -184,14 +201,9 @@ def compare(
   statistics = [
     np.mean([_rows(each, metric)[:count] for each in side], axis=0) for side in (first, second)
   ]
-  difference = paired.difference(
-    statistics[0],
-    statistics[1],
-    summarize=functools.partial(_summary, metric, one.metric) if metric else paired.mean,
-    resamples=resamples,
-    seed=seed,
-  )
-  return Pair(first=one, second=other, difference=difference, remarks=tuple(remarks))
+  summarize = functools.partial(_summary, metric, one.metric) if metric else paired.mean
+  sample = paired.Sample(first=statistics[0], second=statistics[1], summarize=summarize)
+  return sample, tuple(remarks)
 
 
 def _matching(

@@ -93,7 +93,9 @@ def percentiles(scores: Sequence[float] | np.ndarray) -> tuple[float, float] | N
   return None if low == high else (float(low), float(high))
 
 
-def resampled_totals(statistics: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def resampled_totals(
+  statistics: np.ndarray, resamples: int, seed: int | tuple[int, ...]
+) -> np.ndarray:
   """Summed statistics of every resample: [examples, k] -> [resamples, k]."""
   examples = len(statistics)
   # The same draws for every metric of a task: their errors are of the same resamples.

@@ -85,9 +85,7 @@ def difference(
     p_value, test = mcnemar(higher, lower), "McNemar, exact"
   else:
     p_value, test = _randomization(first, second, summarize, resamples=resamples, seed=seed)
-  # Side by side, so that one draw takes the same examples of both.
-  both = confidence.resampled_totals(np.hstack([first, second]), resamples, seed)
-  drawn = summarize(both[:, first.shape[1] :]) - summarize(both[:, : first.shape[1]])
+  drawn = _redrawn(first, second, summarize, resamples, seed)
   return Difference(
     first=scores[0],
     second=scores[1],
@@ -97,6 +95,50 @@ def difference(
     higher=higher,
     lower=lower,
     count=len(first),
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+  """Two systems on the same examples of one task: the arguments of `difference`."""
+
+  first: np.ndarray
+  second: np.ndarray
+  summarize: Callable[[np.ndarray], np.ndarray]
+
+
+def mean_difference(
+  samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Difference:
+  """The difference of two systems' mean scores over several tasks, such as Norm. Avg; each task counts alike.
+
+  Examples are drawn, and outputs exchanged, within each task, of all tasks together `resamples` times.
+
+  Raises:
+    DataError: no task, or one as `difference` refuses it.
+  """
+  if not samples:
+    raise errors.DataError("A paired test of a mean got no task; it needs at least one.")
+  alone = [
+    difference(each.first, each.second, summarize=each.summarize, resamples=1) for each in samples
+  ]
+  drawn, exchanged = np.zeros(resamples), np.zeros(resamples)
+  for index, each in enumerate(samples):
+    # A seed for each task: those of as many examples would else draw the same ones.
+    drawn += _redrawn(each.first, each.second, each.summarize, resamples, (seed, index))
+    generator = np.random.default_rng((seed, index))
+    exchanged += _exchanged(each, generator=generator, number=resamples)
+  value = float(np.mean([each.value for each in alone]))
+  as_far = _count_as_far(exchanged / len(samples), abs(value))
+  return Difference(
+    first=float(np.mean([each.first for each in alone])),
+    second=float(np.mean([each.second for each in alone])),
+    interval=confidence.percentiles(drawn / len(samples)),
+    p_value=(as_far + 1) / (resamples + 1),
+    test=f"exchanges within {len(samples)} tasks, {resamples:,} random ones",
+    higher=sum(each.higher for each in alone),
+    lower=sum(each.lower for each in alone),
+    count=sum(each.count for each in alone),
   )
 
 
@@ -133,6 +175,19 @@ def mean(totals: np.ndarray) -> np.ndarray:
   return totals[..., 1] / totals[..., 0]
 
 
+def _redrawn(
+  first: np.ndarray,
+  second: np.ndarray,
+  summarize: Callable[[np.ndarray], np.ndarray],
+  resamples: int,
+  seed: int | tuple[int, ...],
+) -> np.ndarray:
+  """The second's score less the first's on redrawn examples: [resamples]."""
+  # Side by side, so that one draw takes the same examples of both.
+  both = confidence.resampled_totals(np.hstack([first, second]), resamples, seed)
+  return summarize(both[:, first.shape[1] :]) - summarize(both[:, : first.shape[1]])
+
+
 def _randomization(
   first: np.ndarray,
   second: np.ndarray,
@@ -142,26 +197,43 @@ def _randomization(
   seed: int,
 ) -> tuple[float, str]:
   """(two-sided p, name of the test): the outputs of each example stay or change places."""
-  totals = first.sum(axis=0), second.sum(axis=0)
-  differing = (first != second).any(axis=1)  # the others may change places unseen
-  moved = (second - first)[differing]  # [examples, statistics], what an exchange gives to the first
-  observed = abs(float(summarize(totals[1]) - summarize(totals[0])))
-  exact = len(moved) < 60 and 2 ** len(moved) <= resamples
-  number = 2 ** len(moved) if exact else resamples
-  generator = np.random.default_rng(seed)
-  chunk = max(1, _AT_ONCE // max(1, len(moved)))
-  as_far = 0
-  for start in range(0, number, chunk):
-    here = np.arange(start, min(start + chunk, number))
-    if exact:
-      exchanged = (here[:, None] >> np.arange(len(moved))) & 1
-    else:
-      exchanged = generator.integers(2, size=(len(here), len(moved)))
-    given = exchanged.astype(np.float64) @ moved  # [arrangements, statistics]
-    found = np.abs(summarize(totals[1] - given) - summarize(totals[0] + given))
-    # Rounding must not hide what is just as far apart, the observed arrangement among them.
-    as_far += int((found >= observed - 1e-9 * max(1.0, observed)).sum())
+  sample = Sample(first=first, second=second, summarize=summarize)
+  observed = abs(float(summarize(second.sum(axis=0)) - summarize(first.sum(axis=0))))
+  differing = int(_differing(sample).sum())
+  exact = differing < 60 and 2**differing <= resamples
+  number = 2**differing if exact else resamples
+  generator = None if exact else np.random.default_rng(seed)
+  as_far = _count_as_far(_exchanged(sample, generator=generator, number=number), observed)
   if exact:
     return as_far / number, f"exchanges, all {number:,}"
   # What was observed is one of the arrangements (Phipson & Smyth 2010): p is never 0.
   return (as_far + 1) / (number + 1), f"exchanges, {number:,} random ones"
+
+
+def _differing(sample: Sample) -> np.ndarray:
+  """Which examples' outputs differ: bool [examples].  The others may change places unseen."""
+  return (sample.first != sample.second).any(axis=1)
+
+
+def _exchanged(sample: Sample, *, generator: np.random.Generator | None, number: int) -> np.ndarray:
+  """The second's score less the first's with outputs exchanged: [number], random ones or the first `number`."""
+  totals = sample.first.sum(axis=0), sample.second.sum(axis=0)
+  # [examples, statistics], what an exchange gives to the first.
+  moved = (sample.second - sample.first)[_differing(sample)]
+  chunk = max(1, _AT_ONCE // max(1, len(moved)))
+  found = np.empty(number)
+  for start in range(0, number, chunk):
+    here = np.arange(start, min(start + chunk, number))
+    if generator is None:
+      exchanged = (here[:, None] >> np.arange(len(moved))) & 1
+    else:
+      exchanged = generator.integers(2, size=(len(here), len(moved)))
+    given = exchanged.astype(np.float64) @ moved  # [arrangements, statistics]
+    found[here] = sample.summarize(totals[1] - given) - sample.summarize(totals[0] + given)
+  return found
+
+
+def _count_as_far(differences: np.ndarray, observed: float) -> int:
+  """How many arrangements are as far apart as what was observed, which is one of them."""
+  # Rounding must not hide what is just as far apart.
+  return int((np.abs(differences) >= observed - 1e-9 * max(1.0, observed)).sum())

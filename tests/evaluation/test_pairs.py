@@ -172,6 +172,27 @@ def test_a_report_has_the_differences_of_columns_that_share_examples(tmp_path):
   assert len(found) == 6
 
 
+def test_a_report_tests_the_mean_of_the_unseen_tasks_where_both_columns_have_all(tmp_path):
+  unseen = ("cb", "wic")
+  for name, method, texts in (("base", "pretrained", FIRST), ("tuned", "fine_tuning", SECOND)):
+    for task, given in (("cb", texts), ("wic", FIRST)):
+      answer(tmp_path / name, given, RIGHT, task=task)
+    run_of(tmp_path / name, method, unseen=unseen)
+  run_of(answer(tmp_path / "promot", RIGHT, RIGHT), "promot", unseen=unseen)  # of cb alone
+  (section,) = report.build(runs.collect([tmp_path])).sections
+  (table,) = [table for table in section.tables if table.title.startswith("Differences")]
+  (row,) = [row for row in table.rows if row.label == "Norm. Avg"]
+  found = {(column.group, column.header): cell for column, cell in zip(table.columns, row.cells)}
+  (cb,) = [row for row in table.rows if row.label == "cb"]
+  value, p_value = (
+    found["Standard fine-tuning less Pretrained", kind] for kind in ("difference", "p")
+  )
+  # Nothing changes on the other task, so half of it is left and the test is that of the first.
+  assert value.value == cb.cells[0].value / 2
+  assert abs(p_value.value - 0.0390625) < 0.02 and "within 2 tasks" in p_value.note  # a draw
+  assert found["ProMoT less Pretrained", "p"] is None
+
+
 @pytest.mark.parametrize("error", [errors.ConfigError("no Java"), ImportError("no package")])
 def test_a_metric_that_this_machine_cannot_compute_does_not_end_the_report(
   tmp_path, monkeypatch, error

@@ -94,6 +94,40 @@ def test_outputs_change_places_in_the_corpus_whose_bleu_is_compared():
   assert found.p_value == as_far / 16
 
 
+def test_the_difference_of_mean_scores_is_that_of_independent_tasks_of_one_weight_each():
+  generator = np.random.default_rng(5)
+  first = [generator.uniform(0, 100, count) for count in (60, 60, 150)]
+  gains = [generator.normal(3, 12, len(scores)) for scores in first[:2]]
+  # What the first task gains the second loses, example by example: one draw for both would show no spread.
+  gains = [gains[0], 4 - gains[0], generator.normal(3, 12, 150)]
+  samples = [
+    paired.Sample(
+      first=metric.mean_statistics([scores]),
+      second=metric.mean_statistics([scores + gain]),
+      summarize=paired.mean,
+    )
+    for scores, gain in zip(first, gains)
+  ]
+  found = paired.mean_difference(samples, resamples=4000)
+  value = np.mean([gain.mean() for gain in gains])
+  assert found.value == pytest.approx(value)
+  assert (found.first, found.count) == (pytest.approx(np.mean([s.mean() for s in first])), 270)
+  deviation = np.sqrt(sum(gain.var() / len(gain) for gain in gains)) / 3
+  assert found.interval == pytest.approx(
+    (value - 1.96 * deviation, value + 1.96 * deviation), abs=0.2
+  )
+  # Under the hypothesis signs are a coin's: the spread is that of the gains about 0.
+  spread = np.sqrt(sum((gain**2).sum() / len(gain) ** 2 for gain in gains)) / 3
+  assert found.p_value == pytest.approx(2 * stats.norm.sf(value / spread), abs=0.015)
+  alone = paired.difference(
+    samples[2].first, samples[2].second, summarize=paired.mean, resamples=4000
+  )
+  one = paired.mean_difference(samples[2:], resamples=4000)
+  assert one.value == alone.value and one.interval == pytest.approx(alone.interval, abs=0.3)
+  with pytest.raises(errors.DataError, match="no task"):
+    paired.mean_difference([])
+
+
 def test_systems_that_are_alike_have_p_1_and_no_interval():
   found = of_scores([30.0, 70.0, 10.0], [30.0, 70.0, 10.0])
   assert (found.value, found.p_value, found.interval, found.higher) == (0.0, 1.0, None, 0)
