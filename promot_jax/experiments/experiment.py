@@ -252,8 +252,8 @@ class Experiment:
 
   @property
   def teachers(self) -> dict[str, AnyNetwork]:
-    """Stage name -> the network that it learns from, of the stages that have one."""
-    found = {stage.name: stage.teacher for stage in self.stages if stage.teacher is not None}
+    """Stage name -> the network that it learns from, of the stages that do."""
+    found = {stage.name: stage.teacher for stage in self.stages if stage.reads_teacher}
     return {name: teacher.seeded(self.seed) for name, teacher in found.items()}
 
   @property

@@ -19,6 +19,7 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.identity import Identity, Part
 from promot_jax.networks import network
+from promot_jax.networks.network import AnyNetwork
 from promot_jax.training import choice
 from promot_jax.training.stages import Stage
 from tasks import catalog
@@ -68,7 +69,7 @@ def of_stage(
         "start weights": identity.part(
           [start, content.digest if content else ""], about=experiment.start.about
         ),
-        "teacher": Part(digest="none") if teacher is None else network.part(teacher),
+        "teacher": Part(digest="none") if teacher is None else of_teacher(teacher, stage),
         "settings": identity.part(settings),
         "code": identity.of_code(),
         "values": identity.of_values(),
@@ -127,6 +128,15 @@ def of_data(experiment: Experiment, stage: Stage, *, reader: Reader) -> Identity
   return _of_first(
     lambda: Identity(parts={name: _joined(examples) for name, examples in found.items()})
   )
+
+
+def of_teacher(teacher: AnyNetwork, stage: Stage) -> Part:
+  """Of what a stage is taught: the network, and what it reads where that is no example's input."""
+  found = network.part(teacher)
+  if stage.teacher_inputs is None:
+    return found
+  about = f"{found.about}, which reads '{stage.teacher_inputs}'"
+  return identity.part([found.digest, stage.teacher_inputs], about=about)
 
 
 def of_step(path: pathlib.Path) -> str:

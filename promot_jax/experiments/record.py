@@ -50,6 +50,8 @@ def run_record(
     settings[f"{stage.name}: batch size"] = stage.batch_size
     if stage.name in experiment.teachers:
       settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
+      if stage.teacher_inputs is not None:
+        settings[f"{stage.name}: teacher reads"] = stage.teacher_inputs
     # Six digits: as a float, the 0.3 of a float32 schedule is 0.30000001192092896.
     settings[f"{stage.name}: learning rate"] = float(f"{_rate(stage):.6g}")
   # A row beside those of its parts: of their task, and of the pretrained network that they share.

@@ -13,6 +13,7 @@ from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.networks.loaded import Loaded
 from promot_jax.training.events import Events
+from promot_jax.training.teacher_input import OtherInput
 
 
 class Session:
@@ -54,7 +55,11 @@ class Session:
   def teacher(self, experiment: Experiment, stage: str) -> nnx.Module | None:
     """The model that a stage learns from, which is the start itself where that is its network."""
     found = experiment.teachers.get(stage)
-    return None if found is None else self.loaded(experiment).model(found)
+    if found is None:
+      return None
+    model = self.loaded(experiment).model(found)
+    (own,) = (each for each in experiment.stages if each.name == stage)
+    return model if own.teacher_inputs is None else OtherInput(model, own.teacher_inputs)
 
   def loaded(self, experiment: Experiment) -> Loaded:
     """The networks on the experiment's mesh."""

@@ -179,6 +179,8 @@ def check(run: Experiment | Comparison) -> None:
       _check_head(experiment, stage)
     for name, teacher in experiment.teachers.items():
       _check_teacher(experiment, name, teacher)
+    for stage in experiment.stages:
+      _check_teacher_inputs(experiment, stage)
     if experiment.probe is not None:
       probe.check_layer(model, experiment.probe.layer)
     lengths.check(experiment, model)
@@ -200,6 +202,25 @@ def _check_teacher(experiment: Experiment, stage: str, teacher: AnyNetwork) -> N
       f"stage '{stage}' compares the probabilities of tokens, and {said}. Take a teacher of the"
       " student's vocabulary."
     )
+
+
+def _check_teacher_inputs(experiment: Experiment, stage: Stage) -> None:
+  """Whether each task of a stage declares what the teacher reads, as far as that is known unread."""
+  name = stage.teacher_inputs
+  if name is None:
+    return
+  for task in catalog.members(experiment.task_of(stage.name)):
+    if catalog.is_open(task):
+      continue
+    declared = catalog.find(catalog.split_shots(task)[0]).features
+    feature = declared.get(name)
+    if feature is None or feature.kind.rank != 1:
+      lists = [each for each, found in declared.items() if found.kind.rank == 1]
+      raise ConfigError(
+        f"stage '{stage.name}' has teacher_inputs='{name}', and task '{task}' declares no such list of"
+        f" tokens beside its input; it has {', '.join(lists) or 'none'}. Declare it (docs/tasks.md), or"
+        " set teacher_inputs=None."
+      )
 
 
 def _check_encoder_alone(experiment: Experiment) -> None:

@@ -147,7 +147,10 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
     if (teacher := experiment.teachers.get(stage.name)) is not None:
       shared = ", the start itself" * (teacher == experiment.start)
       count = paths.count(paths.distinct(teacher.abstract()))
-      yield f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}"
+      reads = "" if stage.teacher_inputs is None else f", which reads '{stage.teacher_inputs}'"
+      yield (
+        f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}{reads}"
+      )
     lengths = experiment.lengths_of(stage.name)
     yield (
       f"          {stage.name}: on {experiment.task_of(stage.name)}, inputs {lengths['inputs']}, "

@@ -272,7 +272,8 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "dropout": "of the backbone" if stage.dropout_rate is None else f"{stage.dropout_rate:g}",
     "checkpoint choice": described(stage),
     "patience": "none" if stage.patience is None else f"{stage.patience} > {stage.min_delta:g}",
-    **({} if stage.teacher is None else {"teacher": stage.teacher.identity()}),
+    **({"teacher": stage.teacher.identity()} if stage.reads_teacher else {}),
+    **({} if stage.teacher_inputs is None else {"teacher's inputs": stage.teacher_inputs}),
   }
 
 

@@ -28,6 +28,7 @@ class Classification:
   """
 
   needs_teacher: ClassVar[bool] = False
+  reads_teacher: ClassVar[bool] = False
   reads_classes: ClassVar[bool] = True
 
   label_smoothing: float = 0.0

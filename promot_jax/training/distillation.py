@@ -6,7 +6,9 @@ With logits s of the student and t of the teacher at one target token, temperatu
   loss = (1 - w) * cross-entropy of the target + w * T^2 * sum(p * (log p - log q))
 
 T^2 keeps the two gradients of one size whatever T is.  Hinton et al., 2015, "Distilling the Knowledge in a
-Neural Network", section 2.  Both models see the same batch, targets included (teacher forcing).  Student and
+Neural Network", section 2.  At T = 1, with a network of a light method as the teacher of one whose weights are
+all trained, this is a cocktail, and w its lambda: Hewitt et al., 2021, "Ensembles and Cocktails: Robust
+Finetuning for Natural Language Generation", section 4.  Both models see the same batch, targets included (teacher forcing).  Student and
 teacher are compared vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not
 exist whole.
 """
@@ -31,7 +33,8 @@ RECIPE_VALUES = ("Distillation",)
 class Distillation:
   """Cross-entropy of the targets mixed with the divergence of the student from a teacher.
 
-  weight: of the divergence, in [0, 1]; cross-entropy has the rest.
+  weight: of the divergence, in [0, 1]; cross-entropy has the rest.  At 0 this is `supervised`, and no teacher
+    is asked; at 1 the loss does not depend on what the targets are, only on where they are.
   temperature: both distributions are those of logits divided by it; above 0.
   supervised: the cross-entropy, whose smoothing and z-loss are of it alone; its weights of tokens, its
     normalizer and its part of the vocabulary are those of both.
@@ -44,6 +47,10 @@ class Distillation:
   temperature: float = 1.0
   supervised: Supervised = dataclasses.field(default_factory=Supervised)
 
+  @property
+  def reads_teacher(self) -> bool:
+    return self.weight > 0
+
   def __post_init__(self):
     limits.require("Distillation", least=0, most=1, weight=self.weight)
     limits.require("Distillation", above=0, temperature=self.temperature)
@@ -51,6 +58,9 @@ class Distillation:
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: Key | None = None
   ) -> tuple[Float[Array, ""], Metrics]:
+    # The same program as without a teacher, so that the same bits come out.
+    if not self.reads_teacher:
+      return self.supervised(model, batch, key=key)
     if teacher is None:
       raise errors.ConfigError("Distillation has no teacher; give Stage.teacher a network.")
     settings = self.supervised
@@ -87,8 +97,10 @@ class Distillation:
       z_loss=settings.z_loss,
     )
     apart = (divergence.value * weights).sum()
-    loss = (1 - self.weight) * (terms.cross_entropy + terms.z_loss)
-    loss += self.weight * self.temperature**2 * apart
+    loss = self.weight * self.temperature**2 * apart
+    # At 1 left out and not multiplied by 0, which a loss that is not finite would survive.
+    if self.weight < 1:
+      loss += (1 - self.weight) * (terms.cross_entropy + terms.z_loss)
     metrics = objectives.token_metrics(terms, batch, model.token_ids.pad, loss=loss)
     return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
 

@@ -38,6 +38,11 @@ class Objective(Protocol):
   reads_classes: ClassVar[bool] = False
   """Whether batches say which class an example is of, and a prediction head tells (`classification`)."""
 
+  @property
+  def reads_teacher(self) -> bool:
+    """Whether anything depends on the teacher; where nothing does, none is made and given."""
+    return self.needs_teacher
+
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: Key | None = None
   ) -> tuple[Float[Array, ""], Metrics]:
@@ -64,6 +69,7 @@ class Supervised:
   """
 
   needs_teacher: ClassVar[bool] = False
+  reads_teacher: ClassVar[bool] = False
   reads_classes: ClassVar[bool] = False
 
   label_smoothing: float = 0.0

@@ -41,6 +41,8 @@ class Stage:
     learning_rate: step -> rate.
     objective: what is minimized.
     teacher: the network that an objective learns from (`networks.network`); None: it needs none.
+    teacher_inputs: name of the feature of the examples that the teacher reads in place of their input, such
+      as one with a demonstration (`teacher_input`); None: it reads what the student reads.
     microbatches: parts that a batch is cut into, to save memory.
     dropout_rate: of every dropout in the backbone while this stage trains; None: the backbone's own.
     frozen_dtype: type that the frozen parameters are cast to while this stage trains and validates,
@@ -79,6 +81,7 @@ class Stage:
   examples: int | None = None
   objective: Objective = dataclasses.field(default_factory=Supervised)
   teacher: Any = None
+  teacher_inputs: str | None = None
   microbatches: int = 1
   dropout_rate: float | None = None
   frozen_dtype: Literal["float32", "bfloat16"] | None = None
@@ -132,6 +135,10 @@ class Stage:
         if self.teacher is None
         else f"Stage '{self.name}' has a teacher and {name} does not learn from one; use Distillation."
       )
+    if self.teacher_inputs is not None and (
+      self.teacher is None or not isinstance(self.teacher_inputs, str)
+    ):
+      refuse("teacher_inputs", "None, or of a stage with a teacher the name of a feature")
     if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
       refuse("dropout_rate", "None or a number of at least 0 and below 1")
     seconds = self.save_seconds
@@ -186,6 +193,11 @@ class Stage:
     """
     patterns = own_patterns(self.trainable, method, owner=f"Stage '{self.name}'")
     return dataclasses.replace(self, trainable=patterns) if patterns != self.trainable else self
+
+  @property
+  def reads_teacher(self) -> bool:
+    """Whether it learns from its teacher; one that counts nothing in the loss is never made."""
+    return self.teacher is not None and self.objective.reads_teacher
 
   @property
   def has_epochs(self) -> bool:

@@ -26,6 +26,7 @@ from promot_jax.training import choice, optimizers, schedules
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.events import Events
 from promot_jax.training.stages import Stage
+from promot_jax.training.teacher_input import OtherInput
 from tiny_experiments import opened
 
 BACKBONE = micro_model.config(
@@ -105,6 +106,28 @@ def test_a_teacher_of_another_vocabulary_is_refused_from_shapes():
     shapes.check(experiment(dataclasses.replace(START, backbone=rows)))
   with pytest.raises(ConfigError, match=r"the student has vocabulary 't5'.*teacher has.* 'mt5'"):
     shapes.check(experiment(START.spelled("mt5")))
+
+
+def test_what_a_teacher_reads_is_declared_by_the_task_and_part_of_what_a_run_goes_on_from():
+  run = experiment(START)
+  taught = dataclasses.replace(run.stages[0], teacher_inputs="hint")
+  reading = dataclasses.replace(run, stages=[taught])
+  with pytest.raises(ConfigError, match="teacher_inputs='hint', and task 'rte' declares no such"):
+    shapes.check(reading)
+  found = Session(stop=Stop(), console=Events()).teacher(reading, "lora")
+  assert isinstance(found, OtherInput) and found.feature == "hint"
+  with pytest.raises(ConfigError, match="teacher changed: random, which reads 'hint'"):
+    choice.compare(made_from(reading), made_from(run).to_json(), where="here")
+
+
+def test_a_teacher_that_counts_nothing_is_never_made():
+  run = experiment(Run(directory="nowhere"))
+  (stage,) = run.stages
+  stage = dataclasses.replace(stage, objective=Distillation(weight=0.0))
+  run = dataclasses.replace(run, stages=[stage])
+  shapes.check(run)
+  assert Session(stop=Stop(), console=Events()).teacher(run, "lora") is None
+  assert "teacher" not in choice.trained_with(stage)
 
 
 def test_the_bytes_of_a_teacher_are_counted_once():

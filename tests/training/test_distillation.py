@@ -23,6 +23,7 @@ from promot_jax.training.objectives import Supervised
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import create_state
 from promot_jax.training.step import make_train_step
+from promot_jax.training.teacher_input import OtherInput
 from tiny_models import config
 
 B, S, T, D, E, V = 2, 4, 3, 6, 5, 11
@@ -46,11 +47,41 @@ class Table(nnx.Module):
     return Readout(kernel=self.kernel[...])
 
 
+class Reading(Table):
+  """The table's rows, with those of the input's tokens, and noise where there is a key."""
+
+  def hidden(self, batch, *, key=None):
+    read = self.table[...][batch["encoder_input_tokens"]]  # [B S D]
+    read = (read * batch["encoder_input_mask"][..., None]).sum(axis=1, keepdims=True)
+    noise = 0.0 if key is None else jax.random.normal(key, read.shape)
+    return super().hidden(batch) + read + noise
+
+
 BATCH = {
   "decoder_input_tokens": np.asarray([[2, 7, 3], [9, 4, 4]], np.int32),
   "decoder_target_tokens": np.asarray([[5, 2, 1], [3, 1, 0]], np.int32),
   "decoder_loss_weights": np.asarray([[1, 1, 1], [1, 0.5, 0]], np.float32),
 }
+
+
+WHOLE = {
+  **BATCH,
+  "encoder_input_tokens": np.asarray([[4, 9, 6, 1], [8, 3, 1, 0]], np.int32),
+  "encoder_input_mask": np.asarray([[1, 1, 1, 1], [1, 1, 1, 0]], bool),
+}
+
+
+STAGE = {
+  "name": "model",
+  "trainable": ".*",
+  "steps": 1,
+  "batch_size": 2,
+  "optimizer": optimizers.sgd,
+  "learning_rate": schedules.constant(0.1),
+}
+TEACHER = Network(
+  backbone=config("t5", vocab_size=12, decoder_layers=1), checkpoint="random", seed=4
+)
 
 
 def log_softmax(logits):
@@ -90,7 +121,7 @@ def test_an_ensemble_teaches_with_the_probabilities_of_its_members_together(chun
 
 @pytest.mark.parametrize("chunk", [None, 4])
 @pytest.mark.parametrize(
-  ("weight", "temperature"), [(0.3, 2.5), (1.0, 1.0), (0.0, 3.0), (0.6, 0.5)]
+  ("weight", "temperature"), [(0.3, 2.5), (1.0, 1.0), (0.25, 1.0), (0.6, 0.5)]
 )
 def test_loss_and_gradient_are_those_of_the_definition(weight, temperature, chunk):
   student, teacher = Table(D, 0), Table(E, 1)
@@ -120,6 +151,62 @@ def test_loss_and_gradient_are_those_of_the_definition(weight, temperature, chun
   np.testing.assert_allclose(gradients["table"], by_table, atol=2e-5)
 
 
+@pytest.fixture(scope="module")
+def update():
+  """(objective, targets, teacher) -> parameters after one step with dropout's key, by name."""
+
+  def updated(objective, targets=WHOLE["decoder_target_tokens"], teacher=None):
+    graphdef, trainable, frozen = paths.split(Reading(D, 0), ".*")
+    optimizer = optimizers.sgd(schedules.constant(0.1))
+    state = create_state(trainable, optimizer)
+    step = make_train_step(graphdef, objective, optimizer, schedules.constant(0.1))
+    batch = {**WHOLE, "decoder_target_tokens": targets}
+    state, _ = step(state, frozen, batch, jax.random.key(4), teacher)
+    return paths.named_leaves(state.trainable)
+
+  return updated
+
+
+def same(one, other):
+  return all(np.array_equal(leaf, other[name]) for name, leaf in one.items())
+
+
+def test_without_weight_a_cocktail_is_fine_tuning_bit_by_bit_and_asks_no_teacher(update):
+  supervised = Supervised(label_smoothing=0.1, z_loss=1e-4)
+  cocktail = Distillation(weight=0.0, supervised=supervised)
+  assert same(update(cocktail), update(supervised))  # no teacher is given, and none is missed
+  stage = Stage(**STAGE, objective=cocktail, teacher=TEACHER)
+  assert not stage.reads_teacher
+  assert Stage(**STAGE, objective=Distillation(), teacher=TEACHER).reads_teacher
+
+
+def test_with_all_weight_a_cocktail_never_reads_what_the_targets_are(update):
+  teacher = Reading(E, 1)
+  shuffled = WHOLE["decoder_target_tokens"][:, ::-1]
+  whole, mixed = Distillation(weight=1.0), Distillation(weight=0.9)
+  assert same(update(whole, teacher=teacher), update(whole, shuffled, teacher))
+  assert not same(update(mixed, teacher=teacher), update(mixed, shuffled, teacher))
+
+
+def test_a_teacher_may_read_another_input_than_its_student():
+  model = Reading(E, 1)
+  hint = np.asarray([[7, 4, 9, 6, 1, 0], [5, 8, 3, 1, 0, 0]], np.int32)
+  mask = np.asarray([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0]], bool)
+  batch = {**WHOLE, "hint": hint, "hint_mask": mask}
+  found = OtherInput(model, "hint").hidden(batch)
+  whole = {**WHOLE, "encoder_input_tokens": hint, "encoder_input_mask": mask}
+  np.testing.assert_array_equal(found, model.hidden(whole))
+  student = Table(D, 0)
+  loss, _ = Distillation(weight=1.0)(student, batch, teacher=OtherInput(model, "hint"))
+  expected, _ = Distillation(weight=1.0)(student, whole, teacher=model)
+  other, _ = Distillation(weight=1.0)(student, batch, teacher=model)
+  assert float(loss) == float(expected) != float(other)
+  with pytest.raises(ConfigError, match="reads feature 'hint' in place of the input"):
+    OtherInput(model, "hint").hidden(WHOLE)
+  with pytest.raises(ConfigError, match="teacher_inputs='hint' must be None, or of a stage with"):
+    Stage(**STAGE, teacher_inputs="hint")
+
+
 def test_a_student_that_is_its_teacher_is_at_distance_nothing():
   model = Table(D, 0)
   _, metrics = Distillation()(model, BATCH, teacher=model)
@@ -133,19 +220,6 @@ def test_the_validation_loss_is_the_distillations():
   sums = validation_loss.add(validation_loss.sums(student, objective, [BATCH], teacher=teacher))
   total = BATCH["decoder_loss_weights"].sum()
   assert validation_loss.means(sums)["loss"] == pytest.approx(expected / total, rel=1e-5)
-
-
-STAGE = {
-  "name": "model",
-  "trainable": ".*",
-  "steps": 1,
-  "batch_size": 2,
-  "optimizer": optimizers.sgd,
-  "learning_rate": schedules.constant(0.1),
-}
-TEACHER = Network(
-  backbone=config("t5", vocab_size=12, decoder_layers=1), checkpoint="random", seed=4
-)
 
 
 def test_a_teacher_and_an_objective_that_learns_from_it_come_together():
@@ -172,10 +246,6 @@ def test_a_teacher_that_is_the_start_is_the_same_arrays_as_the_frozen_backbone()
 
 def test_two_devices_give_the_update_of_one():
   mesh = partitioning.make_mesh(data=1, model=2)
-  whole = {
-    **BATCH,
-    "encoder_input_tokens": np.asarray([[4, 9, 6, 1], [8, 3, 1, 0]], np.int32),
-  }
   objective = Distillation(weight=0.6, temperature=2.0, supervised=Supervised(vocabulary_chunk=4))
   found = {}
   for where in (None, mesh):
@@ -184,7 +254,7 @@ def test_two_devices_give_the_update_of_one():
     graphdef, trainable, frozen = paths.split(student, ".*")
     optimizer = optimizers.sgd(schedules.constant(0.1))
     state = create_state(trainable, optimizer, mesh=where)
-    batch = whole if where is None else partitioning.global_batch(whole, where)
+    batch = WHOLE if where is None else partitioning.global_batch(WHOLE, where)
     step = make_train_step(graphdef, objective, optimizer, schedules.constant(0.1))
     state, metrics = step(state, frozen, batch, None, loaded.model(TEACHER))
     found[where] = paths.named_leaves(state.trainable), metrics
