@@ -116,6 +116,7 @@ def _train(
     stage,
     model,
     teacher=teacher,
+    anchor=session.anchor(experiment, stage.name),
     batches=batches,
     store=store,
     seed=experiment.seed,

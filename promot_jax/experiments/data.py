@@ -23,7 +23,7 @@ from tasks import catalog, registered
 
 
 def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
-  """The training examples of each task of a stage."""
+  """The training examples of each task of a stage, those of replayed ones last."""
   return [
     reader.examples(
       experiment,
@@ -32,7 +32,7 @@ def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[E
       experiment.lengths_of(stage),
       experiment.train_limit,
     )
-    for task in catalog.members(experiment.task_of(stage))
+    for task in (*catalog.members(experiment.task_of(stage)), *experiment.replayed(stage))
   ]
 
 
@@ -52,6 +52,17 @@ def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: R
 
 
 def _rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.Rates:
+  """Rates of the stage's own tasks and of those that it replays.
+
+  Args:
+    read: numbers of examples that are there, in the order of `train_examples`.
+  """
+  replayed = experiment.replayed(stage)
+  own = _own_rates(experiment, stage, read[: len(read) - len(replayed)])
+  return experiment.replay.beside(own) if experiment.replay and replayed else own
+
+
+def _own_rates(experiment: Experiment, stage: str, read: Sequence[int]) -> mixtures.Rates:
   """The recipe's; its default gives way to the rates that a mixture was registered with.
 
   Args:

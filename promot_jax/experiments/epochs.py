@@ -43,7 +43,9 @@ def counted(experiment: Experiment, position: int, store: AnyStore, reader: Read
     done = {}
   count = done.get("examples")
   if count is None:
-    count = sum(map(len, data.train_examples(experiment, stage.name, reader)))
+    own = len(catalog.members(experiment.task_of(stage.name)))
+    read = sum(map(len, data.train_examples(experiment, stage.name, reader)[:own]))
+    count = _with_replay(experiment, stage, read)
   stages[position] = stage.of_length(count)
   return dataclasses.replace(experiment, stages=stages)
 
@@ -60,7 +62,15 @@ def examples(experiment: Experiment, stage: Stage) -> int | None:
     if size is None:
       return None
     total += min(size, experiment.train_limit or size)
-  return total
+  return _with_replay(experiment, stage, total)
+
+
+def _with_replay(experiment: Experiment, stage: Stage, own: int) -> int:
+  """Examples that are seen while each of the stage's `own` ones is seen once."""
+  replay = experiment.replay
+  if replay is None or not replay.of_stage(stage.name):
+    return own
+  return round(own / (1 - replay.share))
 
 
 def text(experiment: Experiment, stage: Stage) -> str:

@@ -184,10 +184,10 @@ def _check(run: Experiment | Comparison) -> None:
     if not pathlib.Path(experiment.model_dir, "evaluation", "run.json").exists():
       text_vocabulary(experiment)
       experiment.start.check()
-      for teacher in experiment.teachers.values():
+      for beside in (*experiment.teachers.values(), *experiment.anchors.values()):
         # Equal networks are one model, and that has just been checked.
-        if teacher != experiment.start:
-          teacher.check()
+        if beside != experiment.start:
+          beside.check()
 
 
 def _lease(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from promot_jax.data import file_task, mixtures
 from promot_jax.data.own_files import OwnFiles
+from promot_jax.data.replay import Replay
 from promot_jax.data.task import Splits
 from promot_jax.data.templated import TemplatedTasks
 from promot_jax.decoding.strategies import Beam
@@ -120,6 +121,7 @@ class Experiment:
   mixing: how often the tasks of a mixture are drawn in training: a function of their sizes
     (`data.mixtures`), equally often by default.
   stage_tasks: for stages that train on something else than `task`: stage name -> task.
+  replay: tasks of which stages see some examples beside those of their own; None: none.
   feature_lengths: largest lengths of the tuned task's inputs and targets.
   method: what is added to the backbone; None = nothing (full fine-tuning).
   stages: in order; none = the pretrained model is only measured.
@@ -158,6 +160,7 @@ class Experiment:
   use_cached: bool = False
   mixing: mixtures.Rates = mixtures.equal
   stage_tasks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  replay: Replay | None = None
   stage_feature_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
   method: Method | None = None
   stages: Sequence[Stage] = ()
@@ -180,6 +183,8 @@ class Experiment:
     for stage in self.stages:
       if stage.teacher is not None:
         network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
+      if stage.penalty is not None:
+        network.require(stage.penalty.anchor, what=f"anchor of stage '{stage.name}'")
     # `trainable='method'` stands for a pattern that only the method knows.
     stages = tuple(stage.of_method(self.method) for stage in self.stages)
     object.__setattr__(self, "stages", stages)
@@ -218,6 +223,8 @@ class Experiment:
       _check_lengths(f"Experiment.stage_feature_lengths of '{stage}'", lengths)
     for stage in names:
       self.seqio_name(self.task_of(stage))
+    if self.replay is not None:
+      self._check_replay(self.replay)
     self.splits_of(self.tasks[0])  # refuses an unknown `selection`
     for name in ("train_limit", "validation_limit"):
       _check_count(f"Experiment.{name}", getattr(self, name), none="all examples")
@@ -229,6 +236,24 @@ class Experiment:
         " MIXING = @mixtures.proportional, or another one of promot_jax.data.mixtures."
       )
     check_seed("Experiment.seed", self.seed)
+
+  def _check_replay(self, replay: Replay) -> None:
+    _check_choice("Replay.stages", replay.stages or (), [stage.name for stage in self.stages])
+    for task in replay.tasks:
+      self.seqio_name(task)
+      if catalog.members(task) != [task]:
+        raise ConfigError(f"Replay.tasks names '{task}', which is a mixture; name its tasks.")
+    if self.method is not None and self.method.tasks > 1:
+      raise ConfigError(
+        "Replay mixes in tasks that have no row of their own in the method's bank; take a method of one"
+        " row for all, or no Replay."
+      )
+    for stage in self.stages:
+      if replay.of_stage(stage.name) and stage.objective.reads_classes:
+        raise ConfigError(
+          f"stage '{stage.name}' learns the classes of its own task, which examples of other tasks do"
+          " not have: leave it out of Replay.stages."
+        )
 
   @property
   def place(self) -> str:
@@ -255,6 +280,12 @@ class Experiment:
     """Stage name -> the network that it learns from, of the stages that do."""
     found = {stage.name: stage.teacher for stage in self.stages if stage.reads_teacher}
     return {name: teacher.seeded(self.seed) for name, teacher in found.items()}
+
+  @property
+  def anchors(self) -> dict[str, AnyNetwork]:
+    """Stage name -> the network that its penalty holds it near, of the stages that have one."""
+    found = {stage.name: stage.penalty.anchor for stage in self.stages if stage.penalty is not None}
+    return {name: anchor.seeded(self.seed) for name, anchor in found.items()}
 
   @property
   def backbone(self) -> Any:
@@ -302,6 +333,10 @@ class Experiment:
   def task_of(self, stage: str) -> str:
     """Name of the task or mixture that a stage trains on."""
     return self.stage_tasks.get(stage, self.task)
+
+  def replayed(self, stage: str) -> tuple[str, ...]:
+    """Names of the tasks that a stage replays."""
+    return () if self.replay is None else self.replay.of_stage(stage)
 
   def seqio_name(self, task: str) -> str:
     """The registered name of a task for this experiment's source, vocabulary and target form.

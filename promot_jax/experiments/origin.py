@@ -55,7 +55,7 @@ def of_stage(
   # Every process reads, outside of `look`: to read takes the processes in turn, so all must call
   # it.
   training = data.train_examples(experiment, stage.name, reader)
-  teacher = experiment.teachers.get(stage.name)
+  teacher, anchor = experiment.teachers.get(stage.name), experiment.anchors.get(stage.name)
   settings = {**choice.trained_with(stage), "batch size": stage.batch_size, "seed": experiment.seed}
 
   def look() -> Identity:
@@ -70,6 +70,7 @@ def of_stage(
           [start, content.digest if content else ""], about=experiment.start.about
         ),
         "teacher": Part(digest="none") if teacher is None else of_teacher(teacher, stage),
+        "anchor": Part(digest="none") if anchor is None else network.part(anchor),
         "settings": identity.part(settings),
         "code": identity.of_code(),
         "values": identity.of_values(),
@@ -115,16 +116,18 @@ def changes_since(
 
 def of_data(experiment: Experiment, stage: Stage, *, reader: Reader) -> Identity:
   """Of what a stage is trained and validated on, as it is now; reads it."""
-  found: dict[str, list[Examples]] = {name: [] for name in choice.DATA}
-  for task in catalog.members(experiment.task_of(stage.name)):
-    splits = experiment.splits_of(task)
-    for name, split, limit in zip(
-      choice.DATA,
-      (splits.train, splits.select),
-      (experiment.train_limit, experiment.validation_limit),
-    ):
-      lengths = experiment.lengths_of(stage.name)
-      found[name].append(reader.examples(experiment, task, split, lengths, limit))
+  found: dict[str, list[Examples]] = {}
+  found[choice.DATA[0]] = data.train_examples(experiment, stage.name, reader)
+  found[choice.DATA[1]] = [
+    reader.examples(
+      experiment,
+      task,
+      experiment.splits_of(task).select,
+      experiment.lengths_of(stage.name),
+      experiment.validation_limit,
+    )
+    for task in catalog.members(experiment.task_of(stage.name))
+  ]
   return _of_first(
     lambda: Identity(parts={name: _joined(examples) for name, examples in found.items()})
   )

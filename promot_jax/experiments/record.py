@@ -52,6 +52,11 @@ def run_record(
       settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
       if stage.teacher_inputs is not None:
         settings[f"{stage.name}: teacher reads"] = stage.teacher_inputs
+    if (replay := experiment.replay) is not None and replay.of_stage(stage.name):
+      settings[f"{stage.name}: replay"] = f"{', '.join(replay.tasks)}, share {replay.share:g}"
+    if stage.penalty is not None:
+      anchor = experiment.anchors[stage.name].about
+      settings[f"{stage.name}: penalty"] = f"{stage.penalty.settings()} near {anchor}"
     # Six digits: as a float, the 0.3 of a float32 schedule is 0.30000001192092896.
     settings[f"{stage.name}: learning rate"] = float(f"{_rate(stage):.6g}")
   # A row beside those of its parts: of their task, and of the pretrained network that they share.

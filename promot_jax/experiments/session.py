@@ -49,7 +49,8 @@ class Session:
   def pretrained(self, experiment: Experiment) -> nnx.Module:
     """The model that the experiment starts from; kept while experiments ask for the same."""
     loaded = self.loaded(experiment)
-    loaded.keep_only(experiment.start, *experiment.teachers.values())  # frees former ones first
+    beside = (*experiment.teachers.values(), *experiment.anchors.values())
+    loaded.keep_only(experiment.start, *beside)  # frees former ones first
     return loaded.model(experiment.start)
 
   def teacher(self, experiment: Experiment, stage: str) -> nnx.Module | None:
@@ -60,6 +61,11 @@ class Session:
     model = self.loaded(experiment).model(found)
     (own,) = (each for each in experiment.stages if each.name == stage)
     return model if own.teacher_inputs is None else OtherInput(model, own.teacher_inputs)
+
+  def anchor(self, experiment: Experiment, stage: str) -> nnx.Module | None:
+    """The model near which a stage is held."""
+    found = experiment.anchors.get(stage)
+    return None if found is None else self.loaded(experiment).model(found)
 
   def loaded(self, experiment: Experiment) -> Loaded:
     """The networks on the experiment's mesh."""

@@ -26,7 +26,7 @@ from promot_jax.networks import vocabulary_fit
 from promot_jax.networks.loaded import Shapes
 from promot_jax.networks.network import AnyNetwork, Load
 from promot_jax.probing import probe
-from promot_jax.training import optimizers, selection
+from promot_jax.training import optimizers, penalties, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
 from tasks import catalog, template_tasks
@@ -97,7 +97,7 @@ def _plans(experiment: Experiment, mesh: dict[str, int], model: Any, load: Load)
         trainable=paths.count(trainable),
         frozen=paths.count(frozen),
         optimizer=paths.nbytes(state),
-        bytes=_with_teacher(
+        bytes=_with_others(
           experiment, stage, mesh, _bytes(model, mesh, stage, frozen, state), model, changed, load
         ),
         saved=disk.step_size(paths.nbytes(trainable) + paths.nbytes(state)),
@@ -117,7 +117,7 @@ def _bytes(model, mesh: dict[str, int], stage: Stage, frozen, state) -> partitio
   return dataclasses.replace(found, parameters=found.parameters + more)
 
 
-def _with_teacher(
+def _with_others(
   experiment: Experiment,
   stage: Stage,
   mesh: dict[str, int],
@@ -126,26 +126,30 @@ def _with_teacher(
   changed: Collection[str],
   load: Load,
 ) -> partitioning.BytePlan:
-  """The bytes with those of a teacher's arrays that are not the student's own, each once.
+  """The bytes with those of a teacher's and an anchor's arrays that are not the student's own, each once.
 
   Args:
     model: the student, as shapes.
     changed: names of the student's parameters that this stage or an earlier one trains.
-    load: gives the student's start and the teacher.
+    load: gives the student's start, the teacher and the anchor.
   """
-  teacher = experiment.teachers.get(stage.name)
-  if teacher is None:
-    return plan
-  own = teachers_own(load(teacher), model, changed)
-  return dataclasses.replace(
-    plan, parameters=plan.parameters + partitioning.byte_plan(own, mesh).parameters
-  )
+  others: dict[str, dict[str, Any]] = {}
+  if (teacher := experiment.teachers.get(stage.name)) is not None:
+    others["teacher"] = others_own(load(teacher), model, changed)
+  if (anchor := experiment.anchors.get(stage.name)) is not None:
+    _, trainable, _ = paths.split(model, stage.trainable)
+    held = penalties.held_by(load(anchor), trainable, owner=f"stage '{stage.name}'")
+    taught = {id(leaf) for leaf in others.get("teacher", {}).values()}
+    own = others_own(held, model, changed)
+    others["anchor"] = {name: leaf for name, leaf in own.items() if id(leaf) not in taught}
+  more = sum(partitioning.byte_plan(own, mesh).parameters for own in others.values())
+  return dataclasses.replace(plan, parameters=plan.parameters + more)
 
 
-def teachers_own(teacher: Any, student: Any, changed: Collection[str]) -> dict[str, Any]:
-  """The arrays of a teacher that are in memory beside the student's, each once; both are shapes."""
+def others_own(other: Any, student: Any, changed: Collection[str]) -> dict[str, Any]:
+  """The arrays of another model that are in memory beside the student's, each once; both are shapes."""
   kept = {id(leaf) for name, leaf in paths.named_leaves(student).items() if name not in changed}
-  return {name: leaf for name, leaf in paths.distinct(teacher).items() if id(leaf) not in kept}
+  return {name: leaf for name, leaf in paths.distinct(other).items() if id(leaf) not in kept}
 
 
 def check(run: Experiment | Comparison) -> None:

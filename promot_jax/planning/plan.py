@@ -107,6 +107,14 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
     if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(task)):
       yield f"          {needs.data_text(experiment, task)}"
+  replayed = dict.fromkeys(
+    task for stage in experiment.stages for task in experiment.replayed(stage.name)
+  )
+  for task in replayed:
+    name, split = experiment.seqio_name(task), experiment.splits_of(task).train
+    yield f"data      {name}: replay '{split}'"
+    if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(task)):
+      yield f"          {needs.data_text(experiment, task)}"
   if experiment.source == "tfds" and experiment.evaluation.unseen:
     yield f"          {needs.unseen_data_text(experiment)}"
 
@@ -151,11 +159,18 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       yield (
         f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}{reads}"
       )
+    if stage.penalty is not None:
+      anchor = experiment.anchors[stage.name]
+      shared = ", the start itself" * (anchor == experiment.start)
+      yield f"          {stage.name}: held near {anchor.about}{shared}, by {stage.penalty.settings()}"
     lengths = experiment.lengths_of(stage.name)
     yield (
       f"          {stage.name}: on {experiment.task_of(stage.name)}, inputs {lengths['inputs']}, "
       f"targets {lengths['targets']}; {_saving(stage)}, takes {choice.described(stage)}"
     )
+    if (replay := experiment.replay) is not None and replay.of_stage(stage.name):
+      share = f"{100 * replay.share:g} % of the examples"
+      yield f"          {stage.name}: replays {', '.join(replay.tasks)}, {share}"
   for plan in plans:
     bytes_ = plan.bytes
     yield (

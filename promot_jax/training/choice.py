@@ -13,6 +13,7 @@ from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.step_reader import MARKER
 from promot_jax.identity import Identity
 from promot_jax.training import selection
+from promot_jax.training.penalties import Penalty
 from promot_jax.training.stages import Stage
 
 _SHAPE = {"stage": str, "step": int, "steps": int, "why": str, "history": list}
@@ -274,11 +275,16 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "patience": "none" if stage.patience is None else f"{stage.patience} > {stage.min_delta:g}",
     **({"teacher": stage.teacher.identity()} if stage.reads_teacher else {}),
     **({} if stage.teacher_inputs is None else {"teacher's inputs": stage.teacher_inputs}),
+    **({} if stage.penalty is None else _penalty(stage.penalty)),
   }
 
 
+def _penalty(penalty: Penalty) -> dict[str, str]:
+  return {"penalty": penalty.settings(), "anchor": penalty.anchor.identity()}
+
+
 DATA = ("training data", "validation data")
-BINDING = (*DATA, "start weights", "teacher", "values")
+BINDING = (*DATA, "start weights", "teacher", "anchor", "values")
 """Parts of a training's identity that its continuation must share; others are only shown."""
 
 

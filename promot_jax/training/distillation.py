@@ -3,13 +3,17 @@
 With logits s of the student and t of the teacher at one target token, temperature T and weight w:
 
   p = softmax(t / T),  q = softmax(s / T)
-  loss = (1 - w) * cross-entropy of the target + w * T^2 * sum(p * (log p - log q))
+  loss = c * cross-entropy of the target + w * T^2 * sum(p * (log p - log q)),  c = 1 - w unless it is given
+
+With c = 1 and the pretrained model as teacher the second term is an anchor: learning without forgetting (Li
+and Hoiem, 2016, arXiv:1606.09282).
 
 T^2 keeps the two gradients of one size whatever T is.  Hinton et al., 2015, "Distilling the Knowledge in a
 Neural Network", section 2.  At T = 1, with a network of a light method as the teacher of one whose weights are
 all trained, this is a cocktail, and w its lambda: Hewitt et al., 2021, "Ensembles and Cocktails: Robust
-Finetuning for Natural Language Generation", section 4.  Both models see the same batch, targets included (teacher forcing).  Student and
-teacher are compared vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not
+Finetuning for Natural Language Generation", section 4.
+
+Both models see the same batch, targets included (teacher forcing).  Student and teacher are compared vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not
 exist whole.
 """
 
@@ -35,6 +39,7 @@ class Distillation:
 
   weight: of the divergence, in [0, 1]; cross-entropy has the rest.  At 0 this is `supervised`, and no teacher
     is asked; at 1 the loss does not depend on what the targets are, only on where they are.
+  targets_weight: of the cross-entropy in place of that rest; `weight` may then be any number above 0.
   temperature: both distributions are those of logits divided by it; above 0.
   supervised: the cross-entropy, whose smoothing and z-loss are of it alone; its weights of tokens, its
     normalizer and its part of the vocabulary are those of both.
@@ -46,13 +51,20 @@ class Distillation:
   weight: float = 0.5
   temperature: float = 1.0
   supervised: Supervised = dataclasses.field(default_factory=Supervised)
+  targets_weight: float | None = dataclasses.field(default=None, metadata=objectives.LATER)
+
+  __repr__ = objectives.earlier_text
 
   @property
   def reads_teacher(self) -> bool:
     return self.weight > 0
 
   def __post_init__(self):
-    limits.require("Distillation", least=0, most=1, weight=self.weight)
+    if self.targets_weight is None:
+      limits.require("Distillation", least=0, most=1, weight=self.weight)
+    else:
+      limits.require("Distillation with targets_weight", above=0, weight=self.weight)
+      limits.require("Distillation", least=0, targets_weight=self.targets_weight)
     limits.require("Distillation", above=0, temperature=self.temperature)
 
   def __call__(
@@ -95,12 +107,14 @@ class Distillation:
       vocabulary_size=readout.size,
       label_smoothing=settings.label_smoothing,
       z_loss=settings.z_loss,
+      factor=settings.token_factor,
     )
     apart = (divergence.value * weights).sum()
     loss = self.weight * self.temperature**2 * apart
-    # At 1 left out and not multiplied by 0, which a loss that is not finite would survive.
-    if self.weight < 1:
-      loss += (1 - self.weight) * (terms.cross_entropy + terms.z_loss)
+    # At 0 left out and not multiplied, which a loss that is not finite would survive.
+    share = 1 - self.weight if self.targets_weight is None else self.targets_weight
+    if share:
+      loss += share * (terms.minimized + terms.z_loss)
     metrics = objectives.token_metrics(terms, batch, model.token_ids.pad, loss=loss)
     return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
 

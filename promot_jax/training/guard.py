@@ -17,7 +17,7 @@ from promot_jax.training.state import TrainState
 
 
 def guarded(train_step: step_lib.TrainStep, shardings: TrainState | None = None) -> Any:
-  """A jitted `f(state, sound, frozen, batch, key, teacher=None) -> (state, sound, metrics)`.
+  """A jitted `f(state, sound, frozen, batch, key, teacher=None, held=None) -> (state, sound, metrics)`.
 
   `state` is donated.  `sound` is a boolean scalar, True at first; once it is False the state that
   comes back is the one that came in.
@@ -28,9 +28,15 @@ def guarded(train_step: step_lib.TrainStep, shardings: TrainState | None = None)
   """
 
   def step(
-    state: TrainState, sound: jax.Array, frozen: Any, batch: Batch, key: Any, teacher: Any = None
+    state: TrainState,
+    sound: jax.Array,
+    frozen: Any,
+    batch: Batch,
+    key: Any,
+    teacher: Any = None,
+    held: Any = None,
   ) -> tuple[TrainState, jax.Array, Metrics]:
-    new_state, metrics = train_step(state, frozen, batch, key, teacher)
+    new_state, metrics = train_step(state, frozen, batch, key, teacher, held)
     # Once False it stays so: the host may ask late and still sees the state before the damage.
     sound = sound & (metrics["finite"][0] > 0)
     kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new_state, state)

@@ -20,7 +20,15 @@ from jax.sharding import Mesh
 from promot_jax import errors, hosts, partitioning, paths, signals
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.identity import Identity
-from promot_jax.training import beginning, choice, divergence, optimizers, prefetch, stage_dropout
+from promot_jax.training import (
+  beginning,
+  choice,
+  divergence,
+  optimizers,
+  penalties,
+  prefetch,
+  stage_dropout,
+)
 from promot_jax.training import state as state_lib
 from promot_jax.training.choice import StageResult
 from promot_jax.training.events import Events
@@ -46,6 +54,7 @@ def train_stage(
   mesh: Mesh | None = None,
   events: Events | None = None,
   teacher: Any = None,
+  anchor: Any = None,
   metadata: Mapping[str, Any] | None = None,
   made_from: Identity | None = None,
   grace_seconds: float | None = 120.0,
@@ -65,6 +74,7 @@ def train_stage(
     mesh: devices; None is the default device.
     events: receives metrics, progress and lines.
     teacher: handed to the objective.
+    anchor: the model of the network that the stage's penalty names.
     metadata: stored with each checkpoint (JSON).
     made_from: data, start and code, stored with each checkpoint and compared when one goes on.
     grace_seconds: time from SIGTERM to the end of the process, saved or not.
@@ -98,6 +108,9 @@ def train_stage(
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
     return choice.result_of(nnx.merge(graphdef, trainable, frozen), done)
+  held = None
+  if stage.penalty is not None:
+    held = penalties.held_by(anchor, trainable, owner=f"stage '{stage.name}'")
   # A full disk is found now, not at the first save an hour later.
   store.check_writable(paths.nbytes(trainable))
   with (
@@ -138,6 +151,7 @@ def train_stage(
         frozen=cast,
         seed=seed,
         teacher=teacher,
+        held=held,
       ),
       in_flight=InFlight(stage, first=first, events=events, hear=wishes.hear),
       wishes=wishes,

@@ -13,6 +13,7 @@ google-research/t5x, `t5x/losses.py`.
 
 import dataclasses
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from promot_jax import errors
 from promot_jax.models.readout import LogSum, Part, Readout
 from promot_jax.types import Array, Float, Int
 
+TokenFactor = Literal["one", "probability"]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,14 @@ class LossTerms:
   """Weighted sums over the tokens of a batch; float32 scalars.
 
   cross_entropy: without z-loss, with the label-smoothing constant subtracted.
+  minimized: the same with each token's loss times its factor; equal where tokens count alike.
   z_loss: already multiplied by its coefficient.
   weight: sum of the weights.
   correct: sum of the weights of tokens whose arg-max is the target.
   """
 
   cross_entropy: Float[Array, ""]
+  minimized: Float[Array, ""]
   z_loss: Float[Array, ""]
   weight: Float[Array, ""]
   correct: Float[Array, ""]
@@ -109,6 +114,7 @@ def cross_entropy(
   *,
   label_smoothing: float = 0.0,
   z_loss: float = 0.0,
+  factor: TokenFactor = "one",
   chunk: int | None = None,
 ) -> LossTerms:
   """Loss sums of targets given the last hidden states.
@@ -120,6 +126,7 @@ def cross_entropy(
     weights: 0 for padding.
     label_smoothing: probability mass taken from the target, in [0, 1).
     z_loss: coefficient of log(Z)^2.
+    factor: of each token's cross-entropy: 'one', or its own 'probability', through which no gradient goes.
     chunk: largest number of logits a token that exist at once; see `Readout.fold`.
 
   Raises:
@@ -132,6 +139,7 @@ def cross_entropy(
     vocabulary_size=readout.size,
     label_smoothing=label_smoothing,
     z_loss=z_loss,
+    factor=factor,
   )
 
 
@@ -161,8 +169,9 @@ def weighted_terms(
   vocabulary_size: int,
   label_smoothing: float = 0.0,
   z_loss: float = 0.0,
+  factor: TokenFactor = "one",
 ) -> LossTerms:
-  """Loss sums from token statistics.
+  """Loss sums from token statistics; arguments as in `cross_entropy`.
 
   Raises:
     ConfigError: `label_smoothing` is outside [0, 1).
@@ -182,8 +191,13 @@ def weighted_terms(
   # T5X adds 1e-20 so that the term is 0 without smoothing.
   entropy = -(confidence * math.log(confidence) + others * rest * math.log(rest + 1e-20))
   token_loss = statistics.log_z - expected_logit - entropy
+  cross_entropy = minimized = (token_loss * weights).sum()
+  if factor == "probability":
+    probability = jax.lax.stop_gradient(jnp.exp(statistics.target_logit - statistics.log_z))
+    minimized = (probability * token_loss * weights).sum()
   return LossTerms(
-    cross_entropy=(token_loss * weights).sum(),
+    cross_entropy=cross_entropy,
+    minimized=minimized,
     z_loss=(z_loss * jnp.square(statistics.log_z) * weights).sum(),
     weight=weights.sum(),
     correct=((statistics.best == targets) * weights).sum(),

@@ -6,6 +6,7 @@ divided by.  Metrics are (sum, weight) pairs; their ratio is taken at the very e
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -56,6 +57,23 @@ class Objective(Protocol):
     return self
 
 
+LATER = {"later": True}
+"""Metadata of a field that earlier versions did not have; its default is what they did."""
+
+
+def earlier_text(objective: Any) -> str:
+  """The text of an objective without later fields that say what earlier versions did.
+
+  By this text a complete stage is recognised (`choice.trained_with`), also one of an earlier version.
+  """
+  shown = (
+    f"{field.name}={getattr(objective, field.name)!r}"
+    for field in dataclasses.fields(objective)
+    if "later" not in field.metadata or getattr(objective, field.name) != field.default
+  )
+  return f"{type(objective).__name__}({', '.join(shown)})"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Supervised:
   """Cross-entropy of the target tokens under teacher forcing.
@@ -66,6 +84,9 @@ class Supervised:
     'NUM_TOTAL_TARGET_TOKENS' (padding counted), 'AVERAGE_PER_SEQUENCE' (each sequence's mean
     first, all sequences equal), a number, or None / 'sum' (T5X's default: no division).
   vocabulary_chunk: largest number of logits a token that exist at once; None = all of them.
+  token_factor: of each token's cross-entropy: 'one', or its own 'probability', which is taken as a constant.
+    That is dynamic fine-tuning (DFT; Wu et al., 2025, arXiv:2508.05629): what the model deems impossible
+    pulls less.
   """
 
   needs_teacher: ClassVar[bool] = False
@@ -76,6 +97,9 @@ class Supervised:
   z_loss: float = 0.0
   loss_normalizing_factor: str | float | None = "NUM_REAL_TARGET_TOKENS"
   vocabulary_chunk: int | None = None
+  token_factor: losses.TokenFactor = dataclasses.field(default="one", metadata=LATER)
+
+  __repr__ = earlier_text
 
   def __post_init__(self):
     factor = self.loss_normalizing_factor
@@ -93,6 +117,10 @@ class Supervised:
       raise errors.ConfigError(
         f"vocabulary_chunk={self.vocabulary_chunk} must be at least 1, or None for whole logits."
       )
+    if self.token_factor not in typing.get_args(losses.TokenFactor):
+      raise errors.ConfigError(
+        f"Supervised: token_factor={self.token_factor!r} must be 'one' or 'probability'."
+      )
 
   def __call__(
     self, model: Any, batch: Batch, *, teacher: Any = None, key: Key | None = None
@@ -106,9 +134,10 @@ class Supervised:
       weights,
       label_smoothing=self.label_smoothing,
       z_loss=self.z_loss,
+      factor=self.token_factor,
       chunk=self.vocabulary_chunk,
     )
-    loss = terms.cross_entropy + terms.z_loss
+    loss = terms.minimized + terms.z_loss
     return loss, token_metrics(terms, batch, model.token_ids.pad, loss=loss)
 
   def normalizer(self, batch: Batch) -> Float[Array, ""] | float:

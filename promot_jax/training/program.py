@@ -14,6 +14,7 @@ from promot_jax.training import guard
 from promot_jax.training import state as state_lib
 from promot_jax.training import step as step_lib
 from promot_jax.training.objectives import Batch, Metrics
+from promot_jax.training.penalties import Named
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import TrainState
 
@@ -43,6 +44,7 @@ class Program:
     frozen: parameters that are not trained.
     seed: of dropout.
     teacher: handed to the objective.
+    held: handed to the stage's penalty.
   """
 
   def __init__(
@@ -55,6 +57,7 @@ class Program:
     frozen: nnx.State,
     seed: int,
     teacher: Any,
+    held: Named | None,
   ) -> None:
     # New states lie as this one does, or the second step would be compiled once more.
     shardings = state_lib.shardings_of(state)
@@ -64,11 +67,12 @@ class Program:
       optimizer,
       stage.learning_rate,
       microbatches=stage.microbatches,
+      penalty=stage.penalty,
       shardings=shardings,
     )
     self._update = guard.guarded(train_step, shardings)
     # Arguments of each call, not closed over: constants would be copied into every program.
-    self._frozen, self._teacher = frozen, teacher
+    self._frozen, self._teacher, self._held = frozen, teacher, held
     # A stage's dropout differs from another's under the same seed.
     self._key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stage.name.encode()))
     self._compiled: set[tuple] = set()
@@ -81,7 +85,7 @@ class Program:
     """Dispatches one update; the arrays of the former position are donated."""
     self._compiled.add(_shapes(batch))
     state, sound, metrics = self._update(
-      position.state, position.sound, self._frozen, batch, self._key, self._teacher
+      position.state, position.sound, self._frozen, batch, self._key, self._teacher, self._held
     )
     return Position(step=position.step + 1, state=state, sound=sound), metrics
 

@@ -14,6 +14,7 @@ from promot_jax.checkpoints.store import Keep
 from promot_jax.methods.base import Method, own_patterns
 from promot_jax.training import selection
 from promot_jax.training.objectives import Objective, Supervised
+from promot_jax.training.penalties import Penalty
 from promot_jax.training.schedules import Schedule, UntilTheEnd
 
 LARGEST = 2**31 - 1  # of steps and batch sizes: the step is counted in int32
@@ -43,6 +44,7 @@ class Stage:
     teacher: the network that an objective learns from (`networks.network`); None: it needs none.
     teacher_inputs: name of the feature of the examples that the teacher reads in place of their input, such
       as one with a demonstration (`teacher_input`); None: it reads what the student reads.
+    penalty: added to the loss for moving weights away from those of a network (`penalties`); None: none.
     microbatches: parts that a batch is cut into, to save memory.
     dropout_rate: of every dropout in the backbone while this stage trains; None: the backbone's own.
     frozen_dtype: type that the frozen parameters are cast to while this stage trains and validates,
@@ -82,6 +84,7 @@ class Stage:
   objective: Objective = dataclasses.field(default_factory=Supervised)
   teacher: Any = None
   teacher_inputs: str | None = None
+  penalty: Penalty | None = None
   microbatches: int = 1
   dropout_rate: float | None = None
   frozen_dtype: Literal["float32", "bfloat16"] | None = None

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from promot_jax import errors
+from promot_jax import errors, paths
 from promot_jax.training.objectives import Batch, Metrics, Objective
+from promot_jax.training.penalties import Named, Penalty
 from promot_jax.training.schedules import Schedule
 from promot_jax.training.state import TrainState
 
@@ -28,18 +29,19 @@ def make_train_step(
   schedule: Schedule,
   *,
   microbatches: int = 1,
+  penalty: Penalty | None = None,
   shardings: TrainState | None = None,
 ) -> TrainStep:
-  """A jitted `step(state, frozen, batch, key, teacher=None) -> (state, metrics)`.
+  """A jitted `step(state, frozen, batch, key, teacher=None, held=None) -> (state, metrics)`.
 
   `state` is donated.  `frozen` is the rest of the model, `batch` a dictionary of arrays [B, ...],
-  `teacher` any pytree the objective knows (a module is one).  `key` is the run's base key, the
-  same at every step: dropout uses fold_in(key, step), and fold_in of that with the number of the
+  `teacher` any pytree the objective knows (a module is one), `held` what the penalty draws weights to.
+  `key` is the run's base key, the same at every step: dropout uses fold_in(key, step), and fold_in of that with the number of the
   microbatch where there are several.  `key=None` means no dropout.
 
-  Metrics are (sum, weight) pairs of float32 scalars: the objective's, and loss, learning_rate,
-  grad_norm (before clipping), param_norm (before the update) and finite (1 if loss and gradient
-  norm are finite).
+  Metrics are (sum, weight) pairs of float32 scalars: the objective's, and loss (with the penalty),
+  penalty where there is one, learning_rate, grad_norm (before clipping), param_norm (before the update)
+  and finite (1 if loss and gradient norm are finite).
 
   Args:
     graphdef: from `paths.split(model, patterns)`.
@@ -48,6 +50,7 @@ def make_train_step(
     schedule: only for the metric `learning_rate`.
     microbatches: parts that the batch is cut into; gradients are added in float32.  The result is
       that of the whole batch, because sums are added and divided once.
+    penalty: added to the loss, once a step.
     shardings: of the state (`state.shardings_of`), so that it comes back as it went in.
 
   Raises:
@@ -62,6 +65,7 @@ def make_train_step(
     batch: Batch,
     key: jax.Array | None,
     teacher: Any = None,
+    held: Named | None = None,
   ) -> tuple[TrainState, Metrics]:
     # Of the whole batch, before it is cut: parts with few tokens must not weigh more.
     normalizer = objective.normalizer(batch)
@@ -84,9 +88,17 @@ def make_train_step(
         gradient_of, state.trainable, batch, step_key, microbatches
       )
 
+    metrics = dict(metrics)
+    if penalty is not None:
+      # Apart from the batch: a share of it in each microbatch would be added up again.
+      more, pull = jax.value_and_grad(lambda tree: penalty(paths.named_leaves(tree), held or {}))(
+        state.trainable
+      )
+      grads, loss = jax.tree.map(jnp.add, grads, pull), loss + more
+      metrics["penalty"] = _once(more)
+
     updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     grad_norm = optax.tree.norm(grads)
-    metrics = dict(metrics)
     metrics["loss"] = _once(loss)
     metrics["learning_rate"] = _once(schedule(state.step))
     metrics["grad_norm"] = _once(grad_norm)

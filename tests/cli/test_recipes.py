@@ -85,7 +85,7 @@ def shallow(run):
   """The run with two layers a stack: tracing 24 takes seconds and shows nothing that two do not."""
   if hasattr(run, "experiments"):
     return dataclasses.replace(run, experiments=list(map(shallow, run.experiments)), rows=None)
-  if not isinstance(run.network, network.Network) or run.teachers:
+  if not isinstance(run.network, network.Network) or run.teachers or run.anchors:
     return run
   names = {field.name for field in dataclasses.fields(run.backbone)}
   depth = names & {"layers", "encoder_layers", "decoder_layers"}

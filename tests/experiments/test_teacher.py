@@ -25,6 +25,8 @@ from promot_jax.signals import Stop
 from promot_jax.training import choice, optimizers, schedules
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.events import Events
+from promot_jax.training.objectives import Supervised
+from promot_jax.training.penalties import L2SP
 from promot_jax.training.stages import Stage
 from promot_jax.training.teacher_input import OtherInput
 from tiny_experiments import opened
@@ -40,6 +42,16 @@ class Reader:
 
   def examples(self, experiment, task, split, lengths, limit):
     return types.SimpleNamespace(content=part([task, split]))
+
+
+def held_near(anchor, trainable: str = "!method") -> Experiment:
+  """As `experiment`, with a penalty in the place of a teacher."""
+  run = experiment(START)
+  (stage,) = run.stages
+  stage = dataclasses.replace(
+    stage, objective=Supervised(), teacher=None, penalty=L2SP(anchor=anchor), trainable=trainable
+  )
+  return dataclasses.replace(run, stages=[stage])
 
 
 def experiment(teacher) -> Experiment:
@@ -137,6 +149,39 @@ def test_the_bytes_of_a_teacher_are_counted_once():
 
   more = parameters(dataclasses.replace(START, seed=8)) - parameters(START)
   assert more == 4 * paths.count(START.abstract())
+
+
+def test_an_anchor_is_the_start_itself_and_part_of_what_a_run_goes_on_from():
+  session = Session(stop=Stop(), console=Events())
+  run = held_near(dataclasses.replace(START))
+  assert session.anchor(run, "lora") is session.pretrained(run)
+  begun = made_from(run).to_json()
+  assert choice.compare(made_from(run), begun, where="here") == []
+  other = held_near(dataclasses.replace(START, seed=8))
+  with pytest.raises(ConfigError, match="the anchor changed"):
+    choice.compare(made_from(other), begun, where="here")
+  with pytest.raises(ConfigError, match="the anchor changed"):
+    choice.compare(made_from(experiment(START)), begun, where="here")
+  settings = choice.trained_with(run.stages[0])
+  assert settings["penalty"] == "L2SP(strength=0.01, new_strength=0)"
+  assert settings["anchor"] == START.identity()
+  assert "penalty" not in choice.trained_with(experiment(START).stages[0])
+
+
+def test_the_bytes_of_an_anchor_are_those_of_what_is_trained():
+  def parameters(run):
+    (found,) = shapes.stage_plans(run, {"data": 1, "model": 1})
+    return found.bytes.parameters
+
+  free = held_near(START)
+  free = dataclasses.replace(free, stages=[dataclasses.replace(free.stages[0], penalty=None)])
+  backbone = 4 * paths.count(START.abstract())
+  assert parameters(held_near(START)) - parameters(free) == backbone
+  part = held_near(START, "decoder/.*/query/kernel")
+  trained = shapes.stage_plans(part, {"data": 1, "model": 1})[0].trainable
+  assert parameters(part) - parameters(free) == 4 * trained < backbone
+  with pytest.raises(ConfigError, match="stage 'lora' is held near a network that has none"):
+    shapes.check(held_near(START, "method"))
 
 
 @pytest.fixture(params=["run", "method file"])

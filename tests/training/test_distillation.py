@@ -88,7 +88,7 @@ def log_softmax(logits):
   return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def by_numpy(logits, taught, *, weight, temperature):
+def by_numpy(logits, taught, *, weight, temperature, targets_weight=None, factor="one"):
   """(loss, gradient of the student's logits, divergence) of sums over tokens, float64."""
   weights = BATCH["decoder_loss_weights"].astype(np.float64)
   target = np.eye(V)[BATCH["decoder_target_tokens"]]
@@ -96,8 +96,11 @@ def by_numpy(logits, taught, *, weight, temperature):
   log_p, log_q = log_softmax(taught / temperature), log_softmax(logits / temperature)
   entropy = -(target * log_q1).sum(-1)
   divergence = (np.exp(log_p) * (log_p - log_q)).sum(-1)
-  loss = (1 - weight) * entropy + weight * temperature**2 * divergence
-  gradient = (1 - weight) * (np.exp(log_q1) - target)
+  share = 1 - weight if targets_weight is None else targets_weight
+  if factor == "probability":  # a constant: it has no gradient
+    share = share * np.exp(-entropy)
+  loss = share * entropy + weight * temperature**2 * divergence
+  gradient = np.expand_dims(share, -1) * (np.exp(log_q1) - target)
   gradient += weight * temperature * (np.exp(log_q) - np.exp(log_p))
   return (loss * weights).sum(), gradient * weights[..., None], (divergence * weights).sum()
 
@@ -121,12 +124,23 @@ def test_an_ensemble_teaches_with_the_probabilities_of_its_members_together(chun
 
 @pytest.mark.parametrize("chunk", [None, 4])
 @pytest.mark.parametrize(
-  ("weight", "temperature"), [(0.3, 2.5), (1.0, 1.0), (0.25, 1.0), (0.6, 0.5)]
+  ("weight", "temperature", "more"),
+  [
+    (0.3, 2.5, {}),
+    (1.0, 1.0, {}),
+    (0.25, 1.0, {}),
+    (0.6, 0.5, {}),
+    (1.7, 1.0, {"targets_weight": 1.0}),  # a KL anchor
+    (0.1, 1.0, {"targets_weight": 1.0, "factor": "probability"}),  # ASFT
+  ],
 )
-def test_loss_and_gradient_are_those_of_the_definition(weight, temperature, chunk):
+def test_loss_and_gradient_are_those_of_the_definition(weight, temperature, more, chunk):
   student, teacher = Table(D, 0), Table(E, 1)
   objective = Distillation(
-    weight=weight, temperature=temperature, supervised=Supervised(vocabulary_chunk=chunk)
+    weight=weight,
+    temperature=temperature,
+    targets_weight=more.get("targets_weight"),
+    supervised=Supervised(vocabulary_chunk=chunk, token_factor=more.get("factor", "one")),
   )
   graphdef, state = nnx.split(student)
 
@@ -135,7 +149,7 @@ def test_loss_and_gradient_are_those_of_the_definition(weight, temperature, chun
 
   (loss, metrics), found = jax.value_and_grad(loss_of, has_aux=True)(state)
   expected, by_logits, divergence = by_numpy(
-    logits_of(student), logits_of(teacher), weight=weight, temperature=temperature
+    logits_of(student), logits_of(teacher), weight=weight, temperature=temperature, **more
   )
   assert float(loss) == pytest.approx(expected, rel=1e-5)
   assert float(metrics["divergence_from_teacher"][0]) == pytest.approx(divergence, rel=1e-4)
@@ -205,6 +219,34 @@ def test_a_teacher_may_read_another_input_than_its_student():
     OtherInput(model, "hint").hidden(WHOLE)
   with pytest.raises(ConfigError, match="teacher_inputs='hint' must be None, or of a stage with"):
     Stage(**STAGE, teacher_inputs="hint")
+
+
+def test_the_text_of_an_objective_is_as_before_where_it_does_what_it_did():
+  assert repr(Supervised(z_loss=0.1)) == (
+    "Supervised(label_smoothing=0.0, z_loss=0.1, loss_normalizing_factor='NUM_REAL_TARGET_TOKENS',"
+    " vocabulary_chunk=None)"
+  )
+  assert "targets_weight" not in repr(Distillation())
+  assert repr(Supervised(token_factor="probability")).endswith(", token_factor='probability')")
+  assert repr(Distillation(targets_weight=1.0)).endswith(", targets_weight=1.0)")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_loss_by_own_probability_is_that_of_the_definition(smoothing):
+  model = Table(D, 0)
+  objective = Supervised(token_factor="probability", label_smoothing=smoothing)
+  loss, metrics = objective(model, BATCH)
+  log_q = log_softmax(logits_of(model))
+  target = np.eye(V)[BATCH["decoder_target_tokens"]]
+  soft = np.where(target > 0, 1 - smoothing, smoothing / (V - 1))
+  entropy = -(soft * np.log(np.where(soft > 0, soft, 1))).sum(-1)
+  token = -(soft * log_q).sum(-1) - entropy
+  weights = BATCH["decoder_loss_weights"].astype(np.float64)
+  probability = np.exp((target * log_q).sum(-1))
+  assert float(loss) == pytest.approx((probability * token * weights).sum(), rel=1e-5)
+  assert float(metrics["cross_ent_loss"][0]) == pytest.approx((token * weights).sum(), rel=1e-5)
+  with pytest.raises(ConfigError, match="token_factor='own' must be 'one' or 'probability'"):
+    Supervised(token_factor="own")
 
 
 def test_a_student_that_is_its_teacher_is_at_distance_nothing():
