@@ -13,8 +13,8 @@ Neural Network", section 2.  At T = 1, with a network of a light method as the t
 all trained, this is a cocktail, and w its lambda: Hewitt et al., 2021, "Ensembles and Cocktails: Robust
 Finetuning for Natural Language Generation", section 4.
 
-Both models see the same batch, targets included (teacher forcing).  Student and teacher are compared vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not
-exist whole.
+Both models see the same batch, targets included (teacher forcing).  Student and teacher are compared
+vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not exist whole.
 """
 
 import dataclasses

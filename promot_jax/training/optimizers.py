@@ -18,9 +18,9 @@ from promot_jax.training.adafactor import adafactor
 from promot_jax.training.schedules import Schedule, UntilTheEnd, require_usable
 from promot_jax.training.stages import Stage
 
-__all__ = ["Group", "adafactor", "adam", "adamw", "grouped", "prompt_adafactor", "sgd"]
+__all__ = ["Group", "adafactor", "adam", "adamw", "grouped", "prompt_adafactor", "sam", "sgd"]
 
-RECIPE_VALUES = ("Group", "grouped", "adafactor", "prompt_adafactor", "adamw", "adam", "sgd")
+RECIPE_VALUES = ("Group", "grouped", "adafactor", "prompt_adafactor", "adamw", "adam", "sgd", "sam")
 
 
 # Norm scales and biases are not decayed.
@@ -218,6 +218,30 @@ def sgd(
   return _clipped(
     optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov), global_norm_clip_threshold
   )
+
+
+def sam(
+  learning_rate: Schedule | float,
+  *,
+  optimizer: Callable[..., optax.GradientTransformation],
+  radius: float = 0.05,
+) -> optax.GradientTransformation:
+  """Sharpness-aware minimization: `optimizer` is given the gradient at the worst point of a small ball.
+
+  That point is theta + radius * g / ||g||, g the gradient of the whole batch, so that neither microbatches nor
+  devices change it.  Each step computes two gradients, and its metrics are those at theta.  Foret et al., 2021,
+  arXiv:2010.01412, by `optax.contrib.sam`; the paper has plain gradient descent for `optimizer`.
+
+  Args:
+    optimizer: learning rate -> gradient transformation, such as `adafactor`.
+    radius: of the ball, in the norm over all trained parameters.
+
+  Raises:
+    ConfigError: the radius is no number above 0.
+  """
+  limits.require("sam", above=0, radius=radius)
+  ascent = optax.chain(optax.normalize_by_update_norm(eps=1e-12), optax.scale(-radius))
+  return optax.contrib.sam(optimizer(learning_rate), ascent, opaque_mode=True)
 
 
 def _require_rate(owner: str, learning_rate: Schedule | float) -> None:

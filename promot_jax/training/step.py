@@ -58,6 +58,7 @@ def make_train_step(
   """
   if microbatches < 1:
     raise errors.ConfigError(f"microbatches={microbatches} must be at least 1.")
+  update = optax.with_extra_args_support(optimizer).update
 
   def train_step(
     state: TrainState,
@@ -81,23 +82,29 @@ def make_train_step(
 
     # The loss comes back as aux beside its metrics, in one tree that `_accumulate` can sum.
     gradient_of = jax.grad(loss_of, has_aux=True)
-    if microbatches == 1:
-      grads, (loss, metrics) = gradient_of(state.trainable, batch, step_key)
-    else:
-      grads, (loss, metrics) = _accumulate(
-        gradient_of, state.trainable, batch, step_key, microbatches
-      )
 
-    metrics = dict(metrics)
-    if penalty is not None:
+    def gradient_at(trainable: nnx.State) -> tuple[nnx.State, tuple[jax.Array, Metrics]]:
+      if microbatches == 1:
+        grads, (loss, metrics) = gradient_of(trainable, batch, step_key)
+      else:
+        grads, (loss, metrics) = _accumulate(gradient_of, trainable, batch, step_key, microbatches)
+      if penalty is None:
+        return grads, (loss, dict(metrics))
       # Apart from the batch: a share of it in each microbatch would be added up again.
       more, pull = jax.value_and_grad(lambda tree: penalty(paths.named_leaves(tree), held or {}))(
-        state.trainable
+        trainable
       )
-      grads, loss = jax.tree.map(jnp.add, grads, pull), loss + more
-      metrics["penalty"] = _once(more)
+      grads = jax.tree.map(jnp.add, grads, pull)
+      return grads, (loss + more, {**metrics, "penalty": _once(more)})
 
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+    grads, (loss, metrics) = gradient_at(state.trainable)
+    updates, opt_state = update(
+      grads,
+      state.opt_state,
+      state.trainable,
+      # For optimizers that look at further points (SAM): the same batch, the same dropout.
+      grad_fn=lambda trainable, _: gradient_at(trainable)[0],
+    )
     grad_norm = optax.tree.norm(grads)
     metrics["loss"] = _once(loss)
     metrics["learning_rate"] = _once(schedule(state.step))
