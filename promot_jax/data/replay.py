@@ -38,7 +38,7 @@ class Replay:
 
   def of_stage(self, stage: str) -> tuple[str, ...]:
     """Names of the tasks that a stage replays."""
-    return self.tasks if self.stages is None or stage in self.stages else ()
+    return tuple(self.tasks) if self.stages is None or stage in self.stages else ()
 
   def beside(self, rates: Rates) -> Rates:
     """Rates of the stage's own tasks, which keep their proportions, and behind them of those replayed."""

@@ -238,7 +238,7 @@ class Experiment:
     check_seed("Experiment.seed", self.seed)
 
   def _check_replay(self, replay: Replay) -> None:
-    _check_choice("Replay.stages", replay.stages or (), [stage.name for stage in self.stages])
+    _check_choice("Replay.stages", replay.stages or (), tuple(stage.name for stage in self.stages))
     for task in replay.tasks:
       self.seqio_name(task)
       if catalog.members(task) != [task]:

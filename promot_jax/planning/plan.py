@@ -111,8 +111,8 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
     task for stage in experiment.stages for task in experiment.replayed(stage.name)
   )
   for task in replayed:
-    name, split = experiment.seqio_name(task), experiment.splits_of(task).train
-    yield f"data      {name}: replay '{split}'"
+    name = experiment.seqio_name(task)
+    yield f"data      {name}: replay '{experiment.splits_of(task).train}'"
     if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(task)):
       yield f"          {needs.data_text(experiment, task)}"
   if experiment.source == "tfds" and experiment.evaluation.unseen:
