@@ -131,15 +131,20 @@ def unrolled(leaves: Mapping[str, Any], derive: Derive) -> dict[str, Any]:
   """Our leaves with one entry for each layer, whether they came stacked or not."""
   result: dict[str, Any] = {}
   for name, leaf in leaves.items():
-    stacked = _STACKED.fullmatch(name)
-    if stacked is None:
+    layers = stacked_layers(name, leaf)
+    if not layers:
       result[name] = leaf
-      continue
-    for layer in range(leaf.shape[0]):
-      result[_name(stacked[1], f"{layer}/", stacked[2])] = derive(
-        [leaf], tuple(leaf.shape[1:]), lambda array, layer=layer: array[layer]
-      )
+    for layer, own in enumerate(layers):
+      result[own] = derive([leaf], tuple(leaf.shape[1:]), lambda array, layer=layer: array[layer])
   return result
+
+
+def stacked_layers(name: str, leaf: Any) -> list[str]:
+  """The names that the layers of a stacked array have when they are unrolled; of another array none."""
+  stacked = _STACKED.fullmatch(name)
+  if stacked is None:
+    return []
+  return [_name(stacked[1], f"{layer}/", stacked[2]) for layer in range(leaf.shape[0])]
 
 
 def to_layout_of(

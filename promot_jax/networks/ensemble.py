@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import identity, paths
+from promot_jax import paths
 from promot_jax.errors import ConfigError
 from promot_jax.identity import Part
 from promot_jax.models import ensemble
@@ -22,7 +22,7 @@ from promot_jax.models.backbone import writes_text
 from promot_jax.models.ensemble import SPACES, Space
 from promot_jax.networks import vocabulary_fit
 from promot_jax.networks.loaded import Loaded, Shapes
-from promot_jax.networks.network import AnyNetwork, Load, placed, require
+from promot_jax.networks.network import AnyNetwork, Load, contents, placed, require
 
 RECIPE_VALUES = ("Ensemble",)
 
@@ -92,10 +92,7 @@ class Ensemble:
     return f"ensemble:{self.space}({','.join(parts)})"
 
   def content(self) -> Part | None:
-    parts = [member.content() for member in self.members]
-    if not any(parts):
-      return None
-    return identity.part([part and part.digest for part in parts], about=self.about)
+    return contents(self.members, about=self.about)
 
   def check(self) -> None:
     """As the protocol says; also that all members write, and the same tokens."""

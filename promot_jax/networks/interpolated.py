@@ -3,23 +3,21 @@
     theta = (1 - weight) * theta_first + weight * theta_second
 
 Wortsman et al., 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT): `first` the pretrained network,
-`second` the fine-tuned one.  Sums are in float32, and the result has the types of `first`.
+`second` the fine-tuned one.  It is task arithmetic of one network, under the name that runs have noted it by.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
-from promot_jax import identity, paths
-from promot_jax.checkpoints import restore
 from promot_jax.errors import ConfigError
 from promot_jax.identity import Part
-from promot_jax.networks.network import AnyNetwork, Load, require
+from promot_jax.networks.combined_weights import CombinedWeights
+from promot_jax.networks.network import AnyNetwork, Load, contents, require
+from promot_jax.networks.operations import TaskArithmetic
 
 RECIPE_VALUES = ("Interpolated",)
 
@@ -80,33 +78,14 @@ class Interpolated:
     return f"interpolated:{weight}({self.first.identity()},{self.second.identity()})"
 
   def content(self) -> Part | None:
-    parts = [network.content() for network in (self.first, self.second)]
-    # What one of them knows is still told: a change of it is a change of the mean.
-    if parts == [None, None]:
-      return None
-    return identity.part([part and part.digest for part in parts], about=self.about)
+    return contents([self.first, self.second], about=self.about)
 
   def check(self) -> None:
     """As the protocol says; also that the two are of one architecture and one vocabulary."""
-    for name in ("vocabulary", "backbone"):
-      kinds = [getattr(network, name) for network in (self.first, self.second)]
-      # Of backbones only the kind: they may differ in dropout or remat, and shapes are compared
-      # below.
-      kinds = [type(kind).__name__ for kind in kinds] if name == "backbone" else kinds
-      if kinds[0] != kinds[1]:
-        raise ConfigError(
-          f"Interpolated: the first network has {name} {kinds[0]}, and the second {kinds[1]}; weights of"
-          " different models cannot be added."
-        )
-    # Before the checkpoints are looked at, which takes reading them.
-    shapes = [paths.named_leaves(network.abstract()) for network in (self.first, self.second)]
-    restore.check_fit(*shapes)
-    self.first.check()
-    self.second.check()
+    self._combined.check()
 
   def abstract(self, *, load: Load | None = None) -> Any:
-    del load  # every array is a mean of its own
-    return self.first.abstract()
+    return self._combined.abstract(load=load)
 
   def build(
     self,
@@ -115,23 +94,12 @@ class Interpolated:
     load: Load | None = None,
     report: Callable[[str], None] = lambda line: None,
   ) -> nnx.Module:
-    def built(network: AnyNetwork) -> nnx.Module:
-      return load(network) if load else network.build(mesh, report=report)
+    return self._combined.build(mesh, load=load, report=report)
 
-    first, second = built(self.first), built(self.second)
-    leaves, others = paths.named_leaves(first), paths.named_leaves(second)
-    # Once more: `check` need not have been called, and a run's directory may have changed since.
-    restore.check_fit(leaves, others)
-    report(f"start     {self.about}")
-    # As an argument: all weights share one compilation for each shape.
-    weight = jnp.asarray(self.weight, jnp.float32)
-    return paths.replace_leaves(
-      first, {name: _mean(leaf, others[name], weight) for name, leaf in leaves.items()}
+  @property
+  def _combined(self) -> CombinedWeights:
+    return CombinedWeights(
+      base=self.first,
+      members=[self.second],
+      operation=TaskArithmetic(scales=self.weight),
     )
-
-
-@jax.jit
-def _mean(first: jax.Array, second: jax.Array, weight: jax.Array) -> jax.Array:
-  # Not first + weight * (second - first): weights 0 and 1 are to give the two networks bit for bit.
-  mean = (1 - weight) * first.astype(jnp.float32) + weight * second.astype(jnp.float32)
-  return mean.astype(first.dtype)

@@ -8,7 +8,7 @@ stands, such as `interpolated.Interpolated`.
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -247,6 +247,15 @@ def placed(model: nnx.Module, mesh: Mesh | None) -> nnx.Module:
     return model
   graphdef, state = nnx.split(model)
   return nnx.merge(graphdef, partitioning.place(state, mesh))
+
+
+def contents(networks: Sequence[AnyNetwork], *, about: str) -> Part | None:
+  """Changes with what is known of the contents of networks; None where nothing is known of any."""
+  parts = [network.content() for network in networks]
+  # What one of them knows is still told: a change of it is a change of what is made of them.
+  if not any(parts):
+    return None
+  return identity.part([part and part.digest for part in parts], about=about)
 
 
 def part(network: AnyNetwork) -> Part:

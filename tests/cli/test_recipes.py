@@ -55,7 +55,7 @@ def here(tmp_path_factory):
     monkeypatch.chdir(folder)
     # Words become ids when a recipe is built; the tokenizers of real models are not here.
     monkeypatch.setattr(texts, "open_vocabulary", lambda name: WordLengths())
-    # What the runs that an ensemble is made of note of themselves, before any stage.
+    # What the runs that an ensemble or a soup is made of note of themselves, before any stage.
     for name in (
       "prompt_tune_rte",
       "fine_tune_rte",
@@ -64,8 +64,9 @@ def here(tmp_path_factory):
     ):
       made = build(f"{name}.gin")
       note = Note(start=made.start, method=made.method, stages=[], seed=0)
-      (folder / "runs" / name).mkdir(parents=True)
-      (folder / "runs" / name / NOTE).write_text(note.text())
+      for seed in ("", "_seed1", "_seed2"):
+        (folder / "runs" / (name + seed)).mkdir(parents=True)
+        (folder / "runs" / (name + seed) / NOTE).write_text(note.text())
     yield
 
 
