@@ -96,6 +96,8 @@ def parse(argv: Sequence[str]) -> Flags:
     bindings.append(f"INITIAL_CHECKPOINT_PATH = {values.init!r}")
   if getattr(values, "seed", None) is not None:
     bindings.append(f"RANDOM_SEED = {values.seed}")
+  if getattr(values, "seeds", None):
+    bindings.append(f"SEEDS = [{values.seeds}]")
   return Flags(
     command=values.command,
     gin_files=tuple(getattr(values, "gin_file", None) or ()),
@@ -271,6 +273,11 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
   _gin_flags(parser)
   _cluster_flags(parser)
   parser.add_argument("--dry_run", action="store_true", help="print the plan, write nothing")
+  parser.add_argument(
+    "--seeds",
+    metavar="1,2,3",
+    help="all of it once with each of these, in folders seed_1, seed_2 ..., with one report",
+  )
   parser.add_argument(
     "--allow_config_change",
     action="store_true",

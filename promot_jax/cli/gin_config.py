@@ -5,10 +5,11 @@ scan (`program`), in which every name is that of a listed object (`recipe_values
 looked at once more after they are imported.
 """
 
+import dataclasses
 import importlib.util  # noqa: F401  gin 0.5 uses it without importing it
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
@@ -78,6 +79,37 @@ def build(scanned: gin_scan.Scan, *, what: str = EXPERIMENT) -> Any:
     raise ConfigError(
       f"{scanned.files[0]} binds no {what}, so there is nothing to run. {usual[what]}"
     )
+  made = _built(scanned, what)
+  if not getattr(made, "axes", None):
+    return made
+
+  def at(point: Mapping[str, Any]) -> Any:
+    return _built(_with_macros(scanned, point), what)
+
+  expanded = made.expanded(at)
+  _built(scanned, what)  # last, as `texts` are of what was built last
+  return expanded
+
+
+def _with_macros(scanned: gin_scan.Scan, values: Mapping[str, Any]) -> gin_scan.Scan:
+  """A scan with other values of its macros.
+
+  Raises:
+    ConfigError: nothing in it uses such a macro.
+  """
+  used = gin_effect.reached(scanned).macros
+  for name in values:
+    if name not in scanned.macros or name not in used:
+      raise ConfigError(
+        f"Comparison.axes has '{name}': nothing in this run uses %{name}.{recipe_values.near(name, used)}"
+      )
+  changed = {
+    name: dataclasses.replace(scanned.macros[name], value=value) for name, value in values.items()
+  }
+  return dataclasses.replace(scanned, macros={**scanned.macros, **changed})
+
+
+def _built(scanned: gin_scan.Scan, what: str) -> Any:
   gin_effect.reached(scanned, what=what)  # refuses what would never end
   gin.clear_config()  # never finalized: a process may build several recipes, as the tests do
   try:

@@ -20,7 +20,14 @@ EXPERIMENT = "EXPERIMENT"
 ANALYSIS = "ANALYSIS"
 _LARGEST = 20_000  # objects that one configuration may make
 _MACRO = "gin.macro"
-_ALWAYS = {"MODEL_DIR", "RANDOM_SEED", EXPERIMENT, ANALYSIS}  # have flags, or are what is run
+SEEDS = "SEEDS"
+_ALWAYS = {
+  "MODEL_DIR",
+  "RANDOM_SEED",
+  SEEDS,
+  EXPERIMENT,
+  ANALYSIS,
+}  # have flags, or are what is run
 Node = tuple[str, str]
 """(scope, full name): one object in one scope."""
 
@@ -31,6 +38,14 @@ class Reached:
 
   used: frozenset[tuple[str, str, str]]
   objects: frozenset[Node]
+
+  @property
+  def macros(self) -> set[str]:
+    """Names of the macros that are asked for, without those that say what is built."""
+    return {scope for scope, selector in self.objects if selector == _MACRO} - {
+      EXPERIMENT,
+      ANALYSIS,
+    }
 
 
 def reached(scanned: Scan, *, what: str = EXPERIMENT) -> Reached:
@@ -103,11 +118,7 @@ def _sentence(binding: Binding, scanned: Scan, found: Reached) -> str:
   flag = "--gin." if binding.place == COMMAND_LINE else f"{binding.place}: "
   start = f"{flag}{binding.name} has no effect"
   if binding.selector == _MACRO:
-    names = {scope for scope, selector in found.objects if selector == _MACRO} - {
-      EXPERIMENT,
-      ANALYSIS,
-    }
-    return f"{start}: nothing in this run uses %{binding.name}.{near(binding.name, names)}"
+    return f"{start}: nothing in this run uses %{binding.name}.{near(binding.name, found.macros)}"
   name = short(binding.selector)
   scopes = sorted(scope for scope, selector in found.objects if selector == binding.selector)
   if not scopes:

@@ -5,8 +5,11 @@ What they share is done once: an experiment may take a finished stage over from 
 """
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
@@ -20,11 +23,14 @@ class Comparison:
 
   rows: names of those that run, with the ones whose stages they take over; None: all.  The others may
     run later in the same directory.
+  axes: row -> settings (macros of its recipe) -> their values: the row is there once for each combination of
+    them (`expanded`), in a folder of its own.
   """
 
   model_dir: str
   experiments: Sequence[Experiment]
   rows: Sequence[str] | None = None
+  axes: Mapping[str, Mapping[str, Sequence[Any]]] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     experiments = tuple(
@@ -40,6 +46,7 @@ class Comparison:
       )
     _check_files(experiments)
     _check_templates(experiments)
+    _check_axes(self.axes, names)
     # Order matters: a stage can only be taken over from what has run before.
     for position, experiment in enumerate(experiments):
       for stage, source in experiment.imported_stages.items():
@@ -50,6 +57,62 @@ class Comparison:
           )
     if self.rows is not None:
       object.__setattr__(self, "experiments", _rows(experiments, self.rows))
+
+  def expanded(self, at: Callable[[Mapping[str, Any]], "Comparison"]) -> "Comparison":
+    """The comparison whose rows with axes are there at each of their points.
+
+    Args:
+      at: the same comparison with these settings in place of its own.
+
+    Raises:
+      ConfigError: a row takes a stage over from one that has axes: which of its points is not known.
+    """
+    for experiment in self.experiments:
+      for stage, source in experiment.imported_stages.items():
+        if source in self.axes:
+          raise ConfigError(
+            f"'{experiment.name}' takes stage '{stage}' over from '{source}', which has axes, so there are"
+            " several of it; train the stage in a row without axes."
+          )
+    rows: list[Experiment] = []
+    for experiment in self.experiments:
+      if experiment.name not in self.axes:
+        rows.append(experiment)
+      for point in points(self.axes.get(experiment.name, {})):
+        (row,) = (row for row in at(point).experiments if row.name == experiment.name)
+        name = f"{row.name}{point_suffix(point)}"
+        rows.append(dataclasses.replace(row, name=name, point=point))
+    return dataclasses.replace(self, experiments=rows, rows=None, axes={})
+
+
+def points(axis: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+  """Every combination of the values of the settings, the last setting changing fastest; of none, none."""
+  if not axis:
+    return []
+  return [dict(zip(axis, values, strict=True)) for values in itertools.product(*axis.values())]
+
+
+def point_suffix(point: Mapping[str, Any]) -> str:
+  """What the folder of a row's point has after the row's name: '-light_weight-0.5'."""
+  words = (f"-{name.lower()}-{value}" for name, value in point.items())
+  return "".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", word) for word in words)
+
+
+def _check_axes(axes: Mapping[str, Mapping[str, Sequence[Any]]], rows: Sequence[str]) -> None:
+  for row, axis in axes.items():
+    if row not in rows:
+      raise ConfigError(
+        f"Comparison.axes has '{row}', which is no row; they are {', '.join(rows)}."
+      )
+    for name, values in axis.items() if isinstance(axis, Mapping) else [("", axis)]:
+      if not name or isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise ConfigError(
+          f"Comparison.axes of '{row}' is {axis!r}; it must be settings and lists of their values:"
+          " {'LEARNING_RATE': [1e-3, 1e-4]}."
+        )
+    suffixes = [point_suffix(point) for point in points(axis)]
+    if twice := sorted({suffix for suffix in suffixes if suffixes.count(suffix) > 1}):
+      raise ConfigError(f"Comparison.axes of '{row}' has '{twice[0].strip('-')}' twice.")
 
 
 def _rows(experiments: Sequence[Experiment], rows: Sequence[str]) -> tuple[Experiment, ...]:

@@ -138,6 +138,7 @@ class Experiment:
   seed: of initialization, data order and dropout.
   printed: what a report calls it; empty: a row of the paper's tables has its name there, what trains a
     method alone is called as the method, and others by `name`.
+  point: the settings that tell it from the other points of its row (`comparison.Comparison.axes`).
   column: its place among the columns of a report, after the paper's rows; None: after those that have
     one, by `name`.
   """
@@ -175,6 +176,7 @@ class Experiment:
   target_buckets: int = 2
   seed: int = 0
   printed: str = ""
+  point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   column: int | None = None
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 
