@@ -19,6 +19,11 @@ def number_from_0(text: str) -> int:
   return number
 
 
+def numbers_from_0(text: str) -> list[int]:
+  """Positions, joined by commas: '1,2,3'."""
+  return [number_from_0(each.strip()) for each in text.split(",")]
+
+
 def _number(text: str) -> int:
   """A whole number of up to 31 bits; -1 for everything else."""
   # `isdecimal` alone takes digits of other scripts, and Python refuses to convert very long texts.

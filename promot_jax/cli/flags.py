@@ -14,7 +14,7 @@ from typing import NoReturn
 from promot_jax import __version__
 from promot_jax.cli import flag_conversion, flag_results, gin_values
 from promot_jax.cli.flag_examples import EXAMPLES
-from promot_jax.cli.flag_numbers import number_from_0, whole_number
+from promot_jax.cli.flag_numbers import number_from_0, numbers_from_0, whole_number
 from promot_jax.errors import ConfigError
 
 COMMANDS = {
@@ -97,7 +97,7 @@ def parse(argv: Sequence[str]) -> Flags:
   if getattr(values, "seed", None) is not None:
     bindings.append(f"RANDOM_SEED = {values.seed}")
   if getattr(values, "seeds", None):
-    bindings.append(f"SEEDS = [{values.seeds}]")
+    bindings.append(f"SEEDS = {values.seeds}")
   return Flags(
     command=values.command,
     gin_files=tuple(getattr(values, "gin_file", None) or ()),
@@ -275,6 +275,7 @@ def _train_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--dry_run", action="store_true", help="print the plan, write nothing")
   parser.add_argument(
     "--seeds",
+    type=numbers_from_0,
     metavar="1,2,3",
     help="all of it once with each of these, in folders seed_1, seed_2 ..., with one report",
   )

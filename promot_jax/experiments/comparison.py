@@ -13,6 +13,7 @@ from typing import Any
 
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
+from promot_jax.networks import run
 
 RECIPE_VALUES = ("Comparison",)
 
@@ -44,6 +45,8 @@ class Comparison:
       raise ConfigError(
         f"a comparison needs experiments of different names, not: {', '.join(names) or 'none'}."
       )
+    experiments = _beside(experiments)
+    object.__setattr__(self, "experiments", experiments)
     _check_files(experiments)
     _check_templates(experiments)
     _check_axes(self.axes, names)
@@ -68,12 +71,12 @@ class Comparison:
       ConfigError: a row takes a stage over from one that has axes: which of its points is not known.
     """
     for experiment in self.experiments:
-      for stage, source in experiment.imported_stages.items():
-        if source in self.axes:
-          raise ConfigError(
-            f"'{experiment.name}' takes stage '{stage}' over from '{source}', which has axes, so there are"
-            " several of it; train the stage in a row without axes."
-          )
+      needed = {*experiment.imported_stages.values(), *_made_of(experiment, self.experiments)}
+      if several := sorted(needed & set(self.axes)):
+        raise ConfigError(
+          f"'{experiment.name}' is made of '{several[0]}', which has axes, so there are several of it; name"
+          " a row without axes."
+        )
     rows: list[Experiment] = []
     for experiment in self.experiments:
       if experiment.name not in self.axes:
@@ -130,7 +133,43 @@ def _rows(experiments: Sequence[Experiment], rows: Sequence[str]) -> tuple[Exper
   for experiment in reversed(experiments):
     if experiment.name in wanted:
       wanted |= set(experiment.imported_stages.values())
+      wanted |= _made_of(experiment, experiments)
   return tuple(experiment for experiment in experiments if experiment.name in wanted)
+
+
+def _beside(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
+  """The experiments, whose networks and teachers may be runs of earlier ones, by their bare names."""
+  runs: dict[str, run.Run] = {}
+  found = []
+  for experiment in experiments:
+    teachers = {
+      stage.name: run.beside(stage.teacher, runs) for stage in experiment.stages if stage.teacher
+    }
+    network = run.beside(experiment.network, runs)
+    if network is not experiment.network or any(
+      teachers.get(stage.name) is not stage.teacher for stage in experiment.stages
+    ):
+      stages = tuple(
+        dataclasses.replace(stage, teacher=teachers.get(stage.name)) for stage in experiment.stages
+      )
+      experiment = dataclasses.replace(experiment, network=network, stages=stages)
+    found.append(experiment)
+    to_come = run.ToCome(
+      start=experiment.start,
+      method=experiment.method,
+      stages=[stage.name for stage in experiment.stages],
+      seed=experiment.seed,
+      trains=[stage.trainable for stage in experiment.stages],
+    )
+    runs[experiment.name] = run.Run(directory=experiment.model_dir, to_come=to_come)
+  return tuple(found)
+
+
+def _made_of(experiment: Experiment, others: Sequence[Experiment]) -> set[str]:
+  """Names of the others whose runs its network or its teachers are made of."""
+  networks = [experiment.network, *experiment.teachers.values()]
+  there = {directory for network in networks for directory in run.directories(network)}
+  return {other.name for other in others if other.model_dir in there}
 
 
 def _check_files(experiments: Sequence[Experiment]) -> None:

@@ -165,7 +165,7 @@ def describe(method: Any) -> dict[str, Any]:
   fields = {
     field.name: _plain(getattr(method, field.name))
     for field in dataclasses.fields(method)
-    if field.name not in _STARTS
+    if field.name not in _STARTS and field.metadata.get("described", True)
   }
   return {"class": f"{type(method).__module__}.{type(method).__qualname__}", "fields": fields}
 

@@ -38,11 +38,20 @@ class Run:
   method: what becomes of the run's method: 'keep' leaves it attached, as a part of the network; 'drop'
     takes it off (ProMoT's tuned backbone); 'merge' adds it to the weights (LoRA, IA3, BitFit).
   spelling: vocabulary of the texts; None: the run's.
+  to_come: what the run will be, while it has not left anything; set by whoever runs it before this network is
+    needed (`beside`).
   """
 
   directory: str
   method: Literal["keep", "drop", "merge"] = "keep"
   spelling: str | None = None
+  to_come: "ToCome | None" = dataclasses.field(
+    # Not what it is, but what is known of it until then: no part of notes and comparisons.
+    default=None,
+    compare=False,
+    repr=False,
+    metadata={"described": False},
+  )
 
   def __post_init__(self):
     if self.method not in ("keep", "drop", "merge"):
@@ -90,7 +99,7 @@ class Run:
     """As the protocol says; also that every stage of the run is complete."""
     note = self._noted()
     # The iterator refuses on its way what is not complete.
-    for _ in _chosen(self.directory, note):
+    for _ in [] if isinstance(note, ToCome) else _chosen(self.directory, note):
       pass
     note.start.check()
     self.abstract()
@@ -103,7 +112,10 @@ class Run:
     )
     if load:
       # What the stages trained is no longer the start's.
-      trained = {name for *_, names in _trained(self.directory, note) for name in names}
+      if isinstance(note, ToCome):
+        trained = {name for pattern in note.trains for name in _names(model, pattern)}
+      else:
+        trained = {name for *_, names in _trained(self.directory, note) for name in names}
       model = paths.replace_leaves(
         model,
         {
@@ -159,6 +171,8 @@ class Run:
     return note.method.merge(model)
 
   def _noted(self) -> "Note":
+    if self.to_come and not (pathlib.Path(self.directory).expanduser() / NOTE).exists():
+      return self.to_come
     return read(self.directory)
 
 
@@ -181,6 +195,59 @@ class Note:
         "seed": self.seed,
       }
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToCome(Note):
+  """What a run will note, and which parameters its stages will train.
+
+  trains: of each stage: patterns.
+  """
+
+  trains: Sequence[Any] = ()
+
+
+def beside(network: Any, runs: Mapping[str, Run]) -> Any:
+  """A network with the runs that stand beside it in the place of those that it names.
+
+  Args:
+    network: any; what it is made of is looked at, too.
+    runs: name -> the run.  A `Run` whose directory is a bare name of these is meant.
+  """
+  if isinstance(network, Run):
+    found = runs.get(network.directory)
+    if found is None:
+      return network
+    return dataclasses.replace(network, directory=found.directory, to_come=found.to_come)
+  changed = {}
+  for name, parts in _parts(network).items():
+    now = [beside(part, runs) for part in parts]
+    if any(one is not other for one, other in zip(now, parts, strict=True)):
+      changed[name] = tuple(now) if isinstance(getattr(network, name), list | tuple) else now[0]
+  return dataclasses.replace(network, **changed) if changed else network
+
+
+def directories(network: Any) -> set[str]:
+  """Of the runs that a network is made of."""
+  if isinstance(network, Run):
+    return {network.directory}
+  return {
+    directory
+    for parts in _parts(network).values()
+    for part in parts
+    for directory in directories(part)
+  }
+
+
+def _parts(network: Any) -> dict[str, list[Any]]:
+  """Field -> its values, of which some may be networks."""
+  if not dataclasses.is_dataclass(network) or isinstance(network, type):
+    return {}
+  values = {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
+  return {
+    name: list(value) if isinstance(value, list | tuple) else [value]
+    for name, value in values.items()
+  }
 
 
 def read(directory: str) -> Note:
