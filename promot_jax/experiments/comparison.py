@@ -7,12 +7,11 @@ What they share is done once: an experiment may take a finished stage over from 
 import dataclasses
 import itertools
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from promot_jax.errors import ConfigError
-from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.experiment import Experiment, point_suffix
 from promot_jax.networks import run
 
 RECIPE_VALUES = ("Comparison",)
@@ -93,12 +92,6 @@ def points(axis: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
   if not axis:
     return []
   return [dict(zip(axis, values, strict=True)) for values in itertools.product(*axis.values())]
-
-
-def point_suffix(point: Mapping[str, Any]) -> str:
-  """What the folder of a row's point has after the row's name: '-light_weight-0.5'."""
-  words = (f"-{name.lower()}-{value}" for name, value in point.items())
-  return "".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", word) for word in words)
 
 
 def _check_axes(axes: Mapping[str, Mapping[str, Sequence[Any]]], rows: Sequence[str]) -> None:

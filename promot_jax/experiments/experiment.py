@@ -258,6 +258,11 @@ class Experiment:
         )
 
   @property
+  def row(self) -> str:
+    """Its name without the settings that tell it from the other points of its row."""
+    return self.name.removesuffix(point_suffix(self.point))
+
+  @property
   def place(self) -> str:
     """Where the records of its tasks come from: the source, of files with their folder."""
     return catalog.place(self.source, self.data_dir)
@@ -369,6 +374,12 @@ def check_seed(name: str, seed: Any) -> None:
   """
   if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
     raise ConfigError(f"{name}={seed!r} must be a whole number from 0 to {2**32 - 1}.")
+
+
+def point_suffix(point: Mapping[str, Any]) -> str:
+  """What the folder of a row's point has after the row's name: '-light_weight-0.5'."""
+  words = (f"-{name.lower()}-{value}" for name, value in point.items())
+  return "".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", word) for word in words)
 
 
 def _check_choice(name: str, values, allowed: tuple) -> None:

@@ -1,5 +1,6 @@
 """How a run was made, for its report: settings, versions, and what tells it from its siblings."""
 
+import dataclasses
 import pathlib
 import platform
 import sys
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from promot_jax import __version__, guarded_json, paths
-from promot_jax.evaluation import ways
+from promot_jax.evaluation import published, ways
 from promot_jax.evaluation.records import RunRecord, StageRecord, TaskResult
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import checkpoint, shapes
@@ -92,6 +93,14 @@ def run_record(
 
 def printed(experiment: Experiment) -> str:
   """What the report calls a run: as its recipe says, or as the method that it trains alone."""
+  if experiment.point:
+    # As the row is called, and where in it: a point has no name of its own in the paper's tables.
+    row = dataclasses.replace(experiment, name=experiment.row, point={})
+    name = printed(row) or published.ROWS.get(row.name, row.name.replace("_", " "))
+    told = ", ".join(
+      f"{key.lower().replace('_', ' ')} {value}" for key, value in experiment.point.items()
+    )
+    return f"{name} ({told})"
   method = experiment.method
   if experiment.printed or method is None or not experiment.stages:
     return experiment.printed
