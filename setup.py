@@ -14,7 +14,15 @@ setup(
   packages=find_packages(include=["promot_jax*", "tasks*"]) + recipes,
   package_dir={"promot_jax.recipes": "gin"},
   package_data={
-    "promot_jax": ["**/*.csv", "**/*.json", "**/*.npz", "**/*.txt", "**/*.md", "**/*.model"],
+    "promot_jax": [
+      "**/*.csv",
+      "**/*.json",
+      "**/*.npz",
+      "**/*.txt",
+      "**/*.md",
+      "**/*.model",
+      "**/*.yaml",
+    ],
     **{recipe: ["*.gin"] for recipe in recipes},
   },
 )

@@ -32,10 +32,18 @@ of their own, and `promot report FOLDER FOLDER` puts them together. What reads o
 needs `--gin.DATA_DIR="'/data'"` ([tasks](tasks.md#original-files)).
 
 Every recipe also runs on a laptop: `NAME_micro.gin` means `NAME.gin` and then [`micro.gin`](gin.md#overlays),
-except `infix_tune_rte.gin`, whose method needs a decoder-only model, and those of `real/`, which are small as
-they are; where the last column says more, so does a table's. The micro model stands in for GPT-2 and BART, too, and
-each figure that it gives is one of the built-in world. Names that end in `_micro` below have no larger form. What the
-small forms gave is in [results/micro.md](results/micro.md) and [results/methods.md](results/methods.md).
+except those of `real/`, which are small as they are; where the last column says more, so does a table's. Of two micro
+models the T5 stands in for T5, mT5 and BART, and the decoder-only one for GPT-2 and PaLM, and each figure that they
+give is one of the built-in world. Names that end in `_micro` below have no larger form. What the small forms gave is in
+[results/micro.md](results/micro.md) and [results/methods.md](results/methods.md). All tables small, in one report:
+
+```bash
+launch/tables.sh                       # hours on two CPU cores; stopped, it goes on where it was
+launch/tables.sh e2e ablations         # some; launch/tables.sh --dry_run prints the names and the commands
+```
+
+The report lies in `runs/tables`. Of tables that are the same model when small, one is run (the last column says
+which).
 """
 
 
@@ -68,6 +76,7 @@ _PROMOT, _PREFIX, _LECTURES = (
 )
 _FOUR = "pretrained prompt_tuning fine_tuning promot"
 _FIVE = "fine_tuning top_layers adapter_3 adapter_0_1 prefix_tuning"
+_LENGTHS = "prefix_length_shortest prefix_length_short prefix_length_long prefix_length_longest"
 
 TABLES = (
   Table(
@@ -154,7 +163,7 @@ TABLES = (
     what="T5 1.1 XXL",
     files="comparison_rte_t5_1_1_xxl.gin",
     rows=_FOUR,
-    small="the same model as Table 3's: there is one micro model of a family",
+    small="the same model as Table 3's",
   ),
   Table(
     paper=_PROMOT,
@@ -207,6 +216,7 @@ TABLES = (
       files=f"comparison_prefix_{name.lower()}.gin models/gpt2_large.gin",
       settings="DATA_SOURCE='files'",
       rows="fine_tuning prefix_tuning",
+      small="the same model as GPT-2 medium's",
     )
     for name in ("E2E", "WebNLG", "DART")
   ),
@@ -236,7 +246,6 @@ TABLES = (
     files="comparison_prefix_ablations_e2e.gin",
     rows="prefix_tuning embedding_only_1 embedding_only_10 embedding_only_20 infix_1 infix_10"
     " infix_20",
-    small="without the infixes (ROWS), which need a decoder-only model",
   ),
   Table(
     paper=_PREFIX,
@@ -257,18 +266,16 @@ TABLES = (
   Table(
     paper=_PREFIX,
     number="Fig. 4",
-    what="prefix length, XSum; a command for each",
+    what="prefix length, XSum",
     files="comparison_prefix_xsum.gin",
-    settings="PREFIX_LENGTH=200",
-    rows="prefix_tuning",
+    rows=_LENGTHS,
   ),
   Table(
     paper=_PREFIX,
     number="Fig. 4",
-    what="prefix length, DART; a command for each",
+    what="prefix length, DART",
     files="comparison_prefix_dart.gin",
-    settings="PREFIX_LENGTH=40",
-    rows="prefix_tuning",
+    rows=_LENGTHS,
   ),
   Table(
     paper=_PREFIX,
@@ -293,7 +300,7 @@ TABLES = (
       what=f"T5 1.1 {size}",
       files="comparison_sizes_rte.gin" + (f" models/t5_1_1_{size}.gin" if size != "small" else ""),
       rows="pretrained prompt_tuning fine_tuning",
-      small="one size: there is one micro model" if size == "small" else "no: the same model",
+      small="the same model as Table 3's",
     )
     for size in ("small", "base", "large", "xl", "xxl")
   ),
@@ -302,6 +309,7 @@ TABLES = (
     number="FLAN, T0",
     what="zero-shot on held-out data sets",
     files="comparison_templates.gin",
+    small="templates of our own in place of promptsource's",
     rows="pretrained fine_tuning lora prompt_tuning promot",
   ),
 )

@@ -2,11 +2,15 @@
 
 import os
 import pathlib
+import runpy
+import shlex
 import shutil
 import subprocess
 import sys
 
 import pytest
+
+from promot_jax.cli import flags
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
@@ -217,7 +221,68 @@ def test_sync_says_what_is_not_committed_and_goes_on_only_if_told(gcloud, checko
   assert len(gcloud()) == 2 * before
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "test.sh", "tpu_train.sh"])
+def test_the_commands_of_all_tables_are_printed_and_each_is_sound():
+  done = run("tables.sh", "--dry_run", "--seed=3", "--model_dir=runs/a b")
+  assert done.returncode == 0, done.stderr
+  *trained, report = map(shlex.split, done.stdout.splitlines())
+  assert report == ["promot", "report", "runs/a b", "--output=runs/a b/report"]
+  folders = set()
+  for command in trained:
+    values = flags.parse(command[1:]).values
+    assert (values.seed, command[1]) == (3, "train")
+    folders.add(values.model_dir)
+  assert len(folders) == len(trained) > 30
+  # What docs/recipes.md says of each table: a command of ours, or that another one is the same.
+  commands = [
+    " ".join(command).replace("_micro.gin", ".gin --gin_file=micro.gin") for command in trained
+  ]
+  for table in runpy.run_path(str(REPOSITORY / "docs/write_recipes.py"))["TABLES"]:
+    named = [f"--gin_file={name}" for name in table.files.split()]
+    started = [text for text in commands if " ".join([*named, "--gin_file=micro.gin"]) in text]
+    same = table.small.startswith("the same model as")
+    assert not named or bool(started) != same, table
+
+
+def test_some_tables_are_asked_for_by_name():
+  done = run("tables.sh", "--dry_run", "ablations", "e2e")
+  assert [line.split()[2] for line in done.stdout.splitlines()] == [
+    "--gin_file=comparison_prefix_e2e_micro.gin",
+    "--gin_file=comparison_prefix_ablations_e2e_micro.gin",
+    "runs/tables",
+  ]
+  for wrong, said in (
+    ("e2", "'e2' is no table; there are: rte "),
+    ("--sede=3", "'--sede=3' is no flag"),
+  ):
+    done = run("tables.sh", "--dry_run", wrong)
+    assert done.returncode == 2 and said in done.stderr
+
+
+FAKE_PROMOT = """#!/bin/sh
+echo "$2" "$3" >>"$PROMOT_LOG"
+case $3 in *comparison_rte_micro*) exit "${RTE_CODE:-0}" ;; esac
+"""
+
+
+@pytest.mark.parametrize(("code", "ended", "calls"), [(0, 0, 3), (65, 1, 3), (75, 75, 1)])
+def test_a_table_that_fails_leaves_the_others_and_one_that_was_stopped_stops_all(
+  tmp_path, code, ended, calls
+):
+  python = tmp_path / "venv" / "bin" / "python"
+  python.parent.mkdir(parents=True)
+  python.write_text(FAKE_PROMOT)
+  python.chmod(0o755)
+  settings = {"VIRTUAL_ENV": str(tmp_path / "venv"), "PROMOT_LOG": str(tmp_path / "log")}
+  done = run(
+    "tables.sh", "snli", "rte", **settings, RTE_CODE=str(code), PROMOT_PYTHON=sys.executable
+  )
+  assert done.returncode == ended, done.stderr
+  lines = [line for line in (tmp_path / "log").read_text().splitlines() if "promot_jax" in line]
+  assert len(lines) == calls
+  assert ("rte (exit 65)" in done.stderr) == (code == 65)
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh", "tables.sh", "test.sh", "tpu_train.sh"])
 def test_help_shows_the_usage(script):
   done = run(script, "--help")
   assert done.returncode == 0

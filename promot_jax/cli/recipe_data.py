@@ -121,7 +121,7 @@ def _templates(experiment) -> Iterator[str]:
   """Which templates there are, what each is called as a task, and which are trained on."""
   tuned = {name for names in experiment.templates.tuned.values() for name in names}
   for data in experiment.templates.data_sets:
-    yield f"{data.name}: {len(data.prompts)} templates of {data.templates_file}"
+    yield f"{data.name}: {len(data.prompts)} templates of {data.templates_path}"
     for name, prompt in data.prompts.items():
       use = "trains" if name in tuned else "held out"
       how = "chooses" if prompt.ranked else "writes"

@@ -10,6 +10,7 @@ name of TensorFlow Datasets, or the rows of tables.  Values only: `tasks.templat
 import dataclasses
 import functools
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ class TemplatedData:
 
   name: of the data set; its tasks are called NAME_TEMPLATE.
   templates_file: path of a promptsource file.
+  promptsource_folder: folder of promptsource's layout that templates_file is in; None: the path is whole.
   templates: names of those of the file that are used; None: all.
   task: a task of ours whose records are taken, 'rte'; or
   tfds_name: a data set, configuration and version of TensorFlow Datasets, 'super_glue/rte:1.0.2'; or
@@ -48,6 +50,7 @@ class TemplatedData:
 
   name: str
   templates_file: str
+  promptsource_folder: str | None = None
   templates: Sequence[str] | None = None
   task: str | None = None
   tfds_name: str | None = None
@@ -69,10 +72,11 @@ class TemplatedData:
         f"the templates of '{self.name}' have records from {' and '.join(given) or 'nowhere'}; set one of"
         " TEMPLATES_TASK, TEMPLATES_TFDS_NAME and TRAIN_FILE."
       )
-    for field in ("templates_file", *_FILES):
+    for field in ("templates_file", "promptsource_folder", *_FILES):
       path = getattr(self, field)
       if path is not None and (not isinstance(path, str) or not path):
-        raise ConfigError(f"{field.upper()}={path!r} is no path of a file.")
+        kind = "folder" if field == "promptsource_folder" else "file"
+        raise ConfigError(f"{field.upper()}={path!r} is no path of a {kind}.")
       if path is not None and field in _FILES:
         tables.kind(path)
     # The name is the beginning of the tasks' names, which gin files and folders hold.
@@ -83,6 +87,11 @@ class TemplatedData:
     file_split.check_share(self.validation_share)
     _check_classes(self.classes)
 
+  @property
+  def templates_path(self) -> str:
+    """Of the promptsource file."""
+    return os.path.join(os.path.expanduser(self.promptsource_folder or ""), self.templates_file)
+
   @functools.cached_property
   def prompts(self) -> Mapping[str, PromptTemplate]:
     """Name of its task -> each template that is used, in the file's order.
@@ -91,11 +100,18 @@ class TemplatedData:
       ConfigError: the file is not there, or has no template of a name that is asked for.
       DataError: it is no file of templates.
     """
-    found = promptsource.read(self.templates_file)
+    path = self.templates_path
+    if self.promptsource_folder is not None and not os.path.exists(path):
+      raise ConfigError(
+        f"{path} was not found. promptsource's files are in the folder promptsource/templates/ of"
+        " https://github.com/bigscience-workshop/promptsource: name yours with --gin.PROMPTSOURCE_FOLDER,"
+        " or take the built-in world's (micro.gin)."
+      )
+    found = promptsource.read(path)
     for name in self.templates or ():
       if name not in [each.name for each in found]:
         raise ConfigError(
-          f"{self.templates_file} has no template {name!r}; it has: "
+          f"{path} has no template {name!r}; it has: "
           f"{', '.join(repr(each.name) for each in found)}."
         )
     used = [each for each in found if self.templates is None or each.name in self.templates]

@@ -77,16 +77,16 @@ LAYOUTS = (
   ),
 )
 
-_METHODS: Mapping[str, tuple[str, ...]] = {
-  "ft_top2": ("top_layers",),
-  "adapter_3pct": ("adapter_3",),
-  "adapter_0.1pct": ("adapter_0_1",),
-  "prefix": ("prefix_tuning",),
-  "prefix_0.1pct": ("prefix_tuning_0_1", "prefix_tuning"),
-  "prefix_2pct": ("prefix_tuning_2", "prefix_tuning"),
-  **{f"infix_{n}": (f"infix_tuning_{n}",) for n in (1, 10, 20)},
+_METHODS: Mapping[str, str] = {
+  "ft_top2": "top_layers",
+  "adapter_3pct": "adapter_3",
+  "adapter_0.1pct": "adapter_0_1",
+  "prefix": "prefix_tuning",
+  "prefix_0.1pct": "prefix_tuning",  # of GPT-2 medium; BART's has 2 %
+  "prefix_2pct": "prefix_tuning",
 }
-"""What a printed method is called in our records, where it is not called the same; the first one that is there."""
+"""What a printed method is called in our records, where it is not called the same."""
+_XSUM_METHODS = {**_METHODS, "prefix_0.1pct": "prefix_0_1"}
 _METRICS: Mapping[str, tuple[str, ...]] = {
   "rougel": ("coco_rougeL", "rougeL"),
   "normalized_average": ("",),
@@ -96,7 +96,8 @@ _METRICS: Mapping[str, tuple[str, ...]] = {
 def of_groups(groups: Sequence[Group]) -> tuple[Table, ...]:
   """Every printed table of which one of the groups has a tuned model, for each variant of the groups."""
   worlds: dict[tuple[str, str, str], list[Group]] = {}
-  for group in groups:
+  # Printed scores are of whole training sets.
+  for group in (group for group in groups if group.training_examples is None):
     worlds.setdefault((group.backbone, group.data, group.variant), []).append(group)
   found = []
   for (backbone, _, variant), members in worlds.items():
@@ -171,9 +172,10 @@ def _ours(groups: Sequence[Group], figure: Figure) -> tuple[Group | None, Cell |
   for group in groups:
     if not published.is_of(figure, group.trained_on) or _own_data(group, figure):
       continue
-    for method in _METHODS.get(figure.method, (figure.method,)):
-      if method in group.runs and (cell := _cell(group, method, figure)):
-        return group, cell
+    names = _XSUM_METHODS if figure.task == "xsum" else _METHODS
+    method = names.get(figure.method, figure.method)
+    if method in group.runs and (cell := _cell(group, method, figure)):
+      return group, cell
   return None, None
 
 

@@ -43,6 +43,9 @@ class RunRecord:
     backbone_trained: whether anything was trained that the pretrained model has; None: of records of
       earlier versions.
     variant: what else tells this run from others of its method, for example `learning rate 0.01`.
+    training_examples, subsample: how many examples of the training split were trained on, and which choice
+      of so many; None where it was all of them.
+    kind, positions: class of the method, and its length where it has one (vectors, positions of a prefix).
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
     templates: data set -> its tasks, one a template; the data set's score is their median.
     measured: split and way of each result of the run's own plan (`ways.own`); empty of records of
@@ -66,6 +69,10 @@ class RunRecord:
   column: int | None = None
   backbone_trained: bool | None = None
   variant: str = ""
+  training_examples: int | None = None
+  subsample: int | None = None
+  kind: str = ""
+  positions: int | None = None
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   templates: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   measured: Mapping[str, str] = dataclasses.field(default_factory=dict)

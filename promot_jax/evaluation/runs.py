@@ -57,13 +57,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-  """Runs that make one table: equal in training task, variant, backbone, data and unseen tasks."""
+  """Runs that make one table: equal in training task and number of examples, variant, backbone, data and unseen tasks."""
 
   trained_on: str
   variant: str
   backbone: str
   data: str
   unseen: tuple[str, ...] = averages.PUBLISHED
+  training_examples: int | None = None
   runs: Mapping[str, Sequence[Run]]
   """Method -> its runs, one a seed, in column order; `pretrained` comes first."""
 
@@ -190,9 +191,9 @@ def group(runs: Iterable[Run]) -> list[Group]:
   joined = {_apart(key) for key in keys}
   keys += [key for run in joining if _apart(key := _key(run)) not in joined]
   keys = list(dict.fromkeys(keys))
-  keys.sort(key=lambda key: (published.home_table(key[0]) or 99, key))
+  keys.sort(key=lambda key: (published.home_table(key[0]) or 99, *key[:2], key[2] or 0, *key[3:]))
   if not keys:
-    keys = list(dict.fromkeys(("none", "", *_world(run)) for run in bases))
+    keys = list(dict.fromkeys(_key(run) for run in bases))
   return [
     Group(
       trained_on=trained_on,
@@ -200,13 +201,15 @@ def group(runs: Iterable[Run]) -> list[Group]:
       backbone=backbone,
       data=data,
       unseen=unseen,
+      training_examples=key[2],
       runs=in_columns(
         [run for run in bases if _world(run) == (backbone, data, unseen)]
-        + [run for run in joining if _apart(_key(run)) == (trained_on, backbone, data, unseen)]
-        + [run for run in tuned if _key(run) == (trained_on, variant, backbone, data, unseen)]
+        + [run for run in joining if _apart(_key(run)) == _apart(key)]
+        + [run for run in tuned if _key(run) == key]
       ),
     )
-    for trained_on, variant, backbone, data, unseen in keys
+    for key in keys
+    for trained_on, variant, _, backbone, data, unseen in [key]
   ]
 
 
@@ -359,7 +362,8 @@ def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> l
     # Other settings are other runs, of which the report warns by itself; and of a pretrained model,
     # which has no seed, each run may have measured another tuned task: one that measured the same is
     # a repetition, whose spread of zero would say nothing.
-    same: tuple = (record.method, _key(run), record.seed, repr(sorted(record.settings.items())))
+    settings = (record.seed, record.subsample, repr(sorted(record.settings.items())))
+    same: tuple = (record.method, _key(run), *settings)
     if record.method == "pretrained":
       same = (
         *_world(run),
@@ -374,11 +378,12 @@ def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> l
   return list(kept.values())
 
 
-Key = tuple[str, str, str, str, tuple[str, ...]]
+Key = tuple[str, str, int | None, str, str, tuple[str, ...]]
 
 
 def _key(run: Run) -> Key:
-  return run.record.trained_on, run.record.variant, *_world(run)
+  record = run.record
+  return record.trained_on, record.variant, record.training_examples, *_world(run)
 
 
 def _world(run: Run) -> tuple[str, str, tuple[str, ...]]:
@@ -386,7 +391,7 @@ def _world(run: Run) -> tuple[str, str, tuple[str, ...]]:
   return run.record.backbone, run.record.data, run.unseen
 
 
-def _apart(key: Key) -> tuple[str, str, str, tuple[str, ...]]:
+def _apart(key: Key) -> tuple:
   """A key without its variant."""
   return key[0], *key[2:]
 

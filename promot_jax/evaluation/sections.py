@@ -63,6 +63,8 @@ def section(group: Group) -> Section:
   ]
   names = " + ".join(group.tuned_tasks)
   title = "Pretrained model" if group.trained_on == "none" else f"Tuned on {names}"
+  if group.training_examples is not None:
+    title += f", {group.training_examples} training examples"
   if group.variant:
     title += f", {group.variant}"
   if group.unseen and group.unseen != averages.PUBLISHED:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from promot_jax import __version__, guarded_json, paths
+from promot_jax.data import low_data
 from promot_jax.evaluation import published, ways
 from promot_jax.evaluation.records import RunRecord, StageRecord, TaskResult
 from promot_jax.evaluation.results import ResultStore
@@ -63,6 +64,7 @@ def run_record(
   # A row beside those of its parts: of their task, and of the pretrained network that they share.
   made = experiment.is_made_of_trained
   sets = _data_sets(experiment)
+  few = low_data.of(experiment.splits_of(experiment.tasks[0]).train) if experiment.stages else None
   own = [task for task, found in sets.items() if not found.published]
   return RunRecord(
     method=experiment.name,
@@ -82,6 +84,10 @@ def run_record(
     column=experiment.column,
     backbone_trained=_trains_backbone(experiment),
     variant=_variant(experiment),
+    training_examples=few.size if few else None,
+    subsample=few.number if few else None,
+    kind=type(experiment.method).__name__ if experiment.method else "",
+    positions=getattr(experiment.method, "length", None),
     settings=settings,
     templates={} if experiment.templates is None else experiment.templates.units,
     measured=ways.own(results),

@@ -20,6 +20,7 @@ from promot_jax.experiments.comparison import experiments_of
 from promot_jax.methods import discovery
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
+from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.networks import described, micro_model, network, texts
 from promot_jax.networks.run import NOTE, Note
 from promot_jax.planning import plan
@@ -29,9 +30,7 @@ from tasks import catalog
 RECIPES = sorted(path.name for path in FOLDER.glob("*.gin") if path.name != "micro.gin")
 # Of the built-in world, and no larger form: the others run on any model that fits them.
 SMALL_ONLY = [name for name in RECIPES if name.endswith("_micro.gin")] + ["quickstart.gin"]
-# Infixes need a decoder-only model.
-NO_SMALL_FORM = ("infix_tune_rte.gin", "comparison_prefix_ablations_e2e.gin")
-WITH_SMALL_FORM = [n for n in RECIPES if n not in SMALL_ONLY and n not in NO_SMALL_FORM]
+WITH_SMALL_FORM = [name for name in RECIPES if name not in SMALL_ONLY]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,7 +47,7 @@ def here(tmp_path_factory):
   # In promptsource's layout, too.
   named = re.findall(r"'(\S+/templates.yaml)'", (FOLDER / "comparison_templates.gin").read_text())
   assert named
-  for path in ("templates.yaml", *named):
+  for path in ("templates.yaml", *(f"templates/{name}" for name in named)):
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_text(text)
   with pytest.MonkeyPatch.context() as monkeypatch:
@@ -124,10 +123,13 @@ def test_the_recipe_is_sound_as_its_command_starts_it(name):
 def test_the_recipe_is_sound_and_small_with_the_overlay(name):
   run = gin_config.build(small_scan(name))
   shapes.check(shallow(run))
+  decoder_only = isinstance(experiments_of(started(name))[0].backbone, DecoderLMConfig)
+  expected = micro_model.decoder_config() if decoder_only else micro_model.config()
   for experiment in experiments_of(run):
     assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
     assert experiment.source == "micro"
-    assert micro_model.digest() in experiment.start.identity()
+    assert type(experiment.backbone) is type(expected)
+    assert micro_model.digest(expected) in experiment.start.identity()
     assert shapes.mesh_sizes(experiment.mesh) == {"data": 1, "model": 1}
     assert all((stage.steps, stage.batch_size) <= (600, 64) for stage in experiment.stages)
     assert all(stage.frozen_dtype is None for stage in experiment.stages)
@@ -138,19 +140,6 @@ def test_the_recipe_is_sound_and_small_with_the_overlay(name):
       {},
     )
     assert evaluation.shots in ((1,), (0,))
-
-
-@pytest.mark.parametrize("name", NO_SMALL_FORM)
-def test_a_recipe_without_a_small_form_says_why(name):
-  with pytest.raises(ConfigError, match="infix stands between x and y"):
-    shapes.check(build(small(name)))
-
-
-def test_the_ablations_without_infixes_have_a_small_form():
-  run = build(
-    "comparison_prefix_ablations_e2e_micro.gin", "ROWS = ['prefix_tuning', 'embedding_only_20']"
-  )
-  shapes.check(run)
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "promot_rte_micro.gin", "adapter_xsum_micro.gin"])
@@ -202,7 +191,7 @@ def test_meshes_are_set_by_files_of_hardware_alone():
 def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
   overlay = gin_scan.scan([str(FOLDER / "micro.gin")], folders=[str(FOLDER)], check=False)
   idle = {each.place for each in (*overlay.bindings.values(), *overlay.macros.values())}
-  for name in (*WITH_SMALL_FORM, *NO_SMALL_FORM):
+  for name in WITH_SMALL_FORM:
     scanned = small_scan(name)
     used = gin_effect.reached(scanned).used
     bindings = (*scanned.bindings.values(), *scanned.macros.values())
@@ -346,8 +335,9 @@ def test_every_row_of_a_published_table_is_in_its_recipe():
     files = table.files.split()
     assert all((FOLDER / name).is_file() for name in files), table
     if table.rows:
-      names = [experiment.name for experiment in experiments_of(started(files[0]))]
-      assert set(table.rows.split()) <= set(names), table
+      names = {experiment.name for experiment in experiments_of(started(files[0]))}
+      if not set(table.rows.split()) <= names:  # a recipe may have more rows than it runs unasked
+        build(files[0], f"ROWS = {table.rows.split()}")
 
 
 def test_every_folder_of_gin_files_is_packaged():

@@ -3,7 +3,7 @@
 import pytest
 
 from hand_made_results import answer_by_hand, evaluate_by_hand
-from promot_jax.evaluation import paper_tables, published, runs
+from promot_jax.evaluation import paper_tables, published, runs, sections
 
 
 def of(folder):
@@ -76,22 +76,46 @@ def test_a_mixture_stands_in_the_tables_of_mixtures(tmp_path):
   [
     ("e2e", "prefix_tuning", "nist", "Table 1", "gpt2_medium", "e2e, nist", "8.81"),
     ("e2e", "prefix_tuning", "bleu", "Table 4", "prefix", "bleu", "69.7"),
+    ("e2e", "infix_10", "bleu", "Table 4", "infix 10", "bleu", "67.2"),
     ("xsum", "prefix_tuning", "rougeL", "Table 2", "prefix 2pct", "rougel", "36.05"),
+    ("xsum", "prefix_0_1", "rougeL", "Table 2", "prefix 0.1pct", "rougel", "35.05"),
     ("xsum_news_to_sports", "prefix_tuning", "rouge2", "Table 3", "prefix", None, "16.74"),
   ],
 )
-def test_prefix_tuning_stands_in_the_tables_of_its_paper(
+def test_rows_of_prefix_tuning_stand_in_the_tables_of_their_paper(
   tmp_path, task, method, metric, title, row, column, printed
 ):
   answer_by_hand(tmp_path / "a", method, [("q", ["x"], "y")], task=task, metric=metric)
   table = of(tmp_path)[f"{title} of Li & Liang 2021"]
   column = column or f"tuned on {task}, {metric}"
   (found,) = [
-    line for line in table.rows if line.label == row and "prefix" in line.label + line.detail
+    line
+    for line in table.rows
+    if line.label == row
+    and ("prefix" in line.label + line.detail or row == method.replace("_", " "))
   ]
   places = {c.kind: i for i, c in enumerate(table.columns) if c.group == column}
   assert found.cells[places["ours"]].value == 50
   assert found.cells[places["quoted"]].printed == printed
+
+
+def test_few_training_examples_have_a_section_of_their_own_and_no_printed_numbers(tmp_path):
+  whole = {"trained_on": "e2e", "backbone_trained": False}
+  evaluate_by_hand(tmp_path / "pretrained", "pretrained")
+  for number in (0, 1):
+    few = {**whole, "training_examples": 100, "subsample": number}
+    evaluate_by_hand(tmp_path / f"few_{number}", "prefix_tuning", **few)
+  evaluate_by_hand(tmp_path / "fifty", "prefix_tuning", **whole, training_examples=50, subsample=0)
+  assert of(tmp_path) == {}
+  evaluate_by_hand(tmp_path / "whole", "prefix_tuning", **whole)
+  groups = runs.group(runs.collect([tmp_path]))
+  # Two subsamples of one seed are two runs; the pretrained model is beside all.
+  assert [(g.training_examples, {m: len(r) for m, r in g.runs.items()}) for g in groups] == [
+    (None, {"pretrained": 1, "prefix_tuning": 1}),
+    (50, {"pretrained": 1, "prefix_tuning": 1}),
+    (100, {"pretrained": 1, "prefix_tuning": 2}),
+  ]
+  assert sections.section(groups[2]).title == "Tuned on e2e, 100 training examples"
 
 
 def test_every_number_of_a_laid_out_table_has_its_place():

@@ -57,6 +57,19 @@ def test_runs_that_differ_in_the_backbones_learning_rate_are_variants():
   assert variant(prompt) == ""
 
 
+def test_a_record_tells_the_length_of_the_method_and_how_few_examples_trained():
+  few = experiment(stage("prompt", 0.3), task_splits={"train": "train_50_3", "select": "dev_50_3"})
+  found = record.run_record(few, selected="prompt-2", why="")
+  assert (found.training_examples, found.subsample, found.kind, found.positions) == (
+    50,
+    3,
+    "SoftPrompt",
+    5,
+  )
+  found = record.run_record(experiment(stage("prompt", 0.3)), selected="prompt-2", why="")
+  assert (found.training_examples, found.subsample) == (None, None)
+
+
 def test_a_row_that_is_made_of_trained_networks_is_of_their_task_and_their_start():
   start = Network(backbone=micro_model.config(), checkpoint="random", seed=0)
   tuned = dataclasses.replace(start, checkpoint="runs/tuned/stages/model")
