@@ -48,7 +48,8 @@ def analyze(
     "runs",
     nargs="*",
     metavar="DIR",
-    help="model directories, or method files (prompt_distances); --model_dir=DIR is the same",
+    help="model directories, or method files (prompt_distances); none of distillation_theory;"
+    " --model_dir=DIR is the same",
   )
   gin_flags(parser)
   parser.add_argument(
