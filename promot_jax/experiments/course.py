@@ -18,6 +18,7 @@ from promot_jax.experiments import (
   origin,
   progress,
   restored,
+  teaching,
   validation,
 )
 from promot_jax.experiments.model_directory import ModelDirectory
@@ -104,6 +105,8 @@ def _train(
     "tokens for each needed one"
   )
   session.stop_if_asked()
+  # Before the model too: what is asked of a teacher is kept, and the teacher need not stay.
+  taught = teaching.of_stage(directory, stage, held_out)
   # The model of the stage before is handed on in memory; in a repeated run it comes from the disk.
   model = restored.Restored(directory).before(position) if begun is None else begun
   data.check_prompts(model, batches.prompt_ids, held_out)
@@ -111,16 +114,15 @@ def _train(
   # all the values that a fingerprint is made of.
   if position == 0 and not hosts.several():
     trained_methods.remember_backbone(store, session.pretrained(experiment))
-  teacher = session.teacher(experiment, stage.name)
   result = loop.train_stage(
     stage,
     model,
-    teacher=teacher,
+    teacher=taught.model,
     anchor=session.anchor(experiment, stage.name),
-    batches=batches,
+    batches=taught.batches(batches),
     store=store,
     seed=experiment.seed,
-    validate=functools.partial(_validate, directory, stage, held_out, teacher),
+    validate=functools.partial(_validate, directory, stage, held_out, taught),
     mesh=directory.mesh,
     events=events,
     metadata={"experiment": experiment.name, "start": experiment.start.identity()},
@@ -141,7 +143,7 @@ def _validate(
   directory: ModelDirectory,
   stage: Stage,
   tasks: Sequence[EvalTask],
-  teacher: nnx.Module | None,
+  taught: teaching.Teaching,
   model: nnx.Module,
 ) -> dict[str, float]:
   # A process that is alone may end at once while it validates (see signals); several agree.
@@ -151,7 +153,8 @@ def _validate(
     stage,
     tasks,
     model,
-    teacher=teacher,
+    teacher=taught.model,
+    beside=taught.validated,
     place=directory.place,
     progress=progress.reporter(directory.events, f"{stage.name} validation", stop=stop),
   )

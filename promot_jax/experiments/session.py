@@ -67,6 +67,10 @@ class Session:
     found = experiment.anchors.get(stage)
     return None if found is None else self.loaded(experiment).model(found)
 
+  def forget_teachers(self, experiment: Experiment) -> None:
+    """Frees the arrays of teachers that nothing else of the experiment has."""
+    self.loaded(experiment).keep_only(experiment.start, *experiment.anchors.values())
+
   def loaded(self, experiment: Experiment) -> Loaded:
     """The networks on the experiment's mesh."""
     mesh = self.mesh(experiment.mesh)

@@ -128,13 +128,16 @@ def _with_others(
 ) -> partitioning.BytePlan:
   """The bytes with those of a teacher's and an anchor's arrays that are not the student's own, each once.
 
+  Of a teacher whose distributions are kept, its own bytes if it is the larger one of the two.
+
   Args:
     model: the student, as shapes.
     changed: names of the student's parameters that this stage or an earlier one trains.
     load: gives the student's start, the teacher and the anchor.
   """
   others: dict[str, dict[str, Any]] = {}
-  if (teacher := experiment.teachers.get(stage.name)) is not None:
+  teacher = experiment.teachers.get(stage.name)
+  if teacher is not None and stage.teacher_cache is None:
     others["teacher"] = others_own(load(teacher), model, changed)
   if (anchor := experiment.anchors.get(stage.name)) is not None:
     _, trainable, _ = paths.split(model, stage.trainable)
@@ -143,7 +146,11 @@ def _with_others(
     own = others_own(held, model, changed)
     others["anchor"] = {name: leaf for name, leaf in own.items() if id(leaf) not in taught}
   more = sum(partitioning.byte_plan(own, mesh).parameters for own in others.values())
-  return dataclasses.replace(plan, parameters=plan.parameters + more)
+  training = dataclasses.replace(plan, parameters=plan.parameters + more)
+  if teacher is None or stage.teacher_cache is None:
+    return training
+  asked = partitioning.byte_plan(paths.distinct(load(teacher)), mesh)  # before the stage, and freed
+  return max(training, asked, key=lambda each: each.total)
 
 
 def others_own(other: Any, student: Any, changed: Collection[str]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from promot_jax.training.stages import Stage
 from tasks import catalog
 
 MEAN = "mean"
+Beside = Callable[[int, Mapping[str, np.ndarray], np.ndarray], Mapping[str, np.ndarray]]
+"""(number of the task, host batch, numbers of its rows' examples, -1 for none) -> host batch."""
 
 
 def measure(
@@ -37,6 +39,7 @@ def measure(
   model: nnx.Module,
   *,
   teacher: nnx.Module | None = None,
+  beside: Beside = lambda task, batch, numbers: batch,
   place: Callable[[Mapping[str, Any]], Any],
   progress: Callable[[evaluator.Progress], None],
 ) -> dict[str, float]:
@@ -44,7 +47,8 @@ def measure(
 
   Args:
     tasks: the selection split of each task.
-    teacher: of the stage, if it has one.
+    teacher: of the stage, if it has one that is asked.
+    beside: adds to the batch of a task, of which the number is given, what is kept of a teacher.
     place: puts a host batch onto the devices.
     progress: called before the first batch and after each.
   """
@@ -79,7 +83,7 @@ def measure(
         model, stage.objective, placed, teacher=teacher, fetch=partitioning.fetch
       )
 
-    found |= _forced(experiment, stage, tasks, sums_of=sums_of, progress=progress)
+    found |= _forced(experiment, stage, tasks, sums_of=sums_of, beside=beside, progress=progress)
   return found
 
 
@@ -136,6 +140,7 @@ def _forced(
   tasks: Sequence[evaluator.EvalTask],
   *,
   sums_of: Callable[[Iterator[Mapping[str, Any]]], Iterator[validation_loss.Sums]],
+  beside: Beside,
   progress: Callable[[evaluator.Progress], None],
 ) -> dict[str, float]:
   """The stage's objective on the tasks' examples, all together and of several each by itself.
@@ -144,9 +149,10 @@ def _forced(
 
   Args:
     sums_of: gives what the objective sums over host batches, a batch each.
+    beside: as in `measure`.
   """
   special = TokenIds.of(experiment.backbone)
-  examples = [_with_rows(task) for task in tasks]
+  examples = [with_rows(task) for task in tasks]
   rows = stage.batch_size // stage.microbatches
   counts = (experiment.input_buckets, experiment.target_buckets)
   # One set of lengths for all tasks, so that each compiles once.
@@ -154,16 +160,17 @@ def _forced(
   total = sum(len(each) for each in examples)
   done = 0
 
-  def told(each: example_lists.Examples) -> Iterator[Mapping[str, Any]]:
+  def told(task: int) -> Iterator[Mapping[str, Any]]:
     nonlocal done
-    for batch, numbers in EvalBatches(each, batch_size=rows, buckets=buckets, special=special):
+    batches = EvalBatches(examples[task], batch_size=rows, buckets=buckets, special=special)
+    for batch, numbers in batches:
       progress(evaluator.Progress(done=done, total=total))
-      yield batch
+      yield beside(task, batch, numbers)
       done += int((numbers >= 0).sum())
 
   # Each task's sums are kept: the mean over all weighs every token alike, and a task's own is told
   # too.
-  sums = [validation_loss.add(sums_of(told(each))) for each in examples]
+  sums = [validation_loss.add(sums_of(told(task))) for task in range(len(tasks))]
   progress(evaluator.Progress(done=total, total=total))
   found = validation_loss.means(validation_loss.add(sums))
   if len(tasks) > 1:
@@ -173,7 +180,7 @@ def _forced(
   return found
 
 
-def _with_rows(task: evaluator.EvalTask) -> example_lists.Examples:
+def with_rows(task: evaluator.EvalTask) -> example_lists.Examples:
   """The examples, each with the row of the bank that the task gives it, and with its class."""
   count = len(task.examples.inputs)
   examples = classes.numbered(task.examples, task.classes)

@@ -32,7 +32,7 @@ Statistics = TypeVar("Statistics")
 class Part:
   """The tokens of the vocabulary that a measurement looks at.
 
-  ids: which ones; those that only fill the part up are beyond the vocabulary.
+  ids: which ones, ascending; those that only fill the part up are beyond the vocabulary.
   real: False for those that fill it up, whose logits are LOWEST; None: there are none.
   """
 
@@ -42,6 +42,15 @@ class Part:
   def of_tokens(self, logits: Float[Array, "... C"]) -> Float[Array, "... C"]:
     """The logits with 0 in place of what is no token, for sums that do not exponentiate."""
     return logits if self.real is None else jnp.where(self.real, logits, 0.0)
+
+  def columns(
+    self, tokens: Int[Array, "..."], *, size: int
+  ) -> tuple[Int[Array, "..."], Bool[Array, "..."]]:
+    """(column of each token, whether it is in this part of the vocabulary of `size` tokens)."""
+    if len(self.ids) == size:  # all of it, in order
+      return tokens, jnp.ones(tokens.shape, bool)
+    columns = jnp.minimum(jnp.searchsorted(self.ids, tokens), len(self.ids) - 1)
+    return columns, self.ids[columns] == tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -159,6 +159,9 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       yield (
         f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}{reads}"
       )
+      if stage.teacher_cache is not None:
+        kept = "all" if stage.kept_tokens is None else f"the {stage.kept_tokens} most probable"
+        yield f"          {stage.name}: which is asked once, and {kept} tokens kept in {stage.teacher_cache}"
     if stage.penalty is not None:
       anchor = experiment.anchors[stage.name]
       shared = ", the start itself" * (anchor == experiment.start)

@@ -275,6 +275,7 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "patience": "none" if stage.patience is None else f"{stage.patience} > {stage.min_delta:g}",
     **({"teacher": stage.teacher.identity()} if stage.reads_teacher else {}),
     **({} if stage.teacher_inputs is None else {"teacher's inputs": stage.teacher_inputs}),
+    **({"teacher's tokens": str(stage.kept_tokens)} if stage.kept_tokens else {}),
     **({} if stage.penalty is None else _penalty(stage.penalty)),
   }
 

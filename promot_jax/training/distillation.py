@@ -15,19 +15,24 @@ Finetuning for Natural Language Generation", section 4.
 
 Both models see the same batch, targets included (teacher forcing).  Student and teacher are compared
 vocabulary part by vocabulary part (`Readout.fold`), so that logits of the two need not exist whole.
+
+The teacher is a model that is asked in each step, or what was kept of its distributions (`top_tokens`,
+`teacher_cache`): then the batch has them, and the divergence is theirs.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from promot_jax import errors, limits
-from promot_jax.models.readout import LOWEST, LogSum, Part
+from promot_jax.models.readout import AnyReadout, LogSum, Part
 from promot_jax.training import losses, objectives
 from promot_jax.training.losses import TokenStatistics
 from promot_jax.training.objectives import Batch, Metrics, Supervised
+from promot_jax.training.top_tokens import LOG_P, TOKENS, AtTokens, tempered
 from promot_jax.types import Array, Float, Key
 
 RECIPE_VALUES = ("Distillation",)
@@ -73,32 +78,34 @@ class Distillation:
     # The same program as without a teacher, so that the same bits come out.
     if not self.reads_teacher:
       return self.supervised(model, batch, key=key)
-    if teacher is None:
-      raise errors.ConfigError("Distillation has no teacher; give Stage.teacher a network.")
+    way = (
+      self._of_kept(batch, model.readout.size)
+      if TOKENS in batch
+      else self._of_model(teacher, batch)
+    )
     settings = self.supervised
     targets, weights = batch["decoder_target_tokens"], settings.weights(batch)
     readout = model.readout
 
     def measure(
-      part: Part, student: Float[Array, "B T C"], taught: Float[Array, "B T C"]
-    ) -> tuple[TokenStatistics, Divergence]:
+      part: Part, student: Float[Array, "B T C"], *taught: Float[Array, "B T C"]
+    ) -> tuple[TokenStatistics, Any]:
       return (
         TokenStatistics.of(part, student, targets, size=readout.size),
-        Divergence.of(self._tempered(student), self._tempered(taught)),
+        way.measure(part, *(tempered(logits, self.temperature) for logits in (student, *taught))),
       )
 
     # Both measurements in one pass: the student's logits of a part are computed once for the two.
-    statistics, divergence = readout.fold(
+    statistics, found = readout.fold(
       model.hidden(batch, key=key),
       measure,
       lambda one, other: (one[0].merge(other[0]), one[1].merge(other[1])),
       (
         TokenStatistics.of_nothing(targets.shape, size=readout.size),
-        Divergence.of_nothing(targets.shape),
+        way.start,
       ),
       chunk=settings.vocabulary_chunk,
-      # Without a key, so without dropout: what is taught does not depend on chance.
-      beside=[(teacher.readout, jax.lax.stop_gradient(teacher.hidden(batch)))],
+      beside=way.beside,
     )
     terms = losses.weighted_terms(
       statistics,
@@ -109,7 +116,7 @@ class Distillation:
       z_loss=settings.z_loss,
       factor=settings.token_factor,
     )
-    apart = (divergence.value * weights).sum()
+    apart = (way.value(found) * weights).sum()
     loss = self.weight * self.temperature**2 * apart
     # At 0 left out and not multiplied, which a loss that is not finite would survive.
     share = 1 - self.weight if self.targets_weight is None else self.targets_weight
@@ -118,9 +125,25 @@ class Distillation:
     metrics = objectives.token_metrics(terms, batch, model.token_ids.pad, loss=loss)
     return loss, {**metrics, "divergence_from_teacher": (apart, terms.weight)}
 
-  def _tempered(self, logits: Float[Array, "... C"]) -> Float[Array, "... C"]:
-    # Of tokens that only fill a part up; below it they would be infinite, and their differences NaN.
-    return jnp.maximum(logits / self.temperature, LOWEST)
+  def _of_model(self, teacher: Any, batch: Batch) -> "_Way":
+    if teacher is None:
+      raise errors.ConfigError("Distillation has no teacher; give Stage.teacher a network.")
+    return _Way(
+      # Without a key, so without dropout: what is taught does not depend on chance.
+      beside=[(teacher.readout, jax.lax.stop_gradient(teacher.hidden(batch)))],
+      measure=lambda part, student, taught: Divergence.of(student, taught),
+      start=Divergence.of_nothing(batch["decoder_target_tokens"].shape),
+      value=lambda found: found.value,
+    )
+
+  def _of_kept(self, batch: Batch, size: int) -> "_Way":
+    tokens = batch[TOKENS]
+    return _Way(
+      beside=[],
+      measure=lambda part, student: AtTokens.of(part, student, tokens, size=size),
+      start=AtTokens.of_nothing(tokens),
+      value=lambda found: found.divergence(batch[LOG_P]),
+    )
 
   def normalizer(self, batch: Batch) -> Float[Array, ""] | float:
     """What the loss sum of the whole batch is divided by: the cross-entropy's."""
@@ -129,6 +152,21 @@ class Distillation:
   def whole(self) -> "Distillation":
     """The same loss with all logits at once."""
     return dataclasses.replace(self, supervised=self.supervised.whole())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Way:
+  """How the divergence from the teacher is gathered over the vocabulary.
+
+  beside: what is folded beside the student's readout.
+  measure, start: of `readout.fold`, for tempered logits.
+  value: the divergence [B T] of what was gathered.
+  """
+
+  beside: Sequence[tuple[AnyReadout, Any]]
+  measure: Callable[..., Any]
+  start: Any
+  value: Callable[[Any], Float[Array, "B T"]]
 
 
 @jax.tree_util.register_dataclass

@@ -13,6 +13,7 @@ from promot_jax import errors, paths
 from promot_jax.checkpoints.store import Keep
 from promot_jax.methods.base import Method, own_patterns
 from promot_jax.training import selection
+from promot_jax.training.distillation import Distillation
 from promot_jax.training.objectives import Objective, Supervised
 from promot_jax.training.penalties import Penalty
 from promot_jax.training.schedules import Schedule, UntilTheEnd
@@ -44,6 +45,10 @@ class Stage:
     teacher: the network that an objective learns from (`networks.network`); None: it needs none.
     teacher_inputs: name of the feature of the examples that the teacher reads in place of their input, such
       as one with a demonstration (`teacher_input`); None: it reads what the student reads.
+    teacher_cache: folder in which what the teacher says is kept (`teacher_cache`), so that it is asked once
+      for all runs that learn from it; None: it is asked in each step.
+    teacher_cache_tokens: how many tokens of its distribution are kept for each target token, the others
+      together as one; None: all.
     penalty: added to the loss for moving weights away from those of a network (`penalties`); None: none.
     microbatches: parts that a batch is cut into, to save memory.
     dropout_rate: of every dropout in the backbone while this stage trains; None: the backbone's own.
@@ -84,6 +89,8 @@ class Stage:
   objective: Objective = dataclasses.field(default_factory=Supervised)
   teacher: Any = None
   teacher_inputs: str | None = None
+  teacher_cache: str | None = None
+  teacher_cache_tokens: int | None = 64
   penalty: Penalty | None = None
   microbatches: int = 1
   dropout_rate: float | None = None
@@ -142,6 +149,14 @@ class Stage:
       self.teacher is None or not isinstance(self.teacher_inputs, str)
     ):
       refuse("teacher_inputs", "None, or of a stage with a teacher the name of a feature")
+    if self.teacher_cache is not None and not isinstance(self.objective, Distillation):
+      refuse("teacher_cache", "None: only Distillation learns from what was kept of a teacher")
+    if self.teacher_cache_tokens is not None and (
+      not _is_count(self.teacher_cache_tokens) or self.teacher_cache_tokens < 1
+    ):
+      refuse(
+        "teacher_cache_tokens", "None for the whole vocabulary, or a whole number of at least 1"
+      )
     if self.dropout_rate is not None and not 0 <= self.dropout_rate < 1:
       refuse("dropout_rate", "None or a number of at least 0 and below 1")
     seconds = self.save_seconds
@@ -201,6 +216,11 @@ class Stage:
   def reads_teacher(self) -> bool:
     """Whether it learns from its teacher; one that counts nothing in the loss is never made."""
     return self.teacher is not None and self.objective.reads_teacher
+
+  @property
+  def kept_tokens(self) -> int | None:
+    """How many tokens are kept of each distribution of the teacher; None: it is asked, or all are kept."""
+    return self.teacher_cache_tokens if self.teacher_cache and self.reads_teacher else None
 
   @property
   def has_epochs(self) -> bool:
