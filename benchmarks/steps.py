@@ -5,6 +5,7 @@ place.  Theirs is the usual three lines of torch.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,25 +28,30 @@ class OurStep:
     *,
     chunk: int | None = None,
     key: jax.Array | None = None,
+    objective: objectives.Objective | None = None,
+    teacher: Any = None,
   ):
-    """`optimizer` takes a schedule, `trainable` are patterns; `key` is for dropout, None: none."""
+    """`optimizer` takes a schedule, `trainable` are patterns; `key` is for dropout, None: none.
+
+    Without an `objective` it is cross-entropy with `chunk`; `teacher` is for one that asks it.
+    """
     schedule = schedules.constant(rate)
     made = optimizer(schedule)
     graphdef, own, self.frozen = paths.split(model, trainable)
     self.state = state.create_state(own, made)
-    self.key = key
-    self.step = step.make_train_step(
-      graphdef, objectives.Supervised(vocabulary_chunk=chunk), made, schedule
-    )
+    self.key, self.teacher = key, teacher
+    objective = objective or objectives.Supervised(vocabulary_chunk=chunk)
+    self.step = step.make_train_step(graphdef, objective, made, schedule)
 
   def __call__(self, batch: dict[str, np.ndarray]) -> float:
-    self.state, metrics = self.step(self.state, self.frozen, batch, self.key)
+    self.state, metrics = self.step(self.state, self.frozen, batch, self.key, self.teacher)
     jax.block_until_ready(self.state)
     return float(metrics["loss"][0])
 
   def compile(self, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
     """Compiles for the batch's shapes and uses that program from now on."""
-    self.step = self.step.lower(self.state, self.frozen, batch, self.key).compile()
+    lowered = self.step.lower(self.state, self.frozen, batch, self.key, self.teacher)
+    self.step = lowered.compile()
     return self.step
 
 
@@ -66,13 +72,15 @@ class TheirStep:
     return float(loss.detach())
 
   def _encoder_decoder(self, batch: dict[str, np.ndarray]) -> torch.Tensor:
-    inputs = _long(batch["encoder_input_tokens"])
-    return self.model(
-      input_ids=inputs,
-      attention_mask=_long(batch["encoder_input_mask"]),
-      decoder_input_ids=_long(batch["decoder_input_tokens"]),
-      labels=_long(_labels(batch)),
-    ).loss
+    return self.model(**self._given(batch), labels=_long(_labels(batch))).loss
+
+  @staticmethod
+  def _given(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {
+      "input_ids": _long(batch["encoder_input_tokens"]),
+      "attention_mask": _long(batch["encoder_input_mask"]),
+      "decoder_input_ids": _long(batch["decoder_input_tokens"]),
+    }
 
   def _decoder_only(self, batch: dict[str, np.ndarray]) -> torch.Tensor:
     """Inputs without padding, so that the last columns predict the targets; no other logits."""

@@ -164,9 +164,9 @@ def test_what_was_kept_before_a_kill_is_not_asked_again(tmp_path, monkeypatch):
   ):
     taught(directory_of(dataclasses.replace(made, teacher_cache_tokens=5), Table()))
   (tmp_path / "rte-train" / "shard_00002").rename(tmp_path / "away")
-  with teaching.Lease(tmp_path / "rte-train", file=".asking", what="It"):
-    with pytest.raises(ModelDirInUse, match=r"What a teacher says, in .*rte-train, is in use by"):
-      taught(directory_of(made, Table()))
+  in_use = pytest.raises(ModelDirInUse, match=r"What a teacher says, in .*rte-train, is in use by")
+  with teaching.Lease(tmp_path / "rte-train", file=".asking", what="It"), in_use:
+    taught(directory_of(made, Table()))
 
 
 def test_a_stage_says_what_it_keeps_and_refuses_what_cannot_be_kept(tmp_path):

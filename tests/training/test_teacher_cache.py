@@ -92,13 +92,13 @@ def test_a_damaged_shard_is_named_and_the_others_stay(tmp_path, file):
 def test_what_another_teacher_said_is_refused(tmp_path):
   made(tmp_path).begin()
   other = Identity(parts={"teacher": part("full", about="runs/full"), "data": part("rte")})
-  with pytest.raises(errors.ConfigError, match="the teacher changed: runs/full .* was runs/light"):
+  with pytest.raises(errors.ConfigError, match=r"the teacher changed: runs/full .* was runs/light"):
     made(tmp_path, made_from=other).begin()
   with pytest.raises(errors.ConfigError, match="2 examples in a shard"):
     made(tmp_path, examples_per_shard=4).begin()
   record = tmp_path / teacher_cache.RECORD
   record.write_text(json.dumps({**json.loads(record.read_text()), "examples_per_shard": 3}))
-  with pytest.raises(errors.DamagedRecord, match="not as it was written.*TEACHER_CACHE"):
+  with pytest.raises(errors.DamagedRecord, match=r"not as it was written.*TEACHER_CACHE"):
     made(tmp_path).begin()
 
 
