@@ -21,6 +21,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _LONGEST_TEXT = 600
 _CAPTIONS = {
   "norm-avg": "Norm. Avg by method. The dotted line is the pretrained model.",
+  "points": "Values that were tried, means over seeds; the large mark is the one that validation chose.",
   "trade-off": "The tuned task against what is kept. Small points are seeds, large ones means.",
   "tasks": "Every unseen task.",
   "format-share": "Share of outputs in the tuned task's format.",

@@ -5,6 +5,7 @@
     tasks         every unseen task by method
     format-share  outputs in the tuned task's format, by method
     checkpoints   Norm. Avg along training
+    points        the trade-off of rows at several values of settings
 
 All are as wide as a phone's screen shows without shrinking their letters, and what a color says is said
 by a shape, a hatch or a name as well.
@@ -68,6 +69,7 @@ def section_plots(section: Section) -> dict[str, Plot]:
       "tasks": _tasks(section),
       "format-share": _format_share(section),
       "checkpoints": _checkpoints(section.group),
+      "points": _points(section.group),
     }
   return {name: plot for name, plot in drawn.items() if plot is not None}
 
@@ -202,6 +204,46 @@ def _trade_off(group: Group) -> Plot | None:
   axis.grid(color="#e6e6e6", linewidth=0.6)
   axis.set_axisbelow(True)
   return Plot(figure=figure, words=f"Points of {task} and Norm. Avg. {', '.join(said)}.")
+
+
+def _points(group: Group) -> Plot | None:
+  """The plane of `_trade_off` with a line through the points of each row, the chosen one larger."""
+  if not group.points or not group.shots:
+    return None
+  shots, task = group.shots[0], group.tuned_tasks[0]
+  found: dict[str, list[tuple[float, float, str, bool]]] = {}
+  for row in group.points:
+    for method in row.methods:
+      runs = group.tried[method]
+      tuned = runs_lib.tuned_cell(runs, task=task, method=method)
+      average = runs_lib.average_cell(runs, shots=shots)
+      if tuned and average:
+        value = ", ".join(map(str, runs[0].record.point.values()))
+        found.setdefault(row.row, []).append(
+          (tuned.value, average.value, value, method == row.chosen)
+        )
+  if not found:
+    return None
+  figure = _figure(3.6 + _legend_height(len(found)))
+  axis = figure.subplots()
+  looks, said = marks.of_methods(found), []
+  for row_name, places in found.items():
+    label = row_name.replace("_", " ")
+    across, up, *_ = zip(*places, strict=True)
+    axis.plot(across, up, markersize=5, label=label, **{**looks[row_name].style, "linestyle": "-"})
+    for x, y, value, chosen in places:
+      if chosen:
+        axis.plot(
+          [x], [y], markersize=11, zorder=3, **{**looks[row_name].style, "linestyle": "none"}
+        )
+      axis.annotate(value, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+      said.append(f"{label} {value}{' (chosen)' if chosen else ''} {x:.1f} and {y:.1f}")
+  axis.set_xlabel(f"{task} (tuned task)")
+  axis.set_ylabel(f"Norm. Avg, {shots}-shot")
+  _legend(figure, axis)
+  axis.grid(color="#e6e6e6", linewidth=0.6)
+  axis.set_axisbelow(True)
+  return Plot(figure=figure, words=f"Lines of {task} and Norm. Avg by value. {', '.join(said)}.")
 
 
 def _tasks(section: Section) -> Plot | None:

@@ -46,6 +46,10 @@ class RunRecord:
     training_examples, subsample: how many examples of the training split were trained on, and which choice
       of so many; None where it was all of them.
     kind, positions: class of the method, and its length where it has one (vectors, positions of a prefix).
+    row, point: the row of a comparison of which this run is one point, and the settings that say which; empty of
+      a row that is there once.
+    validation: score by which the last stage chose its checkpoint, and whether higher is better of it; None
+      where nothing was validated, and of earlier versions.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
     templates: data set -> its tasks, one a template; the data set's score is their median.
     measured: split and way of each result of the run's own plan (`ways.own`); empty of records of
@@ -73,6 +77,10 @@ class RunRecord:
   subsample: int | None = None
   kind: str = ""
   positions: int | None = None
+  row: str = ""
+  point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  validation: float | None = None
+  higher_is_better: bool = True
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   templates: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   measured: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -12,9 +12,11 @@ import os
 import pathlib
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from promot_jax import errors
-from promot_jax.evaluation import averages, medians, published, uncertainty, ways
+from promot_jax.evaluation import averages, medians, points, published, uncertainty, ways
+from promot_jax.evaluation.points import Points
 from promot_jax.evaluation.records import RunRecord, TaskResult
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.evaluation.tables import Cell
@@ -66,7 +68,11 @@ class Group:
   unseen: tuple[str, ...] = averages.PUBLISHED
   training_examples: int | None = None
   runs: Mapping[str, Sequence[Run]]
-  """Method -> its runs, one a seed, in column order; `pretrained` comes first."""
+  """Method -> its runs, one a seed, in column order; `pretrained` comes first.  Of a row's points the chosen one."""
+  points: Sequence[Points] = ()
+  """The rows that were run at several values of settings."""
+  tried: Mapping[str, Sequence[Run]] = dataclasses.field(default_factory=dict)
+  """Method -> its runs, of every point of those rows."""
 
   def name(self, method: str) -> str:
     """A method's name in print, which no other one of the group has."""
@@ -202,7 +208,7 @@ def group(runs: Iterable[Run]) -> list[Group]:
       data=data,
       unseen=unseen,
       training_examples=key[2],
-      runs=in_columns(
+      **_columns(
         [run for run in bases if _world(run) == (backbone, data, unseen)]
         + [run for run in joining if _apart(_key(run)) == _apart(key)]
         + [run for run in tuned if _key(run) == key]
@@ -284,7 +290,8 @@ def tuned_cell(runs: Sequence[Run], *, task: str, method: str, metric: str = "")
 
 def tuned_ways(method: str) -> list[tuple[int, bool]]:
   """(shots, whether the method is attached) in which a tuned task's score is looked for, in order."""
-  shots = (1, 0) if method.endswith("_1shot") else (0,)
+  # Of a point of a row the row's name comes first.
+  shots = (1, 0) if method.endswith("_1shot") or "_1shot-" in method else (0,)
   # Attached first, the form in which the task was tuned; fine-tuning has nothing attached.
   return [(number, attached) for number in shots for attached in (True, False)]
 
@@ -401,6 +408,19 @@ def _leaves_the_backbone(record: RunRecord) -> bool:
   if record.backbone_trained is None:
     return not record.variant
   return not record.backbone_trained
+
+
+def _columns(runs: Sequence[Run]) -> dict[str, Any]:
+  """Fields of a group: its columns, and the points among which they were chosen."""
+  methods = in_columns(runs)
+  chosen = points.choose({name: [run.record for run in found] for name, found in methods.items()})
+  tried = {name: methods[name] for row in chosen for name in row.methods}
+  shown = {row.chosen for row in chosen}
+  return {
+    "runs": {name: found for name, found in methods.items() if name not in tried or name in shown},
+    "points": tuple(chosen),
+    "tried": tried,
+  }
 
 
 def in_columns(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -9,6 +9,7 @@ from promot_jax.evaluation import (
   costs,
   differences,
   pair_table,
+  point_tables,
   samples,
 )
 from promot_jax.evaluation import runs as runs_lib
@@ -59,6 +60,7 @@ def section(group: Group) -> Section:
     _format_table(group),
     _attached_table(group),
     answer_ways.of_group(group),
+    *point_tables.of_group(group),
     _checkpoint_table(group),
   ]
   names = " + ".join(group.tuned_tasks)

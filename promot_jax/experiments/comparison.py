@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from promot_jax.errors import ConfigError
-from promot_jax.experiments.experiment import Experiment, point_suffix
+from promot_jax.experiments.experiment import Experiment, point_suffix, variant_of
 from promot_jax.networks import run
 
 RECIPE_VALUES = ("Comparison",)
@@ -83,7 +83,9 @@ class Comparison:
       for point in points(self.axes.get(experiment.name, {})):
         (row,) = (row for row in at(point).experiments if row.name == experiment.name)
         name = f"{row.name}{point_suffix(point)}"
-        rows.append(dataclasses.replace(row, name=name, point=point))
+        # In the table of the row itself, although a point may have another learning rate.
+        table = variant_of(experiment)
+        rows.append(dataclasses.replace(row, name=name, point=point, variant=table))
     return dataclasses.replace(self, experiments=rows, rows=None, axes={})
 
 

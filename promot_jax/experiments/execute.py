@@ -110,7 +110,7 @@ def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) ->
       selected=outcome.selected,
       why=outcome.why,
       results=outcome.results,
-      step_seconds=[marker.get("step_seconds") for marker in chosen],
+      chosen=chosen,
     )
   )
   return outcome

@@ -22,6 +22,7 @@ from promot_jax.methods.base import Method
 from promot_jax.networks import network
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing.probe import Probe
+from promot_jax.training import schedules
 from promot_jax.training.stages import LARGEST, Stage
 from tasks import catalog, template_tasks
 
@@ -139,6 +140,8 @@ class Experiment:
   printed: what a report calls it; empty: a row of the paper's tables has its name there, what trains a
     method alone is called as the method, and others by `name`.
   point: the settings that tell it from the other points of its row (`comparison.Comparison.axes`).
+  variant: what tells the table that it stands in from others of a report; None: the learning rate of the stage that
+    trains the backbone.
   column: its place among the columns of a report, after the paper's rows; None: after those that have
     one, by `name`.
   """
@@ -177,6 +180,7 @@ class Experiment:
   seed: int = 0
   printed: str = ""
   point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  variant: str | None = None
   column: int | None = None
   mesh: MeshShape = dataclasses.field(default_factory=MeshShape)
 
@@ -374,6 +378,20 @@ def check_seed(name: str, seed: Any) -> None:
   """
   if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
     raise ConfigError(f"{name}={seed!r} must be a whole number from 0 to {2**32 - 1}.")
+
+
+def variant_of(experiment: Experiment) -> str:
+  """What tells its table from others: the learning rate of the stage that trains the backbone.
+
+  A report never averages over it.
+  """
+  if experiment.variant is not None:
+    return experiment.variant
+  return ", ".join(
+    f"learning rate {schedules.largest(stage.learning_rate, steps=stage.steps):.6g}"
+    for stage in experiment.stages
+    if stage.name == "model"
+  )
 
 
 def point_suffix(point: Mapping[str, Any]) -> str:

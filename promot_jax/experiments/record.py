@@ -4,18 +4,18 @@ import dataclasses
 import pathlib
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from promot_jax import __version__, guarded_json, paths
 from promot_jax.data import low_data
-from promot_jax.evaluation import published, ways
+from promot_jax.evaluation import points, published, ways
 from promot_jax.evaluation.records import RunRecord, StageRecord, TaskResult
 from promot_jax.evaluation.results import ResultStore
 from promot_jax.experiments import checkpoint, shapes
-from promot_jax.experiments.experiment import Experiment
+from promot_jax.experiments.experiment import Experiment, variant_of
 from promot_jax.experiments.pretrained_results import backbone_is_untouched
 from promot_jax.printable import without_secrets
 from promot_jax.training import schedules
@@ -32,13 +32,13 @@ def run_record(
   selected: str,
   why: str,
   results: Sequence[TaskResult] = (),
-  step_seconds: Sequence[float | None] = (),
+  chosen: Sequence[Mapping[str, Any]] = (),
 ) -> RunRecord:
   """The record of an experiment whose checkpoint `selected` is reported.
 
   Args:
     results: of the reported checkpoint, as the experiment's plan measured them.
-    step_seconds: median time of an update in each stage, as far as it is known.
+    chosen: the completion marker of each stage.
   """
   tasks = list(dict.fromkeys(map(experiment.unit_of, experiment.tasks)))
   plan, start = experiment.evaluation, experiment.start
@@ -83,7 +83,7 @@ def run_record(
     printed=printed(experiment),
     column=experiment.column,
     backbone_trained=_trains_backbone(experiment),
-    variant=_variant(experiment),
+    variant=variant_of(experiment),
     training_examples=few.size if few else None,
     subsample=few.number if few else None,
     kind=type(experiment.method).__name__ if experiment.method else "",
@@ -91,7 +91,11 @@ def run_record(
     settings=settings,
     templates={} if experiment.templates is None else experiment.templates.units,
     measured=ways.own(results),
-    stages=_stages(experiment, step_seconds),
+    row=experiment.row if experiment.point else "",
+    point=dict(experiment.point),
+    validation=_validation(chosen),
+    higher_is_better=not experiment.stages or experiment.stages[-1].optimum == "max",
+    stages=_stages(experiment, [marker.get("step_seconds") for marker in chosen]),
     environment={**environment(), "precision": _precision(experiment)},
     command=without_secrets(" ".join(["promot", *sys.argv[1:]])),
   )
@@ -103,10 +107,7 @@ def printed(experiment: Experiment) -> str:
     # As the row is called, and where in it: a point has no name of its own in the paper's tables.
     row = dataclasses.replace(experiment, name=experiment.row, point={})
     name = printed(row) or published.ROWS.get(row.name, row.name.replace("_", " "))
-    told = ", ".join(
-      f"{key.lower().replace('_', ' ')} {value}" for key, value in experiment.point.items()
-    )
-    return f"{name} ({told})"
+    return f"{name} ({points.told(experiment.point)})"
   method = experiment.method
   if experiment.printed or method is None or not experiment.stages:
     return experiment.printed
@@ -171,10 +172,13 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
   }
 
 
-def _variant(experiment: Experiment) -> str:
-  """The learning rate of the stage that trains the backbone: a report never averages over it."""
-  return ", ".join(
-    f"learning rate {_rate(stage):.6g}" for stage in experiment.stages if stage.name == "model"
+def _validation(chosen: Sequence[Mapping[str, Any]]) -> float | None:
+  """The score of the step that the last stage chose; None where it was not validated."""
+  if not chosen:
+    return None
+  last = chosen[-1]
+  return next(
+    (each["score"] for each in last.get("history", ()) if each["step"] == last["step"]), None
   )
 
 

@@ -109,7 +109,7 @@ def test_the_record_tells_the_types_of_the_weights():
 def test_the_record_tells_what_each_stage_trains_and_at_which_pace():
   made = experiment(stage("prompt", 0.3), stage("model", 0.01))
   prompt, model = record.run_record(
-    made, selected="model-2", why="", step_seconds=[0.25, None]
+    made, selected="model-2", why="", chosen=[{"step_seconds": 0.25}, {}]
   ).stages
   backbone = 947_968  # the card of the micro model, promot_jax/micro/weights.md
   assert (prompt.name, prompt.trained, prompt.step_seconds) == ("prompt", 5 * 128, 0.25)
