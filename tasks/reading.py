@@ -4,11 +4,14 @@ A split that is in the cache is read without seqio, and thus without TensorFlow.
 """
 
 import functools
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from promot_jax.data import examples, vocabularies
+from promot_jax.data import examples, low_data, record_files, vocabularies
 from promot_jax.data.examples import Examples
+from promot_jax.data.stream import Stream
+from promot_jax.data.task import DERIVED
 from promot_jax.errors import ConfigError
 from tasks import catalog, registered
 
@@ -43,6 +46,55 @@ def load_examples(
     register=functools.partial(register, name, vocabulary),
     source=functools.partial(digest, name),
     **options,
+  )
+
+
+def stream(
+  name: str,
+  split: str,
+  limits: Mapping[str, int],
+  *,
+  vocabulary: str,
+  words: vocabularies.Vocabulary,
+  cache_dir: pathlib.Path | None,
+  report: Callable[[str], None],
+  **policies: Any,
+) -> Stream | None:
+  """A split that is too large to be kept, with its examples read as they are needed; None of any other.
+
+  That is a split of more than `record_files.LARGE` bytes of files whose records can be read by number, as it
+  is stored: with demonstrations, divided or with further features it is read whole.
+
+  Args:
+    name: what `catalog.resolve` gave.
+    limits: most tokens of inputs and of targets.
+    vocabulary: the one that `name` was made with.
+    words: the same, opened.
+    cache_dir: keeps where the records of a file begin.
+    report: told how far a file has been looked through, and what is left out.
+    policies: what to do about records that cannot be used; see `Stream`.
+  """
+  if catalog.is_open(name) or catalog.split_shots(name.partition(".")[0])[1]:
+    return None
+  task = catalog.find(name)
+  numbered = getattr(task.source(catalog.place_of(name.split(".")[1])).origin, "numbered", None)
+  if numbered is None or task.features or split in DERIVED or low_data.of(split) is not None:
+    return None
+  folder = None if cache_dir is None else cache_dir / "record_files"
+  records = numbered(split, record_files.RecordFiles(folder=folder, report=report))
+  if records is None:
+    return None
+  return Stream(
+    name=name,
+    split=split,
+    records=records,
+    task=task,
+    vocabulary=words,
+    limits={side: limits[side] for side in ("inputs", "targets")},
+    cut=examples.cut_at(name, vocabulary if vocabularies.reference(vocabulary) else None),
+    target_form="sentinel" if name.endswith(".sentinel") else "raw",
+    report=report,
+    **policies,
   )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from promot_jax import errors
+from promot_jax.data import tfds
 from promot_jax.data.task import PROBLEM, WHERE, Path, Task
 
 
@@ -60,7 +61,7 @@ def from_values(task: Task, fields: Sequence[Path], values: Sequence[Any]) -> di
     for name in path[:-1]:
       inner = inner.setdefault(name, {})
     try:
-      inner[path[-1]] = _plain(value)
+      inner[path[-1]] = tfds.plain(value)
     except UnicodeDecodeError as cause:
       raise errors.DataError(
         f"{task.name}: field {'/'.join(path)!r} is not UTF-8: {cause}."
@@ -119,11 +120,3 @@ def _rows(column: Any) -> Sequence[Any]:
   if hasattr(column, "row_splits"):
     return np.split(column.values, column.row_splits[1:-1])
   return column
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, bytes):
-    return value.decode("utf-8")
-  if isinstance(value, np.ndarray) and value.ndim:
-    return [_plain(item) for item in value]
-  return value.item() if isinstance(value, (np.ndarray, np.generic)) else value

@@ -10,8 +10,9 @@ directly, and every host makes the same batch, of which its devices get their ro
 numpy only; neither TensorFlow nor JAX is imported.
 """
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -19,10 +20,15 @@ from promot_jax import errors
 from promot_jax.data import buckets as bucketing
 from promot_jax.data import examples as example_lists
 from promot_jax.data import mixtures
+from promot_jax.data.pool import Pool, Split
 from promot_jax.token_ids import TokenIds
 
 Batch = dict[str, np.ndarray]
 
+_Plan = tuple[np.ndarray, tuple[int, int]]
+"""The numbers of a batch's examples, and its padded (S, T)."""
+_FITTED = 8  # windows that buckets are fitted to
+_LOOKED_AT = 2**12  # examples in them at most, where they have to be read for it
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 64, 2**16  # of an `Interleaving`
 
 
@@ -35,7 +41,8 @@ class TrainBatches:
   """`batches(step)` -> the batch of `step`; step 0 is the first.
 
   Args:
-    examples: of one task, or of several that are mixed.  With several, `prompt_ids` are the
+    examples: of one task, or of several that are mixed; a large split's may be read as they are
+      needed (`stream`).  With several, `prompt_ids` are the
       tasks' numbers in this order; with one they are those of the examples.
     batch_size: rows of a batch.
     seed: order of the examples.
@@ -53,7 +60,7 @@ class TrainBatches:
 
   def __init__(
     self,
-    examples: "example_lists.Examples | Sequence[example_lists.Examples]",
+    examples: "Split | Sequence[Split]",
     *,
     batch_size: int,
     seed: int = 0,
@@ -63,99 +70,126 @@ class TrainBatches:
     batches_per_window: int = 32,
     special: TokenIds,
   ):
-    several = not isinstance(examples, example_lists.Examples)
-    self._tasks = [examples] if isinstance(examples, example_lists.Examples) else list(examples)
     if batch_size < 1:
       raise errors.ConfigError(f"batch size {batch_size} must be at least 1.")
     self.batch_size = batch_size
     self.seed = seed
     self._special = special
-    sizes = [len(task) for task in self._tasks]
-    self._interleaving = Interleaving(rates(sizes))
-    self._starts = np.cumsum([0, *sizes[:-1]])  # of each task in the concatenated examples
-    self._sizes = np.asarray(sizes)
-    # One list of all tasks, so that a batch is chosen by numbers whatever it mixes.
-    self._all = example_lists.concatenate(self._tasks)
-    if several:
-      self._all = self._all.with_prompt_ids(np.repeat(np.arange(len(sizes)), sizes))
+    self._pool = Pool(examples)
+    # Where nothing has to be read the examples are chosen by their numbers among all.
+    self._whole = self._pool.in_memory
+    self._interleaving = Interleaving(rates(self._pool.sizes.tolist()))
     # A window larger than the data would put one example into the same batch twice.
-    self.batches_per_window = max(1, min(batches_per_window, sum(sizes) // batch_size))
-    lengths = _Lengths(self._all)
-    if buckets is None:
-      # Eight windows are enough to see the lengths of batches, and quickly drawn.
-      windows = range(min(8, -(-sum(sizes) // (self.batches_per_window * batch_size))))
-      # Drawn with seed 0 whatever the seed: runs that differ in the seed share their compilations.
-      drawn = [self._drawn(window, seed=0) for window in windows]
-      buckets = lengths.fit(drawn, batch_size, bucket_counts)
-    self.buckets = buckets
-    self._shapes = _Shapes(lengths, buckets)
+    self.batches_per_window = max(1, min(batches_per_window, len(self._pool) // batch_size))
+    self.buckets = buckets or self._fitted(bucket_counts)
+    # Now, and not at the step that has the longest example.
+    for side, longest in zip((self.buckets.inputs, self.buckets.targets), self._pool.longest):
+      bucketing.choose(side, np.asarray([longest]))
+    self._shapes = None if self._whole is None else _Shapes(_Lengths(self._whole), self.buckets)
 
   def __call__(self, step: int) -> Batch:
-    indices, shape = self._plan(step)
-    return collate(self._all, indices, shape, self._special)
+    window, (indices, shape) = self._at(step)
+    return collate(window.examples, indices, shape, self._special)
 
   @property
   def prompt_ids(self) -> np.ndarray:
-    """int32 [examples]: row of the prompt bank of every example, through all tasks."""
-    return self._all.prompt_ids
+    """int32: the rows of the prompt bank that the examples of all tasks use."""
+    return self._pool.prompt_ids
 
   def indices(self, step: int) -> np.ndarray:
     """[B] numbers of the batch's rows, counted through the tasks in their order."""
-    return self._plan(step)[0]
+    window, (indices, _) = self._at(step)
+    return indices if self._whole is not None else window.numbers[indices]
 
   def shape(self, step: int) -> tuple[int, int]:
     """(S, T) of the batch of `step`."""
-    return self._plan(step)[1]
+    return self._at(step)[1][1]
 
   def epoch(self, step: int) -> float:
     """How often the whole data (of a mixture: the largest task) has been seen before `step`."""
     # Draws of a task for each of the whole stream.
     rate = self._interleaving.counts / len(self._interleaving.block)
     # The smallest is that of the data that take longest to be seen whole.
-    return float(step * self.batch_size * (rate / self._sizes).min())
+    return float(step * self.batch_size * (rate / self._pool.sizes).min())
 
   def padding_ratio(self, steps: int | None = None) -> float:
     """Computed tokens for each needed one, over the first `steps` (None: about one epoch)."""
     # Rounded up, so that little data count once.
     if steps is None:
-      steps = -(-int(self._sizes.sum()) // self.batch_size)
-    return self._shapes.padding_ratio(self._plan(step) for step in range(steps))
+      steps = -(-len(self._pool) // self.batch_size)
+    found = map(self._at, range(steps))
+    return _ratio(window.shapes.lengths.spent([plan]) for window, plan in found)
 
-  def _plan(self, step: int) -> tuple[np.ndarray, tuple[int, int]]:
+  def _at(self, step: int) -> "tuple[_Window, _Plan]":
+    """The batch of `step`, and where its examples are."""
     window, place = divmod(step, self.batches_per_window)
-    return self._window(window)[place]
+    found = self._window(window)
+    return found, found.plans[place]
+
+  def _fitted(self, counts: tuple[int, int]) -> bucketing.Buckets:
+    rows = self.batches_per_window * self.batch_size
+    # Eight windows are enough to see the lengths of batches, and quickly drawn.
+    windows = min(_FITTED, -(-len(self._pool) // rows))
+    if self._whole is None:
+      windows = max(1, min(windows, _LOOKED_AT // rows))
+    # Drawn with seed 0 whatever the seed: runs that differ in the seed share their compilations.
+    drawn = np.concatenate([self._drawn(window, seed=0) for window in range(windows)])
+    lengths = _Lengths(self._pool.examples(drawn))
+    places = np.split(np.arange(len(drawn)), windows)
+    return lengths.fit(places, self.batch_size, counts, longest=self._pool.longest)
 
   @functools.lru_cache(maxsize=4)  # noqa: B019  (one object lives as long as its run)
-  def _window(self, window: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
+  def _window(self, window: int) -> "_Window":
     # Counter-based, so that any window can be drawn without those before it.
     random = np.random.Generator(np.random.Philox(key=[self.seed, 2**32 + window]))
-    indices = self._drawn(window, seed=self.seed)
-    indices = indices[random.permutation(len(indices))]  # equal lengths in no order
-    batches = self._shapes.split(indices, self.batch_size)
-    return [batches[place] for place in random.permutation(len(batches))]
+    numbers = self._drawn(window, seed=self.seed)
+    numbers = numbers[random.permutation(len(numbers))]  # equal lengths in no order
+    places, examples, shapes = numbers, self._whole, self._shapes
+    if examples is None or shapes is None:
+      places, examples = np.arange(len(numbers)), self._pool.examples(numbers)
+      shapes = _Shapes(_Lengths(examples), self.buckets)
+    plans = shapes.split(places, self.batch_size)
+    plans = [plans[place] for place in random.permutation(len(plans))]
+    return _Window(numbers=numbers, examples=examples, shapes=shapes, plans=plans)
 
   def _drawn(self, window: int, *, seed: int) -> np.ndarray:
     """Numbers of the examples at the stream positions of a window."""
     count = self.batches_per_window * self.batch_size
     # Positions first: which task each is of follows without what came before.
     tasks, draws = self._interleaving.draw(np.arange(window * count, (window + 1) * count))
-    indices = np.empty(count, dtype=np.int64)
+    numbers = np.empty(count, dtype=np.int64)
     for task in np.unique(tasks):
       members = tasks == task
-      epochs, places = np.divmod(draws[members], self._sizes[task])
+      epochs, places = np.divmod(draws[members], self._pool.sizes[task])
       found = np.empty(len(places), dtype=np.int64)
       # A window may lie across the end of an epoch, each of which has its own order.
       for epoch in np.unique(epochs):
         now = epochs == epoch
-        found[now] = self._permutation(seed, int(task), int(epoch))[places[now]]
-      indices[members] = self._starts[task] + found
-    return indices
+        found[now] = self._order(seed, int(task), int(epoch), places[now])
+      numbers[members] = self._pool.starts[task] + found
+    return numbers
+
+  def _order(self, seed: int, task: int, epoch: int, places: np.ndarray) -> np.ndarray:
+    """Numbers of a task's examples at these places of one epoch."""
+    if self._whole is None and self._pool.is_stream(task):
+      return self._pool.shuffled(task, places, key=[seed, task, epoch])
+    return self._permutation(seed, task, epoch)[places]
 
   # The last ones are kept, since a window mostly has the epoch of the one before it.
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def _permutation(self, seed: int, task: int, epoch: int) -> np.ndarray:
     sequence = np.random.SeedSequence([seed, task, epoch])
-    return np.random.Generator(np.random.Philox(sequence)).permutation(self._sizes[task])
+    return np.random.Generator(np.random.Philox(sequence)).permutation(self._pool.sizes[task])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Window:
+  """The examples between two places of the stream, and the batches that they become."""
+
+  numbers: np.ndarray  # through all tasks
+  examples: "example_lists.Examples"  # of these numbers, or all
+  shapes: "_Shapes"
+  plans: "list[_Plan]"  # by the places in `examples`
 
 
 class EvalBatches:
@@ -185,8 +219,9 @@ class EvalBatches:
     self._all = examples
     self._special = special
     lengths = _Lengths(self._all)
-    everything = np.arange(len(self._all))
-    self.buckets = buckets or lengths.fit([everything], batch_size, bucket_counts)
+    self.buckets = buckets or lengths.fit(
+      [np.arange(len(self._all))], batch_size, bucket_counts, longest=self._all.longest
+    )
     self._shapes = _Shapes(lengths, self.buckets)
     self.batch_size = batch_size
 
@@ -207,9 +242,9 @@ class EvalBatches:
 
   def padding_ratio(self) -> float:
     """Computed tokens for each needed one; the filling rows of the last batch are not counted."""
-    return self._shapes.padding_ratio(self._plans())
+    return _ratio([self._shapes.lengths.spent(self._plans())])
 
-  def _plans(self) -> list[tuple[np.ndarray, tuple[int, int]]]:
+  def _plans(self) -> "list[_Plan]":
     # Longest first: what does not fit into memory shows at once, not at the end.
     return self._shapes.split(np.arange(len(self._all)), self.batch_size)[::-1]
 
@@ -269,17 +304,38 @@ class _Lengths:
     self.targets = np.array([len(tokens) for tokens in examples.targets])
 
   def fit(
-    self, windows: Sequence[np.ndarray], batch_size: int, counts: tuple[int, int]
+    self,
+    windows: Sequence[np.ndarray],
+    batch_size: int,
+    counts: tuple[int, int],
+    *,
+    longest: tuple[int, int],
   ) -> bucketing.Buckets:
-    """Buckets for the batches into which the windows will be cut."""
+    """Buckets for the batches into which the windows will be cut.
+
+    Args:
+      longest: input and target of all examples, so that every one fits a bucket.
+    """
     # Batches and not examples: it is the longest of each batch that is padded to.
-    longest = self._maxima(self.inputs, windows, batch_size, (self.inputs,))
-    inputs = bucketing.best_lengths(longest, count=counts[0], multiple=bucketing.INPUT_MULTIPLE)
+    found = self._maxima(self.inputs, windows, batch_size, (self.inputs,))
+    inputs = bucketing.best_lengths(
+      np.append(found, longest[0]), count=counts[0], multiple=bucketing.INPUT_MULTIPLE
+    )
     # The target axis is fitted to batches that are sorted with those source buckets.
     place = bucketing.choose(inputs, self.inputs)
-    longest = self._maxima(self.targets, windows, batch_size, (self.targets, place))
-    targets = bucketing.best_lengths(longest, count=counts[1], multiple=bucketing.TARGET_MULTIPLE)
+    found = self._maxima(self.targets, windows, batch_size, (self.targets, place))
+    targets = bucketing.best_lengths(
+      np.append(found, longest[1]), count=counts[1], multiple=bucketing.TARGET_MULTIPLE
+    )
     return bucketing.Buckets(inputs=inputs, targets=targets)
+
+  def spent(self, plans: "Sequence[_Plan]") -> tuple[int, int]:
+    """Computed and needed tokens of batches."""
+    computed = needed = 0
+    for indices, (source, target) in plans:
+      computed += len(indices) * (source + target)
+      needed += int(self.inputs[indices].sum() + self.targets[indices].sum())
+    return computed, needed
 
   @staticmethod
   def _maxima(
@@ -288,11 +344,11 @@ class _Lengths:
     batch_size: int,
     keys: tuple[np.ndarray, ...],
   ) -> np.ndarray:
-    """Longest of each batch; of all examples once more, so that every one fits a bucket."""
+    """Longest of each batch."""
     batches = [
       part for window in windows for part in _cut(window[_order(keys, window)], batch_size)
     ]
-    return np.array([lengths[part].max() for part in batches] + [lengths.max()])
+    return np.array([lengths[part].max() for part in batches])
 
 
 class _Shapes:
@@ -300,18 +356,18 @@ class _Shapes:
 
   def __init__(self, lengths: _Lengths, buckets: bucketing.Buckets):
     self.buckets = buckets
-    self._inputs, self._targets = lengths.inputs, lengths.targets
-    self._input_bucket = bucketing.choose(buckets.inputs, self._inputs)
-    self._target_bucket = bucketing.choose(buckets.targets, self._targets)
+    self.lengths = lengths
+    self._input_bucket = bucketing.choose(buckets.inputs, lengths.inputs)
+    self._target_bucket = bucketing.choose(buckets.targets, lengths.targets)
 
-  def split(self, indices: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, tuple[int, int]]]:
+  def split(self, indices: np.ndarray, batch_size: int) -> "list[_Plan]":
     """Batches of similar length, shortest first, each with its padded (S, T).
 
     Within a source bucket the order is by target length, so that the target axis is padded little
     as well.  Only the first batch, of the shortest examples, may be smaller.
     """
     # By the last key first: bucket, then target length, then input length.
-    keys = (self._inputs, self._targets, self._input_bucket)
+    keys = (self.lengths.inputs, self.lengths.targets, self._input_bucket)
     ordered = indices[_order(keys, indices)]
     return [(part, self._shape(part)) for part in _cut(ordered, batch_size)]
 
@@ -321,12 +377,11 @@ class _Shapes:
       self.buckets.targets[self._target_bucket[indices].max()],
     )
 
-  def padding_ratio(self, plans) -> float:
-    computed = needed = 0
-    for indices, (source, target) in plans:
-      computed += len(indices) * (source + target)
-      needed += int(self._inputs[indices].sum() + self._targets[indices].sum())
-    return computed / needed
+
+def _ratio(spent: Iterable[tuple[int, int]]) -> float:
+  """Computed tokens for each needed one."""
+  computed, needed = map(sum, zip(*spent))
+  return computed / needed
 
 
 def _order(keys: Sequence[np.ndarray], indices: np.ndarray) -> np.ndarray:

@@ -11,19 +11,16 @@ import functools
 import hashlib
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from promot_jax import errors, identity
-from promot_jax.data import cache, elements, vocabularies
+from promot_jax.data import cache, elements, split_reader, vocabularies
 from promot_jax.data import features as features_lib
-from promot_jax.data import frames as frames_lib
 from promot_jax.data.features import OWN, Feature, pack, unpack
 from promot_jax.data.length_report import LengthReport
-
-_SHOWN = 3  # examples of unusable records in an error message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +72,11 @@ class Examples:
     return np.asarray(self.features["prompt_ids"])
 
   @functools.cached_property
+  def longest(self) -> tuple[int, int]:
+    """Tokens of the longest input and of the longest target."""
+    return max(map(len, self.inputs)), max(map(len, self.targets))
+
+  @functools.cached_property
   def extents(self) -> Mapping[str, tuple[int, ...]]:
     """The largest of each dimension of the features of `kinds`."""
     return {
@@ -102,7 +104,7 @@ class Examples:
     ids = np.broadcast_to(np.asarray(prompt_ids, dtype=np.int32), (len(self),))
     return dataclasses.replace(self, features={**self.features, "prompt_ids": ids})
 
-  def select(self, indices: Sequence[int]) -> "Examples":
+  def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
     """The examples of these numbers, in this order; the length report stays that of the split."""
     return dataclasses.replace(
       self,
@@ -163,8 +165,7 @@ def load_examples(
     DataError: records are malformed, targets are empty, or there is no example at all.
   """
   if cut == "auto":
-    goes_on = vocabulary is not None and vocabularies.is_one_text(vocabulary)
-    cut = "start" if goes_on or re.search(r"_\d+shot\b", name) else "end"
+    cut = cut_at(name, vocabulary)
   arguments = {
     "name": name,
     "split": split,
@@ -193,7 +194,10 @@ def load_examples(
     task = elements.task(name, split, modules, register, make)
     told = {key: value for key, value in arguments.items() if key != "use_cached"}
     kinds = features_lib.declared(task)
-    reader = _Reader(**{**told, "name": task.name, "frames": _frames(task), "kinds": kinds})
+    frames = split_reader.frames_of(task)
+    reader = split_reader.SplitReader(
+      **{**told, "name": task.name, "frames": frames, "kinds": kinds}
+    )
     read = (
       elements.whole
       if whole_records
@@ -219,6 +223,12 @@ def load_examples(
     lengths=LengthReport(**stored["report"]),
     fingerprint=fingerprint,
   )
+
+
+def cut_at(name: str, vocabulary: str | None) -> Literal["start", "end"]:
+  """Which end of a long input is dropped where nobody says it; see `load_examples`."""
+  goes_on = vocabulary is not None and vocabularies.is_one_text(vocabulary)
+  return "start" if goes_on or re.search(r"_\d+shot\b", name) else "end"
 
 
 def in_memory(
@@ -265,13 +275,7 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     raise errors.DataError("there are no examples: no task was given.")
   if len(parts) == 1:
     return parts[0]
-  for part in parts:
-    if part.kinds != parts[0].kinds:
-      raise errors.DataError(
-        f"{parts[0].name} and {part.name} declare different features"
-        f" ({', '.join(parts[0].kinds) or 'none'}; {', '.join(part.kinds) or 'none'}); tasks that share"
-        " batches declare the same."
-      )
+  require_same_features(parts)
   return Examples(
     name="+".join(dict.fromkeys(part.name for part in parts)),
     split="+".join(dict.fromkeys(part.split for part in parts)),
@@ -300,146 +304,15 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
   )
 
 
-class _Reader:
-  """Cuts, counts and collects the elements of one split."""
-
-  def __init__(
-    self, *, name, split, inputs, targets, limit, seed, cut, malformed, empty_targets, frames, kinds
-  ):
-    self._where = f"{name}, split {split}"
-    self._limits = {"inputs": inputs, "targets": targets}
-    self._limit, self._cut_at = limit, cut
-    self._kinds: Mapping[str, Feature] = kinds
-    self._frames: Mapping[str, frames_lib.Frame] = frames
-    self._policies = {"malformed records": malformed, "empty targets": empty_targets}
-    self._problems: dict[str, list[str]] = {"malformed records": [], "empty targets": []}
-    for side, length in self._limits.items():
-      # One token of text beside what stands around it.
-      least = 1 + max(1, len(self._frames[side]))
-      if length is not None and length < least:
-        raise errors.ConfigError(
-          f"feature length of the {side} is {length}; at least {least} tokens are needed, EOS"
-          " (or separator) included."
-        )
-    if limit is not None and limit < 1:
-      raise errors.ConfigError(f"limit is {limit}; it must be at least 1 example, or None.")
-
-  def read(self, elements: Iterator[Mapping[str, Any]], *, whole: bool) -> dict[str, Any]:
-    """What a cached split holds (`cache`).
-
-    Args:
-      whole: keep each element in its record.
-    """
-    tokens: dict[str, list[np.ndarray]] = {"inputs": [], "targets": []}
-    records: list[dict[str, Any]] = []
-    before: dict[str, list[int]] = {"inputs": [], "targets": []}  # lengths before cutting
-    others: dict[str, list[np.ndarray]] = {name: [] for name in self._kinds}
-    empty = {side: len(frame) for side, frame in self._frames.items()}
-    number = -1
-    for number, element in enumerate(elements):
-      problem = _text(element.get("problem", b""))
-      if problem:
-        self._note("malformed records", number, problem)
-        continue
-      if len(element["targets"]) <= empty["targets"] and self._policies["empty targets"] != "keep":
-        self._note("empty targets", number, _text(element.get("inputs_pretokenized", b"")))
-        continue
-      for side in tokens:
-        before[side].append(len(element[side]))
-        tokens[side].append(self._cut(side, np.asarray(element[side], np.int32)))
-      for name, kind in self._kinds.items():
-        if name not in element:
-          raise errors.DataError(f"{self._where}: record {number} lacks feature '{name}'.")
-        others[name].append(kind.array(name, element[name]))
-      records.append(_record(element, whole=whole))
-      # Usable ones count: what was left out takes nothing of the limit.
-      if self._limit is not None and len(records) == self._limit:
-        break
-    # At the end, so that one sentence tells of all that is wrong.
-    self._refuse(number + 1)
-    if not records:
-      left_out = sum(map(len, self._problems.values()))
+def require_same_features(parts: Sequence[Any]) -> None:
+  """Raises DataError unless splits that shall share batches declare the same features."""
+  for part in parts:
+    if part.kinds != parts[0].kinds:
       raise errors.DataError(
-        f"{self._where} has no usable example ({number + 1} records read, {left_out} left out)."
+        f"{parts[0].name} and {part.name} declare different features"
+        f" ({', '.join(parts[0].kinds) or 'none'}; {', '.join(part.kinds) or 'none'}); tasks that share"
+        " batches declare the same."
       )
-    lengths = {side: np.array(before[side]) for side in before}
-    report = LengthReport(
-      examples=len(records),
-      inputs_limit=self._limits["inputs"],
-      targets_limit=self._limits["targets"],
-      inputs_cut=self._count_cut(lengths, "inputs"),
-      targets_cut=self._count_cut(lengths, "targets"),
-      longest_input=int(lengths["inputs"].max()),
-      longest_target=int(lengths["targets"].max()),
-      cut_at=self._cut_at,
-      input_end=self._input_end(),
-      empty_inputs=int((lengths["inputs"] <= empty["inputs"]).sum()),
-      empty_targets=int((lengths["targets"] <= empty["targets"]).sum()),
-      skipped={reason: len(found) for reason, found in self._problems.items() if found},
-    )
-    return {
-      "inputs": np.concatenate(tokens["inputs"]),
-      "input_lengths": np.array([len(part) for part in tokens["inputs"]], np.int64),
-      "targets": np.concatenate(tokens["targets"]),
-      "target_lengths": np.array([len(part) for part in tokens["targets"]], np.int64),
-      "features": {name: pack(arrays) for name, arrays in others.items()},
-      "kinds": features_lib.to_json(self._kinds),
-      "records": records,
-      "report": dataclasses.asdict(report),
-    }
-
-  def _cut(self, side: str, tokens: np.ndarray) -> np.ndarray:
-    limit = self._limits[side]
-    if limit is None:
-      return tokens
-    at_start = side == "inputs" and self._cut_at == "start"
-    return self._frames[side].cut(tokens, limit, at="start" if at_start else "end")
-
-  def _count_cut(self, lengths: Mapping[str, np.ndarray], side: str) -> int:
-    limit = self._limits[side]
-    return 0 if limit is None else int((lengths[side] > limit).sum())
-
-  def _input_end(self) -> str:
-    last = self._frames["inputs"].suffix
-    if not last:
-      return "its end"
-    return "EOS" if last == self._frames["targets"].suffix else "separator"
-
-  def _note(self, reason: str, number: int, text: str) -> None:
-    self._problems[reason].append(f"record {number}: {text[:200]}")
-
-  def _refuse(self, read: int) -> None:
-    for reason, found in self._problems.items():
-      if found and self._policies[reason] == "refuse":
-        option = "MALFORMED" if reason == "malformed records" else "EMPTY_TARGETS"
-        raise errors.DataError(
-          f"{self._where}: {len(found)} of {read} records have to be refused ({reason}):"
-          f" {' | '.join(found[:_SHOWN]).removesuffix('.')}. Correct the data, or leave them out and"
-          f" have them counted: --gin.{option}=\"'skip'\"."
-        )
-
-
-def _frames(task) -> dict[str, frames_lib.Frame]:
-  sides: tuple[frames_lib.Side, ...] = ("inputs", "targets")
-  return {side: frames_lib.of_feature(task.output_features[side], side) for side in sides}
-
-
-def _record(element: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
-  target = _text(element.get("targets_pretokenized", b""))
-  answers, choices = element.get("answers"), element.get("answer_choices")
-  return {
-    "inputs": _text(element.get("inputs_pretokenized", b"")),
-    "targets": target,
-    "answers": [target] if answers is None or whole else [_text(answer) for answer in answers],
-    **({} if choices is None or whole else {"choices": [_text(choice) for choice in choices]}),
-    **({"example": element} if whole else {}),
-  }
-
-
-def _text(value: Any) -> str:
-  if isinstance(value, bytes):
-    return value.decode("utf-8", errors="replace")
-  return str(value)
 
 
 def _ragged(flat: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:

@@ -10,13 +10,17 @@
 XML is in `data.xml_files`.  All but JSON documents and tables are streamed: memory does not grow with them.
 """
 
+import dataclasses
 import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from promot_jax.data import tables, text_lines
+import numpy as np
+
+from promot_jax import identity
+from promot_jax.data import record_files, tables, text_lines
 from promot_jax.data.original_files import Files, Layout, Row
 from promot_jax.errors import ConfigError, DataError
 
@@ -69,13 +73,7 @@ def parallel(files: Files, *, names: Sequence[str]) -> Iterator[Row]:
   Raises:
     DataError: one of them has more lines.
   """
-  # One corpus may be in several files, and the sides belong together by the order of their names.
-  if len({len(paths) for paths in files}) != 1:
-    counts = " and ".join(f"{len(paths)} of {name!r}" for name, paths in zip(names, files))
-    raise ConfigError(
-      f"{files[0][0]}: parallel text needs one file of each side, there are {counts}."
-    )
-  for paths in zip(*files, strict=True):
+  for paths in _corpora(files, names):
     # To the end of the longer one, or a lost line would go unseen.
     for lines in itertools.zip_longest(*map(text_lines.stream_lines, paths)):
       if None in lines:
@@ -86,10 +84,90 @@ def parallel(files: Files, *, names: Sequence[str]) -> Iterator[Row]:
       )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class NumberedLines:
+  """The rows of `parallel` by their numbers (`original_files.NumberedRows`).
+
+  Raises:
+    DataError: two sides of a corpus have different numbers of lines.
+  """
+
+  files: Files
+  names: Sequence[str]
+  opener: record_files.RecordFiles
+
+  def __post_init__(self) -> None:
+    for paths, sides in zip(_corpora(self.files, self.names), self._corpora):
+      if len(set(map(len, sides))) != 1:
+        shortest, longest = min(map(len, sides)), max(sides, key=len)
+        ended = ", ".join(path for path, side in zip(paths, sides) if len(side) == shortest)
+        raise DataError(_unpaired(longest.path, shortest + 1, ended))
+
+  @functools.cached_property
+  def _corpora(self) -> list[list[record_files.RecordFile]]:
+    return [
+      [self.opener.lines(path) for path in paths] for paths in _corpora(self.files, self.names)
+    ]
+
+  @functools.cached_property
+  def _first(self) -> np.ndarray:
+    """Number of the first row of each corpus, and that of all rows."""
+    return np.cumsum([0, *(len(sides[0]) for sides in self._corpora)])
+
+  def __len__(self) -> int:
+    return int(self._first[-1])
+
+  @property
+  def content(self) -> str:
+    """Digest of all files."""
+    return identity.digest([[side.content for side in sides] for sides in self._corpora])
+
+  @property
+  def problem(self) -> str:
+    """What is known to be wrong before a row is read: lines that are empty."""
+    every = [side for sides in self._corpora for side in sides if side.empty]
+    return "; ".join(
+      f"{side.path}:{side.first_empty} is empty"
+      + f", and {side.empty - 1} more lines" * (side.empty > 1)
+      for side in every
+    )
+
+  def row(self, number: int) -> Row:
+    """A row and its place."""
+    corpus = int(np.searchsorted(self._first, number, side="right")) - 1
+    line, sides = number - int(self._first[corpus]), self._corpora[corpus]
+    texts = (side.read(line).decode().removesuffix("\n").removesuffix("\r") for side in sides)
+    return f"{sides[0].path}:{line + 1}", dict(zip(self.names, texts, strict=True))
+
+
+def numbered_parallel(files: Files, opener: record_files.RecordFiles, *, names: Sequence[str]):
+  """`NumberedLines` as a layout asks for them."""
+  return NumberedLines(files=files, names=names, opener=opener)
+
+
+def _corpora(files: Files, names: Sequence[str]) -> list[tuple[str, ...]]:
+  """The files of each corpus, one of each side.
+
+  Raises:
+    ConfigError: one is missing.
+  """
+  # One corpus may be in several files, and the sides belong together by the order of their names.
+  if len({len(paths) for paths in files}) != 1:
+    counts = " and ".join(f"{len(paths)} of {name!r}" for name, paths in zip(names, files))
+    raise ConfigError(
+      f"{files[0][0]}: parallel text needs one file of each side, there are {counts}."
+    )
+  return list(zip(*files, strict=True))
+
+
 def _unequal(paths: Sequence[str], lines: Sequence[text_lines.Line | None]) -> str:
   number = next(line.number for line in lines if line is not None)
   ended = ", ".join(path for path, line in zip(paths, lines) if line is None)
   goes_on = next(path for path, line in zip(paths, lines) if line is not None)
+  return _unpaired(goes_on, number, ended)
+
+
+def _unpaired(goes_on: str, number: int, ended: str) -> str:
   return (
     f"{goes_on}:{number} has no partner: {ended} ends after line {number - 1}. Parallel files have the same"
     " number of lines; was one of them cut, or a line end lost?"

@@ -16,9 +16,10 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from promot_jax import errors, identity
+from promot_jax.data import record_files
 from promot_jax.data.task import PROBLEM, WHERE, Source
 
 Row = tuple[str, Any]
@@ -32,6 +33,21 @@ _BLOCK = (
 _READ = 2**24  # bytes up to which a file counts with its content, else with size and time of change
 
 
+class NumberedRows(Protocol):
+  """Rows of a split's files by their numbers, each read when it is asked for.
+
+  content: digest of the files.
+  problem: what is known to be wrong with some of them; empty: nothing.
+  """
+
+  @property
+  def content(self) -> str: ...
+  @property
+  def problem(self) -> str: ...
+  def __len__(self) -> int: ...
+  def row(self, number: int) -> Row: ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
   """One form in which a data set's files are distributed.
@@ -40,11 +56,13 @@ class Layout:
   rows: reads the files of a split (`data.layouts`).
   record: a row -> the record that a template reads; None: it takes no part and is not counted.  Raises
     DataError, or KeyError where the row has no such field, for one that cannot be used.
+  numbered: gives the same rows by their numbers; None: they are only read one after another.
   """
 
   splits: Mapping[str, tuple[str, ...]]
   rows: Callable[[Files], Iterable[Row]]
   record: Callable[[Any], Mapping[str, Any] | None]
+  numbered: Callable[[Files, record_files.RecordFiles], NumberedRows] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,6 +127,22 @@ class OriginalFiles:
       raise errors.DataError(f"{names}: there is no record for split '{split}'.")
     return itertools.chain([first], found)
 
+  def numbered(self, split: str, opener: record_files.RecordFiles) -> "NumberedRecords | None":
+    """The records of a split by their numbers; None where they are few, or cannot be had so.
+
+    Raises:
+      ConfigError, DataError: a file cannot be read.
+    """
+    if self.references is not None or not self.is_there(split):
+      return None
+    layout, files = self._found(split)
+    paths = [path for each in files for path in each]
+    # A packed file is only read from its start.
+    packed = any(path.endswith(".gz") for path in paths)
+    if layout.numbered is None or packed or sum(map(os.path.getsize, paths)) < record_files.LARGE:
+      return None
+    return NumberedRecords(rows=layout.numbered(files, opener), layout=layout)
+
   def count(self, split: str) -> int:
     """Records of a split that can be used; reads it."""
     return sum(not record[PROBLEM[0]] for record in self.records(split))
@@ -163,6 +197,29 @@ class OriginalFiles:
     raise errors.ConfigError(
       f"DATA_DIR={str(self.folder)!r} has no files for split '{split}': expected is {wanted or 'none'}."
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class NumberedRecords:
+  """Records of a split by their numbers (`data.stream.NumberedRecords`)."""
+
+  rows: NumberedRows
+  layout: Layout
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  @property
+  def content(self) -> str:
+    return self.rows.content
+
+  @property
+  def problem(self) -> str:
+    return self.rows.problem
+
+  def record(self, number: int) -> Mapping[str, Any] | None:
+    """As `OriginalFiles.records` gives it; None where the row takes no part."""
+    return next(_records([self.rows.row(number)], self.layout.record), None)
 
 
 def source(

@@ -7,11 +7,18 @@ data set that was prepared again is read again.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from promot_jax import errors, identity
+from promot_jax.data import record_files
+from promot_jax.data.quiet import quiet
+from promot_jax.data.task import PROBLEM, WHERE
 
 # Where TensorFlow Datasets itself puts what it prepares.
 _DEFAULT = "~/tensorflow_datasets"
@@ -52,6 +59,20 @@ class DataSet:
     folder = os.environ.get("TFDS_DATA_DIR")
     return seqio.TfdsDataSource(tfds_name=self.name, tfds_data_dir=folder)
 
+  def numbered(self, split: str, opener: record_files.RecordFiles) -> "NumberedRecords | None":
+    """The records of a split by their numbers; None where they are few, or no local TFRecord files.
+
+    Raises:
+      ConfigError, DataError: a file cannot be read.
+    """
+    folder = pathlib.Path(self._path())
+    if "://" in str(folder):
+      return None
+    shards = sorted(folder.glob(f"*-{split}.tfrecord-*-of-*"))
+    if sum(shard.stat().st_size for shard in shards) < record_files.LARGE:
+      return None
+    return NumberedRecords(folder=folder, files=[opener.tfrecords(str(each)) for each in shards])
+
   def digest(self) -> str:
     """Of the prepared files; empty where there are none, or not in a local folder."""
     # Without a version the folder of all of them counts: which one would be read is not told here.
@@ -71,8 +92,7 @@ class DataSet:
     """Whether TFDS has prepared it; None where that is not looked at, in a bucket."""
     if "://" in self._folder():
       return None
-    path = os.path.join(self._folder(), *self.name.replace(":", "/").split("/"))
-    return os.path.isdir(path)
+    return os.path.isdir(self._path())
 
   def state(self) -> str:
     """See `task.Origin`."""
@@ -103,3 +123,70 @@ class DataSet:
 
   def _folder(self) -> str:
     return os.path.expanduser(os.environ.get("TFDS_DATA_DIR") or _DEFAULT)
+
+  def _path(self) -> str:
+    return os.path.join(self._folder(), *self.name.replace(":", "/").split("/"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class NumberedRecords:
+  """Records of a prepared split by their numbers (`data.stream.NumberedRecords`).
+
+  folder: of the prepared data set.
+  files: its shards of the split.
+  """
+
+  folder: pathlib.Path
+  files: Sequence[record_files.RecordFile]
+  problem: str = ""
+
+  @functools.cached_property
+  def _first(self) -> np.ndarray:
+    """Number of the first record of each shard, and that of all records."""
+    return np.cumsum([0, *map(len, self.files)])
+
+  @functools.cached_property
+  def _features(self) -> Any:
+    # TensorFlow comes with it.
+    with quiet():
+      import tensorflow_datasets
+
+      return tensorflow_datasets.builder_from_directory(self.folder).info.features
+
+  def __len__(self) -> int:
+    return int(self._first[-1])
+
+  @property
+  def content(self) -> str:
+    """Digest of all shards."""
+    return identity.digest([file.content for file in self.files])
+
+  def record(self, number: int) -> Mapping[str, Any]:
+    """As the data set's features describe it, in plain values; with PROBLEM where it cannot be read."""
+    shard = int(np.searchsorted(self._first, number, side="right")) - 1
+    file, place = self.files[shard], number - int(self._first[shard])
+    where = f"{file.path}, record {place}"
+    # Between its length and its own checksum.
+    content = file.read(place)[12:-4]
+    try:
+      return {**plain(self._features.deserialize_example_np(content)), WHERE[0]: where}
+    except UnicodeDecodeError as error:
+      return {WHERE[0]: where, PROBLEM[0]: f"a field is not UTF-8: {error}."}
+    # The parsers of TensorFlow Datasets raise errors of many kinds.
+    except Exception as error:
+      raise errors.DataError(f"{where} is damaged: {error}. Prepare the data again.") from error
+
+
+def plain(value: Any) -> Any:
+  """What TensorFlow Datasets gives as text, numbers, lists and mappings of them.
+
+  Raises:
+    UnicodeDecodeError: text is no UTF-8.
+  """
+  if isinstance(value, Mapping):
+    return {name: plain(each) for name, each in value.items()}
+  if isinstance(value, bytes):
+    return value.decode("utf-8")
+  if isinstance(value, np.ndarray) and value.ndim:
+    return [plain(item) for item in value]
+  return value.item() if isinstance(value, (np.ndarray, np.generic)) else value

@@ -21,6 +21,7 @@ def layouts(task: str, source: str, target: str, *, choose: str, report: str) ->
   sides = (source, target)
   record = functools.partial(_record, sides=sides)
   rows = rows_of.of_parallel(*sides)
+  numbered = functools.partial(rows_of.numbered_parallel, names=sides)
   own = {"train": "train/*", "validation": choose, "test": report}
   pair = f"wmt/{_LETTERS[source]}-{_LETTERS[target]}"
   return (
@@ -31,6 +32,7 @@ def layouts(task: str, source: str, target: str, *, choose: str, report: str) ->
       },
       rows=rows,
       record=record,
+      numbered=numbered,
     ),
     # As collections of all test sets have them.
     Layout(

@@ -9,6 +9,8 @@ import numpy as np
 from promot_jax.data import mixtures, vocabularies
 from promot_jax.data.batches import TrainBatches
 from promot_jax.data.examples import Examples
+from promot_jax.data.pool import Split
+from promot_jax.data.stream import Stream
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import Classes, EvalTask
 from promot_jax.experiments import checkpoint as checkpoints
@@ -22,25 +24,27 @@ from promot_jax.token_ids import TokenIds
 from tasks import catalog, registered
 
 
-def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
+def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Split]:
   """The training examples of each task of a stage, those of replayed ones last."""
-  return [
-    reader.examples(
-      experiment,
-      task,
-      experiment.splits_of(task).train,
-      experiment.lengths_of(stage),
-      experiment.train_limit,
-    )
-    for task in (*catalog.members(experiment.task_of(stage)), *experiment.replayed(stage))
-  ]
+  lengths, limit = experiment.lengths_of(stage), experiment.train_limit
+  tasks = [*catalog.members(experiment.task_of(stage)), *experiment.replayed(stage)]
+  (own,) = (each for each in experiment.stages if each.name == stage)
+  # What an example's class is follows from the answers of all.
+  if own.objective.reads_classes:
+    splits = (experiment.splits_of(task).train for task in tasks)
+    return [reader.examples(experiment, *each, lengths, limit) for each in zip(tasks, splits)]
+  return [reader.training(experiment, task, lengths) for task in tasks]
 
 
 def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:
   """`batches(step)` of a stage: its task's or its mixture's training examples."""
   (own,) = (each for each in experiment.stages if each.name == stage)
   told = classes.of_stage(experiment, own, reader, method=experiment.method)
-  examples = [classes.numbered(each, told) for each in train_examples(experiment, stage, reader)]
+  examples = [
+    # Those of a stage that reads classes are in memory (`train_examples`).
+    each if isinstance(each, Stream) else classes.numbered(each, told)
+    for each in train_examples(experiment, stage, reader)
+  ]
   return TrainBatches(
     examples if len(examples) > 1 else examples[0],
     batch_size=batch_size,

@@ -11,7 +11,7 @@ from promot_jax import hosts, identity, paths
 from promot_jax.checkpoints import manifest, step_files
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.checkpoints.step_reader import PARAMETERS
-from promot_jax.data.examples import Examples
+from promot_jax.data.pool import Split
 from promot_jax.errors import ConfigError, DamagedCheckpoint, DataError
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import data, shapes
@@ -116,20 +116,15 @@ def changes_since(
 
 def of_data(experiment: Experiment, stage: Stage, *, reader: Reader) -> Identity:
   """Of what a stage is trained and validated on, as it is now; reads it."""
-  found: dict[str, list[Examples]] = {}
-  found[choice.DATA[0]] = data.train_examples(experiment, stage.name, reader)
-  found[choice.DATA[1]] = [
-    reader.examples(
-      experiment,
-      task,
-      experiment.splits_of(task).select,
-      experiment.lengths_of(stage.name),
-      experiment.validation_limit,
-    )
-    for task in catalog.members(experiment.task_of(stage.name))
+  lengths, limit = experiment.lengths_of(stage.name), experiment.validation_limit
+  tasks = catalog.members(experiment.task_of(stage.name))
+  selection = [
+    reader.examples(experiment, task, experiment.splits_of(task).select, lengths, limit)
+    for task in tasks
   ]
+  training = data.train_examples(experiment, stage.name, reader)
   return _of_first(
-    lambda: Identity(parts={name: _joined(examples) for name, examples in found.items()})
+    lambda: Identity(parts=dict(zip(choice.DATA, (_joined(training), _joined(selection)))))
   )
 
 
@@ -194,7 +189,7 @@ def _of_first(look: Callable[[], Identity]) -> Identity:
   return found
 
 
-def _joined(examples: Sequence[Examples]) -> Part:
+def _joined(examples: Sequence[Split]) -> Part:
   parts = [each.content for each in examples]
   # As it is, so that the sentence about a change has the task's own words for it.
   if len(parts) == 1:

@@ -8,6 +8,7 @@ from promot_jax import hosts
 from promot_jax.data import cache
 from promot_jax.data.examples import Examples
 from promot_jax.data.quiet import quiet
+from promot_jax.data.stream import Stream
 from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
@@ -23,6 +24,7 @@ class Reader:
     self._report = report
     self._cache_dir = cache_dir or cache.default_dir()
     self._read: dict[tuple, Examples] = {}
+    self._streams: dict[tuple, Stream | None] = {}
 
   def examples(
     self,
@@ -59,6 +61,45 @@ class Reader:
       self._report(f"data      {name} {split}: {found.lengths}")
       self._read[key] = found
     return self._read[key]
+
+  def training(
+    self, experiment: Experiment, task: str, lengths: Mapping[str, int]
+  ) -> Examples | Stream:
+    """The training split of a task: as `examples`, or read as it is needed where it is large.
+
+    Files of more than `record_files.LARGE` bytes of which no `train_limit` takes the first examples.
+    """
+    split = experiment.splits_of(task).train
+    found = None
+    if experiment.train_limit is None:
+      found = self._stream(experiment, task, split, lengths)
+    if found is not None:
+      return found
+    return self.examples(experiment, task, split, lengths, experiment.train_limit)
+
+  def _stream(
+    self, experiment: Experiment, task: str, split: str, lengths: Mapping[str, int]
+  ) -> Stream | None:
+    name = experiment.seqio_name(task)
+    policies = {"malformed": experiment.malformed, "empty_targets": experiment.empty_targets}
+    key = (name, split, lengths["inputs"], lengths["targets"], *policies.values())
+    if key not in self._streams:
+      opened = functools.partial(
+        reading.stream,
+        name,
+        split,
+        lengths,
+        vocabulary=experiment.vocabulary,
+        words=text_vocabulary(experiment),
+        cache_dir=self._cache_dir,
+        report=self._report,
+        **policies,
+      )
+      found = hosts.in_turn(opened)  # as in `examples`
+      if found is not None:
+        self._report(f"data      {name} {split}: {found}")
+      self._streams[key] = found
+    return self._streams[key]
 
 
 def decoder(experiment: Experiment) -> Callable[[Sequence[int]], str]:

@@ -35,7 +35,7 @@ STAGE = Stage(
 class Reader:
   """Examples of unequal tasks, without a seqio task."""
 
-  def examples(self, experiment, task, split, lengths, limit):
+  def training(self, experiment, task, lengths):
     tokens = [np.asarray([4, 1], np.int32)] * SIZES[task]
     return example_lists.in_memory(task, tokens, tokens, [{}] * SIZES[task])
 

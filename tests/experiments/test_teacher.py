@@ -43,6 +43,9 @@ class Reader:
   def examples(self, experiment, task, split, lengths, limit):
     return types.SimpleNamespace(content=part([task, split]))
 
+  def training(self, experiment, task, lengths):
+    return self.examples(experiment, task, "train", lengths, None)
+
 
 def held_near(anchor, trainable: str = "!method") -> Experiment:
   """As `experiment`, with a penalty in the place of a teacher."""

@@ -3,8 +3,10 @@
 import pytest
 
 from promot_jax.cli.main import main
-from promot_jax.data import few_shot, templates, tfds
+from promot_jax.data import few_shot, record_files, templates, tfds
 from promot_jax.data.task import Source, Task
+from promot_jax.data.vocabularies import open_vocabulary
+from promot_jax.errors import DataError
 from promot_jax.metrics import accuracy
 from promot_jax.micro import sources
 from tasks import catalog, reading
@@ -108,6 +110,33 @@ def test_it_knows_where_it_is_and_that_it_changed(folder, monkeypatch):
   info.write_text(text)
   monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "nowhere"))
   assert ORIGIN.state().endswith("not prepared yet: TFDS will download it") and not ORIGIN.digest()
+
+
+def test_a_large_one_is_read_by_number(folder, tokenizer_folder, monkeypatch):
+  monkeypatch.setattr(record_files, "LARGE", 1)
+  catalog.add(TASK)
+  vocabulary, lengths = f"hf:{tokenizer_folder('t5')}", {"inputs": 80, "targets": 8}
+  name = catalog.resolve("tfds_animals", source="tfds", vocabulary=vocabulary)
+  words = open_vocabulary(vocabulary)
+  found = reading.stream(
+    name, "train", lengths, vocabulary=vocabulary, words=words, cache_dir=None, report=print
+  )
+  whole = reading.load_examples(name, "train", lengths, vocabulary=vocabulary)
+  chosen, expected = found.select(range(40)), whole.select(range(40))
+  assert len(found) == 40 and chosen.records == expected.records
+  assert [ids.tolist() for ids in chosen.inputs] == [ids.tolist() for ids in expected.inputs]
+  (shard,) = (folder / "promot_animals" / "1.0.0").glob("*-train.tfrecord-*")
+  content = shard.read_bytes()
+  try:
+    shard.write_bytes(content[:-3])
+    with pytest.raises(
+      DataError, match=r"tfrecord-00000-of-00001 ends inside of the record at byte"
+    ):
+      reading.stream(
+        name, "train", lengths, vocabulary=vocabulary, words=words, cache_dir=None, report=print
+      )
+  finally:
+    shard.write_bytes(content)
 
 
 def test_a_bucket_is_not_called_unprepared_and_home_is_found(folder, monkeypatch):
