@@ -26,14 +26,25 @@ from tasks import catalog, registered
 
 def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Split]:
   """The training examples of each task of a stage, those of replayed ones last."""
-  lengths, limit = experiment.lengths_of(stage), experiment.train_limit
-  tasks = [*catalog.members(experiment.task_of(stage)), *experiment.replayed(stage)]
   (own,) = (each for each in experiment.stages if each.name == stage)
-  # What an example's class is follows from the answers of all.
-  if own.objective.reads_classes:
-    splits = (experiment.splits_of(task).train for task in tasks)
-    return [reader.examples(experiment, *each, lengths, limit) for each in zip(tasks, splits)]
-  return [reader.training(experiment, task, lengths) for task in tasks]
+  # What an example's class is follows from the answers of all, and a teacher is asked about all.
+  if own.objective.reads_classes or own.teacher_cache is not None:
+    return [*examples_in_memory(experiment, stage, reader)]
+  lengths = experiment.lengths_of(stage)
+  return [reader.training(experiment, task, lengths) for task in _trained(experiment, stage)]
+
+
+def examples_in_memory(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
+  """The same, whatever their size."""
+  lengths, limit = experiment.lengths_of(stage), experiment.train_limit
+  return [
+    reader.examples(experiment, task, experiment.splits_of(task).train, lengths, limit)
+    for task in _trained(experiment, stage)
+  ]
+
+
+def _trained(experiment: Experiment, stage: str) -> list[str]:
+  return [*catalog.members(experiment.task_of(stage)), *experiment.replayed(stage)]
 
 
 def train_batches(experiment: Experiment, stage: str, batch_size: int, reader: Reader) -> Any:

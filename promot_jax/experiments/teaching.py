@@ -74,7 +74,7 @@ def of_stage(directory: ModelDirectory, stage: Stage, held_out: Sequence[EvalTas
   experiment, session = directory.experiment, directory.session
   if stage.teacher_cache is None or not stage.reads_teacher:
     return Teaching(model=session.teacher(experiment, stage.name))
-  training = data.train_examples(experiment, stage.name, session.reader)
+  training = data.examples_in_memory(experiment, stage.name, session.reader)
   if len(training) > 1:  # as `TrainBatches` numbers them
     training = [each.with_prompt_ids(number) for number, each in enumerate(training)]
   # Only where the validation computes the stage's own loss is the teacher asked about it.
