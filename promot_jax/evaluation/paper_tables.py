@@ -31,8 +31,8 @@ class Layout:
 _CHANGE = "difference_from_pretrained"
 _BY_SHOTS = ("method", "shots")
 _SCALES = (
-  "METEOR and TER of WebNLG and DART, MoverScore, BERTScore and BLEURT are printed from 0 to 1 and ours"
-  " from 0 to 100."
+  "METEOR and TER of WebNLG and DART, MoverScore, BERTScore and BLEURT are printed from 0 to 1; here they"
+  " are quoted a hundredfold, as ours are."
 )
 LAYOUTS = (
   Layout(paper=WANG, table=2, about="the tuned task alone"),
@@ -220,8 +220,8 @@ def _measured(figure: Figure) -> tuple:
 
 def _quoted(figure: Figure, change: Figure | None) -> Cell:
   return Cell(
-    value=figure.value,
-    printed=figure.text,
+    value=float(figure.hundredfold),
+    printed=figure.hundredfold,
     difference=change.value if change else None,
     printed_difference=change.text if change else "",
     source=figure.source,

@@ -8,6 +8,7 @@ Columns: source, table, model, trained_on, method, eval_task, split, shots, metr
 
 import csv
 import dataclasses
+import decimal
 import functools
 import importlib.resources
 from collections.abc import Mapping
@@ -33,6 +34,10 @@ ROWS: Mapping[str, str] = {
 """The rows of its Tables 3, 6 and 5, which come first in a report, with their names in print."""
 
 
+_SHARES = frozenset({"meteor", "ter", "moverscore", "bertscore", "bleurt"})
+"""Metrics that some tables print from 0 to 1."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
   """One printed number: `text` has its digits, `paper` and `table` where it stands."""
@@ -52,6 +57,13 @@ class Figure:
   @property
   def value(self) -> float:
     return float(self.text)
+
+  @property
+  def hundredfold(self) -> str:
+    """The printed digits on our scale: METEOR of WebNLG is printed as 0.45, of E2E as 46.2, and ours is 45."""
+    if self.metric not in _SHARES or abs(self.value) > 1:
+      return self.text
+    return str(decimal.Decimal(self.text).scaleb(2))
 
   @property
   def source(self) -> str:

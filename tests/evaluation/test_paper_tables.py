@@ -1,5 +1,8 @@
 """The papers' own tables, with our figures in them."""
 
+import pathlib
+import re
+
 import pytest
 
 from hand_made_results import answer_by_hand, evaluate_by_hand
@@ -97,6 +100,37 @@ def test_rows_of_prefix_tuning_stand_in_the_tables_of_their_paper(
   places = {c.kind: i for i, c in enumerate(table.columns) if c.group == column}
   assert found.cells[places["ours"]].value == 50
   assert found.cells[places["quoted"]].printed == printed
+
+
+@pytest.mark.parametrize(
+  ("task", "metric", "row", "printed"),
+  [
+    ("webnlg", "meteor", "test_seen", ("0.45", "45")),
+    ("webnlg", "ter", "test_unseen", ("0.76", "76")),
+    ("dart", "bertscore", "test", ("0.94", "94")),
+    ("e2e", "meteor", "test", ("46.2", "46.2")),
+    ("e2e", "nist", "test", ("8.62", "8.62")),  # whose scale is its own
+  ],
+)
+def test_printed_shares_are_quoted_on_our_scale(task, metric, row, printed):
+  (figure,) = [
+    figure
+    for figure in published.figures()
+    if (figure.paper, figure.table, figure.model) == ("Li & Liang 2021", 1, "gpt2_medium")
+    and (figure.method, figure.task, figure.metric, figure.split)
+    == ("fine_tuning", task, metric, row)
+  ]
+  quoted = paper_tables._quoted(figure, None)
+  assert (figure.text, quoted.printed) == printed
+  assert quoted.value == float(printed[1])
+
+
+def test_every_name_that_a_printed_method_has_here_is_an_experiment_of_a_recipe():
+  recipes = pathlib.Path(__file__).resolve().parents[2] / "gin"
+  text = "\n".join(path.read_text() for path in recipes.rglob("*.gin"))
+  names = set(re.findall(r"^(?:  |.*Experiment\.)name = '(\w+)'", text, re.MULTILINE))
+  known = {*paper_tables._METHODS.values(), *paper_tables._XSUM_METHODS.values()}
+  assert len(names) > 30 and known <= names, known - names
 
 
 def test_few_training_examples_have_a_section_of_their_own_and_no_printed_numbers(tmp_path):
