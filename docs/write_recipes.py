@@ -76,7 +76,6 @@ _PROMOT, _PREFIX, _LECTURES = (
 )
 _FOUR = "pretrained prompt_tuning fine_tuning promot"
 _FIVE = "fine_tuning top_layers adapter_3 adapter_0_1 prefix_tuning"
-_LENGTHS = "prefix_length_shortest prefix_length_short prefix_length_long prefix_length_longest"
 
 TABLES = (
   Table(
@@ -268,14 +267,16 @@ TABLES = (
     number="Fig. 4",
     what="prefix length, XSum",
     files="comparison_prefix_xsum.gin",
-    rows=_LENGTHS,
+    settings="AXES={'prefix_tuning': {'PREFIX_LENGTH': [1, 5, 10, 50, 200, 300]}}",
+    rows="prefix_tuning",
   ),
   Table(
     paper=_PREFIX,
     number="Fig. 4",
     what="prefix length, DART",
     files="comparison_prefix_dart.gin",
-    rows=_LENGTHS,
+    settings="AXES={'prefix_tuning': {'PREFIX_LENGTH': [1, 5, 10, 20, 40]}}",
+    rows="prefix_tuning",
   ),
   Table(
     paper=_PREFIX,

@@ -36,8 +36,8 @@ xsum               --gin_file=comparison_prefix_xsum_micro.gin
 news_to_sports     --gin_file=comparison_prefix_xsum.gin --gin_file=tasks/xsum_news_to_sports.gin --gin_file=micro.gin --gin.ROWS=['fine_tuning','prefix_tuning']
 within_news        --gin_file=comparison_prefix_xsum.gin --gin_file=tasks/xsum_within_news.gin --gin_file=micro.gin --gin.ROWS=['fine_tuning','prefix_tuning']
 ablations          --gin_file=comparison_prefix_ablations_e2e_micro.gin --gin.ROWS=['embedding_only_1','embedding_only_10','embedding_only_20','infix_1','infix_10','infix_20']
-lengths_xsum       --gin_file=comparison_prefix_xsum_micro.gin --gin.ROWS=['prefix_length_shortest','prefix_length_short','prefix_length_long','prefix_length_longest']
-lengths_dart       --gin_file=comparison_prefix_dart_micro.gin --gin.ROWS=['prefix_length_shortest','prefix_length_short','prefix_length_long','prefix_length_longest']
+lengths_xsum       --gin_file=comparison_prefix_xsum_micro.gin --gin.ROWS=['prefix_tuning'] --gin.AXES={'prefix_tuning':{'PREFIX_LENGTH':[2,4,16,32]}}
+lengths_dart       --gin_file=comparison_prefix_dart_micro.gin --gin.ROWS=['prefix_tuning'] --gin.AXES={'prefix_tuning':{'PREFIX_LENGTH':[1,2,4,16,32]}}
 initialisation     --gin_file=comparison_initialisation_e2e_micro.gin
 squad_mrqa         --gin_file=comparison_squad_mrqa_micro.gin
 templates          --gin_file=comparison_templates_micro.gin

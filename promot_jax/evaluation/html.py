@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from promot_jax.evaluation import plots
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import samples as samples_lib
+from promot_jax.evaluation.curves import Curves
 from promot_jax.evaluation.escaping import html as _safe
 from promot_jax.evaluation.plots import Plot
 from promot_jax.evaluation.runs import Run
@@ -73,6 +74,7 @@ def page(
   sections: Iterable[Section],
   *,
   papers: Sequence[Table] = (),
+  curves: Sequence[Curves] = (),
   left_out: Sequence[str] = (),
   remarks: Sequence[str] = (),
 ) -> str:
@@ -80,6 +82,7 @@ def page(
 
   Args:
     papers: the papers' own tables, with our figures in them.
+    curves: scores over a number that runs differ in.
     left_out: sentences about what is missing.
     remarks: sentences about the files.
   """
@@ -105,6 +108,11 @@ def page(
     body += [_folded("How each model was made", map(_run, runs))]
   if papers:
     body += ["<h2>As the papers print it</h2>", *map(_table, papers)]
+  if curves:
+    body += ["<h2>Curves</h2>"]
+  for each in curves:
+    body += [_plot(f"{each.title}. Bars are as in the table.", plots.curves_plot(each))]
+    body += [_table(each.table)]
   if left_out:
     body += ["<h2>Left out</h2>", *(f"<p>{_safe(line)}</p>" for line in left_out)]
   if remarks:

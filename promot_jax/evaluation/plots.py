@@ -7,6 +7,8 @@
     checkpoints   Norm. Avg along training
     points        the trade-off of rows at several values of settings
 
+and of many runs scores over a number that they differ in (`curves_plot`).
+
 All are as wide as a phone's screen shows without shrinking their letters, and what a color says is said
 by a shape, a hatch or a name as well.
 """
@@ -29,6 +31,7 @@ from matplotlib.patches import Patch
 
 from promot_jax.evaluation import averages, marks, published
 from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.curves import Curves
 from promot_jax.evaluation.main_table import QUOTED_MODEL
 from promot_jax.evaluation.results import natural_order
 from promot_jax.evaluation.runs import Group, Run
@@ -37,7 +40,6 @@ from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Table
 
 WIDTH = 4.7  # inches: on a phone of 390 pixels letters of 10 points are still larger than 8 pixels
 _LONGEST_NAME = 26
-_OTHERS = ("#4c4c9d", "#a3a500", "#b07aa1", "#444444")
 _STYLE: dict[Any, Any] = {
   "font.size": 10,
   "axes.spines.top": False,
@@ -47,8 +49,6 @@ _STYLE: dict[Any, Any] = {
   "text.parse_math": False,  # a dollar sign in a name is no formula
   "svg.hashsalt": "promot_jax",  # equal plots give equal files
 }
-
-
 _HATCHES = ("", "....", "xxxx", "||||")  # of numbers of shots
 
 
@@ -72,6 +72,38 @@ def section_plots(section: Section) -> dict[str, Plot]:
       "points": _points(section.group),
     }
   return {name: plot for name, plot in drawn.items() if plot is not None}
+
+
+def curves_plot(curves: Curves) -> Plot:
+  """A line for each row or class of methods, with the spread of each point."""
+  with style():
+    figure = _figure(3.2 + _legend_height(len(curves.lines)))
+    axis = figure.subplots()
+    looks, said = marks.of_methods(curves.lines), []
+    for line, cells in curves.lines.items():
+      axis.errorbar(
+        list(cells),
+        [cell.value for cell in cells.values()],
+        yerr=np.transpose([cell.reach for cell in cells.values()]),
+        label=_short(curves.name(line)),
+        linewidth=1.2,
+        markersize=6,
+        elinewidth=0.9,
+        capsize=2,
+        **looks[line].style,
+      )
+      points = ", ".join(f"{number}: {_figures(cell)}" for number, cell in cells.items())
+      said.append(f"{curves.name(line)} {points}")
+    # Numbers double from point to point; only those that were run are named.
+    axis.set_xscale("log")
+    axis.set_xticks(curves.numbers, [str(number) for number in curves.numbers], minor=False)
+    axis.minorticks_off()
+    axis.set_xlabel(curves.number)
+    axis.set_ylabel(curves.task)
+    axis.grid(color="#e6e6e6", linewidth=0.6)
+    axis.set_axisbelow(True)
+    _legend(figure, axis)
+  return Plot(figure=figure, words=f"Lines of {curves.title}. {'; '.join(said)}.")
 
 
 def draw(plot: Plot, kind: str) -> bytes:

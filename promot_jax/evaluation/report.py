@@ -13,9 +13,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from promot_jax import errors, guarded_json
+from promot_jax.evaluation import curves as curves_lib
 from promot_jax.evaluation import escaping, latex, paper_tables, tables
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import sections as sections_lib
+from promot_jax.evaluation.curves import Curves
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import Table
@@ -30,6 +32,7 @@ class Report:
   """Everything that is shown, in order.
 
   papers: the papers' own tables, of which some model was tuned.
+  curves: scores over numbers of training examples, and over lengths of methods.
   left_out: a sentence about each run, or part of one, that is missing because a file is damaged.
   remarks: sentences about the files that everything was read from.
   """
@@ -37,13 +40,19 @@ class Report:
   title: str
   sections: tuple[Section, ...]
   papers: tuple[Table, ...] = ()
+  curves: tuple[Curves, ...] = ()
   left_out: tuple[str, ...] = ()
   remarks: tuple[str, ...] = ()
 
   @property
   def tables(self) -> list[Table]:
-    """Every table of every section, and the papers'."""
-    return [*(table for part in self.sections for table in part.tables), *self.papers]
+    """Every table of every section, the papers', and those of curves."""
+    return [*(table for part in self.sections for table in part.tables), *self.apart]
+
+  @property
+  def apart(self) -> tuple[Table, ...]:
+    """The tables of no section."""
+    return (*self.papers, *(curves.table for curves in self.curves))
 
 
 def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptation") -> Report:
@@ -52,6 +61,7 @@ def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptatio
   Raises:
     DataError: there are no runs.
   """
+  runs = list(runs)
   groups = runs_lib.group(runs)
   if not groups:
     raise errors.DataError("A report needs at least one evaluated model; run `promot eval` first.")
@@ -59,6 +69,7 @@ def build(runs: Iterable[Run], *, title: str = "Few-shot ability after adaptatio
     title=title,
     sections=tuple(map(sections_lib.section, groups)),
     papers=paper_tables.of_groups(groups),
+    curves=curves_lib.of_runs(runs),
   )
 
 
@@ -127,7 +138,7 @@ def text(report: Report, *, width: int = 120, full: bool = False) -> str:
       shown = (section.main, *section.further, *section.classes)
       parts += [tables.text(table, width=width) for table in shown]
   if full:
-    parts += [tables.text(table, width=width) for table in report.papers]
+    parts += [tables.text(table, width=width) for table in report.apart]
   for line in report.left_out:
     parts += textwrap.wrap(f"Left out: {line}", width)
   for line in report.remarks:
@@ -148,6 +159,8 @@ def markdown(report: Report) -> str:
     parts += ["", *(tables.markdown(table) for table in section.tables)]
   if report.papers:
     parts += ["## As the papers print it", "", *map(tables.markdown, report.papers)]
+  if report.curves:
+    parts += ["## Curves", "", *(tables.markdown(curves.table) for curves in report.curves)]
   if report.left_out:
     parts += ["## Left out", "", *(f"- {escaping.markdown(line)}" for line in report.left_out)]
   if report.remarks:
@@ -161,6 +174,7 @@ def as_json(report: Report) -> dict[str, Any]:
     "format": 1,
     "title": report.title,
     "papers": [record for table in report.papers for record in tables.records(table)],
+    "curves": [record for curves in report.curves for record in tables.records(curves.table)],
     "left_out": list(report.left_out),
     "remarks": list(report.remarks),
     "sections": [
@@ -227,7 +241,7 @@ def _csv(report: Report) -> str:
 
 
 def _latex(report: Report) -> str:
-  return latex.document(report.title, report.sections, report.papers)
+  return latex.document(report.title, report.sections, report.apart)
 
 
 def _html(report: Report) -> str:
@@ -237,6 +251,7 @@ def _html(report: Report) -> str:
     report.title,
     report.sections,
     papers=report.papers,
+    curves=report.curves,
     left_out=report.left_out,
     remarks=report.remarks,
   )
@@ -252,4 +267,8 @@ def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:
       path = base.with_name(f"{base.name}{part}-{name}.png")
       write_bytes(path, plots.draw(plot, "png"))
       written.append(path)
+  for number, curves in enumerate(report.curves, 1):
+    path = base.with_name(f"{base.name}-curves-{number}.png")
+    write_bytes(path, plots.draw(plots.curves_plot(curves), "png"))
+    written.append(path)
   return written
