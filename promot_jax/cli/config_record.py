@@ -33,7 +33,7 @@ _MODULES = "# modules: "
 # not fit, or the result would be of two runs mixed.  Nor may those of methods.  A stage's `trainable`
 # is no text to compare: a checkpoint says itself which parameters it has, and fits no others.
 _FIXED = re.compile(
-  r"Config\.|Experiment\.\w*feature_lengths$|Stage\.(batch_size|teacher|penalty)$|L2SP\.anchor$|Replay\.|"
+  r"Config\.|Experiment\.\w*feature_lengths$|Stage\.(batch_size|teacher|penalty)$|(L2SP|EWC)\.anchor$|Fisher\.|Replay\.|"
   r"Experiment\.(seed|task|stage_tasks|replay|vocabulary|source|targets|selection|train_limit|method|"
   r"network)$|Network\.(backbone|checkpoint|vocabulary)$"
 )

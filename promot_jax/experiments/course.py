@@ -11,6 +11,7 @@ from promot_jax import hosts
 from promot_jax.checkpoints.shared import AnyStore
 from promot_jax.evaluation.task import EvalTask
 from promot_jax.experiments import (
+  anchors,
   checkpoint,
   data,
   epochs,
@@ -118,7 +119,7 @@ def _train(
     stage,
     model,
     teacher=taught.model,
-    anchor=session.anchor(experiment, stage.name),
+    held=anchors.held(directory, stage, model),
     batches=taught.batches(batches),
     store=store,
     seed=experiment.seed,

@@ -229,6 +229,10 @@ class Experiment:
       _check_lengths(f"Experiment.stage_feature_lengths of '{stage}'", lengths)
     for stage in names:
       self.seqio_name(self.task_of(stage))
+    for stage in self.stages:
+      fisher = stage.penalty.fisher if stage.penalty is not None else None
+      for task in (fisher.tasks if fisher is not None else None) or ():
+        self.seqio_name(task)
     if self.replay is not None:
       self._check_replay(self.replay)
     self.splits_of(self.tasks[0])  # refuses an unknown `selection`

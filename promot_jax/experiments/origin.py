@@ -62,8 +62,8 @@ def of_stage(
     content = experiment.start.content()
     return Identity(
       parts={
-        "training data": _joined(training),
-        "validation data": _joined([task.examples for task in validation]),
+        "training data": joined(training),
+        "validation data": joined([task.examples for task in validation]),
         # Name and content: a path may have got other weights, and of some places no content is
         # known.
         "start weights": identity.part(
@@ -124,7 +124,7 @@ def of_data(experiment: Experiment, stage: Stage, *, reader: Reader) -> Identity
   ]
   training = data.train_examples(experiment, stage.name, reader)
   return _of_first(
-    lambda: Identity(parts=dict(zip(choice.DATA, (_joined(training), _joined(selection)))))
+    lambda: Identity(parts=dict(zip(choice.DATA, (joined(training), joined(selection)))))
   )
 
 
@@ -189,7 +189,8 @@ def _of_first(look: Callable[[], Identity]) -> Identity:
   return found
 
 
-def _joined(examples: Sequence[Split]) -> Part:
+def joined(examples: Sequence[Split]) -> Part:
+  """The data of several tasks together."""
   parts = [each.content for each in examples]
   # As it is, so that the sentence about a change has the task's own words for it.
   if len(parts) == 1:

@@ -145,12 +145,20 @@ def _with_others(
     taught = {id(leaf) for leaf in others.get("teacher", {}).values()}
     own = others_own(held, model, changed)
     others["anchor"] = {name: leaf for name, leaf in own.items() if id(leaf) not in taught}
+    if (
+      stage.penalty is not None and stage.penalty.fisher is not None
+    ):  # one number for each of them
+      others["importance"] = jax.eval_shape(lambda tree: jax.tree.map(_in_float32, tree), held)
   more = sum(partitioning.byte_plan(own, mesh).parameters for own in others.values())
   training = dataclasses.replace(plan, parameters=plan.parameters + more)
   if teacher is None or stage.teacher_cache is None:
     return training
   asked = partitioning.byte_plan(paths.distinct(load(teacher)), mesh)  # before the stage, and freed
   return max(training, asked, key=lambda each: each.total)
+
+
+def _in_float32(leaf: Any) -> Any:
+  return leaf.astype("float32")
 
 
 def others_own(other: Any, student: Any, changed: Collection[str]) -> dict[str, Any]:

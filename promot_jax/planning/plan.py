@@ -107,16 +107,25 @@ def _model_lines(experiment: Experiment) -> Iterator[str]:
     yield f"data      {name}: train '{split.train}', choose on '{split.select}', report '{split.report}'"
     if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(task)):
       yield f"          {needs.data_text(experiment, task)}"
-  replayed = dict.fromkeys(
-    task for stage in experiment.stages for task in experiment.replayed(stage.name)
-  )
-  for task in replayed:
+  for task, use in _further_data(experiment).items():
     name = experiment.seqio_name(task)
-    yield f"data      {name}: replay '{experiment.splits_of(task).train}'"
+    yield f"data      {name}: {use} on '{experiment.splits_of(task).train}'"
     if experiment.source != "micro" or not catalog.is_ours(experiment.records_of(task)):
       yield f"          {needs.data_text(experiment, task)}"
   if experiment.source == "tfds" and experiment.evaluation.unseen:
     yield f"          {needs.unseen_data_text(experiment)}"
+
+
+def _further_data(experiment: Experiment) -> dict[str, str]:
+  """What training reads beside its own tasks, and what for."""
+  found: dict[str, str] = {}
+  for stage in experiment.stages:
+    found |= dict.fromkeys(experiment.replayed(stage.name), "replay")
+    fisher = stage.penalty.fisher if stage.penalty is not None else None
+    found |= dict.fromkeys(
+      (fisher.tasks if fisher is not None else None) or (), "Fisher information"
+    )
+  return found
 
 
 def _layers(config: Configuration) -> str:

@@ -25,7 +25,6 @@ from promot_jax.training import (
   choice,
   divergence,
   optimizers,
-  penalties,
   prefetch,
   stage_dropout,
 )
@@ -34,6 +33,7 @@ from promot_jax.training.choice import StageResult
 from promot_jax.training.events import Events
 from promot_jax.training.in_flight import InFlight
 from promot_jax.training.lineage import Lineage
+from promot_jax.training.penalties import Held
 from promot_jax.training.program import Position, Program, position_at
 from promot_jax.training.saving import Saving
 from promot_jax.training.stages import Stage
@@ -54,7 +54,7 @@ def train_stage(
   mesh: Mesh | None = None,
   events: Events | None = None,
   teacher: Any = None,
-  anchor: Any = None,
+  held: Held | None = None,
   metadata: Mapping[str, Any] | None = None,
   made_from: Identity | None = None,
   grace_seconds: float | None = 120.0,
@@ -74,7 +74,7 @@ def train_stage(
     mesh: devices; None is the default device.
     events: receives metrics, progress and lines.
     teacher: handed to the objective.
-    anchor: the model of the network that the stage's penalty names.
+    held: handed to the stage's penalty.
     metadata: stored with each checkpoint (JSON).
     made_from: data, start and code, stored with each checkpoint and compared when one goes on.
     grace_seconds: time from SIGTERM to the end of the process, saved or not.
@@ -108,9 +108,6 @@ def train_stage(
     trainable = choice.restore_trainable(store, done["step"], trainable)
     events.line(f"stage '{stage.name}' was complete: {done['why']}; its training is skipped")
     return choice.result_of(nnx.merge(graphdef, trainable, frozen), done)
-  held = None
-  if stage.penalty is not None:
-    held = penalties.held_by(anchor, trainable, owner=f"stage '{stage.name}'")
   # A full disk is found now, not at the first save an hour later.
   store.check_writable(paths.nbytes(trainable))
   with (

@@ -14,7 +14,7 @@ from promot_jax.training import guard
 from promot_jax.training import state as state_lib
 from promot_jax.training import step as step_lib
 from promot_jax.training.objectives import Batch, Metrics
-from promot_jax.training.penalties import Named
+from promot_jax.training.penalties import Held
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import TrainState
 
@@ -57,7 +57,7 @@ class Program:
     frozen: nnx.State,
     seed: int,
     teacher: Any,
-    held: Named | None,
+    held: Held | None,
   ) -> None:
     # New states lie as this one does, or the second step would be compiled once more.
     shardings = state_lib.shardings_of(state)

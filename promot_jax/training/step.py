@@ -15,7 +15,7 @@ from flax import nnx
 
 from promot_jax import errors, paths
 from promot_jax.training.objectives import Batch, Metrics, Objective
-from promot_jax.training.penalties import Named, Penalty
+from promot_jax.training.penalties import Held, Penalty
 from promot_jax.training.schedules import Schedule
 from promot_jax.training.state import TrainState
 
@@ -66,7 +66,7 @@ def make_train_step(
     batch: Batch,
     key: jax.Array | None,
     teacher: Any = None,
-    held: Named | None = None,
+    held: Held | None = None,
   ) -> tuple[TrainState, Metrics]:
     # Of the whole batch, before it is cut: parts with few tokens must not weigh more.
     normalizer = objective.normalizer(batch)
@@ -91,7 +91,8 @@ def make_train_step(
       if penalty is None:
         return grads, (loss, dict(metrics))
       # Apart from the batch: a share of it in each microbatch would be added up again.
-      more, pull = jax.value_and_grad(lambda tree: penalty(paths.named_leaves(tree), held or {}))(
+      assert held is not None
+      more, pull = jax.value_and_grad(lambda tree: penalty(paths.named_leaves(tree), held))(
         trainable
       )
       grads = jax.tree.map(jnp.add, grads, pull)

@@ -26,7 +26,7 @@ from promot_jax.training import choice, optimizers, schedules
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.events import Events
 from promot_jax.training.objectives import Supervised
-from promot_jax.training.penalties import L2SP
+from promot_jax.training.penalties import EWC, L2SP
 from promot_jax.training.stages import Stage
 from promot_jax.training.teacher_input import OtherInput
 from tiny_experiments import opened
@@ -47,12 +47,12 @@ class Reader:
     return self.examples(experiment, task, "train", lengths, None)
 
 
-def held_near(anchor, trainable: str = "!method") -> Experiment:
+def held_near(anchor, trainable: str = "!method", kind=L2SP) -> Experiment:
   """As `experiment`, with a penalty in the place of a teacher."""
   run = experiment(START)
   (stage,) = run.stages
   stage = dataclasses.replace(
-    stage, objective=Supervised(), teacher=None, penalty=L2SP(anchor=anchor), trainable=trainable
+    stage, objective=Supervised(), teacher=None, penalty=kind(anchor=anchor), trainable=trainable
   )
   return dataclasses.replace(run, stages=[stage])
 
@@ -180,6 +180,8 @@ def test_the_bytes_of_an_anchor_are_those_of_what_is_trained():
   free = dataclasses.replace(free, stages=[dataclasses.replace(free.stages[0], penalty=None)])
   backbone = 4 * paths.count(START.abstract())
   assert parameters(held_near(START)) - parameters(free) == backbone
+  # Its Fisher information beside it, a number for each.
+  assert parameters(held_near(START, kind=EWC)) - parameters(free) == 2 * backbone
   part = held_near(START, "decoder/.*/query/kernel")
   trained = shapes.stage_plans(part, {"data": 1, "model": 1})[0].trainable
   assert parameters(part) - parameters(free) == 4 * trained < backbone

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -9,7 +11,7 @@ from flax import nnx
 import tiny_run
 from promot_jax import errors, partitioning, paths
 from promot_jax.training import optimizers, schedules
-from promot_jax.training.penalties import L2SP, held_by
+from promot_jax.training.penalties import EWC, L2SP, Held, held_by
 from promot_jax.training.state import create_state, shardings_of
 from promot_jax.training.step import make_train_step
 from tiny_loop import Interrupted
@@ -17,12 +19,16 @@ from tiny_loop import Interrupted
 RATE = 0.5
 START, ANCHOR = tiny_run.TinyModel(nnx.Rngs(0)), tiny_run.TinyModel(nnx.Rngs(4))
 NO_PROMPT = "!prompt/.*"
+HELD = Held(values=held_by(ANCHOR, paths.split(START, NO_PROMPT)[1], owner="stage 'model'"))
 
 
 def update(penalty, patterns=".*", *, anchor=ANCHOR, microbatches=1, mesh=None):
   """(trained parameters after one step of gradient descent, metrics), as numpy."""
   graphdef, trainable, frozen = paths.split(START, patterns)
-  held = None if penalty is None else held_by(anchor, trainable, owner="stage 'model'")
+  held = None
+  if penalty is not None:
+    values = held_by(anchor, trainable, owner="stage 'model'")
+    held = Held(values=values, importance=jax.tree.map(jnp.abs, values))
   batch = tiny_run.batch_of(0)
   if mesh is not None:
     trainable, frozen, held = (partitioning.place(tree, mesh) for tree in (trainable, frozen, held))
@@ -47,18 +53,21 @@ def plain(tree):
   return {name: np.float64(leaf) for name, leaf in paths.named_leaves(tree).items()}
 
 
-@pytest.mark.parametrize("microbatches", [1, 2])
-@pytest.mark.parametrize("patterns", [".*", NO_PROMPT])
-def test_the_gradient_is_the_strength_times_the_way_from_the_anchor(patterns, microbatches):
-  penalty = L2SP(anchor=None, strength=0.3)
+@pytest.mark.parametrize(
+  ("kind", "patterns", "microbatches"),
+  [(L2SP, ".*", 1), (L2SP, NO_PROMPT, 2), (EWC, NO_PROMPT, 1), (EWC, ".*", 2)],
+)
+def test_the_gradient_is_the_strength_times_the_way_from_the_anchor(kind, patterns, microbatches):
+  penalty = kind(anchor=None, strength=0.3)
   without, before = update(None, patterns)
   found, metrics = update(penalty, patterns, microbatches=microbatches)
   start, origin = plain(START), plain(ANCHOR)
   assert found.keys() == without.keys()
+  weights = {name: np.abs(leaf) if kind is EWC else 1.0 for name, leaf in origin.items()}
   for name, value in found.items():
-    pull = 0.3 * (start[name] - origin[name])
+    pull = 0.3 * weights[name] * (start[name] - origin[name])
     np.testing.assert_allclose(value, without[name] - RATE * pull, rtol=1e-5, atol=1e-6)
-  value = 0.15 * sum(((start[name] - origin[name]) ** 2).sum() for name in found)
+  value = 0.15 * sum((weights[n] * (start[n] - origin[n]) ** 2).sum() for n in found)
   assert metrics["penalty"] == pytest.approx(value, rel=1e-5)
   assert metrics["loss"] == pytest.approx(before["loss"] + value, rel=1e-5)
 
@@ -105,10 +114,10 @@ def test_an_anchor_without_what_is_trained_or_of_another_shape_is_refused():
 def test_a_stage_that_was_stopped_ends_as_one_that_was_not(run):
   penalty = L2SP(anchor=_Named(), strength=0.3)
   stage = tiny_run.make_stage("model", "(first|second)/.*", 8, penalty=penalty)
-  whole = run(stage, folder="whole", anchor=ANCHOR)
+  whole = run(stage, folder="whole", held=HELD)
   with pytest.raises(Interrupted):
-    run(stage, anchor=ANCHOR, crash_at=7)
-  again = run(stage, anchor=ANCHOR)
+    run(stage, held=HELD, crash_at=7)
+  again = run(stage, held=HELD)
   assert tiny_run.digest(again.model) == tiny_run.digest(whole.model)
   free = run(dataclasses.replace(stage, penalty=None), folder="free")
   assert tiny_run.digest(free.model) != tiny_run.digest(whole.model)

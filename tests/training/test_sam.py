@@ -9,7 +9,7 @@ from flax import nnx
 import tiny_run
 from promot_jax import errors, partitioning, paths
 from promot_jax.training import optimizers, schedules
-from promot_jax.training.penalties import L2SP, held_by
+from promot_jax.training.penalties import L2SP, Held, held_by
 from promot_jax.training.state import create_state, shardings_of
 from promot_jax.training.step import make_train_step
 from tiny_loop import Interrupted
@@ -23,7 +23,8 @@ PENALTY = L2SP(anchor=None, strength=0.3)
 def update(*, microbatches=1, mesh=None):
   """Trained parameters after one step on the kernels."""
   graphdef, trainable, frozen = paths.split(START, "(first|second)/.*")
-  held, batch = held_by(ANCHOR, trainable, owner="stage 'model'"), tiny_run.batch_of(0)
+  held = Held(values=held_by(ANCHOR, trainable, owner="stage 'model'"))
+  batch = tiny_run.batch_of(0)
   if mesh is not None:
     trainable, frozen, held = (partitioning.place(tree, mesh) for tree in (trainable, frozen, held))
     batch = partitioning.global_batch(batch, mesh)
