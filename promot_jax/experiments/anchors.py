@@ -9,7 +9,7 @@ from promot_jax import identity, paths
 from promot_jax.checkpoints.policy import Keep
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.data.batches import TrainBatches
-from promot_jax.data.examples import Examples
+from promot_jax.data.pool import Split
 from promot_jax.experiments import origin
 from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.identity import Identity
@@ -94,13 +94,8 @@ def _importance(
     store.close()
 
 
-def _examples(directory: ModelDirectory, stage: Stage, settings: Fisher) -> list[Examples]:
+def _examples(directory: ModelDirectory, stage: Stage, settings: Fisher) -> list[Split]:
   experiment, reader = directory.experiment, directory.session.reader
   tasks = settings.tasks or catalog.members(experiment.task_of(stage.name))
   lengths = experiment.lengths_of(stage.name)
-  return [
-    reader.examples(
-      experiment, task, experiment.splits_of(task).train, lengths, experiment.train_limit
-    )
-    for task in tasks
-  ]
+  return [reader.training(experiment, task, lengths) for task in tasks]
