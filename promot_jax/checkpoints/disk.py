@@ -108,6 +108,16 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     ) from error
 
 
+def write_texts(folder: pathlib.Path, texts: Mapping[str, str]) -> None:
+  """Writes small files by name into a folder that is being made.
+
+  Raises:
+    OSError: the disk refused.
+  """
+  for name, text in texts.items():
+    (folder / name).write_text(text, encoding="utf-8")
+
+
 def remove_leftover(path: pathlib.Path) -> None:
   """Removes what a killed process of our number left under a temporary name; a link is not followed.
 

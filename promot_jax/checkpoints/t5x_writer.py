@@ -36,6 +36,7 @@ def write_t5x(
   layout: Literal["legacy", "orbax"] = "legacy",
   scanned: bool = False,
   optimizer: Mapping[str, Any] | None = None,
+  texts: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
   """Writes the parameters of a T5 or mT5, maybe with a soft prompt, to `path`/checkpoint_<step>.
 
@@ -48,6 +49,7 @@ def write_t5x(
     optimizer: Adafactor statistics named like the result of `t5x.read_t5x_optimizer` ('count' is
       not used: T5X knows one step only).  None: no optimizer state is written; T5X then restores
       the parameters into an inference state, or with `fallback_to_scratch` to train.
+    texts: further files by name, such as a model card.
 
   Returns:
     The folder that was written.
@@ -77,6 +79,7 @@ def write_t5x(
   with disk.whole_folder(folder) as temporary:
     # T5X's trees are sorted, and its files are written in their order.
     _WRITERS[layout](temporary, dict(sorted(state.items())))
+    disk.write_texts(temporary, texts or {})
   return folder
 
 

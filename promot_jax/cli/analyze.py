@@ -58,10 +58,7 @@ def run(flags: Flags) -> int:
 
 def names(search_paths: str) -> list[str]:
   """The analyses that there are."""
-  folders = [*search_paths.split(","), *gin_files.recipe_folders()]
-  return sorted(
-    {path.stem for folder in folders for path in pathlib.Path(folder, _FOLDER).glob("*.gin")}
-  )
+  return gin_files.named_below(_FOLDER, search_paths)
 
 
 def _check(values, named: Sequence[str]) -> None:

@@ -48,6 +48,14 @@ examples:
   promot analyze gradient_cosine runs/fine_tune_rte_micro --gin.STEPS="[0, 100, 200]"
   promot analyze trade_off runs/quickstart/fine_tuning runs/quickstart/promot --output=figures
 """,
+  "combine": """\
+examples:
+  promot combine runs/fine_tune_rte wise --operation=wise_ft --gin.TUNED_WEIGHT=0.3
+  promot combine runs/seed0 runs/seed1 runs/seed2 soup --operation=greedy_soup
+  promot combine hf:DIR_A hf:DIR_B merged --operation=ties --base=hf:DIR --gin.TIES_DENSITY=0.3
+SOURCE is anything that promot convert takes. What is written is complete or absent, with a README.md that says
+what it was made of; OUTPUT must not exist.
+""",
   "convert": """\
 examples:
   promot convert hf:google/t5-v1_1-small t5x_small --to=t5x --step=1000000

@@ -26,6 +26,7 @@ COMMANDS = {
   "report": "make the tables and plots of finished runs",
   "compare": "test whether two evaluated models differ on the same examples",
   "analyze": "draw a figure about runs: forgetting, gradients, trade-offs, distances",
+  "combine": "make one checkpoint of the weights of several networks",
   "convert": "translate a checkpoint between Hugging Face, T5X and our own formats",
 }
 EXIT_CODES = """\
@@ -45,6 +46,8 @@ _PATHS = (
   "vocabulary",
   "include_path",
   "source",
+  "sources",
+  "base",
   "model",
   "name",
   "runs",
@@ -196,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
   return top
 
 
-def _gin_flags(parser: argparse.ArgumentParser) -> None:
+def _gin_settings(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--gin_file", action="append", metavar="FILE", help="recipe; repeatable, later files win"
   )
@@ -217,6 +220,10 @@ def _gin_flags(parser: argparse.ArgumentParser) -> None:
     help="further Python packages that gin files may import; gin files are programs: "
     "allow only what you trust",
   )
+
+
+def _gin_flags(parser: argparse.ArgumentParser) -> None:
+  _gin_settings(parser)
   parser.add_argument(
     "--task_module",
     action="append",
@@ -414,6 +421,7 @@ _FLAGS = {
   "report": flag_results.report,
   "compare": flag_results.compare,
   "analyze": lambda parser: flag_results.analyze(parser, gin_flags=_gin_flags),
+  "combine": lambda parser: flag_conversion.combine(parser, gin_settings=_gin_settings),
   "convert": flag_conversion.convert,
 }
 

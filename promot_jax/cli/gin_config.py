@@ -17,7 +17,7 @@ from gin import config as gin_internals
 
 from promot_jax import errors
 from promot_jax.cli import gin_effect, gin_files, gin_scan, gin_values, recipe_values
-from promot_jax.cli.gin_effect import ANALYSIS, EXPERIMENT
+from promot_jax.cli.gin_effect import ANALYSIS, EXPERIMENT, OPERATION
 from promot_jax.cli.gin_values import REQUIRED, Macro
 from promot_jax.errors import ConfigError, PromotError
 
@@ -32,7 +32,7 @@ def read(
 ) -> gin_scan.Scan:
   """Scans the files and bindings of one command line; imports nothing heavy.
 
-  `what` is the macro that is to be built, EXPERIMENT or ANALYSIS.  Adds `MODEL_DIR = 'runs/<first file's name>'` where nothing else says where to write, with `_micro`
+  `what` is the macro that is to be built: EXPERIMENT, ANALYSIS or OPERATION.  Adds `MODEL_DIR = 'runs/<first file's name>'` where nothing else says where to write, with `_micro`
   where micro.gin follows: RECIPE_micro.gin is short for both.
   """
   if not files:
@@ -66,7 +66,7 @@ def permitted(allow_imports: str) -> list[str]:
 
 
 def build(scanned: gin_scan.Scan, *, what: str = EXPERIMENT) -> Any:
-  """Makes the value of a macro, EXPERIMENT or ANALYSIS.
+  """Makes the value of a macro: EXPERIMENT, ANALYSIS or OPERATION.
 
   Raises:
     ConfigError: with gin's message in plain words, or the ConfigError of a class's own checks.
@@ -75,6 +75,7 @@ def build(scanned: gin_scan.Scan, *, what: str = EXPERIMENT) -> Any:
     usual = {
       EXPERIMENT: f"Recipes end in an include of runs/, or bind {EXPERIMENT} = @experiment.Experiment().",
       ANALYSIS: f"Files of analyses bind {ANALYSIS} to one, such as @trade_off.TradeOff().",
+      OPERATION: f"Files of operations bind {OPERATION} to one, such as @operations.Mean().",
     }
     raise ConfigError(
       f"{scanned.files[0]} binds no {what}, so there is nothing to run. {usual[what]}"

@@ -18,6 +18,7 @@ from promot_jax.errors import ConfigError
 
 EXPERIMENT = "EXPERIMENT"
 ANALYSIS = "ANALYSIS"
+OPERATION = "OPERATION"
 _LARGEST = 20_000  # objects that one configuration may make
 _MACRO = "gin.macro"
 SEEDS = "SEEDS"
@@ -45,6 +46,7 @@ class Reached:
     return {scope for scope, selector in self.objects if selector == _MACRO} - {
       EXPERIMENT,
       ANALYSIS,
+      OPERATION,
     }
 
 
@@ -52,7 +54,7 @@ def reached(scanned: Scan, *, what: str = EXPERIMENT) -> Reached:
   """Follows a macro.
 
   Args:
-    what: the one that is built, EXPERIMENT or ANALYSIS.
+    what: the one that is built: EXPERIMENT, ANALYSIS or OPERATION.
 
   Raises:
     ConfigError: an object is made of itself, or there are endlessly many.

@@ -50,6 +50,12 @@ def find(name: str, folders: Sequence[str], *, place: str = "") -> tuple[str, ..
   )
 
 
+def named_below(folder: str, search_paths: str) -> list[str]:
+  """Names of the files in a folder below the search paths (joined by commas) and our own recipes."""
+  places = [*search_paths.split(","), *recipe_folders()]
+  return sorted({path.stem for each in places for path in pathlib.Path(each, folder).glob("*.gin")})
+
+
 def is_shared(path: str) -> bool:
   """Whether a file comes with the package for inclusion or as an overlay, and is no recipe."""
   return any(parts[:-1] or parts == (MICRO,) for parts in _parts_in_recipes(path))

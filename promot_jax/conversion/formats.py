@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 
 from promot_jax.checkpoints import (
+  disk,
   huggingface,
   npz,
   recognition,
@@ -80,6 +81,7 @@ class Target:
   scanned: T5X's layout of scanned layers.
   task: which prompt of a bank of several tasks.
   base_model: for PEFT: where transformers finds the model that the prompt was trained with.
+  texts: further files by name, such as a model card, in formats that are folders.
   """
 
   to: str
@@ -90,6 +92,7 @@ class Target:
   scanned: bool = False
   task: int | None = None
   base_model: str | None = None
+  texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_weights(text: str, *, model: str | None = None, vocabulary: int | None = None) -> Weights:
@@ -258,7 +261,12 @@ def _typed(leaves: Mapping[str, StoredArray], dtype: str | None) -> dict[str, St
 
 def _to_hf(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
   return huggingface.write_hf(
-    path, weights.backbone, weights.config, dtype=target.dtype, vocabulary=target.vocabulary
+    path,
+    weights.backbone,
+    weights.config,
+    dtype=target.dtype,
+    vocabulary=target.vocabulary,
+    texts=target.texts,
   )
 
 
@@ -270,6 +278,7 @@ def _to_t5x(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pat
     step=target.step,
     layout=target.t5x_layout,
     scanned=target.scanned,
+    texts=target.texts,
   )
 
 
@@ -278,18 +287,18 @@ def _to_npz(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Pat
 
 
 def _to_step(weights: Weights, path: pathlib.Path, target: Target) -> pathlib.Path:
-  if path.exists() and (not path.is_dir() or any(path.iterdir())):
-    raise ConfigError(f"'{path}' exists and is not overwritten; name a new folder.")
-  store = Store(path, report=lambda line: None)
   leaves = _typed({**weights.backbone, **weights.prompt}, target.dtype)
-  store.save(
-    target.step,
-    # Without optimizer state: others start from it, and no training goes on from it.
-    {PARAMETERS + name: np.asarray(leaf) for name, leaf in leaves.items()},
-    {"converted_from": weights.where},
-  )
-  store.close()
-  return store.path(target.step)
+  with disk.whole_folder(path) as folder:
+    store = Store(folder, report=lambda line: None)
+    store.save(
+      target.step,
+      # Without optimizer state: others start from it, and no training goes on from it.
+      {PARAMETERS + name: np.asarray(leaf) for name, leaf in leaves.items()},
+      {"converted_from": weights.where},
+    )
+    store.close()
+    disk.write_texts(folder, target.texts)
+  return path / store.path(target.step).name
 
 
 FORMATS: dict[str, Callable[[Weights, pathlib.Path, Target], pathlib.Path]] = {

@@ -205,6 +205,11 @@ class Network:
       report(f"decoding  {note}")
     return model
 
+  def stored(self) -> Mapping[str, Any] | None:
+    """The arrays of the checkpoint by our names, to be read one by one; None: they are drawn, not stored."""
+    source = sources.resolve(self.checkpoint)
+    return None if source.kind == "random" else self._open(source)
+
   def _create(self) -> nnx.Module:
     return backbones.build(self.backbone, nnx.Rngs(self.seed or 0))
 

@@ -30,6 +30,7 @@ def write_hf(
   dtype: str | None = None,
   vocabulary: int | None = None,
   file_bytes: int = FILE_BYTES,
+  texts: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
   """Writes a backbone: whole or not at all, one array in memory at a time.
 
@@ -40,6 +41,7 @@ def write_hf(
     dtype: 'float32', 'bfloat16' or 'float16'; None: the arrays' own.
     vocabulary: rows to write of the embedding and the head, to drop padding; None: all.
     file_bytes: the largest size of one file.
+    texts: further files by name, such as a model card.
 
   Returns:
     The folder.
@@ -74,6 +76,7 @@ def write_hf(
     # Tensors first; disk.whole_folder gives the folder its name when all of it is written.
     _write_tensors(folder, tensors, file_bytes)
     _write_json(folder / reader.CONFIG, content)
+    disk.write_texts(folder, texts or {})
     # An encoder alone generates nothing.
     if family.writes_text:
       _write_json(folder / reader.GENERATION, special_tokens.generation_config(config, content))
