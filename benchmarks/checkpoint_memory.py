@@ -40,7 +40,7 @@ def config_of(gigabytes: float, *, scanned: bool):
   )
 
 
-def make(folder: pathlib.Path, gigabytes: float, stored: str) -> pathlib.Path:
+def make(folder: pathlib.Path, config, stored: str) -> pathlib.Path:
   """Writes the checkpoint; the same megabyte of random values again and again."""
   import numpy as np
   from flax import nnx
@@ -50,7 +50,6 @@ def make(folder: pathlib.Path, gigabytes: float, stored: str) -> pathlib.Path:
   from promot_jax.checkpoints.stored import StoredArray
   from promot_jax.models import T5
 
-  config = config_of(gigabytes, scanned=False)
   block = np.random.default_rng(0).standard_normal(2**18).astype(np.float32)
   leaves = {
     name: StoredArray(
@@ -151,7 +150,7 @@ def main() -> None:
     load(options.load, options)
     return
   with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-    place = make(pathlib.Path(folder), options.gigabytes, options.stored)
+    place = make(pathlib.Path(folder), config_of(options.gigabytes, scanned=False), options.stored)
     size = sum(file.stat().st_size for file in place.iterdir())
     print(
       f"{size / 1e9:.2f} GB of {options.stored} in {len(list(place.iterdir()))} files", flush=True

@@ -1,10 +1,11 @@
 """Peak host memory of `promot combine` on two Hugging Face checkpoints, against the size of one.
 
-  python benchmarks/combine_memory.py --gigabytes 1
-  python benchmarks/combine_memory.py --gigabytes 1 --operation ties
+  python benchmarks/combine_memory.py
+  python benchmarks/combine_memory.py --layers 48 --operation ties
 
-Writes two synthetic T5 1.1 of about that size (float32) as `checkpoint_memory.py` does, combines them in a
-process of its own and watches its anonymous memory.  The limit is one network; exit code 1 if it is passed.
+Writes a synthetic T5 1.1 of many small layers (float32) as `checkpoint_memory.py` does, combines it with itself
+in a process of its own and watches its anonymous memory, libraries included.  The limit is one network; exit
+code 1 if it is passed.
 """
 
 import argparse
@@ -16,6 +17,21 @@ import tempfile
 import time
 
 from checkpoint_memory import anonymous, make
+
+
+def config_of(layers: int):
+  """A T5 whose arrays are all small beside the whole."""
+  from promot_jax.models import T5Config
+
+  return T5Config(
+    vocab_size=2048,
+    width=512,
+    heads=8,
+    head_width=64,
+    mlp_width=2048,
+    encoder_layers=layers,
+    decoder_layers=layers,
+  )
 
 
 def watch(command: list[str]) -> tuple[int, float]:
@@ -32,14 +48,16 @@ def watch(command: list[str]) -> tuple[int, float]:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-  parser.add_argument("--gigabytes", type=float, default=1.0, help="of one network (default 1)")
+  parser.add_argument(
+    "--layers", type=int, default=24, help="of each stack; 24 are 0.8 GB a network (default 24)"
+  )
   parser.add_argument("--operation", default="task_arithmetic", help="of gin/operations")
   parser.add_argument("--folder", help="where to write (default: the system's temporary folder)")
   options = parser.parse_args()
   with tempfile.TemporaryDirectory(dir=options.folder) as folder:
     place = pathlib.Path(folder)
     # One and the same twice: what is read does not depend on the values.
-    network = make(place, options.gigabytes, "float32")
+    network = make(place, config_of(options.layers), "float32")
     size = sum(file.stat().st_size for file in network.iterdir())
     combine = [sys.executable, "-m", "promot_jax.cli.combine", str(network), str(network)]
     flags = [str(place / "out"), f"--operation={options.operation}", "--quiet"]
