@@ -6,6 +6,7 @@ several runs that share a folder only the first ever loads it.
 
 import dataclasses
 import functools
+import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +82,8 @@ def of_stage(directory: ModelDirectory, stage: Stage, held_out: Sequence[EvalTas
   forced = stage.asks is None or any(map(selection.is_forced, stage.asks))
   selected = [validation.with_rows(task) for task in held_out] if forced else []
   folder = pathlib.Path(stage.teacher_cache).expanduser()
+  if os.sep not in stage.teacher_cache:  # as a stage is taken over from a sibling
+    folder = directory.folder.parent / folder
   kept = functools.partial(_kept, directory, stage, folder)
   return Teaching(training=list(map(kept, training)), validation=list(map(kept, selected)))
 

@@ -46,7 +46,7 @@ class Stage:
     teacher_inputs: name of the feature of the examples that the teacher reads in place of their input, such
       as one with a demonstration (`teacher_input`); None: it reads what the student reads.
     teacher_cache: folder in which what the teacher says is kept (`teacher_cache`), so that it is asked once
-      for all runs that learn from it; None: it is asked in each step.
+      for all runs that learn from it, a bare name beside the model directory; None: it is asked in each step.
     teacher_cache_tokens: how many tokens of its distribution are kept for each target token, the others
       together as one; None: all.
     penalty: added to the loss for moving weights away from those of a network (`penalties`); None: none.

@@ -129,7 +129,7 @@ def test_the_recipe_is_sound_and_small_with_the_overlay(name):
     assert (experiment.backbone.width, experiment.backbone.dropout_rate) == (128, 0.0)
     assert experiment.source == "micro"
     assert type(experiment.backbone) is type(expected)
-    assert micro_model.digest(expected) in experiment.start.identity()
+    assert micro_model.digest(expected) in experiment.start.pretrained.identity()
     assert shapes.mesh_sizes(experiment.mesh) == {"data": 1, "model": 1}
     assert all((stage.steps, stage.batch_size) <= (600, 64) for stage in experiment.stages)
     assert all(stage.frozen_dtype is None for stage in experiment.stages)

@@ -70,10 +70,11 @@ def stage(folder, **changes) -> Stage:
   return dataclasses.replace(MODEL, **{"trainable": ".*", **values, **changes})
 
 
-def directory_of(made: Stage, teacher=None, sinks=()):
+def directory_of(made: Stage, teacher=None, sinks=(), place="unused"):
   """The experiment in a process of its own, whose teacher is `teacher`; None: must not be asked."""
   run = tiny_experiments.experiment(
     **SHORT,
+    model_dir=f"{place}/model",
     task="rte_and_wmt14_en_fr",
     stages=[made],
     evaluation=EvaluationPlan(unseen=(), batch_size=8, buckets=1, limit=5),
@@ -104,7 +105,8 @@ def small_shards(monkeypatch):
 
 def test_every_example_finds_what_its_teacher_says(tmp_path):
   teacher, lines = Table(), Lines()
-  directory = directory_of(stage(tmp_path, teacher_cache_tokens=None), teacher, [lines])
+  # A bare name is beside the model directory.
+  directory = directory_of(stage("says", teacher_cache_tokens=None), teacher, [lines], tmp_path)
   found = taught(directory)
   assert found.model is None
   said = "\n".join(lines.lines)
@@ -126,7 +128,7 @@ def test_every_example_finds_what_its_teacher_says(tmp_path):
     batch["decoder_loss_weights"][row, : len(targets)] = 1
   assert_taught(found.validated(1, batch, np.array([2, 0, -1])), teacher, [1, 1, 1])
   # A second run of the same, and one with another weight, ask no more.
-  again = dataclasses.replace(stage(tmp_path), objective=Distillation(weight=1.0))
+  again = dataclasses.replace(stage(tmp_path / "says"), objective=Distillation(weight=1.0))
   again = dataclasses.replace(again, teacher_cache_tokens=None)
   assert taught(directory_of(again)).training[1].of(3)[0].shape[1] == SIZE
 
