@@ -12,6 +12,7 @@ import numpy as np
 from promot_jax.data import batches as batches_lib
 from promot_jax.data import buckets as buckets_lib
 from promot_jax.data import examples as examples_lib
+from promot_jax.decoding.strategies import Sample
 from promot_jax.evaluation.setting import Batching, Setting
 from promot_jax.evaluation.task import TARGET, EvalTask, Way
 
@@ -85,6 +86,26 @@ def input_lengths(tasks: Sequence[EvalTask], batching: Batching) -> tuple[int, .
     return tuple(sorted(batching.buckets))
   lengths = np.asarray([len(tokens) for task in tasks for tokens in task.examples.inputs])
   return buckets_lib.best_lengths(lengths, count=batching.buckets)
+
+
+def batch_sizes(tasks: Sequence[EvalTask], setting: Setting, batching: Batching) -> dict[Pool, int]:
+  """Rows of a batch of each pool.
+
+  A pool is run in as few batches as `batch_size` allows, and these have as many rows as it takes to hold all
+  that is in it: 20 rows are one batch of 20 and not of 64, and 70 are two of 35.  It compiles a program for each
+  input length as before.  By all rows, finished ones too, so that a resumed evaluation compiles nothing new;
+  drawn answers depend on their batch, which then stays as large as it was asked for.
+  """
+  every = [row for position, task in enumerate(tasks) for row in of_task(position, task)]
+  sizes = {}
+  for pool, members in pooled(every, tasks, setting):
+    rows = batching.batch_size
+    if batching.multiple is not None and not isinstance(setting.strategy, Sample):
+      count = -(-len(members) // rows)
+      needed = -(-len(members) // count)
+      rows = min(rows, -(-needed // batching.multiple) * batching.multiple)
+    sizes[pool] = rows
+  return sizes
 
 
 def composition(

@@ -56,11 +56,12 @@ def outputs(
   """
   models = subject.models({rows_lib.state_of(tasks[row.task]) for row in rows}, tasks)
   lengths = rows_lib.input_lengths(tasks, batching)
+  sizes = rows_lib.batch_sizes(tasks, setting, batching)
   key = None if setting.seed is None else jax.random.key(setting.seed)
   waiting = None
   for pool, members in rows_lib.pooled(rows, tasks, setting):
     for batch, numbers in rows_lib.batches(
-      members, tasks, lengths=lengths, batch_size=batching.batch_size, setting=setting
+      members, tasks, lengths=lengths, batch_size=sizes[pool], setting=setting
     ):
       own = [members[number] for number in numbers if number >= 0]
       placed = subject.place(batch)

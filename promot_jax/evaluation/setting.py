@@ -32,9 +32,12 @@ class Setting:
 class Batching:
   """How rows are put together, on which no score depends.
 
-  batch_size: rows of every batch.
+  batch_size: rows of a batch, at most.
   buckets: padded input lengths, ascending; a number lets the evaluator choose that many.
+  multiple: rows of a batch are a multiple of it, which devices can share: then batches have no more rows
+    than their number needs.  None: all have `batch_size`.
   """
 
   batch_size: int = 64
   buckets: tuple[int, ...] | int = 3
+  multiple: int | None = None

@@ -107,7 +107,11 @@ def measure(
     subject,
     tasks,
     setting=setting,
-    batching=evaluator.Batching(batch_size=plan.batch_size, buckets=plan.buckets),
+    batching=evaluator.Batching(
+      batch_size=plan.batch_size,
+      buckets=plan.buckets,
+      multiple=1 if directory.mesh is None else directory.mesh.shape[partitioning.DATA],
+    ),
     kept=kept,
     progress=tell,
   )
