@@ -79,6 +79,7 @@ def test_a_stage_goes_on_over_the_data_it_was_begun_with_only(run):
     "validation data",
     "start weights",
     "teacher",
+    "anchor",
     "settings",
     "code",
     "values",
