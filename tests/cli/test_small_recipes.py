@@ -73,6 +73,14 @@ def test_both_spellings_of_a_small_recipe_are_one_configuration():
   assert short.macros["MODEL_DIR"].value == "runs/promot_rte_micro"
 
 
+def test_a_last_file_changes_the_family_of_the_small_form():
+  files = ["lora_rte.gin", "micro.gin"]
+  own = gin_config.build(gin_config.read(files, []))
+  other = gin_config.build(gin_config.read([*files, "micro/encoder_decoder.gin"], []))
+  assert [type(each.backbone).__name__ for each in (own, other)] == ["DecoderLMConfig", "T5Config"]
+  assert own.stages[0].steps == other.stages[0].steps == 300
+
+
 def test_the_small_form_of_a_users_own_recipe_and_a_file_of_that_name(tmp_path):
   own = (
     "from __gin__ import dynamic_registration\ninclude 'promot_snli.gin'\nLABEL_SMOOTHING = 0.25\n"
