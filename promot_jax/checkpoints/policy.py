@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
+
+Value = TypeVar("Value", int, float)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,11 +23,14 @@ class Keep:
   small_bytes: int = 8 * 2**20
 
 
-def best_step(scores: Mapping[int, float], mode: str) -> int | None:
-  """The step with the best score, the earliest on ties; None where there is no score."""
-  # One order for both modes, in which the earliest wins: fewer steps cost less.
+def best(scores: Mapping[Value, float], mode: str) -> Value | None:
+  """What has the best score, the smallest on ties; None where there is no score.
+
+  Steps are such values, of which the earliest cost the least, and so are settings that are chosen between.
+  """
+  # One order for both modes.
   sign = 1.0 if mode == "max" else -1.0
-  return max(scores, key=lambda step: (sign * scores[step], -step), default=None)
+  return max(scores, key=lambda value: (sign * scores[value], -value), default=None)
 
 
 def doomed(

@@ -88,7 +88,7 @@ class Store:
     """The step with the best score, the earliest on ties; None where no step has a score."""
     scores = {step: self.score(step) for step in self.steps()}
     values = {step: entry["score"] for step, entry in scores.items() if entry is not None}
-    return policy.best_step(values, self.keep.mode)
+    return policy.best(values, self.keep.mode)
 
   def score(self, step: int) -> dict[str, Any] | None:
     """{'score': float, 'metrics': dict} recorded for a step, or None."""

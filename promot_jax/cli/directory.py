@@ -28,6 +28,7 @@ def opened(flags: Flags):
   import sys
 
   from promot_jax import signals
+  from promot_jax.experiments import sweep
   from promot_jax.experiments.model_directory import ModelDirectory
   from promot_jax.experiments.session import Session
   from promot_jax.training.events import Console, Events
@@ -38,7 +39,8 @@ def opened(flags: Flags):
   console = Events(sinks)
   session = Session(stop=stop, console=console, experiments=every)
   return [
-    ModelDirectory(experiment=experiment, session=session, events=console) for experiment in chosen
+    ModelDirectory(experiment=sweep.settled(experiment), session=session, events=console)
+    for experiment in chosen
   ]
 
 

@@ -48,8 +48,12 @@ def outputs(
   *,
   setting: Setting,
   batching: Batching,
+  copies: int = 1,
 ) -> Iterator[Finished]:
   """What came of each batch, as soon as it is there.
+
+  Args:
+    copies: outputs that the model gives of each row, side by side (`models.sweep`); 1: it gives one.
 
   Raises:
     ConfigError: a task asks for `detached` and the subject cannot be, or an input is too long.
@@ -69,7 +73,8 @@ def outputs(
       if waiting:  # the device works on the new batch while the host reads the one before
         yield _read(waiting, setting.special, subject.fetch)
       read = tokens.read(batch, own=len(own), targets=pool.way == "ranked")
-      waiting = _Started(result, own, numbers, pool.length, read)
+      repeated = [row for row in own for _ in range(copies)]
+      waiting = _Started(result, repeated, np.repeat(numbers, copies), pool.length, read)
   if waiting:
     yield _read(waiting, setting.special, subject.fetch)
 

@@ -123,6 +123,25 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
   ]
 
 
+def selection_tasks(experiment: Experiment, reader: Reader) -> list[EvalTask]:
+  """The selection split of each tuned task, for an experiment whose network others have trained."""
+  return [
+    eval_task(
+      experiment,
+      task,
+      experiment.splits_of(task).select,
+      reader,
+      tuned=True,
+      method="none",
+      bank_row=row,
+      lengths=experiment.feature_lengths,
+      limit=experiment.validation_limit,
+      answers=experiment.evaluation.answers,
+    )
+    for row, task in enumerate(experiment.tasks)
+  ]
+
+
 def report_tasks(
   experiment: Experiment,
   reader: Reader,

@@ -17,7 +17,16 @@ from promot_jax.checkpoints.lease import Lease
 from promot_jax.checkpoints.shared import open_store
 from promot_jax.errors import ConfigError, DamagedCheckpoint
 from promot_jax.evaluation.records import TaskResult
-from promot_jax.experiments import course, data, measurement, record, reported, shapes, way_on
+from promot_jax.experiments import (
+  course,
+  data,
+  measurement,
+  record,
+  reported,
+  shapes,
+  sweep,
+  way_on,
+)
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
@@ -119,6 +128,7 @@ def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) ->
 def _trained_and_measured(directory: ModelDirectory) -> tuple[Outcome, list[course.Marker]]:
   """The outcome, and the completion markers of all stages."""
   directory, chosen = course.run(directory)
+  directory, settled = sweep.settle(directory)
   experiment = directory.experiment
   reported.note_network(experiment)
   selected, why = reported.selected(experiment, chosen)
@@ -127,7 +137,7 @@ def _trained_and_measured(directory: ModelDirectory) -> tuple[Outcome, list[cour
   name = selected.name
   if experiment.probe is not None:
     name, results = measurement.probed(directory, selected, results, models=models)
-  return Outcome(experiment=experiment, selected=name, why=why, results=results), chosen
+  return Outcome(experiment=experiment, selected=name, why=settled or why, results=results), chosen
 
 
 def _measured(

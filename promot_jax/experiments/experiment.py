@@ -19,7 +19,7 @@ from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
 from promot_jax.methods.base import Method
-from promot_jax.networks import network
+from promot_jax.networks import ensemble, network
 from promot_jax.networks.network import AnyNetwork
 from promot_jax.probing.probe import Probe
 from promot_jax.training import schedules
@@ -134,6 +134,8 @@ class Experiment:
   train_limit, validation_limit: number of examples read; None = all.
   input_buckets, target_buckets: how many padded lengths training batches may have; each is one
     compilation.
+  shares: of an ensemble of two, shares of the first member, among which the selection split of `task` chooses
+    before anything is reported; none: the network has its own.
   probe: classifier on the frozen features of the final model; the tuned tasks then report its
     accuracy, with generation's beside it.  None: none.
   seed: of initialization, data order and dropout.
@@ -170,6 +172,7 @@ class Experiment:
   stages: Sequence[Stage] = ()
   imported_stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
   evaluation: EvaluationPlan = dataclasses.field(default_factory=EvaluationPlan)
+  shares: Sequence[float] = ()
   probe: Probe | None = None
   malformed: Literal["refuse", "skip"] = "refuse"
   empty_targets: Literal["refuse", "skip", "keep"] = "refuse"
@@ -246,6 +249,12 @@ class Experiment:
         " MIXING = @mixtures.proportional, or another one of promot_jax.data.mixtures."
       )
     check_seed("Experiment.seed", self.seed)
+    object.__setattr__(self, "shares", ensemble.require_shares(self.shares, what="Experiment.shares"))
+    if self.shares and (not ensemble.of_two(self.network) or self.stages or self.probe):
+      raise ConfigError(
+        f"Experiment.shares={list(self.shares)} are shares of the first of an ensemble's two members, and"
+        f" experiment '{self.name}' is no ensemble of two that is only measured; leave them empty."
+      )
 
   def _check_replay(self, replay: Replay) -> None:
     _check_choice("Replay.stages", replay.stages or (), tuple(stage.name for stage in self.stages))

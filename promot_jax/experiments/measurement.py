@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from flax import nnx
 
@@ -20,6 +20,7 @@ from promot_jax.experiments import (
   shapes,
 )
 from promot_jax.experiments.checkpoint import Checkpoint
+from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.experiments.reader import decoder
 from promot_jax.experiments.restored import Restored
@@ -32,12 +33,19 @@ from promot_jax.training.choice import StageResult
 from promot_jax.training.stages import Stage
 
 
+class Models(Protocol):
+  """What gives the models of checkpoints, such as `restored.Restored`."""
+
+  def model(self, checkpoint: Checkpoint) -> nnx.Module:
+    """With its method attached, if it has one."""
+
+
 def measure(
   directory: ModelDirectory,
   checkpoint: Checkpoint,
   tasks: Sequence[evaluator.EvalTask],
   *,
-  models: Restored,
+  models: Models,
   store: ResultStore | None = None,
 ) -> list[TaskResult]:
   """Scores of one checkpoint on each task.
@@ -50,16 +58,10 @@ def measure(
     PromotError: of a checkpoint that cannot be restored, data that do not fit, or a signal.
   """
   experiment, session, events = directory.experiment, directory.session, directory.events
-  name, plan = checkpoint.name, experiment.evaluation
-  setting = evaluator.Setting(
-    special=TokenIds.of(experiment.backbone),
-    strategy=plan.strategy,
-    max_target_length=plan.feature_lengths["targets"],
-    format_metric=data.format_metric(experiment),
-    seed=experiment.seed,
-  )
+  name = checkpoint.name
+  setting = setting_of(experiment)
   kept = evaluator.Kept(store=store or directory.results(), checkpoint=name)
-  subject = _subject(directory, checkpoint, models)
+  subject = subject_of(directory, checkpoint, models)
   # Before what is left is counted: results that are copied here are not run.
   if pretrained_results.backbone_is_untouched(experiment, checkpoint):
     copied = pretrained_results.take_over(
@@ -107,11 +109,7 @@ def measure(
     subject,
     tasks,
     setting=setting,
-    batching=evaluator.Batching(
-      batch_size=plan.batch_size,
-      buckets=plan.buckets,
-      multiple=1 if directory.mesh is None else directory.mesh.shape[partitioning.DATA],
-    ),
+    batching=batching_of(directory),
     kept=kept,
     progress=tell,
   )
@@ -184,8 +182,30 @@ def probed(
   )
 
 
-def _subject(
-  directory: ModelDirectory, checkpoint: Checkpoint, models: Restored
+def setting_of(experiment: Experiment) -> evaluator.Setting:
+  """How an experiment measures."""
+  plan = experiment.evaluation
+  return evaluator.Setting(
+    special=TokenIds.of(experiment.backbone),
+    strategy=plan.strategy,
+    max_target_length=plan.feature_lengths["targets"],
+    format_metric=data.format_metric(experiment),
+    seed=experiment.seed,
+  )
+
+
+def batching_of(directory: ModelDirectory) -> evaluator.Batching:
+  """How an experiment's evaluations are put into batches on its devices."""
+  plan, mesh = directory.experiment.evaluation, directory.mesh
+  return evaluator.Batching(
+    batch_size=plan.batch_size,
+    buckets=plan.buckets,
+    multiple=1 if mesh is None else mesh.shape[partitioning.DATA],
+  )
+
+
+def subject_of(
+  directory: ModelDirectory, checkpoint: Checkpoint, models: Models
 ) -> evaluator.Subject:
   """One checkpoint as what is evaluated."""
 

@@ -55,7 +55,7 @@ def next_best(stage: Stage, store: AnyStore, damaged: int) -> int | None:
   steps = [step for step in store.steps() if step != damaged and not store.verify(step)]
   scores = {entry["step"]: entry["score"] for entry in (done["history"] if done else ())}
   known = {step: scores[step] for step in steps if step in scores}
-  return policy.best_step(known, stage.optimum) if known else max(steps, default=None)
+  return policy.best(known, stage.optimum) if known else max(steps, default=None)
 
 
 def choose_again(

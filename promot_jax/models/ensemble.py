@@ -173,7 +173,7 @@ class EnsembleReadout:
 
 def combined(
   logits: Sequence[Float[Array, "... C"]],
-  weights: Float[Array, "M"],
+  weights: Float[Array, "M ..."],
   *,
   space: Space,
   log_z: Sequence[Float[Array, "..."]] | None = None,
@@ -182,12 +182,12 @@ def combined(
 
   Args:
     logits: of each member at the same tokens; float32.
-    weights: float32, at least 0, of sum 1.
+    weights: float32, at least 0, of sum 1; of all tokens, or of each along the first axes of `logits`.
     space: a formula above.
     log_z: log-sum-exp of each member's logits over the whole vocabulary; None: `logits` are of all of it.
   """
   members = jnp.stack(logits)  # [M ... C]
-  weights = weights.reshape(-1, *(1,) * (members.ndim - 1))
+  weights = weights.reshape(*weights.shape, *(1,) * (members.ndim - weights.ndim))
   if space == "logits":
     return (weights * members).sum(axis=0)
   whole = jax.nn.logsumexp(members, axis=-1) if log_z is None else jnp.stack(log_z)

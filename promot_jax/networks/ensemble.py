@@ -6,7 +6,7 @@ better outside of the training distribution, and one that was tuned as a whole, 
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -149,6 +149,29 @@ class Ensemble:
         f"Ensemble: probabilities of the same tokens are combined, and {said}. Take members of one"
         " vocabulary, whose embeddings have the same number of rows."
       )
+
+
+def of_two(network: Any) -> bool:
+  """Whether a network is an ensemble of two members, whose weights are one number."""
+  return isinstance(network, Ensemble) and len(network.members) == 2
+
+
+def require_shares(given: Any, *, what: str) -> tuple[float, ...]:
+  """Shares of an ensemble's first member: ascending, each once.
+
+  Raises:
+    ConfigError: they are no list of numbers from 0 to 1.
+  """
+  listed = isinstance(given, Iterable) and not isinstance(given, str | Mapping)
+  shares = tuple(given) if listed else ()
+  if not listed or not all(
+    isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
+    for share in shares
+  ):
+    raise ConfigError(
+      f"{what}={given!r} must be a list of numbers from 0 to 1: [0, 0.25, 0.5, 0.75, 1]."
+    )
+  return tuple(sorted(set(map(float, shares))))
 
 
 def _weights(given: Any, members: int) -> tuple[float, ...]:

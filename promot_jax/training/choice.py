@@ -109,7 +109,7 @@ def choose_step(
     why = f"step {step} of {stage.steps} is used, {described(stage)}, {count}{early}"
     return int(step), why
   # The rule by which the store keeps its best one, or that checkpoint could be gone by now.
-  best = policy.best_step(scores, stage.optimum)
+  best = policy.best(scores, stage.optimum)
   assert best is not None  # the history is not empty
   # Told, because with few examples many validations tie, and the earliest is then a choice.
   ties = [other for other, score in scores.items() if score == scores[best]]
