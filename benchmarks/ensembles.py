@@ -2,11 +2,15 @@
 
   python benchmarks/ensembles.py            the anchor network, batches of 1 and of 16
   python benchmarks/ensembles.py --quick    tiny shapes: does it run, are the outputs the same
+  python benchmarks/ensembles.py --sweep    seven shares at once beside one decode, on the micro validation set
 
 Two fully tuned members have nothing in common; two prompts are on one backbone.  No token ends an output,
 so that all sides write the same number of tokens.  transformers has no ensembles: its side is a greedy loop
 over two of its models with their caches, whose probabilities are averaged, as one would write it by hand.
 Read the ratios: absolute times belong to the machine and to its load.
+
+A sweep takes the runs that ensemble_rte_micro.gin names, or those of --light_run and --full_run, and decodes the
+selection split of their task; every output is compared with that of its share alone before anything is timed.
 """
 
 import argparse
@@ -22,22 +26,43 @@ import torch
 from flax import nnx
 from side_by_side import Case
 
+from promot_jax.cli import gin_config
 from promot_jax.decoding.generate import generate
 from promot_jax.decoding.strategies import Beam, Greedy, Strategy
+from promot_jax.evaluation import evaluator, running
+from promot_jax.evaluation import rows as rows_lib
+from promot_jax.evaluation import together as together_lib
+from promot_jax.experiments import data, measurement
+from promot_jax.experiments.model_directory import ModelDirectory
+from promot_jax.experiments.session import Session
 from promot_jax.methods.prompt import FromArray, SoftPrompt
 from promot_jax.models.ensemble import Ensemble
+from promot_jax.models.sweep import Sweep
+from promot_jax.signals import Stop
+from promot_jax.training.events import Events
 
 NO_END = -1  # as the id of EOS: never generated
 STRATEGIES: dict[str, Strategy] = {"greedy": Greedy(), "beam-4": Beam(width=4)}
 WEIGHT = 0.4
+SHARES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)  # Hewitt et al.'s
 
 
 def main() -> None:
   flags = side_by_side.parser(__doc__, repeats="timed batches of each side")
   flags.add_argument("--strategies", nargs="*", default=list(STRATEGIES))
   flags.add_argument("--batches", nargs="*", type=int, default=[1, 16])
+  flags.add_argument(
+    "--sweep", action="store_true", help="time a sweep over shares, and nothing else"
+  )
+  flags.add_argument("--light_run", default="runs/prompt_tune_rte_micro")
+  flags.add_argument("--full_run", default="runs/fine_tune_rte_micro")
+  flags.add_argument("--examples", type=int, default=None, help="of the sweep; all without it")
   options = flags.parse_args()
   side_by_side.start(options, repeats=7)
+  if options.sweep:
+    for strategy in options.strategies:
+      compare_sweep(strategy, options)
+    return
   print(
     "config   batch  members strategy |  CPU s min: one  two  ratio  |  transformers' two  ratio"
     "  |  equal outputs  load"
@@ -78,6 +103,56 @@ def compare(case: Case, method: str, strategy: str, options: argparse.Namespace)
       raise AssertionError(f"Only {equal:.0%} of the outputs of {case.name} are the same.")
     theirs += f"  |  {equal:.0%}"
   print(f"{label} |  {line}  |  {theirs}  {os.getloadavg()[0]:.1f}", flush=True)
+
+
+def compare_sweep(strategy: str, options: argparse.Namespace) -> None:
+  """Times one share and all of them in turn on a selection split, and prints one line."""
+  runs = [f"LIGHT_RUN = '{options.light_run}'", f"FULL_RUN = '{options.full_run}'"]
+  scanned = gin_config.read(["ensemble_rte_micro.gin"], ["MODEL_DIR = 'unused'", *runs])
+  experiment = gin_config.build(scanned)
+  session = Session(stop=Stop(), console=Events([]))
+  directory = ModelDirectory(experiment=experiment, session=session, events=Events([]))
+  whole = session.pretrained(experiment)
+  tasks = [
+    dataclasses.replace(
+      task, examples=task.examples.select(range(len(task.examples))[: options.examples])
+    )
+    for task in data.selection_tasks(experiment, session.reader)
+  ]
+  setting = dataclasses.replace(measurement.setting_of(experiment), strategy=STRATEGIES[strategy])
+  rows = [row for number, task in enumerate(tasks) for row in rows_lib.of_task(number, task)]
+
+  def outputs(model: nnx.Module, copies: int = 1) -> list[list[int]]:
+    subject = evaluator.Subject(make=lambda: model, decode=str)
+    found = running.outputs(
+      subject,
+      rows,
+      tasks,
+      setting=setting,
+      batching=measurement.batching_of(directory),
+      copies=copies,
+    )
+    return [output.tokens for batch in found for _, output in batch.outputs]
+
+  def one(share: float) -> nnx.Module:
+    members = list(whole.members)
+    return Ensemble(members, weights=[share, 1 - share], space=whole.space)
+
+  sweep = Sweep(whole, [[share, 1 - share] for share in SHARES])
+  together = outputs(sweep, len(SHARES))  # compiles
+  for number, share in enumerate(SHARES):
+    if together[number :: len(SHARES)] != outputs(one(share)):
+      raise AssertionError(f"Share {share:g} writes something else alone.")
+  found = together_lib.prefixes(together, len(SHARES))
+  sides = {"one": lambda _: outputs(one(WEIGHT)), "all": lambda _: outputs(sweep, len(SHARES))}
+  times = side_by_side.take_turns(sides, [{}], repeats=options.repeats)
+  best = {name: min(cpu for cpu, _ in own) for name, own in times.items()}
+  print(
+    f"{len(SHARES)} shares, {len(rows)} examples, {strategy:<8} |  CPU s min: one {best['one']:.3f}  all"
+    f" {best['all']:.3f}  ratio {best['all'] / best['one']:.2f}  |  {found.share:.0%} of {found.total} prefixes"
+    f" distinct  |  load {os.getloadavg()[0]:.1f}",
+    flush=True,
+  )
 
 
 def our_members(case: Case, weights: list[Mapping[str, np.ndarray]], method: str) -> list:

@@ -83,20 +83,24 @@ def write(
   ):
     for number, (outputs, own) in enumerate(zip(journals, missing, strict=True)):
       outputs.add([(row, out) for row, out in finished.outputs[number::copies] if row in own])
-    for start in range(0, len(finished.outputs), copies):
-      counted += _prefixes([out.tokens for _, out in finished.outputs[start : start + copies]])
+    counted += prefixes([output.tokens for _, output in finished.outputs], copies)
     done += len(finished.outputs) // copies
     progress(evaluator.Progress(done=done, total=len(wanted)))
   return counted
+
+
+def prefixes(written: Sequence[Sequence[int]], copies: int) -> Prefixes:
+  """Of outputs of which those of one example are side by side, `copies` of each."""
+  distinct = total = 0
+  for start in range(0, len(written), copies):
+    own = written[start : start + copies]
+    # Each token, and the end behind the last, follows all tokens before it.
+    found = [tuple(tokens[:length]) for tokens in own for length in range(len(tokens) + 1)]
+    distinct, total = distinct + len(set(found)), total + len(found)
+  return Prefixes(distinct=distinct, total=total)
 
 
 def _generated(position: int, task: EvalTask) -> list[rows_lib.Row]:
   if task.way != "generated":
     return []
   return [row for row in rows_lib.of_task(position, task) if row.option != task_lib.TARGET]
-
-
-def _prefixes(written: Sequence[Sequence[int]]) -> Prefixes:
-  """Of one example: each token, and the end behind the last, follows all tokens before it."""
-  found = [tuple(tokens[:end]) for tokens in written for end in range(len(tokens) + 1)]
-  return Prefixes(distinct=len(set(found)), total=len(found))

@@ -249,7 +249,9 @@ class Experiment:
         " MIXING = @mixtures.proportional, or another one of promot_jax.data.mixtures."
       )
     check_seed("Experiment.seed", self.seed)
-    object.__setattr__(self, "shares", ensemble.require_shares(self.shares, what="Experiment.shares"))
+    object.__setattr__(
+      self, "shares", ensemble.require_shares(self.shares, what="Experiment.shares")
+    )
     if self.shares and (not ensemble.of_two(self.network) or self.stages or self.probe):
       raise ConfigError(
         f"Experiment.shares={list(self.shares)} are shares of the first of an ensemble's two members, and"

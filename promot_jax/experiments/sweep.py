@@ -2,7 +2,7 @@
 
 Hewitt et al., 2021, call the share lambda and choose it among seven on held-out examples of the training
 distribution.  Every result is the one that an evaluation of that share alone would leave, and is found again;
-they lie in MODEL_DIR/shares/SHARE, and the choice with its evidence in MODEL_DIR/share_choice.json.
+they lie in MODEL_DIR/shares, and the choice with its evidence in MODEL_DIR/share_choice.json.
 """
 
 import dataclasses
@@ -50,22 +50,21 @@ def measure(
     PromotError: of members that cannot be built, data that do not fit, or a signal.
   """
   under = {share: with_share(directory, share) for share in shares}
-  points = {share: checkpoint.pretrained(each.experiment) for share, each in under.items()}
-  stores = {
-    share: each.results(each.folder / "shares" / f"{share:g}") for share, each in under.items()
+  points = {
+    share: dataclasses.replace(checkpoint.pretrained(each.experiment), name=f"share-{share:g}")
+    for share, each in under.items()
   }
+  store = directory.results(directory.folder / "shares")
   models = _Shared(directory)
   subjects = [measurement.subject_of(under[share], points[share], models) for share in under]
-  first = subjects[0]
+  weights = [point.start.weights for point in points.values()]
   prefixes = together.write(
     subjects,
     tasks,
-    together=dataclasses.replace(
-      first, make=lambda: models.sweep([each.start.weights for each in points.values()])
-    ),
+    together=dataclasses.replace(subjects[0], make=lambda: models.sweep(weights)),
     setting=measurement.setting_of(directory.experiment),
     batching=measurement.batching_of(directory),
-    kept=[evaluator.Kept(store=stores[share], checkpoint=points[share].name) for share in under],
+    kept=[evaluator.Kept(store=store, checkpoint=point.name) for point in points.values()],
     progress=progress.reporter(
       directory.events,
       f"{directory.experiment.name} {len(under)} shares",
@@ -73,7 +72,7 @@ def measure(
     ),
   )
   results = {
-    share: measurement.measure(each, points[share], tasks, models=models, store=stores[share])
+    share: measurement.measure(each, points[share], tasks, models=models, store=store)
     for share, each in under.items()
   }
   return Swept(results=results, prefixes=prefixes)

@@ -140,6 +140,9 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
   if not plans:
     made = "what others trained" if experiment.is_made_of_trained else "the pretrained model"
     yield f"stages    none: {made} is only measured"
+    if experiment.shares:
+      shares = ", ".join(f"{share:g}" for share in experiment.shares)
+      yield f"chooses   the first member's share among {shares} on the selection split"
     return
   source = experiment.imported_stages
   yield "stages    name      steps   batch  epochs  learning rate   trained       frozen  optimizer MB"
