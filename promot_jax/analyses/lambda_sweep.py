@@ -27,12 +27,14 @@ class Row:
   """The headline score of a task under a share, with its 95 % interval where it has one.
 
   share: of the first member; chosen: whether the selection split chooses it.
+  role: of the split, 'selection' or 'report'.
   """
 
   run: str
   share: float
   task: str
   split: str
+  role: str
   metric: str
   score: float
   low: float | None
@@ -78,7 +80,8 @@ class LambdaSweep:
       selection = sweep.measure(directory, self.shares, own)
       choice = sweep.chosen(selection)
       others = self._others(directory)
-      rows += [*_rows(name, selection, choice.value), *_rows(name, others, choice.value)]
+      for role, swept in (("selection", selection), ("report", others)):
+        rows += _rows(name, role, swept, choice.value)
       notes.append(f"{name}: {choice.why}.")
       prefixes = selection.prefixes + others.prefixes
       if prefixes.share is not None:
@@ -122,7 +125,7 @@ class LambdaSweep:
     return sweep.measure(dataclasses.replace(directory, experiment=changed), self.shares, tasks)
 
 
-def _rows(run: str, swept: Swept, chosen: float) -> Iterator[Row]:
+def _rows(run: str, role: str, swept: Swept, chosen: float) -> Iterator[Row]:
   for share, results in swept.results.items():
     for result in results:
       score = scores.of_result(result)
@@ -131,6 +134,7 @@ def _rows(run: str, swept: Swept, chosen: float) -> Iterator[Row]:
         share=share,
         task=result.task,
         split=result.split,
+        role=role,
         metric=result.metric,
         score=score.value,
         low=score.low,
@@ -141,7 +145,7 @@ def _rows(run: str, swept: Swept, chosen: float) -> Iterator[Row]:
 
 
 def _points(row: Row) -> Iterator[tuple[str, Point]]:
-  text = "chosen" if row.chosen else ""
+  text = "chosen" if row.chosen and row.role == "selection" else ""
   yield (
     f"{row.task} {row.split}",
     Point(x=row.share, y=row.score, low=row.low, high=row.high, text=text),
