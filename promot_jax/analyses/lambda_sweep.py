@@ -14,7 +14,6 @@ from promot_jax.analyses.findings import Findings, Source
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.together import Prefixes
 from promot_jax.experiments import data, sweep
-from promot_jax.experiments.experiment import require_shares
 from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.experiments.sweep import Swept
 from promot_jax.networks import ensemble
@@ -60,7 +59,9 @@ class LambdaSweep:
 
   def __post_init__(self):
     courses.require_names(self.tasks, what="LambdaSweep.tasks")
-    object.__setattr__(self, "shares", require_shares(self.shares, what="LambdaSweep.shares"))
+    object.__setattr__(
+      self, "shares", ensemble.require_shares(self.shares, what="LambdaSweep.shares")
+    )
     if not self.shares:
       raise ConfigError("LambdaSweep.shares is empty; give at least one number from 0 to 1.")
 

@@ -1,6 +1,7 @@
-"""A setting that is chosen between candidates by a validation score, whatever was trained or combined for each.
+"""A setting that one run chooses between candidates by their scores on the selection split, with their intervals.
 
-Shares of an ensemble are such candidates, and the lambdas with which cocktails were trained.
+Shares of an ensemble are such candidates.  Between runs that were trained with several values a report chooses
+(`evaluation.points`).
 """
 
 import dataclasses
