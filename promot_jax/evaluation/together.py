@@ -73,7 +73,7 @@ def write(
     rows = [row for position in todo for row in _generated(position, tasks[position])]
     missing.append(set(journals[-1].missing(rows)))
   every = [row for position, task in enumerate(tasks) for row in _generated(position, task)]
-  wanted = [row for row in every if any(row in own for own in missing)]
+  wanted = [row for row in every if any(row in absent for absent in missing)]
   counted, done, copies = Prefixes(), 0, len(subjects)
   if not wanted:
     return counted
@@ -81,8 +81,8 @@ def write(
   for finished in running.outputs(
     together, wanted, tasks, setting=setting, batching=batching, copies=copies
   ):
-    for number, (outputs, own) in enumerate(zip(journals, missing, strict=True)):
-      outputs.add([(row, out) for row, out in finished.outputs[number::copies] if row in own])
+    for number, (outputs, absent) in enumerate(zip(journals, missing, strict=True)):
+      outputs.add([(row, out) for row, out in finished.outputs[number::copies] if row in absent])
     counted += prefixes([output.tokens for _, output in finished.outputs], copies)
     done += len(finished.outputs) // copies
     progress(evaluator.Progress(done=done, total=len(wanted)))

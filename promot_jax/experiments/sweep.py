@@ -26,10 +26,11 @@ from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.experiments.value_choice import Choice
 from promot_jax.models.ensemble import Ensemble
 from promot_jax.models.sweep import Sweep
-from promot_jax.networks import network
+from promot_jax.networks import ensemble
+from promot_jax.networks.network import placed
 
 CHOICE = "share_choice.json"
-_SHAPE = {"share": (int, float), "why": str, "members": str, "candidates": list}
+_SHAPE: guarded_json.Shape = {"share": (int, float), "why": str, "members": str, "candidates": list}
 _ADVICE = "Delete it and repeat promot train, which finds what was measured and writes it again."
 
 
@@ -153,7 +154,9 @@ def with_share(directory: ModelDirectory, share: float) -> ModelDirectory:
 
 
 def _with_share(experiment: Experiment, share: float) -> Experiment:
-  made = dataclasses.replace(experiment.network, weights=(share, 1 - share))
+  network = experiment.network
+  assert isinstance(network, ensemble.Ensemble)  # others are refused shares
+  made = dataclasses.replace(network, weights=(share, 1 - share))
   return dataclasses.replace(experiment, network=made, shares=())
 
 
@@ -180,4 +183,4 @@ class _Shared:
     return self._placed(Sweep(self._ensemble, weights))
 
   def _placed(self, model: nnx.Module) -> nnx.Module:
-    return network.placed(model, self._directory.mesh)
+    return placed(model, self._directory.mesh)
