@@ -207,7 +207,7 @@ def test_the_overlay_binds_nothing_that_no_recipe_asks_for():
 def own_names(kind: type) -> set[str]:
   """Names of the parameters that a method adds to a backbone of either family."""
   found: set[str] = set()
-  for recipe in ("fine_tune_rte_micro.gin", "infix_tune_rte.gin"):
+  for recipe in ("fine_tune_rte_micro.gin", "infix_tune_rte_micro.gin"):
     backbone = dataclasses.replace(build(recipe), method=None, stages=())
     methods = [kind()]
     if kind is SoftPrompt:
