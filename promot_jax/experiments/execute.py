@@ -25,6 +25,7 @@ from promot_jax.experiments import (
   reported,
   shapes,
   sweep,
+  value_choice,
   way_on,
 )
 from promot_jax.experiments.checkpoint import Checkpoint
@@ -120,6 +121,7 @@ def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) ->
       why=outcome.why,
       results=outcome.results,
       chosen=chosen,
+      validation=outcome.validation,
     )
   )
   return outcome
@@ -137,7 +139,39 @@ def _trained_and_measured(directory: ModelDirectory) -> tuple[Outcome, list[cour
   name = selected.name
   if experiment.probe is not None:
     name, results = measurement.probed(directory, selected, results, models=models)
-  return Outcome(experiment=experiment, selected=name, why=settled or why, results=results), chosen
+  return (
+    Outcome(
+      experiment=experiment,
+      selected=name,
+      why=settled or why,
+      results=results,
+      validation=_validation(directory, chosen, selected, models),
+    ),
+    chosen,
+  )
+
+
+def _validation(
+  directory: ModelDirectory,
+  chosen: Sequence[course.Marker],
+  selected: Checkpoint,
+  models: Restored,
+) -> float | None:
+  """The score by which a report chooses among the points of a row; None where there is none.
+
+  Of what was trained it is that of the step that was chosen.  What is made of other rows has no such step, and is
+  measured on the selection split, beside the results that are reported.
+  """
+  experiment = directory.experiment
+  if chosen:
+    history = chosen[-1].get("history", ())
+    return next((each["score"] for each in history if each["step"] == chosen[-1]["step"]), None)
+  if not experiment.point:
+    return None
+  tasks = data.selection_tasks(experiment, directory.session.reader)
+  store = directory.results(directory.folder / "selection")
+  found = measurement.measure(directory, selected, tasks, models=models, store=store)
+  return value_choice.candidate(0.0, found).score
 
 
 def _measured(

@@ -33,12 +33,14 @@ def run_record(
   why: str,
   results: Sequence[TaskResult] = (),
   chosen: Sequence[Mapping[str, Any]] = (),
+  validation: float | None = None,
 ) -> RunRecord:
   """The record of an experiment whose checkpoint `selected` is reported.
 
   Args:
     results: of the reported checkpoint, as the experiment's plan measured them.
     chosen: the completion marker of each stage.
+    validation: of the reported checkpoint.
   """
   tasks = list(dict.fromkeys(map(experiment.unit_of, experiment.tasks)))
   plan, start = experiment.evaluation, experiment.start
@@ -93,7 +95,7 @@ def run_record(
     measured=ways.own(results),
     row=experiment.row if experiment.point else "",
     point=dict(experiment.point),
-    validation=_validation(chosen),
+    validation=validation,
     higher_is_better=not experiment.stages or experiment.stages[-1].optimum == "max",
     stages=_stages(experiment, [marker.get("step_seconds") for marker in chosen]),
     environment={**environment(), "precision": _precision(experiment)},
@@ -170,16 +172,6 @@ def _data_sets(experiment: Experiment) -> "dict[str, provenance.DataSet]":
     unit: provenance.data_set(experiment.records_of(base), experiment.place)
     for unit, base in read.items()
   }
-
-
-def _validation(chosen: Sequence[Mapping[str, Any]]) -> float | None:
-  """The score of the step that the last stage chose; None where it was not validated."""
-  if not chosen:
-    return None
-  last = chosen[-1]
-  return next(
-    (each["score"] for each in last.get("history", ()) if each["step"] == last["step"]), None
-  )
 
 
 def _rate(stage: Stage) -> float:

@@ -23,6 +23,7 @@ class Outcome:
   selected: str
   why: str
   results: Sequence[TaskResult]
+  validation: float | None = None
 
 
 def note_network(experiment: Experiment) -> None:

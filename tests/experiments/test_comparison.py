@@ -108,16 +108,18 @@ def test_rows_are_made_of_what_earlier_rows_of_the_same_command_trained(tmp_path
     MODEL, steps=2, trainable=".*", objective=Distillation(), teacher=of_full()
   )
   student = experiment("student", network=START, stages=[taught], **SHORT)
-  rows = [FULL, blended(1.0), student]
-  rows = [dataclasses.replace(row, evaluation=PLAN) for row in rows]
+  point = dataclasses.replace(blended(1.0), point={"WEIGHT": 1.0})
+  rows = [dataclasses.replace(row, evaluation=PLAN) for row in (FULL, point, student)]
   made = Comparison(model_dir=str(tmp_path), experiments=rows)
   full, blend, _ = execute(made)
   # All weight on the run: the ensemble is it.
   assert blend.results[0].scores == full.results[0].scores
   found = {run.record.method: run.record for run in runs.collect([tmp_path])}
+  # What is made of others was measured where they were chosen: the same model, the same score.
+  assert found["blend"].validation == pytest.approx(found["full"].validation)
   assert found["student"].settings["model: teacher"] == str(tmp_path / "full")
   lines = Lines()
   execute(made, sinks=[lines])  # once more: nothing is left to do, now that the runs are there
   assert [line.split(", ")[-1] for line in lines.lines if "results are there" in line] == [
     "none to run"
-  ] * 3
+  ] * 4
