@@ -297,6 +297,7 @@ FACTORIES = {
   "promot_jax.data.mixtures.proportional",
   "promot_jax.data.mixtures.temperature",
   "promot_jax.data.mixtures.weighted",
+  "promot_jax.micro.wordings.folder",
   "promot_jax.networks.micro_model.config",
   "promot_jax.networks.micro_model.decoder_config",
   "promot_jax.networks.texts.token_ids",
@@ -305,10 +306,12 @@ FACTORIES = {
   "promot_jax.training.optimizers.adamw",
   "promot_jax.training.optimizers.grouped",
   "promot_jax.training.optimizers.prompt_adafactor",
+  "promot_jax.training.optimizers.sam",
   "promot_jax.training.optimizers.sgd",
   "promot_jax.training.schedules.constant",
   "promot_jax.training.schedules.create_learning_rate_scheduler",
   "promot_jax.training.schedules.linear",
+  "promot_jax.training.subspaces.orthogonal",
 }
 ACTING = {
   "eval", "exec", "compile", "__import__", "import_module", "open", "system", "Popen", "run",
