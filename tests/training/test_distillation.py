@@ -286,6 +286,7 @@ def test_a_teacher_that_is_the_start_is_the_same_arrays_as_the_frozen_backbone()
     assert leaf.unsafe_buffer_pointer() == teacher[name].unsafe_buffer_pointer(), name
 
 
+@pytest.mark.slow  # one compilation after the other
 def test_two_devices_give_the_update_of_one():
   mesh = partitioning.make_mesh(data=1, model=2)
   objective = Distillation(weight=0.6, temperature=2.0, supervised=Supervised(vocabulary_chunk=4))
