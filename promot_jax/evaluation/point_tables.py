@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
-from promot_jax.evaluation import points, published
+from promot_jax.evaluation import points
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.tables import Cell, Column, Row, Table
@@ -27,7 +27,9 @@ def of_group(group: Group) -> Iterator[Table]:
     columns = [Column(group="validation", header="score of the chosen step")]
     columns += [Column(group=task, header="tuned task") for task in tasks]
     columns += [Column(group="Norm. Avg", header=f"{shots}-shot") for shots in group.shots]
-    name = published.ROWS.get(row.row, row.row.replace("_", " "))
+    # As a column calls it, without the values.
+    first = group.tried[row.methods[0]][0].record
+    name = first.printed.removesuffix(f" ({points.told(first.point)})") or row.row
     yield Table(
       title=f"{name}: values that were tried",
       columns=tuple(columns),

@@ -72,7 +72,7 @@ def test_a_report_has_the_chosen_value_among_the_methods_and_all_of_them_apart(t
   (section,) = report.build(runs.collect([tmp_path])).sections
   # The other one has the higher score on the test set, which is not asked.
   assert [name for name, _ in section.main.groups()] == ["Pretrained", "Cocktail (weight 0.75)"]
-  (table,) = [table for table in section.tables if "were tried" in table.title]
+  (table,) = [t for t in section.tables if t.title == "Cocktail: values that were tried"]
   assert [(row.label, row.detail) for row in table.rows] == [
     ("weight 0.25", ""),
     ("weight 0.75", "chosen"),
