@@ -226,8 +226,8 @@ def _choice_of(named: Named) -> dict[str, Any]:
     return {"checkpoint": named.checkpoint.name}
   marker = choice.marker(named.directory.store(named.directory.experiment.stages[number - 1]))
   step = named.checkpoint.step if marker is None else marker["step"]
-  scores = {entry["step"]: entry["score"] for entry in (marker or {}).get("history", ())}
-  found = {"step": step, "score on validation": scores.get(step)}
+  score = choice.score_at((marker or {}).get("history", ()), step)
+  found = {"step": step, "score on validation": score}
   return {name: value for name, value in found.items() if value is not None}
 
 

@@ -20,6 +20,11 @@ def run(flags: Flags) -> int:
     PromotError: see `promot_jax.errors`.
   """
   values = flags.values
+  if values.seed is not None and values.seeds:
+    raise ConfigError(
+      f"--seed={values.seed} and --seeds={','.join(map(str, values.seeds))} say both which seed runs; give one"
+      " of them."
+    )
   scanned = _read(flags)
   # Files are read before and values made after: a typing mistake need not wait for other hosts.
   cluster.connect(values)

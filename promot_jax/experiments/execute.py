@@ -36,6 +36,7 @@ from promot_jax.experiments.reader import text_vocabulary
 from promot_jax.experiments.reported import Outcome
 from promot_jax.experiments.restored import Restored
 from promot_jax.experiments.session import Session
+from promot_jax.training import choice
 from promot_jax.training.events import Events, JsonLines, Sink
 from promot_jax.training.tensorboard import TensorBoard
 
@@ -164,8 +165,7 @@ def _validation(
   """
   experiment = directory.experiment
   if chosen:
-    history = chosen[-1].get("history", ())
-    return next((each["score"] for each in history if each["step"] == chosen[-1]["step"]), None)
+    return choice.score_at(chosen[-1].get("history", ()), chosen[-1]["step"])
   if not experiment.point:
     return None
   tasks = data.selection_tasks(experiment, directory.session.reader)

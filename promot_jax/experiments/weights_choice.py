@@ -163,9 +163,9 @@ def recorded(directory: ModelDirectory) -> float:
   store = directory.store(directory.experiment.stages[-1])
   step = choice.chosen_step(store)
   done = choice.marker(store) or {"history": []}
-  for entry in done["history"]:
-    if entry["step"] == step:
-      return sign(directory) * entry["score"]
+  score = choice.score_at(done["history"], step)
+  if score is not None:
+    return sign(directory) * score
   raise ConfigError(
     f"{directory.folder} recorded no validation of step {step}, which it chose; train it with an"
     " EVAL_PERIOD that reaches the step."

@@ -120,6 +120,11 @@ def choose_step(
   )
 
 
+def score_at(history: Sequence[Mapping[str, Any]], step: int | None) -> float | None:
+  """The score of the validation at a step; None where that step was not validated."""
+  return next((entry["score"] for entry in history if entry["step"] == step), None)
+
+
 def stopped(stage: Stage, history: Sequence[Mapping[str, Any]], step: int) -> str:
   """Why a stage ends after `step` although it asks for more steps; empty where it goes on.
 

@@ -63,6 +63,7 @@ def test_each_seed_has_its_folder_each_value_its_row_and_all_one_report(files, t
   [
     ("--seeds=1,1", "different whole numbers"),
     ("--seeds=1,b", "'b' must be a whole number"),
+    ("--seeds=1,2 --seed=3", "--seed=3 and --seeds=1,2 say both"),
     ("--gin.SEEDS=[]", "different whole numbers"),
     ("--gin.SEEDS=[1.5]", "different whole numbers"),
     ("--gin.AXES={'fine_tuning': {'LEARNING_RAT': [1]}}", "Did you mean 'LEARNING_RATE'?"),
@@ -70,8 +71,10 @@ def test_each_seed_has_its_folder_each_value_its_row_and_all_one_report(files, t
   ],
 )
 def test_wrong_seeds_and_settings_are_one_sentence(flag, told, capsys):
+  words = [flag] if "{" in flag else flag.split()
   assert (
-    main(["train", "--gin_file=quickstart.gin", flag, "--dry_run"]) == errors.ConfigError.exit_code
+    main(["train", "--gin_file=quickstart.gin", *words, "--dry_run"])
+    == errors.ConfigError.exit_code
   )
   said = capsys.readouterr().err
   assert told in said and len(said.strip().splitlines()) == 2  # the sentence and the exit code
