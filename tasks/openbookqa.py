@@ -12,13 +12,22 @@ _LETTERS = ("A", "B", "C", "D")
 
 def _template(record: Record) -> templates.Rendered:
   question = record["question"]
-  choices = " ".join(f"{letter}) {question[f'choice_{letter}']}" for letter in _LETTERS)
+  choices = " ".join(f"{letter}) {text}" for letter, text in zip(_LETTERS, _choices(record)))
+  return templates.labelled(f"Q: {question['stem']} {choices} A:", _letter(record))
+
+
+def _choices(record: Record) -> list[str]:
+  return [record["question"][f"choice_{letter}"] for letter in _LETTERS]
+
+
+def _letter(record: Record) -> str:
+  """Of the right choice; empty where it is not public."""
   # A letter in the original files, a number in TensorFlow Datasets, -1 where it is not public.
   key = record["answerKey"]
   letter = key if isinstance(key, str) else "" if key == -1 else _LETTERS[int(key)]
   if letter and letter not in _LETTERS:
     raise errors.DataError(f"answer key {key!r} is none of {', '.join(_LETTERS)}.")
-  return templates.labelled(f"Q: {question['stem']} {choices} A:", letter)
+  return letter
 
 
 def _record(row: Record) -> Record:
@@ -50,6 +59,11 @@ TASK = Task(
     ("answerKey",),
   ),
   template=_template,
+  columns={
+    "question_stem": lambda record: record["question"]["stem"],
+    "choices": lambda record: {"text": _choices(record), "label": list(_LETTERS)},
+    "answerKey": _letter,
+  },
   labels=_LETTERS,
   metric="accuracy",
   metric_fns=(accuracy.accuracy,),

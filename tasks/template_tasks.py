@@ -121,13 +121,14 @@ def _task(
     "metric": metric,
     "metric_fns": metric_fns,
   }
-  written = functools.partial(_rendered, prompt, data)
+  made = base.columns if base is not None else {}
+  written = functools.partial(_rendered, prompt, data, made)
   if base is not None:
     # The field and what is nested in it.
     known = {path[0] for path in base.fields}
     fields = (
       *base.fields,
-      *((column,) for column in sorted(prompt.columns) if column not in known),
+      *((column,) for column in sorted(prompt.columns - made.keys()) if column not in known),
     )
     # The task's own records, whose places stay as they are.
     return Task(
@@ -177,9 +178,14 @@ def _task(
 
 
 def _rendered(
-  prompt: PromptTemplate, data: TemplatedData, record: Record, where: str = ""
+  prompt: PromptTemplate,
+  data: TemplatedData,
+  made: Mapping[str, Callable[[Record], Any]],
+  record: Record,
+  where: str = "",
 ) -> Rendered:
-  return prompt.render(data.numbered(record, where=where))
+  columns = {name: make(record) for name, make in made.items() if name in prompt.columns}
+  return prompt.render(data.numbered({**record, **columns}, where=where))
 
 
 def _rendered_row(written: Callable[..., Rendered], record: Record) -> Rendered:

@@ -136,6 +136,8 @@ class Task:
     probability, and writes nothing.
   key: record -> text by which a training split is divided; None: its input.  Tasks that read the same
     records have the same.
+  columns: what promptsource's templates find beside or in place of `fields`, made of a record by name:
+    they are written for Hugging Face's data sets, some of whose columns are others.
   """
 
   name: str
@@ -153,6 +155,7 @@ class Task:
   features: Mapping[str, RecordFeature] = dataclasses.field(default_factory=dict)
   ranked: bool = False
   key: Callable[[Record], str] | None = None
+  columns: Mapping[str, Callable[[Record], Any]] = dataclasses.field(default_factory=dict)
 
   def source(self, name: str) -> Source:
     """One of its sources, by its name or by name and folder: 'tfds', 'files:/data'.

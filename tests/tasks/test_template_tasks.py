@@ -106,6 +106,26 @@ def test_records_of_a_task_of_ours_are_divided_alike_for_all_templates(data):
   assert found[0] == found[1]
 
 
+def test_files_for_openbookqa_find_the_columns_of_hugging_face(data):
+  # promptsource's all have these two lines; the field of the same name is a number in the source.
+  content = """\
+templates:
+  a: !Template
+    name: choose
+    jinja: '{{question_stem}} {{choices.label[3]}} ||| {{answer_choices[{"A":0,"B":1,"C":2,"D":3}[answerKey]]}}'
+    answer_choices: '{{choices.text | join("|||")}}'
+"""
+  add(data(content, task="openbookqa"))
+  plain = tasks.load_examples(tasks.resolve("openbookqa", source="micro"), "validation", LENGTHS, limit=20)
+  found = read("own_choose", "validation", limit=20)
+  for before, made in zip(plain.records, found.records, strict=True):
+    stem, choices = before["inputs"].removeprefix("Q: ").split(" A) ")
+    choice = "ABCD".index(before["targets"])
+    texts = choices.removesuffix(" A:").replace(" B) ", "|").replace(" C) ", "|").replace(" D) ", "|")
+    assert made["inputs"] == f"{stem} D"
+    assert made["targets"] == texts.split("|")[choice]
+
+
 def test_demonstrations_are_those_of_the_template(data):
   add(data())
   record = read("own_is_it_true_1shot", "validation").records[0]
