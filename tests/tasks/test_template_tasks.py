@@ -116,12 +116,16 @@ templates:
     answer_choices: '{{choices.text | join("|||")}}'
 """
   add(data(content, task="openbookqa"))
-  plain = tasks.load_examples(tasks.resolve("openbookqa", source="micro"), "validation", LENGTHS, limit=20)
+  plain = tasks.load_examples(
+    tasks.resolve("openbookqa", source="micro"), "validation", LENGTHS, limit=20
+  )
   found = read("own_choose", "validation", limit=20)
   for before, made in zip(plain.records, found.records, strict=True):
     stem, choices = before["inputs"].removeprefix("Q: ").split(" A) ")
     choice = "ABCD".index(before["targets"])
-    texts = choices.removesuffix(" A:").replace(" B) ", "|").replace(" C) ", "|").replace(" D) ", "|")
+    texts = (
+      choices.removesuffix(" A:").replace(" B) ", "|").replace(" C) ", "|").replace(" D) ", "|")
+    )
     assert made["inputs"] == f"{stem} D"
     assert made["targets"] == texts.split("|")[choice]
 
