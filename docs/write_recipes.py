@@ -33,7 +33,7 @@ needs `--gin.DATA_DIR="'/data'"` ([tasks](tasks.md#original-files)).
 
 Every recipe also runs on a laptop: `NAME_micro.gin` means `NAME.gin` and then [`micro.gin`](gin.md#overlays),
 except those of `real/`, which are small as they are; where the last column says more, so does a table's. Of two micro
-models the T5 stands in for T5, mT5 and BART, and the decoder-only one for GPT-2 and PaLM, and each figure that they
+models the T5 stands in for T5, mT5 and BART, and the decoder-only one for GPT-2, PaLM and LLaMA-like models, and each figure that they
 give is one of the built-in world. Names that end in `_micro` below have no larger form. What the small forms gave is in
 [results/micro.md](results/micro.md) and [results/methods.md](results/methods.md). All tables small, in one report:
 

@@ -27,6 +27,18 @@ class Part(preparation.Unready):
     """The input that the layer reads instead of x."""
     return x
 
+  def within(
+    self,
+    x: Float[Array, "... in"],
+    y: Float[Array, "... out"],
+    kernel: Float[Array, "in out"],
+    *,
+    key: Key | None,
+  ) -> Float[Array, "... out"]:
+    """What takes the place of y = x W; the bias comes after it.  `kernel` is W as it is kept."""
+    del x, kernel, key
+    return y
+
   def after(
     self, x: Float[Array, "... in"], y: Float[Array, "... out"], *, key: Key | None
   ) -> Float[Array, "... out"]:
@@ -57,10 +69,15 @@ class AdaptedLinear(nnx.Module):
     # First all that changes the input, so that each `after` sees what the layer has read.
     for part in parts:
       x = part.before(x)
-    y = product(x, self.kernel[...].astype(x.dtype))
+    keys = split_key(key, len(parts))
+    kernel = self.kernel[...]
+    y = product(x, kernel.astype(x.dtype))
+    # Another kernel is another product, to which the layer adds its bias as it is.
+    for part, part_key in zip(parts, keys):
+      y = part.within(x, y, kernel, key=part_key)
     if self.bias is not None:
       y = y + self.bias[...].astype(x.dtype)
-    for part, part_key in zip(parts, split_key(key, len(parts))):
+    for part, part_key in zip(parts, keys):
       y = part.after(x, y, key=part_key)
     return y
 

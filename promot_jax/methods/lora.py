@@ -7,6 +7,14 @@ s = alpha / R.  B starts at zero, so training starts from the backbone.  The upd
 Differences from the paper: none in the formula.  Which projections have an update is a pattern; the
 default is the paper's, queries and values of every attention, cross-attention included.  A starts
 uniform in +-1/sqrt(in), as in the paper's code and in PEFT.
+
+`decomposed` is DoRA (Liu et al., 2024, arXiv:2402.09353): the column of each output feature has a
+trained length m [out], and W + s A B gives its direction only,
+
+    W' = m * (W + s A B) / |W + s A B|        |.| of each column, over the input features
+
+m starts at |W + s A B|, which is |W| while B is zero: training starts from the backbone.  As in section
+4.3 the gradient takes the divisor for a constant, that of a kernel which a later stage trains too.
 """
 
 import dataclasses
@@ -42,10 +50,10 @@ class LoRA(base.Method):
     dropout_rate: of the input of the update, while training.
     initializer: `UniformDown`, or `FromFile`: what PEFT or another run trained.
     tasks: number of updates; above 1, batches must carry `prompt_ids` [B] in [0, tasks).
+    decomposed: DoRA: lengths of the kernels' columns are trained beside the updates; of one task.
   """
 
-  parameters: ClassVar[str] = r".*/lora/(down|up)"
-  printed: ClassVar[str] = "LoRA"
+  parameters: ClassVar[str] = r".*/lora/(down|up|magnitude)"
   formats: ClassVar[Formats] = lora_formats.FORMATS
 
   rank: int = 4
@@ -54,6 +62,7 @@ class LoRA(base.Method):
   dropout_rate: float = 0.0
   initializer: LoRAInitializer = dataclasses.field(default_factory=UniformDown)
   tasks: int = 1
+  decomposed: bool = False
 
   def __post_init__(self):
     if not self.targets:
@@ -71,6 +80,20 @@ class LoRA(base.Method):
         f"LoRA.initializer is {self.initializer!r}, which is no initializer; in a gin file write"
         " @lora.UniformDown() or @lora.FromFile()."
       )
+    if not isinstance(self.decomposed, bool):
+      raise errors.ConfigError(
+        f"LoRA.decomposed is {self.decomposed!r}; it must be True (DoRA) or False."
+      )
+    if self.decomposed and self.tasks > 1:
+      raise errors.ConfigError(
+        f"LoRA.decomposed=True with LoRA.tasks={self.tasks}: each example would need the column lengths of"
+        " a kernel of its own; set tasks=1, or decomposed=False for a bank of plain updates."
+      )
+
+  @property
+  def printed(self) -> str:  # type: ignore[override]  # of the value: DoRA is LoRA with a setting
+    """What training it alone is called in a report."""
+    return "DoRA" if self.decomposed else "LoRA"
 
   @property
   def scale(self) -> float:
@@ -88,18 +111,34 @@ class LoRA(base.Method):
     keys = jax.random.split(rngs.params(), self.tasks)
     starts = [
       lora_initializers.start(
-        self.initializer, key, model, found, rank=self.rank, scale=self.scale, task=task
+        self.initializer,
+        key,
+        model,
+        found,
+        rank=self.rank,
+        scale=self.scale,
+        task=task,
+        decomposed=self.decomposed,
       )
       for task, key in enumerate(keys)
     ]
 
     def make(place: linears.Place) -> LowRank:
-      down, up = starts[0][place.name]
+      down, up, magnitude = starts[0][place.name]
       if self.tasks > 1:  # [... tasks in R]
         down, up = (
           jnp.stack([start[place.name][part] for start in starts], axis=-3) for part in (0, 1)
         )
-      return LowRank(down, up, scale=self.scale, tasks=self.tasks, input_dropout=self.dropout_rate)
+      if self.decomposed and magnitude is None:
+        magnitude = _lengths(_updated(place.linear.kernel[...], down, up, self.scale))
+      return LowRank(
+        down,
+        up,
+        magnitude=magnitude,
+        scale=self.scale,
+        tasks=self.tasks,
+        input_dropout=self.dropout_rate,
+      )
 
     return linears.attach(model, found, PART, make)
 
@@ -124,7 +163,10 @@ class LoRA(base.Method):
 
 
 class LowRank(linears.Part):
-  """A [in, R] and B [R, out] of one linear layer, or a bank [tasks in R], [tasks R out] of them."""
+  """A [in, R] and B [R, out] of one linear layer, or a bank [tasks in R], [tasks R out] of them.
+
+  magnitude: m [out] of a decomposed kernel, else an empty slot.
+  """
 
   def __init__(
     self,
@@ -132,11 +174,13 @@ class LowRank(linears.Part):
     up: Float[Array, "*tasks R out"],
     *,
     scale: float,
+    magnitude: Float[Array, "out"] | None = None,
     tasks: int = 1,
     input_dropout: float = 0.0,
   ):
     self.down = nnx.Param(down)
     self.up = nnx.Param(up)
+    self.magnitude = nnx.data(None) if magnitude is None else nnx.Param(magnitude)
     self.scale = scale
     self.tasks = tasks
     self.input_dropout = input_dropout
@@ -149,12 +193,36 @@ class LowRank(linears.Part):
     down, up = (preparation.rows(bank[...], ids, axis=-3) for bank in (self.down, self.up))
     return LowRank(down, up, scale=self.scale, input_dropout=self.input_dropout)
 
+  def within(
+    self,
+    x: Float[Array, "... in"],
+    y: Float[Array, "... out"],
+    kernel: Float[Array, "in out"],
+    *,
+    key: Key | None,
+  ) -> Float[Array, "... out"]:
+    """x W' of a decomposed kernel, from y = x W; y where there is no magnitude."""
+    if self.magnitude is None:
+      return y
+    seen = dropout(x, self.input_dropout, key)
+    # What is dropped is missing from all that differs from x W, in which x stays whole: so does PEFT.
+    base = y if seen is x else product(seen, kernel.astype(x.dtype))
+    factors = _factors(self, jax.lax.stop_gradient(kernel))
+    # The difference from 1 is taken in float32: bfloat16 next to 1 has steps of half a per cent.
+    change = (factors - 1).astype(y.dtype) * base
+    return y + change + factors.astype(y.dtype) * self._update(seen)
+
   def after(
     self, x: Float[Array, "... in"], y: Float[Array, "... out"], *, key: Key | None
   ) -> Float[Array, "... out"]:
-    """y + s (x A) B."""
+    """y + s (x A) B; y of a decomposed kernel, which has its update already."""
+    if self.magnitude is not None:
+      return y
     # Of the update's input only: the frozen layer has read x as it is.
-    x = dropout(x, self.input_dropout, key)
+    return y + self._update(dropout(x, self.input_dropout, key))
+
+  def _update(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+    """s (x A) B."""
     down, up = self.down[...].astype(x.dtype), self.up[...].astype(x.dtype)
     if down.ndim == 2:
       # Through R features: A B as one matrix would cost what a full kernel does.
@@ -162,7 +230,7 @@ class LowRank(linears.Part):
     else:  # one for each example, of which a decode may have several rows
       down, up = (preparation.for_rows(leaf, x.shape[0]) for leaf in (down, up))
       update = jnp.einsum("bli,bir,bro->blo", x, down, up)
-    return y + update * jnp.asarray(self.scale, y.dtype)
+    return update * jnp.asarray(self.scale, x.dtype)
 
 
 class Kept(nnx.Variable):
@@ -175,6 +243,7 @@ class Merged(linears.Part):
   def __init__(self, part: LowRank, kernel: Float[Array, "in out"]):
     self.down = part.down
     self.up = part.up
+    self.magnitude = part.magnitude
     self.scale = part.scale
     self.input_dropout = part.input_dropout
     self.original = Kept(kernel)
@@ -206,11 +275,9 @@ def merge(model: base.Model, *, keep: bool = True) -> base.Model:
   model = paths.copy(model)
   for linear in _linears(model):
     part, kernel = linear.lora, linear.kernel[...]
-    # In float32: the small update must not be rounded before it is added.
-    update = jnp.matmul(
-      part.down[...].astype(jnp.float32), part.up[...].astype(jnp.float32), precision="highest"
-    )
-    merged = kernel.astype(jnp.float32) + part.scale * update
+    merged = _updated(kernel, part.down[...], part.up[...], part.scale)
+    if part.magnitude is not None:
+      merged = merged * _factors(part, kernel)[..., None, :]
     linear.kernel = nnx.Param(merged.astype(kernel.dtype))
     # The old kernel is kept, since taking the update away again would not give it back bit for bit.
     linear.lora = Merged(part, kernel)
@@ -232,9 +299,37 @@ def unmerge(model: base.Model) -> base.Model:
     part = linear.lora
     linear.kernel = nnx.Param(part.original[...])
     linear.lora = LowRank(
-      part.down[...], part.up[...], scale=part.scale, input_dropout=part.input_dropout
+      part.down[...],
+      part.up[...],
+      magnitude=None if part.magnitude is None else part.magnitude[...],
+      scale=part.scale,
+      input_dropout=part.input_dropout,
     )
   return model
+
+
+def _updated(
+  kernel: Float[Array, "*N in out"],
+  down: Float[Array, "*N in R"],
+  up: Float[Array, "*N R out"],
+  scale: float,
+) -> Float[Array, "*N in out"]:
+  """W + s A B in float32: the small update must not be rounded before it is added."""
+  wide = [leaf.astype(jnp.float32) for leaf in (kernel, down, up)]
+  return wide[0] + scale * jnp.matmul(wide[1], wide[2], precision="highest")
+
+
+def _lengths(kernel: Float[Array, "*N in out"]) -> Float[Array, "*N out"]:
+  """|W| of each column."""
+  return jnp.linalg.norm(kernel, axis=-2)
+
+
+def _factors(part: LowRank | Merged, kernel: Float[Array, "*N in out"]) -> Float[Array, "*N out"]:
+  """m / |W + s A B| in float32, whose divisor has no gradient."""
+  down, up = (jax.lax.stop_gradient(leaf[...]) for leaf in (part.down, part.up))
+  lengths = _lengths(_updated(kernel, down, up, part.scale))
+  # A column of zeros has no direction, and any factor leaves it 0; 0 / 0 would not.
+  return part.magnitude[...].astype(jnp.float32) / jnp.where(lengths > 0, lengths, 1)
 
 
 def _linears(model: nnx.Module) -> list[linears.AdaptedLinear]:

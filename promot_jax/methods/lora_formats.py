@@ -3,6 +3,7 @@
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,14 +11,20 @@ from promot_jax import errors
 from promot_jax.checkpoints.peft import lora
 from promot_jax.methods.formats import PEFT, Context, Format, Formats, Stored, Trained
 
-_LEAF = re.compile(r"(.*)/lora/(down|up)")
+_LEAF = re.compile(r"(.*)/lora/(down|up|magnitude)")
 
 
-def updates_of(
-  leaves: Mapping[str, np.ndarray], *, where: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Name of the layer in an unrolled network -> (A [in, R], B [R, out]), of several tasks with an axis
-  of tasks in front.
+class Update(NamedTuple):
+  """A [in, R], B [R, out] and, of a decomposed kernel, m [out]; of several tasks with an axis of tasks
+  in front."""
+
+  down: Any
+  up: Any
+  magnitude: Any = None
+
+
+def updates_of(leaves: Mapping[str, np.ndarray], *, where: str) -> dict[str, Update]:
+  """Name of the layer in an unrolled network -> its update.
 
   Raises:
     ConfigError: there are none.
@@ -31,7 +38,7 @@ def updates_of(
     raise errors.ConfigError(
       f"'{where}' holds no LoRA updates; name a method file, a checkpoint of LoRA or a PEFT adapter."
     )
-  return {name: (parts["down"], parts["up"]) for name, parts in found.items()}
+  return {name: Update(**parts) for name, parts in found.items()}
 
 
 def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
@@ -39,6 +46,7 @@ def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
   leaves: dict[str, np.ndarray] = {}
   for name, (down, up) in found.arrays.items():
     leaves |= {f"{name}/lora/down": down, f"{name}/lora/up": up}
+  leaves |= {f"{name}/lora/magnitude": lengths for name, lengths in found.magnitudes.items()}
   return Stored(
     leaves=leaves,
     settings={
@@ -46,6 +54,7 @@ def _read_adapter(path: pathlib.Path, context: Context) -> Stored:
       "alpha": found.alpha,
       "targets": found.targets,
       "dropout_rate": found.dropout_rate,
+      "decomposed": bool(found.magnitudes),
     },
     notes={"base_model": found.base_model},
   )

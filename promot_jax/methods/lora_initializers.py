@@ -19,6 +19,7 @@ from promot_jax import errors
 from promot_jax.methods import lora_formats
 from promot_jax.methods.initializers import FromFile, of_task
 from promot_jax.methods.linears import Place
+from promot_jax.methods.lora_formats import Update
 from promot_jax.types import Array, Key
 
 RECIPE_VALUES = ("UniformDown", "FromFile")
@@ -72,8 +73,9 @@ def start(
   rank: int,
   scale: float,
   task: int,
-) -> Updates:
-  """The first updates of one task, of whichever initializer.
+  decomposed: bool,
+) -> dict[str, Update]:
+  """The first updates of one task, of whichever initializer; with magnitudes where a file has them.
 
   Raises:
     ConfigError: its values do not fit.
@@ -81,20 +83,33 @@ def start(
   chosen = of_task(initializer, task)
   # A file is asked here, as only LoRA knows in which formats its updates may lie.
   if not isinstance(chosen, FromFile):
-    return chosen(key, model, places, rank=rank, scale=scale, task=task)
+    drawn = chosen(key, model, places, rank=rank, scale=scale, task=task)
+    return {name: Update(*factors) for name, factors in drawn.items()}
   found = chosen.stored(lora_formats.FORMATS, model.config)
   where = os.fspath(chosen.path)
   arrays = lora_formats.updates_of(found.leaves, where=where)
   _check_fits(arrays, found.settings, places, rank=rank, scale=scale, where=where)
+  fields = [field for field in Update._fields if _has(arrays, field)]
+  if "magnitude" in fields and not decomposed:
+    raise errors.ConfigError(
+      f"'{where}' holds magnitudes beside its updates (DoRA), which plain updates have not; set"
+      " LoRA.decomposed=True."
+    )
 
-  def part_of(place: Place, part: int) -> Array:
-    return jnp.asarray(_given(arrays, place, part, task, where=where))
+  def update_of(place: Place) -> Update:
+    given = {field: _given(arrays, place, field, task, where=where) for field in fields}
+    return Update(**{field: jnp.asarray(leaf) for field, leaf in given.items()})
 
-  return {name: (part_of(place, 0), part_of(place, 1)) for name, place in places.items()}
+  return {name: update_of(place) for name, place in places.items()}
+
+
+def _has(arrays: Mapping[str, Update], field: str) -> bool:
+  """Whether a file's updates have a part; one layer stands for all."""
+  return getattr(next(iter(arrays.values())), field) is not None
 
 
 def _check_fits(
-  arrays: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  arrays: Mapping[str, Update],
   settings: Mapping[str, object],
   places: Mapping[str, Place],
   *,
@@ -103,7 +118,7 @@ def _check_fits(
   where: str,
 ) -> None:
   # One layer stands for all: a method has one rank.
-  theirs, factor = next(iter(arrays.values()))[0].shape[-1], lora_formats.scale_of(settings)
+  theirs, factor = next(iter(arrays.values())).down.shape[-1], lora_formats.scale_of(settings)
   # The same A and B under another factor are another update, with no sign of it but worse scores.
   if theirs != rank or (factor is not None and not math.isclose(factor, scale)):
     factor = scale if factor is None else factor
@@ -121,12 +136,15 @@ def _check_fits(
     )
 
 
-def _given(arrays, place: Place, part: int, task: int, *, where: str) -> np.ndarray:
-  """A (0) or B (1) of one place, with a leading axis of layers if they are scanned."""
+def _given(
+  arrays: Mapping[str, Update], place: Place, field: str, task: int, *, where: str
+) -> np.ndarray:
+  """One part of the update of a place, with a leading axis of layers if they are scanned."""
+  side = 0 if field == "down" else -1  # A [in, R], B [R, out], m [out]
   leaves = []
   for name in place.layer_names:
     # Of a bank the task's own; a single update starts every task.
-    leaf = np.asarray(arrays[name][part], np.float32)
+    leaf = np.asarray(getattr(arrays[name], field), np.float32)
     if leaf.ndim == 3:
       if task >= leaf.shape[0]:
         raise errors.ConfigError(
@@ -134,7 +152,7 @@ def _given(arrays, place: Place, part: int, task: int, *, where: str) -> np.ndar
           f" LoRA.tasks={leaf.shape[0]}."
         )
       leaf = leaf[task]
-    if leaf.shape[part] != place.shape[part]:  # A [in, R], B [R, out]
+    if leaf.shape[side] != place.shape[side]:
       raise errors.ConfigError(
         f"'{where}' has an update of shape {list(leaf.shape)} for '{name}', whose shape is"
         f" {list(place.shape)}; take the file that belongs to this model."

@@ -21,6 +21,7 @@ def _largest_rate(stage) -> float:
     ("promot_rte_t5_1_1_xxl", [600, 300], [0.3, 1e-2], {"length": 16}),
     ("promot_multitask", [600, 300], [0.3, 1e-2], {"length": 16, "tasks": 2}),
     ("promot_lora_r2_wmt14_enfr", [300, 300], [1e-2, 1e-2], {"rank": 2, "alpha": None}),
+    ("dora_rte", [300], [1e-2], {"rank": 32, "alpha": None, "decomposed": True}),
     ("lora_rte", [300], [1e-2], {"rank": 4, "alpha": None, "dropout_rate": 0.0}),
     ("adapter_rte", [300], [5e-3], {"bottleneck": 8, "share": None, "train_norms": True}),
     ("adapter_3_rte", [300], [5e-3], {"bottleneck": None, "share": 0.03, "placement": "lin"}),

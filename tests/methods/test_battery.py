@@ -42,6 +42,7 @@ class Entry:
   undefined: backbone -> words of the sentence with which it is refused there.
   flat: pattern of own parameters whose gradient is 0 by arithmetic; the reason belongs beside it.
   with_prompt: whether a soft prompt can be attached too.
+  slow: whether it is one of the slow tests, since another entry is nearly the same.
   """
 
   method: object
@@ -49,6 +50,7 @@ class Entry:
   undefined: Mapping[str, str] = dataclasses.field(default_factory=dict)
   flat: str = ""
   with_prompt: bool = True
+  slow: bool = False
 
 
 _ENCODER = dict.fromkeys(("t5", "umt5", "bart"), "between x and y")
@@ -96,7 +98,8 @@ METHODS = {
   "ia3": Entry(method=IA3()),
   "top_layers": Entry(method=TopLayers(layers=1), flat=".*/key/bias"),
   "lora": Entry(method=LoRA(rank=3, alpha=6, dropout_rate=0.1)),
-  "lora_everywhere": Entry(method=LoRA(rank=2, targets=".*")),
+  "lora_everywhere": Entry(method=LoRA(rank=2, targets=".*"), slow=True),
+  "dora_everywhere": Entry(method=LoRA(rank=2, alpha=3, targets=".*", decomposed=True)),
   "lora_bank": Entry(method=LoRA(rank=2, tasks=2)),
   "ia3_bank": Entry(method=IA3(tasks=2)),
 }
@@ -119,7 +122,13 @@ FORMS = [
     for kind in ("t5", "umt5", "gpt2", "bart", "llama", "palm")
   ),
 ]
-each_method = pytest.mark.parametrize("name", METHODS)
+each_method = pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=pytest.mark.slow if entry.slow else ())
+    for name, entry in METHODS.items()
+  ],
+)
 each_backbone = pytest.mark.parametrize("kind,scanned", FORMS)
 
 
@@ -316,7 +325,7 @@ def test_where_it_is_not_defined_a_sentence_says_why(name, kind):
 QUICK = {
   "prompt": "t5",
   "adapter": "t5",
-  "lora_everywhere": "t5",
+  "dora_everywhere": "t5",
   "prefix": "gpt2",
   "ia3_bank": "gpt2",
   "top_layers": "gpt2",

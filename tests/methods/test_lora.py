@@ -1,4 +1,4 @@
-"""LoRA and IA3 on tiny backbones: the formula, merging, stage 1 of ProMoT, files."""
+"""LoRA, DoRA and IA3 on tiny backbones: the formula, merging, stage 1 of ProMoT, files."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from promot_jax import errors, paths
 from promot_jax.methods import initializers, linears, lora
 from promot_jax.methods.ia3 import IA3
 from promot_jax.methods.lora import LoRA
-from promot_jax.models.layers import Linear
+from promot_jax.models.layers import Linear, dropout
 from promot_jax.networks import trained_methods
 from tiny_models import batch_of, close, logits, moved, same_arrays, tiny
 
@@ -33,6 +33,87 @@ def test_a_layer_computes_the_formula_of_the_paper():
   np.testing.assert_allclose(adapted(x), x @ (kernel + 1.5 * down @ up), rtol=1e-5, atol=1e-6)
 
 
+def decomposed_layer(**fields):
+  """(layer, x, W, b, A, B, m) of a decomposed kernel [4, 6] with s = 1.5; its last column is empty."""
+  random = np.random.default_rng(0)
+  shapes = ((2, 3, 4), (4, 6), (6,), (4, 2), (2, 6), (6,))
+  values = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+  _, kernel, bias, down, up, magnitude = values
+  kernel[:, -1] = up[:, -1] = 0
+  linear = Linear(4, 6, rngs=nnx.Rngs(0), use_bias=True)
+  linear.kernel, linear.bias = nnx.Param(jnp.asarray(kernel)), nnx.Param(jnp.asarray(bias))
+  adapted = linears.AdaptedLinear(linear)
+  arrays = map(jnp.asarray, (down, up))
+  adapted.lora = lora.LowRank(*arrays, magnitude=jnp.asarray(magnitude), scale=1.5, **fields)
+  adapted.parts = ("lora",)
+  return adapted, *(value.astype(np.float64) for value in values)
+
+
+def test_a_decomposed_layer_computes_the_formula_of_its_paper():
+  layer, x, kernel, bias, down, up, magnitude = decomposed_layer()
+  whole = kernel + 1.5 * down @ up
+  lengths = np.sqrt((whole**2).sum(0))
+  lengths[-1] = 1  # of the empty column, which stays empty
+  expected = x @ (magnitude * whole / lengths) + bias
+  found = layer(jnp.asarray(x, jnp.float32))
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_decomposed_layer_takes_lengths_for_constants():
+  layer, x, kernel, _, down, up, magnitude = decomposed_layer()
+  weights = np.random.default_rng(1).normal(size=(2, 3, 6))
+  found = jax.grad(lambda layer: jnp.sum(weights * layer(jnp.asarray(x, jnp.float32))))(layer)
+  whole = kernel + 1.5 * down @ up
+  lengths = np.where(np.arange(6) < 5, np.sqrt((whole**2).sum(0)), 1)
+  rows, back = x.reshape(-1, 4), weights.reshape(-1, 6)
+  of_product = rows.T @ (back * magnitude / lengths)  # of W + s A B
+  for leaf, expected in (
+    (found.lora.magnitude, (back * (rows @ whole / lengths)).sum(0)),
+    (found.lora.down, 1.5 * of_product @ up.T),
+    (found.lora.up, 1.5 * down.T @ of_product),
+    (found.kernel, of_product),
+  ):
+    np.testing.assert_allclose(leaf[...], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_of_a_decomposed_layer_leaves_the_frozen_product_whole():
+  layer, x, kernel, bias, down, up, magnitude = decomposed_layer(input_dropout=0.5)
+  key, x = jax.random.key(3), jnp.asarray(x, jnp.float32)
+  whole = kernel + 1.5 * down @ up
+  lengths = np.where(np.arange(6) < 5, np.sqrt((whole**2).sum(0)), 1)
+  seen = np.asarray(dropout(x, 0.5, jax.random.split(key, 1)[0]), np.float64)  # of its only part
+  expected = np.asarray(x) @ kernel + bias + seen @ (magnitude * whole / lengths - kernel)
+  np.testing.assert_allclose(layer(x, key=key), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_magnitudes_start_at_the_lengths_of_the_columns_also_of_a_plain_file(tmp_path):
+  plain, method = LoRA(rank=2, alpha=3), LoRA(rank=2, alpha=3, decomposed=True)
+  trained = moved(plain.attach(backbone(), nnx.Rngs(1)), plain)
+  path = trained_methods.export(tmp_path / "lora.npz", trained, plain)
+  start = dataclasses.replace(method, initializer=lora.FromFile(path=path))
+  for model in (
+    method.attach(backbone(scanned=True), nnx.Rngs(0)),
+    start.attach(backbone(), nnx.Rngs(0)),
+  ):
+    leaves = {name: np.asarray(leaf) for name, leaf in paths.named_leaves(model).items()}
+    found = [name.removesuffix("/lora/magnitude") for name in leaves if name.endswith("magnitude")]
+    assert len(found) == sum(name.endswith("/lora/up") for name in leaves)
+    for name in found:
+      update = leaves[f"{name}/lora/down"] @ leaves[f"{name}/lora/up"]
+      expected = np.sqrt(((leaves[f"{name}/kernel"] + 1.5 * update) ** 2).sum(-2))
+      np.testing.assert_allclose(leaves[f"{name}/lora/magnitude"], expected, rtol=1e-6)
+
+
+def test_a_decomposed_start_comes_from_its_file_and_plain_updates_refuse_it(tmp_path):
+  method = LoRA(rank=2, decomposed=True)
+  trained = moved(method.attach(backbone(), nnx.Rngs(1)), method)
+  path = trained_methods.export(tmp_path / "dora.npz", trained, method)
+  start = dataclasses.replace(method, initializer=lora.FromFile(path=path))
+  same_arrays(start.attach(backbone(), nnx.Rngs(0)), trained)
+  with pytest.raises(errors.ConfigError, match=r"dora.npz' holds magnitudes .*decomposed=True"):
+    dataclasses.replace(start, decomposed=False).attach(backbone(), nnx.Rngs(0))
+
+
 def test_it_starts_as_in_the_paper_with_nothing_added():
   model = LoRA(rank=3).attach(backbone(), nnx.Rngs(0))
   leaves = paths.named_leaves(model)
@@ -43,10 +124,12 @@ def test_it_starts_as_in_the_paper_with_nothing_added():
   assert len(ups) == 2 * (1 + 2 * 2) and all((np.asarray(leaf) == 0).all() for leaf in ups)
 
 
-@pytest.mark.parametrize("scanned", [False, True])
-def test_merging_keeps_outputs_and_unmerging_gives_the_kernels_back_bit_for_bit(scanned):
+@pytest.mark.parametrize("scanned,decomposed", [(False, False), (True, False), (True, True)])
+def test_merging_keeps_outputs_and_unmerging_gives_the_kernels_back_bit_for_bit(
+  scanned, decomposed
+):
   plain = backbone(scanned=scanned)
-  method = LoRA(rank=2, alpha=5, targets=".*")
+  method = LoRA(rank=2, alpha=5, targets=".*", decomposed=decomposed)
   model = moved(method.attach(plain, nnx.Rngs(0)), method)
   expected = logits(model)
   merged = lora.merge(model)
@@ -180,6 +263,8 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
     ({"alpha": 0}, "alpha=0 must"),
     ({"dropout_rate": 1.0}, "dropout_rate=1.0 must"),
     ({"initializer": "uniform"}, "no initializer"),
+    ({"decomposed": "yes"}, "decomposed is 'yes'; it must be True"),
+    ({"decomposed": True, "tasks": 2}, "set tasks=1, or decomposed=False"),
   ):
     with pytest.raises(errors.ConfigError, match=words):
       LoRA(**fields)

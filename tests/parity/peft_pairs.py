@@ -9,12 +9,14 @@ import functools
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
 from flax import nnx
 
 import tiny_transformers
+from promot_jax import paths
 from promot_jax.checkpoints import huggingface, restore
 from promot_jax.networks import backbones
 
@@ -92,13 +94,18 @@ def tokens(length, seed):
 
 def our_logits(model):
   """[2 NEW V]: what predicts each of NEW targets; the second input has two tokens less."""
+  return np.asarray(jax.jit(lambda m, b: m.logits(m.hidden(b)))(model, our_batch(model)))
+
+
+def our_batch(model):
+  """What `our_logits` reads."""
   source, target = tokens(LENGTHS[0], 2), tokens(NEW, 3)
   source[1, LENGTHS[1] :] = model.config.pad
   batch = {"encoder_input_tokens": source, "decoder_target_tokens": target}
   if model.config.decoder_start is not None:
     start = np.full((2, 1), model.config.decoder_start, np.int32)
     batch["decoder_input_tokens"] = np.concatenate([start, target[:, :-1]], 1)
-  return np.asarray(jax.jit(lambda m, b: m.logits(m.hidden(b)))(model, batch))
+  return batch
 
 
 @torch.no_grad()
@@ -108,6 +115,10 @@ def their_logits(model, *, inserted=0):
   `inserted`: positions that an adapter puts before the input of a decoder-only model and returns
   logits of.
   """
+  return _their_logits(model, inserted).numpy()
+
+
+def _their_logits(model, inserted=0):
   rows = []
   target = torch.tensor(tokens(NEW, 3)).long()
   for row, length in enumerate(LENGTHS):  # one by one, without padding
@@ -124,8 +135,34 @@ def their_logits(model, *, inserted=0):
       joined = torch.cat([source, y], 1)
       logits = model(input_ids=joined, attention_mask=torch.ones_like(joined)).logits
       logits = logits[:, inserted + length - 1 : -1]
-    rows.append(logits.numpy())
-  return np.concatenate(rows)
+    rows.append(logits)
+  return torch.cat(rows)
+
+
+def our_gradients(model, names):
+  """Gradients of the sum of squares of `our_logits`, by the names of some of the model's parameters."""
+  graphdef, trainable, frozen = paths.split(model, names)
+  batch = our_batch(model)
+
+  @jax.jit
+  def gradients(trainable, frozen):
+    def loss(trainable):
+      whole = nnx.merge(graphdef, trainable, frozen)
+      return jnp.sum(jnp.square(whole.logits(whole.hidden(batch))))
+
+    return jax.grad(loss)(trainable)
+
+  found = paths.named_leaves(gradients(trainable, frozen))
+  return {name: np.asarray(leaf) for name, leaf in found.items()}
+
+
+def put_their_gradients(model):
+  """The gradients of the same sum take the places of the parameters of an adapter, which can be saved."""
+  torch.sum(torch.square(_their_logits(model))).backward()
+  with torch.no_grad():
+    for weight in model.parameters():
+      if weight.requires_grad:
+        weight.copy_(weight.grad)
 
 
 def assert_close(found, expected):

@@ -1,4 +1,4 @@
-"""PEFT's LoRA and IA3 against ours: either side loads what the other wrote, and logits are equal.
+"""PEFT's LoRA, DoRA and IA3 against ours: either side loads what the other wrote, and logits are equal.
 
 Models and tolerances are those of peft_pairs.py: an update at another layer or a wrong factor changes
 logits by a thousand times as much.
@@ -61,10 +61,13 @@ LORA = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_we_load_lora_of_peft_and_give_its_logits(pairs, peft_pairs, tmp_path, kind):
+@pytest.mark.parametrize(
+  "kind,decomposed", [*((kind, False) for kind in KINDS), ("t5", True), ("gpt2", True)]
+)
+def test_we_load_lora_of_peft_and_give_its_logits(pairs, peft_pairs, tmp_path, kind, decomposed):
   backbone = pairs.theirs(kind)
-  settings = peft.LoraConfig(task_type=peft_pairs.task(kind), r=3, **LORA[kind])
+  fields = {**LORA[kind], "use_dora": decomposed}
+  settings = peft.LoraConfig(task_type=peft_pairs.task(kind), r=3, **fields)
   theirs = peft.get_peft_model(backbone, settings).eval()
   torch.manual_seed(4)
   peft_pairs.randomize(
@@ -76,24 +79,29 @@ def test_we_load_lora_of_peft_and_give_its_logits(pairs, peft_pairs, tmp_path, k
   ours, method = attached(pairs.ours(kind), tmp_path)
   peft_pairs.assert_close(peft_pairs.our_logits(ours), expected)
   peft_pairs.assert_close(peft_pairs.our_logits(lora.merge(ours)), expected)
+  assert method.decomposed == decomposed
   start = dataclasses.replace(method, initializer=FromFile(path=tmp_path))
   again = start.attach(pairs.ours(kind), nnx.Rngs(0))
   np.testing.assert_array_equal(peft_pairs.our_logits(again), peft_pairs.our_logits(ours))
 
 
 @pytest.mark.parametrize(
-  "kind,targets",
+  "kind,targets,decomposed",
   [
-    ("t5", ".*/(query|value)"),
-    ("t5", "encoder/.*/attention/key"),
-    ("bart", [".*/self_attention/out", ".*/wo"]),
-    ("gpt2", [".*/(query|value)", ".*/mlp/wi"]),
-    ("gpt2", ".*"),
-    ("llama", "decoder/layers/1/.*"),
+    ("t5", ".*/(query|value)", False),
+    ("t5", "encoder/.*/attention/key", False),
+    ("bart", [".*/self_attention/out", ".*/wo"], False),
+    ("gpt2", [".*/(query|value)", ".*/mlp/wi"], False),
+    ("gpt2", ".*", False),
+    ("gpt2", ".*/(query|key|value|wi)", True),
+    ("llama", "decoder/layers/1/.*", False),
+    ("llama", "decoder/layers/1/.*", True),
   ],
 )
-def test_peft_loads_our_lora_and_gives_our_logits(pairs, peft_pairs, tmp_path, kind, targets):
-  method = LoRA(rank=2, alpha=3, targets=targets)
+def test_peft_loads_our_lora_and_gives_our_logits(
+  pairs, peft_pairs, tmp_path, kind, targets, decomposed
+):
+  method = LoRA(rank=2, alpha=3, targets=targets, decomposed=decomposed)
   ours = changed(method.attach(pairs.ours(kind), nnx.Rngs(0)), method)
   path = write_adapter(
     tmp_path / "adapter", ours, method, ours.config, base_model=str(pairs.folder(kind))
@@ -104,6 +112,35 @@ def test_peft_loads_our_lora_and_gives_our_logits(pairs, peft_pairs, tmp_path, k
   peft_pairs.assert_close(peft_pairs.our_logits(again), peft_pairs.our_logits(ours))
   merged = theirs.merge_and_unload()
   peft_pairs.assert_close(peft_pairs.their_logits(merged), peft_pairs.our_logits(lora.merge(ours)))
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+def test_gradients_of_dora_are_those_of_peft(pairs, peft_pairs, tmp_path, kind):
+  settings = peft.LoraConfig(
+    task_type=peft_pairs.task(kind), r=3, lora_alpha=5, use_dora=True, layers_to_transform=[1]
+  )
+  theirs = peft.get_peft_model(pairs.theirs(kind), settings).eval()
+  torch.manual_seed(4)
+  peft_pairs.randomize((n, weight) for n, weight in theirs.named_parameters() if "lora_" in n)
+  theirs.save_pretrained(tmp_path / "values")
+  ours, method = attached(pairs.ours(kind), tmp_path / "values")
+  found = peft_pairs.our_gradients(ours, method.parameters)
+  peft_pairs.put_their_gradients(theirs)
+  theirs.save_pretrained(tmp_path / "gradients")
+  expected = files.open_method(tmp_path / "gradients", ours.config)[1].leaves
+  assert set(found) == set(expected) and any(name.endswith("magnitude") for name in found)
+  for name, gradient in expected.items():
+    peft_pairs.assert_close(found[name], gradient)
+
+
+def test_magnitudes_of_a_part_of_a_fused_layer_cannot_be_written(pairs, tmp_path):
+  method = LoRA(decomposed=True)
+  model = method.attach(pairs.ours("gpt2"), nnx.Rngs(0))
+  with pytest.raises(
+    errors.ConfigError, match=r"c_attn', of which .*attention/key has none; train"
+  ):
+    write_adapter(tmp_path / "a", model, method, model.config, base_model="x")
+  assert not (tmp_path / "a").exists()
 
 
 def test_a_fused_update_of_peft_comes_back_bit_for_bit(pairs, peft_pairs, tmp_path):

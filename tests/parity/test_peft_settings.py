@@ -57,7 +57,6 @@ def test_every_setting_of_the_installed_peft_is_classified_and_its_default_accep
 
 
 VARIANTS = {
-  "use_dora": {"use_dora": True},
   "bias": {"bias": "lora_only"},
   "modules_to_save": {"modules_to_save": ["lm_head"]},
   "use_bdlora": {"use_bdlora": {"target_modules_bd_a": ["q_proj"], "nblocks": 2}},

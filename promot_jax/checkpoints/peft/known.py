@@ -83,7 +83,8 @@ LORA = Known(
     ),
     "alora_invocation_tokens": Only(values=(None,), otherwise=_ALORA),
     "use_dora": Only(
-      values=(False, None), otherwise=_more("DoRA rescales the columns of a kernel")
+      values=(False, True, None),
+      otherwise="which is neither true nor false: correct it in adapter_config.json",
     ),
     "bias": Only(values=("none", None), otherwise=_more("biases of the model were trained too")),
     "modules_to_save": Only(values=(None, []), otherwise=_REPLACES),

@@ -6,6 +6,10 @@ three the same A and their rows of B.  Writing takes one A where the three are e
 comes back as it was), and otherwise stacks their ranks: A of all of them above each other, and B with
 zeros outside of their blocks, which computes exactly the three updates.  Updates of smaller rank are
 then filled up with zeros, because a plain adapter has one rank.
+
+DoRA's `lora_magnitude_vector` [out] holds the lengths m of the columns of a kernel [in, out], those of
+query, key and value of a fused projection one after the other.  There PEFT has a length for every
+column, so an update of one of the three alone cannot be written.
 """
 
 import dataclasses
@@ -26,15 +30,16 @@ from promot_jax.checkpoints.stored import StoredArray
 
 TYPES = {reader.LORA: known.LORA}
 """`peft_type` -> its settings."""
-_A, _B = "lora_A.weight", "lora_B.weight"
-_LEAF = re.compile(r"(.*)/lora/(down|up)")
+_A, _B, _MAGNITUDES = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
+_LEAF = re.compile(r"(.*)/lora/(down|up|magnitude)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoRAAdapter:
-  """Updates of linear layers, to be used with LoRA(rank, alpha, targets).
+  """Updates of linear layers, to be used with LoRA(rank, alpha, targets, decomposed).
 
   arrays: our name of the layer (unrolled) -> (A [in, R], B [R, out]), float32.
+  magnitudes: of DoRA: the same names -> m [out], float32; else empty.
   rank: R, the largest that occurs; smaller ones are filled up with zeros.
   alpha: the update is s A B with s = alpha / R.
   dropout_rate: that it was trained with.
@@ -43,6 +48,7 @@ class LoRAAdapter:
   """
 
   arrays: Mapping[str, tuple[np.ndarray, np.ndarray]]
+  magnitudes: Mapping[str, np.ndarray]
   rank: int
   alpha: float
   dropout_rate: float
@@ -62,7 +68,7 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
     ConfigError: it is no such adapter, a variant that computes something else, or of another model.
     DamagedCheckpoint: its files are cut off or contradict each other.
   """
-  adapter, found = modules_lib.open_adapter(path, TYPES, (_A, _B), config)
+  adapter, found = modules_lib.open_adapter(path, TYPES, (_A, _B), config, further=[_MAGNITUDES])
   modules = modules_lib.of_config(config)
   # All shapes before any value is read.
   for name, arrays in found.items():
@@ -72,12 +78,14 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
         f"'{adapter.path}' has {_A} {list(shapes[0])} and {_B} {list(shapes[1])} at '{name}', which"
         " are no product; copy it again."
       )
+    _check_magnitudes(adapter, name, arrays)
   # A method here has one rank, and rows of zeros add nothing to an update.
   rank = max(arrays[_A].shape[0] for arrays in found.values())
   factors = {name: _scale(adapter, name, arrays[_A].shape) for name, arrays in found.items()}
   # One factor for all: what is left of another one goes into its B.
   scale = _reference(factors.values())
-  updates = {}
+  updates: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+  magnitudes: dict[str, np.ndarray] = {}
   for name, arrays in found.items():
     down, up = (np.asarray(arrays[part]).astype(np.float32) for part in (_A, _B))
     for array in (down, up):
@@ -87,12 +95,17 @@ def read_lora_adapter(path: str | os.PathLike, config: Any) -> LoRAAdapter:
     # Zeros for A's further rows and B's further columns: their product stays the same.
     room = rank - down.shape[0]
     down, up = np.pad(down, ((0, room), (0, 0))), np.pad(up, ((0, 0), (0, room)))
-    parts = _cut(up, modules[name], where=f"'{adapter.path}' at '{name}'")
-    for ours, part in parts.items():
+    where = f"'{adapter.path}' at '{name}'"
+    for ours, part in _cut(up, modules[name], where=where).items():
       # PEFT has torch's orientation, [r in] and [out r]; ours is that of kernels.
       updates[ours] = np.ascontiguousarray(down.T), np.ascontiguousarray(part.T)
+    if _MAGNITUDES in arrays:
+      given = np.asarray(arrays[_MAGNITUDES]).astype(np.float32)
+      reader.require_finite(adapter.path, given)
+      magnitudes |= _cut(given, modules[name], where=where)
   return LoRAAdapter(
     arrays=updates,
+    magnitudes=magnitudes,
     rank=rank,
     # Of the filled-up rank, so that alpha / rank is the factor again.
     alpha=scale * rank,
@@ -116,7 +129,8 @@ def write_lora_adapter(
 
   Args:
     path: a new folder.
-    leaves: the updates by their names in an unrolled network ('.../query/lora/down').
+    leaves: the updates by their names in an unrolled network ('.../query/lora/down'); with
+      '.../query/lora/magnitude' it is an adapter of DoRA.
     config: of the backbone they were trained with.
     base_model: folder or hub name of the same backbone for transformers; `hf:NAME@REVISION` too.
     scale: alpha / R.
@@ -126,7 +140,8 @@ def write_lora_adapter(
     The folder.
 
   Raises:
-    ConfigError: transformers has no such backbone, or the updates are a bank of several tasks.
+    ConfigError: transformers has no such backbone, the updates are a bank of several tasks, or PEFT
+      cannot hold these magnitudes.
     CannotWrite: the disk refused.
   """
   modules = modules_lib.of_config(config)
@@ -147,6 +162,11 @@ def write_lora_adapter(
     for name, module in modules.items()
     if any(ours in updates for ours in module.ours)
   }
+  magnitudes = {
+    name: _joined_magnitudes(modules[name], updates)
+    for name in joined
+    if any("magnitude" in updates.get(ours, {}) for ours in modules[name].ours)
+  }
   # The largest: a plain adapter has one rank for all.
   rank = max(down.shape[0] for down, _ in joined.values())
   arrays: dict[str, StoredArray] = {}
@@ -154,6 +174,8 @@ def write_lora_adapter(
     room = rank - down.shape[0]
     arrays |= modules_lib.stored(name, _A, np.pad(down, ((0, room), (0, 0))))
     arrays |= modules_lib.stored(name, _B, np.pad(up, ((0, 0), (0, room))))
+    if name in magnitudes:
+      arrays |= modules_lib.stored(name, _MAGNITUDES, magnitudes[name])
   # Also of that rank, for PEFT divides by it.
   alpha = scale * rank
   content = {
@@ -167,8 +189,29 @@ def write_lora_adapter(
     "lora_dropout": dropout_rate,
     "r": rank,
     "target_modules": modules_lib.targets(joined, modules),
+    # Only where it is true, as PEFT before 0.9 has no such key.
+    **({"use_dora": True} if magnitudes else {}),
   }
   return writer.write_adapter(path, content, arrays)
+
+
+def _check_magnitudes(
+  adapter: reader.Adapter, module: str, arrays: Mapping[str, StoredArray]
+) -> None:
+  """Raises unless a module has magnitudes of its size in an adapter of DoRA, and none in another one."""
+  # The setting and the arrays say it both: one of the files may be of another adapter.
+  decomposed = bool(adapter.config.get("use_dora"))
+  if decomposed != (_MAGNITUDES in arrays):
+    raise errors.DamagedCheckpoint(
+      f"'{adapter.path}' has use_dora={adapter.config.get('use_dora')} and"
+      f" {'no' if decomposed else 'a'} {_MAGNITUDES} at '{module}'; copy both files again."
+    )
+  shape, features = tuple(arrays[_MAGNITUDES].shape) if decomposed else (), arrays[_B].shape[0]
+  if decomposed and shape != (features,):
+    raise errors.DamagedCheckpoint(
+      f"'{adapter.path}' has {_MAGNITUDES} {list(shape)} at '{module}', which has {features} output"
+      " features; copy it again."
+    )
 
 
 def _scale(adapter: reader.Adapter, module: str, shape: tuple[int, ...]) -> float:
@@ -225,15 +268,15 @@ def _reference(factors: Iterable[float]) -> float:
   return given[0] if given else 1.0
 
 
-def _cut(up: np.ndarray, module: modules_lib.Module, *, where: str) -> dict[str, np.ndarray]:
-  """B's rows of each of our layers in a layer of theirs."""
+def _cut(rows: np.ndarray, module: modules_lib.Module, *, where: str) -> dict[str, np.ndarray]:
+  """The rows of each of our layers in a layer of theirs: of B, or of the magnitudes."""
   if len(module.ours) == 1:
-    return {module.ours[0]: up}
-  if up.shape[0] % len(module.ours):
+    return {module.ours[0]: rows}
+  if rows.shape[0] % len(module.ours):
     raise errors.DamagedCheckpoint(
-      f"{where} has {up.shape[0]} output features, which are not {len(module.ours)} equal parts."
+      f"{where} has {rows.shape[0]} output features, which are not {len(module.ours)} equal parts."
     )
-  return dict(zip(module.ours, np.split(up, len(module.ours))))
+  return dict(zip(module.ours, np.split(rows, len(module.ours))))
 
 
 def _joined(updates: list[dict[str, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -258,3 +301,18 @@ def _joined(updates: list[dict[str, np.ndarray] | None]) -> tuple[np.ndarray, np
       up[number * features : (number + 1) * features, column : column + rank] = update["up"].T
       column += rank
   return down, up
+
+
+def _joined_magnitudes(
+  module: modules_lib.Module, updates: Mapping[str, Mapping[str, np.ndarray]]
+) -> np.ndarray:
+  """lora_magnitude_vector [out] of one layer of theirs."""
+  without = [ours for ours in module.ours if ours not in updates]
+  # Its kernel's own lengths would do, but what is written holds no kernels.
+  if without:
+    raise errors.ConfigError(
+      f"transformers computes {', '.join(module.ours)} as one layer '{module.theirs}', of which PEFT's"
+      f" DoRA has all magnitudes, and {', '.join(without)} has none; train with LoRA.targets"
+      " that select all of them, or write the merged model (--to=hf --merge)."
+    )
+  return np.concatenate([updates[ours]["magnitude"] for ours in module.ours])

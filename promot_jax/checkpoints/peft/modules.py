@@ -56,7 +56,12 @@ def of_config(config: Any) -> dict[str, Module]:
 
 
 def open_adapter(
-  path: Any, types: Mapping[str, Known], suffixes: Collection[str], config: Any
+  path: Any,
+  types: Mapping[str, Known],
+  suffixes: Collection[str],
+  config: Any,
+  *,
+  further: Collection[str] = (),
 ) -> tuple[reader.Adapter, dict[str, dict[str, Any]]]:
   """An adapter, and its arrays by module and suffix.
 
@@ -65,6 +70,7 @@ def open_adapter(
     types: `peft_type` -> its settings, as `reader.open_adapter` takes them.
     suffixes: how its arrays' names end ('lora_A.weight').
     config: of the backbone.
+    further: how names of arrays end that a module may have beside those.
 
   Raises:
     ConfigError: it is another adapter, belongs to another model, or has arrays of another kind.
@@ -81,7 +87,7 @@ def open_adapter(
   modules = of_config(config)
   found: dict[str, dict[str, Any]] = {}
   for name, array in adapter.arrays.items():
-    suffix = next((each for each in suffixes if name.endswith("." + each)), None)
+    suffix = next((each for each in (*suffixes, *further) if name.endswith("." + each)), None)
     module = name.removeprefix(PREFIX).removesuffix(f".{suffix}")
     if suffix is None or module not in modules:
       raise errors.ConfigError(
@@ -92,7 +98,7 @@ def open_adapter(
     reader.require_float(adapter.path, name, array)
     found.setdefault(module, {})[suffix] = array
   # Half of an update is none: the file was cut off, or belongs to two adapters.
-  incomplete = [module for module, arrays in found.items() if set(arrays) != set(suffixes)]
+  incomplete = [module for module, arrays in found.items() if not set(suffixes) <= set(arrays)]
   if incomplete or not found:
     raise errors.DamagedCheckpoint(
       f"'{adapter.path}' has no complete set of arrays for {(incomplete or ['any layer'])[0]};"

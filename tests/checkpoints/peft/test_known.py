@@ -87,6 +87,28 @@ def test_numbers_that_contradict_the_arrays_or_are_none_are_damage(tmp_path, con
     lora.read_lora_adapter(written(tmp_path, **content), T5)
 
 
+def test_magnitudes_that_contradict_the_setting_or_the_kernel_are_damage(tmp_path):
+  plain = written(tmp_path)
+  safetensors = plain / reader.ARRAYS
+  settings = json.loads((plain / reader.CONFIG).read_text())
+  for use_dora, length, words in (
+    (True, None, "use_dora=True and no lora_magnitude_vector at"),
+    (False, 10, "use_dora=False and a lora_magnitude_vector at"),
+    (True, 9, r"lora_magnitude_vector \[9\] at .*, which has 10 output features"),
+  ):
+    arrays = dict(safetensors_file.open_file(safetensors))
+    arrays = {name: array for name, array in arrays.items() if "magnitude" not in name}
+    if length:
+      name = f"base_model.model.{MODULE}.lora_magnitude_vector"
+      arrays[name] = as_stored(name, np.ones(length, np.float32))
+    other = tmp_path / f"{use_dora}{length}"
+    other.mkdir()
+    safetensors_file.write_file(other / reader.ARRAYS, arrays)
+    (other / reader.CONFIG).write_text(json.dumps({**settings, "use_dora": use_dora}))
+    with pytest.raises(DamagedCheckpoint, match=words):
+      lora.read_lora_adapter(other, T5)
+
+
 def test_whole_numbers_are_no_factors(tmp_path):
   arrays = {"A": np.ones((2, 12), np.int8), "B": np.ones((10, 2), np.float32)}
   with pytest.raises(ConfigError, match="of type int8"):
