@@ -138,7 +138,9 @@ def _beside(experiments: Sequence[Experiment]) -> tuple[Experiment, ...]:
   found = []
   for experiment in experiments:
     teachers = {
-      stage.name: run.beside(stage.teacher, runs) for stage in experiment.stages if stage.teacher
+      stage.name: stage.own_teacher or run.beside(stage.teacher, runs)
+      for stage in experiment.stages
+      if stage.teacher
     }
     network = run.beside(experiment.network, runs)
     if network is not experiment.network or any(

@@ -1,5 +1,6 @@
 """Which examples an experiment trains, selects and reports on, and how each task is scored."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,14 +22,17 @@ from promot_jax.experiments.reader import Reader, text_vocabulary
 from promot_jax.methods.prompt import check_prompt_ids, prompt_count
 from promot_jax.probing.scores import Splits
 from promot_jax.token_ids import TokenIds
+from promot_jax.training.teacher_input import Demonstrated
 from tasks import catalog, registered
 
 
 def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[Split]:
   """The training examples of each task of a stage, those of replayed ones last."""
   (own,) = (each for each in experiment.stages if each.name == stage)
-  # What an example's class is follows from the answers of all, and a teacher is asked about all.
-  if own.objective.reads_classes or own.teacher_cache is not None:
+  # What an example's class is follows from the answers of all, a teacher is asked about all, and
+  # demonstrations are chosen among all.
+  whole = own.teacher_cache is not None or isinstance(own.teacher_inputs, Demonstrated)
+  if own.objective.reads_classes or whole:
     return [*examples_in_memory(experiment, stage, reader)]
   lengths = experiment.lengths_of(stage)
   return [reader.training(experiment, task, lengths) for task in _trained(experiment, stage)]
@@ -36,11 +40,23 @@ def train_examples(experiment: Experiment, stage: str, reader: Reader) -> list[S
 
 def examples_in_memory(experiment: Experiment, stage: str, reader: Reader) -> list[Examples]:
   """The same, whatever their size."""
-  lengths, limit = experiment.lengths_of(stage), experiment.train_limit
   return [
-    reader.examples(experiment, task, experiment.splits_of(task).train, lengths, limit)
+    _examples(
+      experiment, stage, task, experiment.splits_of(task).train, experiment.train_limit, reader
+    )
     for task in _trained(experiment, stage)
   ]
+
+
+def _examples(
+  experiment: Experiment, stage: str, task: str, split: str, limit: int | None, reader: Reader
+) -> Examples:
+  """A split of a task of a stage, with what the stage's teacher reads beside."""
+  (own,) = (each for each in experiment.stages if each.name == stage)
+  lengths, shown = experiment.lengths_of(stage), own.teacher_inputs
+  if isinstance(shown, Demonstrated):
+    return reader.demonstrated(experiment, task, split, lengths, limit, shown)
+  return reader.examples(experiment, task, split, lengths, limit)
 
 
 def _trained(experiment: Experiment, stage: str) -> list[str]:
@@ -106,7 +122,7 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
   tasks = catalog.members(experiment.task_of(stage))
   (own,) = (each for each in experiment.stages if each.name == stage)
   told = classes.of_stage(experiment, own, reader, method=experiment.method)
-  return [
+  found = [
     eval_task(
       experiment,
       task,
@@ -120,6 +136,16 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
       told=told,
     )
     for number, task in enumerate(tasks)
+  ]
+  # Only where the stage's own loss is computed does a teacher read anything.
+  if not own.measures_loss:
+    return found
+  limit = experiment.validation_limit
+  return [
+    dataclasses.replace(
+      each, examples=_examples(experiment, stage, task, each.split, limit, reader)
+    )
+    for task, each in zip(tasks, found, strict=True)
   ]
 
 

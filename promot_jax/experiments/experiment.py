@@ -190,7 +190,7 @@ class Experiment:
   def __post_init__(self):
     network.require(self.network, what="Experiment.network")
     for stage in self.stages:
-      if stage.teacher is not None:
+      if stage.teacher is not None and stage.own_teacher is None:
         network.require(stage.teacher, what=f"teacher of stage '{stage.name}'")
       if stage.penalty is not None:
         network.require(stage.penalty.anchor, what=f"anchor of stage '{stage.name}'")
@@ -304,7 +304,11 @@ class Experiment:
   @property
   def teachers(self) -> dict[str, AnyNetwork]:
     """Stage name -> the network that it learns from, of the stages that do."""
-    found = {stage.name: stage.teacher for stage in self.stages if stage.reads_teacher}
+    found = {
+      stage.name: stage.teacher
+      for stage in self.stages
+      if stage.reads_teacher and stage.own_teacher is None
+    }
     return {name: teacher.seeded(self.seed) for name, teacher in found.items()}
 
   @property

@@ -13,6 +13,8 @@ from flax import nnx
 from promot_jax.errors import ConfigError
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.models.backbone import writes_text
+from promot_jax.training.on_policy import OnPolicyDistillation
+from promot_jax.training.teacher_input import Demonstrated
 
 
 def check(experiment: Experiment, model: Any) -> None:
@@ -74,6 +76,17 @@ def _lengths(experiment: Experiment) -> Iterator[tuple[str, Mapping[str, int]]]:
   yield "Experiment.feature_lengths", experiment.feature_lengths
   for stage, lengths in experiment.stage_feature_lengths.items():
     yield f"Experiment.stage_feature_lengths of '{stage}'", lengths
+  for own in experiment.stages:
+    given = experiment.lengths_of(own.name)
+    written = given["targets"]
+    if isinstance(own.objective, OnPolicyDistillation) and own.objective.length is not None:
+      written = own.objective.length
+      named = f"OnPolicyDistillation.length of stage '{own.name}' with its inputs"
+      yield named, {"inputs": given["inputs"], "targets": written}
+    shown = own.teacher_inputs
+    if isinstance(shown, Demonstrated) and shown.length is not None:
+      named = f"Demonstrated.length of stage '{own.name}' with what is written"
+      yield named, {"inputs": shown.length, "targets": written}
   plan = experiment.evaluation
   if plan.unseen:
     yield "EvaluationPlan.feature_lengths", plan.feature_lengths

@@ -55,7 +55,7 @@ def of_stage(
   # Every process reads, outside of `look`: to read takes the processes in turn, so all must call
   # it.
   training = data.train_examples(experiment, stage.name, reader)
-  teacher, anchor = experiment.teachers.get(stage.name), experiment.anchors.get(stage.name)
+  anchor = experiment.anchors.get(stage.name)
   settings = {**choice.trained_with(stage), "batch size": stage.batch_size, "seed": experiment.seed}
 
   def look() -> Identity:
@@ -69,7 +69,7 @@ def of_stage(
         "start weights": identity.part(
           [start, content.digest if content else ""], about=experiment.start.about
         ),
-        "teacher": Part(digest="none") if teacher is None else of_teacher(teacher, stage),
+        "teacher": of_teacher(experiment.teachers.get(stage.name), stage),
         "anchor": Part(digest="none") if anchor is None else network.part(anchor),
         "settings": identity.part(settings),
         "code": identity.of_code(),
@@ -128,13 +128,24 @@ def of_data(experiment: Experiment, stage: Stage, *, reader: Reader) -> Identity
   )
 
 
-def of_teacher(teacher: AnyNetwork, stage: Stage) -> Part:
-  """Of what a stage is taught: the network, and what it reads where that is no example's input."""
-  found = network.part(teacher)
-  if stage.teacher_inputs is None:
+def of_teacher(teacher: AnyNetwork | None, stage: Stage) -> Part:
+  """Of what a stage is taught: the network, and what it reads where that is no example's input.
+
+  Args:
+    teacher: None: the stage is taught by none, or by an average of its own.
+  """
+  own, reads = stage.own_teacher, stage.teacher_inputs
+  if own is not None:
+    found = identity.part(own.identity(), about=own.about)
+  elif teacher is not None:
+    found = network.part(teacher)
+  else:
+    return Part(digest="none")
+  if reads is None:
     return found
-  about = f"{found.about}, which reads '{stage.teacher_inputs}'"
-  return identity.part([found.digest, stage.teacher_inputs], about=about)
+  # The name of a feature as it always was.
+  told = (f"'{reads}'", reads) if isinstance(reads, str) else (str(reads), repr(reads))
+  return identity.part([found.digest, told[1]], about=f"{found.about}, which reads {told[0]}")
 
 
 def of_step(path: pathlib.Path) -> str:

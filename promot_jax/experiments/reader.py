@@ -11,9 +11,12 @@ from promot_jax.data.quiet import quiet
 from promot_jax.data.stream import Stream
 from promot_jax.data.vocabularies import Vocabulary, open_vocabulary, reference
 from promot_jax.errors import ConfigError
+from promot_jax.experiments import demonstrations
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.micro.vocabulary import vocabulary as micro_vocabulary
 from promot_jax.networks import vocabulary_fit
+from promot_jax.token_ids import TokenIds
+from promot_jax.training.teacher_input import Demonstrated
 from tasks import catalog, reading, registered
 
 
@@ -25,6 +28,7 @@ class Reader:
     self._cache_dir = cache_dir or cache.default_dir()
     self._read: dict[tuple, Examples] = {}
     self._streams: dict[tuple, Stream | None] = {}
+    self._demonstrated: dict[tuple, Examples] = {}
 
   def examples(
     self,
@@ -76,6 +80,30 @@ class Reader:
     if found is not None:
       return found
     return self.examples(experiment, task, split, lengths, experiment.train_limit)
+
+  def demonstrated(
+    self,
+    experiment: Experiment,
+    task: str,
+    split: str,
+    lengths: Mapping[str, int],
+    limit: int | None,
+    shown: Demonstrated,
+  ) -> Examples:
+    """As `examples`, with the inputs behind demonstrations that a teacher reads beside."""
+    train = experiment.splits_of(task).train
+    found = self.examples(experiment, task, split, lengths, limit)
+    key = (found.name, split, lengths["inputs"], lengths["targets"], limit, shown)
+    if key not in self._demonstrated:
+      self._demonstrated[key] = demonstrations.beside(
+        found,
+        shown,
+        pool=self.examples(experiment, task, train, lengths, experiment.train_limit),
+        vocabulary=text_vocabulary(experiment),
+        pad=TokenIds.of(experiment.backbone).pad,
+        report=self._report,
+      )
+    return self._demonstrated[key]
 
   def _stream(
     self, experiment: Experiment, task: str, split: str, lengths: Mapping[str, int]

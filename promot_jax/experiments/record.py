@@ -52,10 +52,10 @@ def run_record(
   for stage in experiment.stages:
     settings[f"{stage.name}: steps"] = stage.steps
     settings[f"{stage.name}: batch size"] = stage.batch_size
-    if stage.name in experiment.teachers:
-      settings[f"{stage.name}: teacher"] = experiment.teachers[stage.name].about
+    if (teacher := stage.own_teacher or experiment.teachers.get(stage.name)) is not None:
+      settings[f"{stage.name}: teacher"] = teacher.about
       if stage.teacher_inputs is not None:
-        settings[f"{stage.name}: teacher reads"] = stage.teacher_inputs
+        settings[f"{stage.name}: teacher reads"] = str(stage.teacher_inputs)
     if (replay := experiment.replay) is not None and replay.of_stage(stage.name):
       settings[f"{stage.name}: replay"] = f"{', '.join(replay.tasks)}, share {replay.share:g}"
     if stage.penalty is not None:

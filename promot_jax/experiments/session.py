@@ -12,8 +12,8 @@ from promot_jax.errors import Preempted
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import Reader
 from promot_jax.networks.loaded import Loaded
+from promot_jax.training import teacher_input
 from promot_jax.training.events import Events
-from promot_jax.training.teacher_input import OtherInput
 
 
 class Session:
@@ -54,13 +54,16 @@ class Session:
     return loaded.model(experiment.start)
 
   def teacher(self, experiment: Experiment, stage: str) -> nnx.Module | None:
-    """The model that a stage learns from, which is the start itself where that is its network."""
+    """The model that a stage learns from, which is the start itself where that is its network.
+
+    None where it learns from none, or from its own average, which is part of its training state.
+    """
     found = experiment.teachers.get(stage)
     if found is None:
       return None
     model = self.loaded(experiment).model(found)
     (own,) = (each for each in experiment.stages if each.name == stage)
-    return model if own.teacher_inputs is None else OtherInput(model, own.teacher_inputs)
+    return teacher_input.reader(model, own.teacher_inputs)
 
   def anchor(self, experiment: Experiment, stage: str) -> nnx.Module | None:
     """The model near which a stage is held."""

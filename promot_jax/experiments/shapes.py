@@ -15,7 +15,7 @@ from promot_jax import partitioning, paths
 from promot_jax.checkpoints import disk
 from promot_jax.data import file_task
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import classes, epochs, lengths, validation
+from promot_jax.experiments import classes, demonstrations, epochs, lengths, validation
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
@@ -29,6 +29,7 @@ from promot_jax.probing import probe
 from promot_jax.training import optimizers, penalties, selection
 from promot_jax.training.stages import Stage
 from promot_jax.training.state import cast
+from promot_jax.training.teacher_input import Demonstrated
 from tasks import catalog, template_tasks
 
 
@@ -90,13 +91,16 @@ def _plans(experiment: Experiment, mesh: dict[str, int], model: Any, load: Load)
     )
     _, trainable, frozen = paths.split(model, stage.trainable)
     changed |= set(paths.named_leaves(trainable))
-    state = jax.eval_shape(stage.optimizer(stage.learning_rate).init, trainable)
+    optimizer = jax.eval_shape(stage.optimizer(stage.learning_rate).init, trainable)
+    # What a teacher of its own keeps lies in memory and on the disk as moments do.
+    average = stage.own_teacher and jax.eval_shape(stage.own_teacher.first, trainable)
+    state = optimizer if average is None else (optimizer, average)
     plans.append(
       StagePlan(
         stage=stage,
         trainable=paths.count(trainable),
         frozen=paths.count(frozen),
-        optimizer=paths.nbytes(state),
+        optimizer=paths.nbytes(optimizer),
         bytes=_with_others(
           experiment, stage, mesh, _bytes(model, mesh, stage, frozen, state), model, changed, load
         ),
@@ -226,6 +230,9 @@ def _check_teacher(experiment: Experiment, stage: str, teacher: AnyNetwork) -> N
 def _check_teacher_inputs(experiment: Experiment, stage: Stage) -> None:
   """Whether each task of a stage declares what the teacher reads, as far as that is known unread."""
   name = stage.teacher_inputs
+  if isinstance(name, Demonstrated):
+    demonstrations.require_length(name, experiment.backbone.max_positions, stage=stage.name)
+    return
   if name is None:
     return
   for task in catalog.members(experiment.task_of(stage.name)):

@@ -26,7 +26,7 @@ from promot_jax.experiments import data, origin, progress, validation
 from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.identity import Identity
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import selection, teacher_cache, top_tokens
+from promot_jax.training import teacher_cache, top_tokens
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.stages import Stage
 from promot_jax.training.teacher_cache import Rest, TeacherCache
@@ -79,8 +79,7 @@ def of_stage(directory: ModelDirectory, stage: Stage, held_out: Sequence[EvalTas
   if len(training) > 1:  # as `TrainBatches` numbers them
     training = [each.with_prompt_ids(number) for number, each in enumerate(training)]
   # Only where the validation computes the stage's own loss is the teacher asked about it.
-  forced = stage.asks is None or any(map(selection.is_forced, stage.asks))
-  selected = [validation.with_rows(task) for task in held_out] if forced else []
+  selected = [validation.with_rows(task) for task in held_out] if stage.measures_loss else []
   folder = pathlib.Path(stage.teacher_cache).expanduser()
   if os.sep not in stage.teacher_cache:  # as a stage is taken over from a sibling
     folder = directory.folder.parent / folder

@@ -22,7 +22,7 @@ from promot_jax.experiments import classes
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.reader import decoder
 from promot_jax.token_ids import TokenIds
-from promot_jax.training import selection, validation_loss
+from promot_jax.training import selection, teacher_input, validation_loss
 from promot_jax.training.selection import LOSS, STANDARD_ERROR, TOKEN_ACCURACY
 from promot_jax.training.stages import Stage
 from tasks import catalog
@@ -47,7 +47,7 @@ def measure(
 
   Args:
     tasks: the selection split of each task.
-    teacher: of the stage, if it has one that is asked.
+    teacher: the network of the stage, if it has one that is asked.
     beside: adds to the batch of a task, of which the number is given, what is kept of a teacher.
     place: puts a host batch onto the devices.
     progress: called before the first batch and after each.
@@ -75,7 +75,10 @@ def measure(
     if stage.asks is None or any(name.endswith(STANDARD_ERROR) for name in stage.asks):
       found |= standard_errors(results)
   # The loss comes from the stage's own objective, a teacher's part in it included.
-  if stage.asks is None or any(map(selection.is_forced, stage.asks)):
+  if stage.measures_loss:
+    # An average of the student is part of training: here the student stands for it.
+    if stage.own_teacher is not None:
+      teacher = teacher_input.reader(model, stage.teacher_inputs)
 
     def sums_of(batches: Iterator[Mapping[str, Any]]) -> Iterator[validation_loss.Sums]:
       placed = map(place, batches)

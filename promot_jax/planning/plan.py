@@ -164,12 +164,17 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       yield f"          {stage.name}: {_in_epochs(experiment, stage)}"
     if stage.name in source:
       yield f"          {stage.name}: taken over from {source[stage.name]}, not trained again"
+    reads = stage.teacher_inputs
+    read = (
+      "" if reads is None else f", which reads {repr(reads) if isinstance(reads, str) else reads}"
+    )
+    if stage.own_teacher is not None:
+      yield f"          {stage.name}: learns from {stage.own_teacher.about}{read}"
     if (teacher := experiment.teachers.get(stage.name)) is not None:
       shared = ", the start itself" * (teacher == experiment.start)
       count = paths.count(paths.distinct(teacher.abstract()))
-      reads = "" if stage.teacher_inputs is None else f", which reads '{stage.teacher_inputs}'"
       yield (
-        f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}{reads}"
+        f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}{read}"
       )
       if stage.teacher_cache is not None:
         kept = "all" if stage.kept_tokens is None else f"the {stage.kept_tokens} most probable"

@@ -46,7 +46,7 @@ def begin(
     DamagedCheckpoint: there are checkpoints, but none is sound.
   """
   stage = lineage.stage
-  state = state_lib.create_state(trainable, optimizer, mesh=mesh)
+  state = state_lib.create_state(trainable, optimizer, mesh=mesh, own_teacher=stage.own_teacher)
   leaves = paths.named_leaves(state)
   # The fresh state gives the store shapes and places; its values are dropped where one is found.
   checkpoint = store.restore_latest(leaves)

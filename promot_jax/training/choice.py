@@ -15,6 +15,7 @@ from promot_jax.identity import Identity
 from promot_jax.training import selection
 from promot_jax.training.penalties import Penalty
 from promot_jax.training.stages import Stage
+from promot_jax.training.teacher_input import TeacherInputs
 
 _SHAPE = {"stage": str, "step": int, "steps": int, "why": str, "history": list}
 
@@ -279,10 +280,14 @@ def trained_with(stage: Stage) -> dict[str, str]:
     "checkpoint choice": described(stage),
     "patience": "none" if stage.patience is None else f"{stage.patience} > {stage.min_delta:g}",
     **({"teacher": stage.teacher.identity()} if stage.reads_teacher else {}),
-    **({} if stage.teacher_inputs is None else {"teacher's inputs": stage.teacher_inputs}),
+    **({} if stage.teacher_inputs is None else {"teacher's inputs": _told(stage.teacher_inputs)}),
     **({"teacher's tokens": str(stage.kept_tokens)} if stage.kept_tokens else {}),
     **({} if stage.penalty is None else _penalty(stage.penalty)),
   }
+
+
+def _told(inputs: TeacherInputs) -> str:
+  return inputs if isinstance(inputs, str) else repr(inputs)
 
 
 def _penalty(penalty: Penalty) -> dict[str, str]:

@@ -131,7 +131,7 @@ class Distillation:
     return _Way(
       # Without a key, so without dropout: what is taught does not depend on chance.
       beside=[(teacher.readout, jax.lax.stop_gradient(teacher.hidden(batch)))],
-      measure=lambda part, student, taught: Divergence.of(student, taught),
+      measure=lambda part, student, taught: Divergence.of(taught, student),
       start=Divergence.of_nothing(batch["decoder_target_tokens"].shape),
       value=lambda found: found.value,
     )
@@ -172,43 +172,43 @@ class _Way:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Divergence:
-  """What the divergence of two distributions over the vocabulary follows from, of some tokens of it.
+  """What KL(p || q) of two distributions over the vocabulary follows from, of some tokens of it.
 
-  teacher, student: of their logits.
-  difference: sum(exp(t - largest t) * (t - s)).
+  p, q: of their logits.
+  difference: sum(exp(a - largest a) * (a - b)), a and b the logits of p and q.
   """
 
-  teacher: LogSum
-  student: LogSum
+  p: LogSum
+  q: LogSum
   difference: Float[Array, "... T"]
 
   @classmethod
-  def of(cls, student: Float[Array, "... T C"], teacher: Float[Array, "... T C"]) -> "Divergence":
+  def of(cls, p: Float[Array, "... T C"], q: Float[Array, "... T C"]) -> "Divergence":
     """Of float32 logits."""
-    log_sum = LogSum.of(teacher)
+    log_sum = LogSum.of(p)
     # Relative to the largest logit, as in `LogSum`: exp of a plain logit would overflow.
-    mass = jnp.exp(teacher - log_sum.largest[..., None])
-    difference = (mass * (teacher - student)).sum(axis=-1)
-    return cls(teacher=log_sum, student=LogSum.of(student), difference=difference)
+    mass = jnp.exp(p - log_sum.largest[..., None])
+    difference = (mass * (p - q)).sum(axis=-1)
+    return cls(p=log_sum, q=LogSum.of(q), difference=difference)
 
   @classmethod
   def of_nothing(cls, shape: tuple[int, ...]) -> "Divergence":
     """Of no token of the vocabulary."""
     nothing = LogSum.of_nothing(shape)
-    return cls(teacher=nothing, student=nothing, difference=jnp.zeros(shape))
+    return cls(p=nothing, q=nothing, difference=jnp.zeros(shape))
 
   def merge(self, other: "Divergence") -> "Divergence":
     """Of the tokens of both."""
-    together = self.teacher.merge(other.teacher)
+    together = self.p.merge(other.p)
     return Divergence(
-      teacher=together,
-      student=self.student.merge(other.student),
+      p=together,
+      q=self.q.merge(other.q),
       # Each part was taken relative to its own largest logit; both are moved to the common one.
-      difference=self.difference * jnp.exp(self.teacher.largest - together.largest)
-      + other.difference * jnp.exp(other.teacher.largest - together.largest),
+      difference=self.difference * jnp.exp(self.p.largest - together.largest)
+      + other.difference * jnp.exp(other.p.largest - together.largest),
     )
 
   @property
   def value(self) -> Float[Array, "... T"]:
     """sum(p * (log p - log q)), at least 0 up to rounding."""
-    return self.difference / self.teacher.total - self.teacher.value + self.student.value
+    return self.difference / self.p.total - self.p.value + self.q.value

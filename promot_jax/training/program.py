@@ -68,6 +68,8 @@ class Program:
       stage.learning_rate,
       microbatches=stage.microbatches,
       penalty=stage.penalty,
+      own_teacher=stage.own_teacher,
+      teacher_inputs=stage.teacher_inputs,
       shardings=shardings,
     )
     self._update = guard.guarded(train_step, shardings)

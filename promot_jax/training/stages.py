@@ -15,8 +15,10 @@ from promot_jax.methods.base import Method, own_patterns
 from promot_jax.training import selection
 from promot_jax.training.distillation import Distillation
 from promot_jax.training.objectives import Objective, Supervised
+from promot_jax.training.own_teacher import OwnTeacher
 from promot_jax.training.penalties import Penalty
 from promot_jax.training.schedules import Schedule, UntilTheEnd
+from promot_jax.training.teacher_input import Demonstrated, TeacherInputs
 
 LARGEST = 2**31 - 1  # of steps and batch sizes: the step is counted in int32
 
@@ -42,9 +44,10 @@ class Stage:
     optimizer: learning-rate schedule -> gradient transformation, such as `optimizers.adafactor`.
     learning_rate: step -> rate.
     objective: what is minimized.
-    teacher: the network that an objective learns from (`networks.network`); None: it needs none.
-    teacher_inputs: name of the feature of the examples that the teacher reads in place of their input, such
-      as one with a demonstration (`teacher_input`); None: it reads what the student reads.
+    teacher: the network that an objective learns from (`networks.network`), or the student's own average
+      (`own_teacher.OwnTeacher`); None: it needs none.
+    teacher_inputs: name of the feature of the examples that the teacher reads in place of their input, or
+      `Demonstrated`, the input behind a demonstration (`teacher_input`); None: it reads what the student reads.
     teacher_cache: folder in which what the teacher says is kept (`teacher_cache`), so that it is asked once
       for all runs that learn from it, a bare name beside the model directory; None: it is asked in each step.
     teacher_cache_tokens: how many tokens of its distribution are kept for each target token, the others
@@ -88,7 +91,7 @@ class Stage:
   examples: int | None = None
   objective: Objective = dataclasses.field(default_factory=Supervised)
   teacher: Any = None
-  teacher_inputs: str | None = None
+  teacher_inputs: TeacherInputs = None
   teacher_cache: str | None = None
   teacher_cache_tokens: int | None = 64
   penalty: Penalty | None = None
@@ -146,11 +149,18 @@ class Stage:
         else f"Stage '{self.name}' has a teacher and {name} does not learn from one; use Distillation."
       )
     if self.teacher_inputs is not None and (
-      self.teacher is None or not isinstance(self.teacher_inputs, str)
+      self.teacher is None or not isinstance(self.teacher_inputs, str | Demonstrated)
     ):
-      refuse("teacher_inputs", "None, or of a stage with a teacher the name of a feature")
+      refuse(
+        "teacher_inputs",
+        "None, or of a stage with a teacher the name of a feature or Demonstrated()",
+      )
     if self.teacher_cache is not None and not isinstance(self.objective, Distillation):
       refuse("teacher_cache", "None: only Distillation learns from what was kept of a teacher")
+    if self.teacher_cache is not None and self.own_teacher is not None:
+      refuse(
+        "teacher_cache", "None: a teacher that follows its student says something else each step"
+      )
     if self.teacher_cache_tokens is not None and (
       not _is_count(self.teacher_cache_tokens) or self.teacher_cache_tokens < 1
     ):
@@ -213,6 +223,11 @@ class Stage:
     return dataclasses.replace(self, trainable=patterns) if patterns != self.trainable else self
 
   @property
+  def own_teacher(self) -> OwnTeacher | None:
+    """The average of the student that teaches it; None: no teacher, or a network."""
+    return self.teacher if isinstance(self.teacher, OwnTeacher) else None
+
+  @property
   def reads_teacher(self) -> bool:
     """Whether it learns from its teacher; one that counts nothing in the loss is never made."""
     return self.teacher is not None and self.objective.reads_teacher
@@ -247,6 +262,11 @@ class Stage:
   def asks(self) -> tuple[str, ...] | None:
     """Metrics that a validation must give; None: all, as a function does not say what it needs."""
     return selection.names(self.metric, *([self.select] if callable(self.select) else []))
+
+  @property
+  def measures_loss(self) -> bool:
+    """Whether a validation computes the stage's own loss."""
+    return self.asks is None or any(map(selection.is_forced, self.asks))
 
   def validates(self, step: int) -> bool:
     """Whether the parameters after `step` updates are validated."""

@@ -15,16 +15,21 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from promot_jax import errors, paths
+from promot_jax.training.own_teacher import OwnTeacher
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
-  """step: int32 scalar, updates done; trainable: parameters; opt_state: the optimizer's."""
+  """step: int32 scalar, updates done; trainable: parameters; opt_state: the optimizer's.
+
+  average: values of the parameters in the student's own teacher (`own_teacher`); None: there is none.
+  """
 
   step: jax.Array
   trainable: nnx.State
   opt_state: Any
+  average: nnx.State | None = None
 
 
 def create_state(
@@ -33,6 +38,7 @@ def create_state(
   *,
   mesh: Mesh | None = None,
   step: int = 0,
+  own_teacher: OwnTeacher | None = None,
 ) -> TrainState:
   """The state before the first update.
 
@@ -45,6 +51,7 @@ def create_state(
     mesh: where every leaf is placed; moments get their parameter's sharding, all else is
       replicated.  None: a single device.
     step: updates done before.
+    own_teacher: whose averages the state keeps.
 
   Raises:
     ConfigError: nothing is trainable, or a parameter is not of floating point.
@@ -57,6 +64,7 @@ def create_state(
       # Copies: the step donates its state, and the model's own arrays must live on.
       trainable=jax.tree.map(jnp.copy, trainable),
       opt_state=optimizer.init(trainable),
+      average=None if own_teacher is None else own_teacher.first(trainable),
     )
 
   shardings = None

@@ -14,10 +14,13 @@ import optax
 from flax import nnx
 
 from promot_jax import errors, paths
+from promot_jax.training import teacher_input
 from promot_jax.training.objectives import Batch, Metrics, Objective
+from promot_jax.training.own_teacher import OwnTeacher
 from promot_jax.training.penalties import Held, Penalty
 from promot_jax.training.schedules import Schedule
 from promot_jax.training.state import TrainState
+from promot_jax.training.teacher_input import TeacherInputs
 
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
@@ -30,6 +33,8 @@ def make_train_step(
   *,
   microbatches: int = 1,
   penalty: Penalty | None = None,
+  own_teacher: OwnTeacher | None = None,
+  teacher_inputs: TeacherInputs = None,
   shardings: TrainState | None = None,
 ) -> TrainStep:
   """A jitted `step(state, frozen, batch, key, teacher=None, held=None) -> (state, metrics)`.
@@ -51,6 +56,8 @@ def make_train_step(
     microbatches: parts that the batch is cut into; gradients are added in float32.  The result is
       that of the whole batch, because sums are added and divided once.
     penalty: added to the loss, once a step.
+    own_teacher: made of the state, in place of a `teacher` that is given.
+    teacher_inputs: what it reads.
     shardings: of the state (`state.shardings_of`), so that it comes back as it went in.
 
   Raises:
@@ -72,6 +79,10 @@ def make_train_step(
     normalizer = objective.normalizer(batch)
     # By the state's own step, so that a resumed run draws the same dropout.
     step_key = None if key is None else jax.random.fold_in(key, state.step)
+
+    if own_teacher is not None:
+      own = own_teacher.model(graphdef, state.average, state.trainable, frozen)
+      teacher = teacher_input.reader(own, teacher_inputs)
 
     def loss_of(trainable: nnx.State, part: Batch, part_key: jax.Array | None):
       model = nnx.merge(graphdef, trainable, frozen)
@@ -113,11 +124,13 @@ def make_train_step(
     metrics["param_norm"] = _once(optax.tree.norm(state.trainable))
     # One norm stands for all gradients: it is finite only if each of them is.
     metrics["finite"] = _once(jnp.isfinite(loss) & jnp.isfinite(grad_norm))
+    trainable = optax.apply_updates(state.trainable, updates)
     new_state = dataclasses.replace(
       state,
       step=state.step + 1,
-      trainable=optax.apply_updates(state.trainable, updates),
+      trainable=trainable,
       opt_state=opt_state,
+      average=None if own_teacher is None else own_teacher.moved(state.average, trainable),
     )
     return new_state, metrics
 
