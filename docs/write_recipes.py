@@ -69,9 +69,10 @@ class Table:
   small: str = ""
 
 
-_PROMOT, _PREFIX, _LECTURES = (
+_PROMOT, _PREFIX, _COCKTAILS, _LECTURES = (
   "ProMoT (Wang et al., 2024)",
   "Prefix tuning (Li & Liang, 2021)",
+  "Ensembles and cocktails (Hewitt et al., 2021)",
   "Adaptation in general (lecture notes)",
 )
 _FOUR = "pretrained prompt_tuning fine_tuning promot"
@@ -285,6 +286,20 @@ TABLES = (
     files="comparison_initialisation_e2e.gin",
     settings="TASK_WORDS='summarization' UNRELATED_WORDS='divide'",
     rows="prefix_random prefix_task_words prefix_unrelated_words",
+  ),
+  *(
+    Table(
+      paper=_COCKTAILS,
+      number="1, 3, 4, Figs 2 to 4",
+      what=f"{what}; ensembles and cocktails at each of LIGHT_WEIGHTS",
+      files=f"comparison_cocktail_{name}.gin",
+      rows="fine_tuning prefix_tuning adapter",
+    )
+    for name, what in (
+      ("webnlg", "WebNLG, ten topics and five others; GPT-2 medium"),
+      ("xsum", "XSum, three categories and seventeen others; BART-large"),
+      ("nq_open", "NQ-open and WebQuestions; GPT-2 medium"),
+    )
   ),
   Table(
     paper=_LECTURES,

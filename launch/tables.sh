@@ -40,6 +40,9 @@ lengths_xsum       --gin_file=comparison_prefix_xsum_micro.gin --gin.ROWS=['pref
 lengths_dart       --gin_file=comparison_prefix_dart_micro.gin --gin.ROWS=['prefix_tuning'] --gin.AXES={'prefix_tuning':{'PREFIX_LENGTH':[1,2,4,16,32]}}
 initialisation     --gin_file=comparison_initialisation_e2e_micro.gin
 squad_mrqa         --gin_file=comparison_squad_mrqa_micro.gin
+cocktail_webnlg    --gin_file=comparison_cocktail_webnlg_micro.gin --gin.LIGHT_WEIGHTS=[0.25,0.5,0.75]
+cocktail_xsum      --gin_file=comparison_cocktail_xsum_micro.gin --gin.LIGHT_WEIGHTS=[0.25,0.5,0.75]
+cocktail_nq_open   --gin_file=comparison_cocktail_nq_open_micro.gin --gin.LIGHT_WEIGHTS=[0.25,0.5,0.75]
 templates          --gin_file=comparison_templates_micro.gin
 TABLES
   for size in 50 100 200 500; do

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from promot_jax.evaluation import plots
+from promot_jax.evaluation import canvas
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c564b", "#e69f00", "#4c4c9d", "#444444")
@@ -93,8 +93,8 @@ def by_run(
 
 def draw(chart: Chart, kind: str) -> bytes:
   """A chart as `png` or `svg` bytes; equal charts give equal bytes."""
-  with plots.style():
-    return plots.draw(plots.Plot(figure=_figure(chart), words=chart.words), kind)
+  with canvas.style():
+    return canvas.draw(canvas.Plot(figure=_figure(chart), words=chart.words), kind)
 
 
 def _figure(chart: Chart) -> Figure:
@@ -102,7 +102,7 @@ def _figure(chart: Chart) -> Figure:
   names = list(dict.fromkeys(series.name for panel in chart.panels for series in panel.series))
   legend = 0.1 + 0.21 * ((len(names) + 1) // 2)  # two names a line
   height = 0.5 + 2.6 * len(chart.panels) + legend
-  figure = Figure(figsize=(plots.WIDTH, height), layout="constrained")
+  figure = Figure(figsize=(canvas.WIDTH, height), layout="constrained")
   axes = figure.subplots(len(chart.panels), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
   shown: dict[str, Any] = {}
   for axis, panel in zip(axes, chart.panels):

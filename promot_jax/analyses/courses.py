@@ -129,16 +129,16 @@ def require_target_tokens(course: Course) -> None:
     )
 
 
-def in_batches(course: Course, examples: Examples, batch_size: int) -> Iterator[Batch]:
+def in_batches(directory: ModelDirectory, examples: Examples, batch_size: int) -> Iterator[Batch]:
   """Every example once, in batches of few shapes on the run's devices."""
-  experiment = course.experiment
+  experiment = directory.experiment
   batches = EvalBatches(
     examples,
     batch_size=batch_size,
     bucket_counts=(experiment.input_buckets, experiment.target_buckets),
     special=TokenIds.of(experiment.backbone),
   )
-  return (course.directory.place(batch) for batch, _ in batches)
+  return (directory.place(batch) for batch, _ in batches)
 
 
 def _course(

@@ -137,7 +137,7 @@ class GradientCosine:
       directory.events.line(f"gradients of {course.name} at step {moment.step}")
       found = cosines(
         models.model(moment.checkpoint),
-        *(courses.in_batches(course, each, int(self.batch_size)) for each in (own, other)),
+        *(courses.in_batches(directory, each, int(self.batch_size)) for each in (own, other)),
         weights=self.weights,
         fetch=partitioning.fetch,
       )
@@ -146,7 +146,10 @@ class GradientCosine:
     for moment in course.moments:
       directory.session.stop_if_asked()
       figures = remembered.figures(
-        course, moment, examples=own.content.digest, compute=functools.partial(compute, moment)
+        directory,
+        moment.checkpoint,
+        examples=own.content.digest,
+        compute=functools.partial(compute, moment),
       )
       for name, each in figures.items():
         yield Row(run=course.name, step=moment.step, weights=name, examples=len(own), **each)

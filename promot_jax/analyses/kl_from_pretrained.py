@@ -115,7 +115,7 @@ class DivergenceFromPretrained:
     )
     remembered = Remembered(analysis="kl_from_pretrained", settings={"batch_size": self.batch_size})
     models = Restored(directory)
-    batches = functools.partial(courses.in_batches, course, examples, int(self.batch_size))
+    batches = functools.partial(courses.in_batches, directory, examples, int(self.batch_size))
     chunk = getattr(course.stage.objective, "vocabulary_chunk", None)
 
     def compute(moment: Moment) -> dict[str, Any]:
@@ -135,7 +135,10 @@ class DivergenceFromPretrained:
     for moment in course.moments:
       directory.session.stop_if_asked()
       figures = remembered.figures(
-        course, moment, examples=examples.content.digest, compute=functools.partial(compute, moment)
+        directory,
+        moment.checkpoint,
+        examples=examples.content.digest,
+        compute=functools.partial(compute, moment),
       )
       for state, each in figures.items():
         if state in (*self.method, "none"):

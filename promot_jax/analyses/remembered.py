@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from promot_jax.analyses.courses import Course, Moment
 from promot_jax.evaluation import whole_files
 from promot_jax.evaluation.journal import Journal
 from promot_jax.experiments import origin, restored
+from promot_jax.experiments.checkpoint import Checkpoint
+from promot_jax.experiments.model_directory import ModelDirectory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,20 +23,24 @@ class Remembered:
   settings: Mapping[str, Any]
 
   def figures(
-    self, course: Course, moment: Moment, *, examples: str, compute: Callable[[], Any]
+    self,
+    directory: ModelDirectory,
+    checkpoint: Checkpoint,
+    *,
+    examples: str,
+    compute: Callable[[], Any],
   ) -> Any:
-    """The figures of a moment as JSON values: those that are kept, or computed and kept now.
+    """The figures of a checkpoint as JSON values: those that are kept, or computed and kept now.
 
     Args:
       examples: digest of what the model sees.
       compute: gives them.
     """
-    directory = course.directory
     # The identity names the start by its path, under which other weights may have come to lie.
-    start = origin.of_start(course.experiment).part("start weights") or ""
+    start = origin.of_start(directory.experiment).part("start weights") or ""
     fingerprint = whole_files.fingerprint(
       {
-        "model": restored.identity(directory, moment.checkpoint),
+        "model": restored.identity(directory, checkpoint),
         "start": str(start),
         "examples": examples,
         "settings": whole_files.plain(self.settings),
@@ -46,5 +51,5 @@ class Remembered:
       if entry.get("fingerprint") == fingerprint:
         return entry["figures"]
     found = whole_files.plain(compute())
-    journal.append([{"fingerprint": fingerprint, "step": moment.step, "figures": found}])
+    journal.append([{"fingerprint": fingerprint, "step": checkpoint.step, "figures": found}])
     return found

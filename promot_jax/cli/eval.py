@@ -128,6 +128,7 @@ def tasks(values, opened, checkpoint):
       opened.events.line(missing)
     return data.report_tasks(experiment, reader, checkpoint=checkpoint, bank_row=named)
   tuned = [catalog.split_shots(task)[0] for task in experiment.tasks]
+  alike = experiment.unseen_tasks if plan.unseen_written == "tuned" else ()
   found = []
   told = classes.of_checkpoint(experiment, checkpoint, reader)
   for name in (each for given in values.tasks.split(",") for each in catalog.members(given)):
@@ -150,7 +151,7 @@ def tasks(values, opened, checkpoint):
             values.split or experiment.splits_of(task).report,
             reader,
             # Without its method a model reads plain text, as the pretrained one does (`writing`).
-            tuned=base in tuned and checkpoint.tuned and state != "detached",
+            tuned=base in (*tuned, *alike) and checkpoint.tuned and state != "detached",
             method=state,
             bank_row=row,
             lengths=data.lengths_of(experiment, base),

@@ -7,12 +7,12 @@ policy in the page forbids both.  Everything that came from data, models or conf
 import base64
 from collections.abc import Iterable, Sequence
 
-from promot_jax.evaluation import plots
+from promot_jax.evaluation import canvas, plots
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation import samples as samples_lib
+from promot_jax.evaluation.canvas import Plot
 from promot_jax.evaluation.curves import Curves
 from promot_jax.evaluation.escaping import html as _safe
-from promot_jax.evaluation.plots import Plot
 from promot_jax.evaluation.runs import Run
 from promot_jax.evaluation.samples import Sample
 from promot_jax.evaluation.sections import Section
@@ -22,7 +22,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _LONGEST_TEXT = 600
 _CAPTIONS = {
   "norm-avg": "Norm. Avg by method. The dotted line is the pretrained model.",
-  "points": "Values that were tried, means over seeds; the large mark is the one that validation chose.",
+  "points": "Values that were tried, means over seeds; the large mark of a line is the one that validation chose.",
   "trade-off": "The tuned task against what is kept. Small points are seeds, large ones means.",
   "tasks": "Every unseen task.",
   "format-share": "Share of outputs in the tuned task's format.",
@@ -199,7 +199,7 @@ def _differences(section: Section) -> str:
 
 def _plot(caption: str, plot: Plot) -> str:
   # As an image, an SVG cannot run anything.
-  data = base64.b64encode(plots.draw(plot, "svg")).decode("ascii")
+  data = base64.b64encode(canvas.draw(plot, "svg")).decode("ascii")
   return (
     f'<figure><img alt="{_safe(plot.words)}" src="data:image/svg+xml;base64,{data}">'
     f"<figcaption>{_safe(caption)}</figcaption></figure>"

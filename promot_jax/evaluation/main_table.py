@@ -140,7 +140,7 @@ def _computed_average(wanted: Mapping[str, str], shots: int | None) -> Cell | No
 def _notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
   # What the figures and their errors are.
   notes = [
-    f"{_ranges(group)} Norm. Avg: plain mean of {averages.described(group.unseen)}, method removed; in "
+    f"{_ranges(group)} Norm. Avg: plain mean of {averages.described(group.unseen)}, {_state(group)}; in "
     "brackets the difference from the pretrained model."
     if group.unseen
     else _ranges(group)
@@ -181,6 +181,16 @@ def _notes(group: Group, rows: Sequence[Row]) -> tuple[str, ...]:
   if incomplete:
     notes.append(incomplete)
   return tuple(notes)
+
+
+def _state(group: Group) -> str:
+  """Whether methods are removed for the unseen tasks, which a run may not do."""
+  kept = [
+    group.name(method)
+    for method, runs in group.runs.items()
+    if any(run.keeps_method_on for run in runs)
+  ]
+  return f"method removed, but kept on of {', '.join(kept)}" if kept else "method removed"
 
 
 def _ranges(group: Group) -> str:
@@ -245,7 +255,9 @@ def _incomplete(group: Group) -> str:
   for method, runs in group.runs.items():
     for run in runs:
       for shots in group.shots:
-        average = averages.average(run.reported, shots=shots, unseen=group.unseen)
+        average = averages.average(
+          run.reported, shots=shots, attached=run.keeps_method_on, unseen=group.unseen
+        )
         if average.missing and average.tasks:
           lacking.append(
             f"{group.name(method)} (seed {run.record.seed}, {shots}-shot) lacks "

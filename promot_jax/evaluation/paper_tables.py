@@ -7,18 +7,21 @@ measured as it says.  A table appears as soon as one of its tuned models is ther
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from promot_jax.evaluation import averages, differences, published
+from promot_jax.evaluation import aggregates, averages, differences, published
 from promot_jax.evaluation import runs as runs_lib
 from promot_jax.evaluation.published import Figure
 from promot_jax.evaluation.runs import Group
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Column, Row, Table
 
-WANG, LI = published.PAPERS["wang2024"], published.PAPERS["li2021"]
+WANG, LI, HEWITT = (published.PAPERS[name] for name in ("wang2024", "li2021", "hewitt2021"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-  """How a printed table is read: fields of a `Figure` along its rows, and along its columns."""
+  """How a printed table is read: fields of a `Figure` along its rows, and along its columns.
+
+  by_data: each data set has a model of its own, so that runs of several pretrained models make one table.
+  """
 
   paper: str
   table: int
@@ -26,6 +29,7 @@ class Layout:
   rows: tuple[str, ...] = ("task",)
   columns: tuple[str, ...] = ("method",)
   remark: str = ""
+  by_data: bool = False
 
 
 _CHANGE = "difference_from_pretrained"
@@ -75,6 +79,15 @@ LAYOUTS = (
     rows=("method",),
     columns=("metric",),
   ),
+  Layout(
+    paper=HEWITT,
+    table=1,
+    about="in and out of distribution",
+    rows=("method",),
+    columns=("task", "split", "metric"),
+    remark="Of ensembles and cocktails ours have the share that validation in distribution chose.",
+    by_data=True,
+  ),
 )
 
 _METHODS: Mapping[str, str] = {
@@ -87,6 +100,9 @@ _METHODS: Mapping[str, str] = {
 }
 """What a printed method is called in our records, where it is not called the same."""
 _XSUM_METHODS = {**_METHODS, "prefix_0.1pct": "prefix_0_1"}
+_WHOLE = ("", "all", "dev", "id", "ood")
+"""Parts of a test set, or names of it, that are the whole test set of a task of ours."""
+_DISTRIBUTIONS = {"test_id": "in distribution", "test_ood": "out of distribution"}
 _METRICS: Mapping[str, tuple[str, ...]] = {
   "rougel": ("coco_rougeL", "rougeL"),
   "normalized_average": ("",),
@@ -95,19 +111,35 @@ _METRICS: Mapping[str, tuple[str, ...]] = {
 
 def of_groups(groups: Sequence[Group]) -> tuple[Table, ...]:
   """Every printed table of which one of the groups has a tuned model, for each variant of the groups."""
-  worlds: dict[tuple[str, str, str], list[Group]] = {}
   # Printed scores are of whole training sets.
-  for group in (group for group in groups if group.training_examples is None):
-    worlds.setdefault((group.backbone, group.data, group.variant), []).append(group)
-  found = []
-  for (backbone, _, variant), members in worlds.items():
-    ours = ", ".join(filter(None, (backbone, variant))) if len(worlds) > 1 else ""
-    found += [
-      table
-      for layout in LAYOUTS
-      if (table := _table(layout, members, f"; ours: {ours}" if ours else ""))
-    ]
+  whole = [group for group in groups if group.training_examples is None]
+  found: list[Table] = []
+  for by_data in (False, True):
+    worlds: dict[tuple[str, str, str], list[Group]] = {}
+    for group in whole:
+      model = "" if by_data else group.backbone
+      worlds.setdefault((model, group.data, group.variant), []).append(group)
+    for (model, _, variant), members in worlds.items():
+      ours = ", ".join(filter(None, (model, variant))) if len(worlds) > 1 else ""
+      ours = f"; ours: {ours}" if ours else ""
+      for layout in (each for each in LAYOUTS if each.by_data == by_data):
+        if table := _table(layout, members, ours):
+          found.append(table)
+          found += _means(layout, members, ours)
   return tuple(found)
+
+
+def _means(layout: Layout, groups: Sequence[Group], ours: str) -> list[Table]:
+  """What the paper computes of a table, if it does and there is enough of ours."""
+  if layout.paper != HEWITT:
+    return []
+
+  def score(figure: Figure) -> float | None:
+    _, cell = _ours(groups, figure)
+    return cell.value if cell else None
+
+  means = aggregates.table(score, ours=ours)
+  return [means] if means else []
 
 
 def _table(layout: Layout, groups: Sequence[Group], ours: str) -> Table | None:
@@ -120,7 +152,10 @@ def _table(layout: Layout, groups: Sequence[Group], ours: str) -> Table | None:
   changes = {_measured(figure): figure for figure in printed if figure.metric == _CHANGE}
   # Of several printed models ours stand beside the first one's.
   model = figures[0].model
-  found = [_ours(groups, each) if each.model == model else (None, None) for each in figures]
+  found = [
+    _ours(groups, each) if layout.by_data or each.model == model else (None, None)
+    for each in figures
+  ]
   used = {
     group.trained_on: group
     for figure, (group, _) in zip(figures, found, strict=True)
@@ -174,6 +209,8 @@ def _ours(groups: Sequence[Group], figure: Figure) -> tuple[Group | None, Cell |
       continue
     names = _XSUM_METHODS if figure.task == "xsum" else _METHODS
     method = names.get(figure.method, figure.method)
+    # Of a row at several values of settings the chosen one.
+    method = next((points.chosen for points in group.points if points.row == method), method)
     if method in group.runs and (cell := _cell(group, method, figure)):
       return group, cell
   return None, None
@@ -189,7 +226,7 @@ def _cell(group: Group, method: str, figure: Figure) -> Cell | None:
   # A printed part of a test set is a task of its own here.
   part = figure.split.removeprefix("test").strip("_")
   for metric in _METRICS.get(figure.metric, (figure.metric,)):
-    for task in (f"{figure.task}_{part}", figure.task if part in ("", "all", "dev") else ""):
+    for task in (f"{figure.task}_{part}", figure.task if part in _WHOLE else ""):
       if figure.shots:
         cell = runs_lib.task_cell(runs, task=task, shots=figure.shots, metric=metric)
       else:
@@ -247,6 +284,8 @@ def _printed(field: str, value: object) -> str:
     return "" if value is None else f"{value}-shot"
   if field == "trained_on":
     return "" if value == "none" else f"tuned on {value}"
+  if field == "split" and value in _DISTRIBUTIONS:
+    return _DISTRIBUTIONS[str(value)]
   if field == "split":
     return "" if value == "test" else str(value).removeprefix("test_").replace("_", " ")
   return "Norm. Avg" if value == "norm_avg" else str(value)

@@ -1,7 +1,7 @@
 """Plots of one group of runs, drawn by matplotlib without its global state.
 
     norm-avg      Norm. Avg by method, ours and, in a panel of its own, the paper's
-    trade-off     tuned task against Norm. Avg, one point a seed
+    trade-off     tuned task against Norm. Avg, one point a seed (`planes`)
     tasks         every unseen task by method
     format-share  outputs in the tuned task's format, by method
     checkpoints   Norm. Avg along training
@@ -13,24 +13,15 @@ All are as wide as a phone's screen shows without shrinking their letters, and w
 by a shape, a hatch or a name as well.
 """
 
-import contextlib
-import dataclasses
-import io
-import statistics
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from promot_jax.evaluation import averages, marks, published
+from promot_jax.evaluation import averages, canvas, marks, planes, published
 from promot_jax.evaluation import runs as runs_lib
+from promot_jax.evaluation.canvas import Plot
 from promot_jax.evaluation.curves import Curves
 from promot_jax.evaluation.main_table import QUOTED_MODEL
 from promot_jax.evaluation.results import natural_order
@@ -38,46 +29,27 @@ from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.sections import Section
 from promot_jax.evaluation.tables import OURS, QUOTED, Cell, Table
 
-WIDTH = 4.7  # inches: on a phone of 390 pixels letters of 10 points are still larger than 8 pixels
-_LONGEST_NAME = 26
-_STYLE: dict[Any, Any] = {
-  "font.size": 10,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.titlesize": 10,
-  "axes.titlelocation": "left",
-  "text.parse_math": False,  # a dollar sign in a name is no formula
-  "svg.hashsalt": "promot_jax",  # equal plots give equal files
-}
 _HATCHES = ("", "....", "xxxx", "||||")  # of numbers of shots
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plot:
-  """A figure and what it shows in words, for those who do not see it."""
-
-  figure: Figure
-  words: str
 
 
 def section_plots(section: Section) -> dict[str, Plot]:
   """The plots for which a section has figures, by name."""
-  with style():
+  with canvas.style():
     drawn = {
       "norm-avg": _norm_average(section),
-      "trade-off": _trade_off(section.group),
+      "trade-off": planes.trade_off(section.group),
       "tasks": _tasks(section),
       "format-share": _format_share(section),
       "checkpoints": _checkpoints(section.group),
-      "points": _points(section.group),
+      "points": planes.points(section.group),
     }
   return {name: plot for name, plot in drawn.items() if plot is not None}
 
 
 def curves_plot(curves: Curves) -> Plot:
   """A line for each row or class of methods, with the spread of each point."""
-  with style():
-    figure = _figure(3.2 + _legend_height(len(curves.lines)))
+  with canvas.style():
+    figure = canvas.figure(3.2 + canvas.legend_height(len(curves.lines)))
     axis = figure.subplots()
     looks, said = marks.of_methods(curves.lines), []
     for line, cells in curves.lines.items():
@@ -85,7 +57,7 @@ def curves_plot(curves: Curves) -> Plot:
         list(cells),
         [cell.value for cell in cells.values()],
         yerr=np.transpose([cell.reach for cell in cells.values()]),
-        label=_short(curves.name(line)),
+        label=canvas.short(curves.name(line)),
         linewidth=1.2,
         markersize=6,
         elinewidth=0.9,
@@ -102,34 +74,8 @@ def curves_plot(curves: Curves) -> Plot:
     axis.set_ylabel(curves.task)
     axis.grid(color="#e6e6e6", linewidth=0.6)
     axis.set_axisbelow(True)
-    _legend(figure, axis)
+    canvas.legend(figure, axis)
   return Plot(figure=figure, words=f"Lines of {curves.title}. {'; '.join(said)}.")
-
-
-def draw(plot: Plot, kind: str) -> bytes:
-  """A plot as `png` or `svg` bytes; equal plots give equal bytes."""
-  buffer, figure = io.BytesIO(), plot.figure
-  with style(), warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as an empty box
-    if kind == "svg":
-      # Without date and version: reports of equal results are equal files.
-      FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    else:
-      figure.set_dpi(150)
-      FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-  return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def style() -> Iterator[None]:
-  """Our settings and nobody else's: matplotlib reads a `matplotlibrc` of the working folder, which may
-  run LaTeX on texts and include files.
-  """
-  with matplotlib.rc_context():
-    # First the library's own, then ours: settings of the folder are gone before anything is drawn.
-    matplotlib.rcdefaults()
-    matplotlib.rcParams.update(_STYLE)
-    yield
 
 
 def _norm_average(section: Section) -> Plot | None:
@@ -142,7 +88,7 @@ def _norm_average(section: Section) -> Plot | None:
     return None
   methods = [name for name, _ in section.main.groups()]
   shots = sorted({n for _, cells in panels for _, n in cells})
-  figure = _figure((0.75 + 0.2 * len(methods) * (len(shots) + 0.5)) * len(panels))
+  figure = canvas.figure((0.75 + 0.2 * len(methods) * (len(shots) + 0.5)) * len(panels))
   axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
   for axis, (kind, cells) in zip(axes, panels, strict=True):
     _bars(axis, cells, methods, shots, section.group)
@@ -198,84 +144,8 @@ def _bars(
     axis.axvline(base.value, color="#7a7a7a", linestyle=":", linewidth=1)
   # Room for the figure behind the longest bar, and some axis where all scores are 0.
   axis.set_xlim(0, 1.25 * max(cell.value + cell.reach[1] for cell in cells.values()) or 1)
-  axis.set_yticks(range(len(methods)), [_short(name) for name in methods])
+  axis.set_yticks(range(len(methods)), [canvas.short(name) for name in methods])
   axis.set_ylim(len(methods) - 0.45, -0.55)  # turned around: the first method is on top
-
-
-def _trade_off(group: Group) -> Plot | None:
-  """What tuning gains against what it keeps: small marks are seeds, large ones their mean."""
-  if group.trained_on == "none" or not group.shots:
-    return None
-  shots, task = group.shots[0], group.tuned_tasks[0]
-  points: dict[str, list[tuple[float, float]]] = {}
-  for method, runs in group.runs.items():
-    for run in runs:
-      tuned = runs_lib.tuned_cell([run], task=task, method=method)
-      average = runs_lib.average_cell([run], shots=shots)
-      # A run that lacks one of the two has no place in the plane.
-      if tuned and average:
-        points.setdefault(method, []).append((tuned.value, average.value))
-  if not points:
-    return None
-  figure = _figure(3.6 + _legend_height(len(points)))
-  axis = figure.subplots()
-  looks, said = marks.of_methods(group.runs), []
-  for method, pairs in points.items():
-    across, up = zip(*pairs, strict=True)
-    style = {**looks[method].style, "linestyle": "none"}
-    # One seed is its own mean: a point under the mark would only blur it.
-    if len(pairs) > 1:
-      axis.plot(across, up, markersize=4, alpha=0.5, **style)
-    means = statistics.fmean(across), statistics.fmean(up)
-    label = _label(group, method)
-    axis.plot(*([mean] for mean in means), markersize=9, label=label, zorder=3, **style)
-    said.append(f"{label} {means[0]:.1f} and {means[1]:.1f}")
-  axis.set_xlabel(f"{task} (tuned task)")
-  axis.set_ylabel(f"Norm. Avg, {shots}-shot")
-  _legend(figure, axis)
-  axis.grid(color="#e6e6e6", linewidth=0.6)
-  axis.set_axisbelow(True)
-  return Plot(figure=figure, words=f"Points of {task} and Norm. Avg. {', '.join(said)}.")
-
-
-def _points(group: Group) -> Plot | None:
-  """The plane of `_trade_off` with a line through the points of each row, the chosen one larger."""
-  if not group.points or not group.shots:
-    return None
-  shots, task = group.shots[0], group.tuned_tasks[0]
-  found: dict[str, list[tuple[float, float, str, bool]]] = {}
-  for row in group.points:
-    for method in row.methods:
-      runs = group.tried[method]
-      tuned = runs_lib.tuned_cell(runs, task=task, method=method)
-      average = runs_lib.average_cell(runs, shots=shots)
-      if tuned and average:
-        value = ", ".join(map(str, runs[0].record.point.values()))
-        found.setdefault(row.row, []).append(
-          (tuned.value, average.value, value, method == row.chosen)
-        )
-  if not found:
-    return None
-  figure = _figure(3.6 + _legend_height(len(found)))
-  axis = figure.subplots()
-  looks, said = marks.of_methods(found), []
-  for row_name, places in found.items():
-    label = row_name.replace("_", " ")
-    across, up, *_ = zip(*places, strict=True)
-    axis.plot(across, up, markersize=5, label=label, **{**looks[row_name].style, "linestyle": "-"})
-    for x, y, value, chosen in places:
-      if chosen:
-        axis.plot(
-          [x], [y], markersize=11, zorder=3, **{**looks[row_name].style, "linestyle": "none"}
-        )
-      axis.annotate(value, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
-      said.append(f"{label} {value}{' (chosen)' if chosen else ''} {x:.1f} and {y:.1f}")
-  axis.set_xlabel(f"{task} (tuned task)")
-  axis.set_ylabel(f"Norm. Avg, {shots}-shot")
-  _legend(figure, axis)
-  axis.grid(color="#e6e6e6", linewidth=0.6)
-  axis.set_axisbelow(True)
-  return Plot(figure=figure, words=f"Lines of {task} and Norm. Avg by value. {', '.join(said)}.")
 
 
 def _tasks(section: Section) -> Plot | None:
@@ -317,7 +187,7 @@ def _dots(
   if not found:
     return None
   band = max(0.42, 0.12 * (len(found) + 1))  # inches; two lines of a label need the first
-  figure = _figure(0.6 + band * len(labels) + _legend_height(len(found)))
+  figure = canvas.figure(0.6 + band * len(labels) + canvas.legend_height(len(found)))
   axis = figure.subplots()
   looks, step = marks.of_methods(group.runs), 0.84 / len(found)
   for number, (method, cells) in enumerate(found.items()):
@@ -341,7 +211,7 @@ def _dots(
   axis.grid(axis="x", color="#d9d9d9", linewidth=0.6)
   axis.set_axisbelow(True)
   axis.set_xlabel(f"{unit}, {shots}-shot")
-  _legend(figure, axis)
+  canvas.legend(figure, axis)
   names = ", ".join(group.name(method) for method in found)
   return Plot(figure=figure, words=f"Marks by task for {names}, {unit} at {shots}-shot: {words}.")
 
@@ -363,7 +233,7 @@ def _checkpoints(group: Group) -> Plot | None:
   # One axis for all runs: checkpoints of the same name stand above each other.
   names = sorted({name for line in lines.values() for name, _, _ in line}, key=natural_order)
   shown = dict.fromkeys(method for method, _ in lines)
-  figure = _figure(3.4 + _legend_height(len(shown)))
+  figure = canvas.figure(3.4 + canvas.legend_height(len(shown)))
   axis = figure.subplots()
   labelled = set()
   looks = marks.of_methods(group.runs)
@@ -379,7 +249,7 @@ def _checkpoints(group: Group) -> Plot | None:
         axis.scatter([names.index(name)], [value], s=110, facecolors="none", edgecolors=color)
   axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
   axis.set_ylabel(f"Norm. Avg, {shots}-shot")
-  _legend(figure, axis)
+  canvas.legend(figure, axis)
   told = ", ".join(group.name(method) for method in shown)
   words = f"Lines of Norm. Avg over {names[0]} to {names[-1]} for {told}."
   return Plot(figure=figure, words=words)
@@ -389,7 +259,9 @@ def _trajectory(run: Run, shots: int) -> list[tuple[str, float, bool]]:
   """(checkpoint, Norm. Avg, whether it is the reported one) in order."""
   found = []
   for checkpoint, results in run.results.items():
-    average = averages.average(results, shots=shots, unseen=run.unseen)
+    average = averages.average(
+      results, shots=shots, attached=run.keeps_method_on, unseen=run.unseen
+    )
     if average.value is not None:
       found.append((checkpoint, average.value, checkpoint == run.selected))
   return found
@@ -407,12 +279,7 @@ def _average_cells(table: Table, kind: str) -> dict[tuple[str, int], Cell]:
 
 
 def _label(group: Group, method: str) -> str:
-  return _short(group.name(method))
-
-
-def _short(name: str) -> str:
-  """A name that leaves room for the plot beside it."""
-  return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+  return canvas.short(group.name(method))
 
 
 def _figures(cell: Cell) -> str:
@@ -423,27 +290,3 @@ def _figures(cell: Cell) -> str:
 def _hatch(number: int) -> str:
   """Of a number of shots, so that they can be told apart without color."""
   return _HATCHES[number % len(_HATCHES)]
-
-
-def _legend_height(entries: int) -> float:
-  """Inches below a plot for the legend, two entries a line."""
-  return 0.1 + 0.2 * ((entries + 1) // 2)
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-  """Below the plot, where it takes no width from it."""
-  handles, labels = axis.get_legend_handles_labels()
-  figure.legend(
-    handles,
-    labels,
-    frameon=False,
-    loc="outside lower center",
-    ncols=2,
-    fontsize=9,
-    handlelength=1.2,
-  )
-
-
-def _figure(height: float) -> Figure:
-  # Figure itself, as pyplot would keep every figure in its own global list.
-  return Figure(figsize=(WIDTH, height), layout="constrained")

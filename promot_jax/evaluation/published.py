@@ -1,7 +1,8 @@
-"""The figures that reports quote beside ours: of Wang et al. 2024 (ProMoT) and Li & Liang 2021 (prefix tuning).
+"""The figures that reports quote beside ours: of Wang et al. 2024 (ProMoT), Li & Liang 2021 (prefix tuning) and
+Hewitt et al. 2021 (ensembles and cocktails).
 
-`published.csv` holds Tables 2-6 and 9-15 of the one and 1-4 of the other, one printed number a row with the
-printed digits.
+`published.csv` holds Tables 2-6 and 9-15 of the first, 1-4 of the second and 1 of the third, one printed number a
+row with the printed digits.
 Columns: source, table, model, trained_on, method, eval_task, split, shots, metric, value, note; an empty
 `shots` means the paper does not state it.  Task names are ours.
 """
@@ -14,7 +15,11 @@ import importlib.resources
 from collections.abc import Mapping
 
 PAPER = "Wang et al. 2024"
-PAPERS: Mapping[str, str] = {"wang2024": PAPER, "li2021": "Li & Liang 2021"}
+PAPERS: Mapping[str, str] = {
+  "wang2024": PAPER,
+  "li2021": "Li & Liang 2021",
+  "hewitt2021": "Hewitt et al. 2021",
+}
 
 ROWS: Mapping[str, str] = {
   "pretrained": "Pretrained",

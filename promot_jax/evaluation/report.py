@@ -258,17 +258,17 @@ def _html(report: Report) -> str:
 
 
 def _write_plots(report: Report, base: pathlib.Path) -> list[pathlib.Path]:
-  from promot_jax.evaluation import plots
+  from promot_jax.evaluation import canvas, plots
 
   written = []
   for number, section in enumerate(report.sections):
     for name, plot in plots.section_plots(section).items():
       part = f"-{number + 1}" if len(report.sections) > 1 else ""
       path = base.with_name(f"{base.name}{part}-{name}.png")
-      write_bytes(path, plots.draw(plot, "png"))
+      write_bytes(path, canvas.draw(plot, "png"))
       written.append(path)
   for number, curves in enumerate(report.curves, 1):
     path = base.with_name(f"{base.name}-curves-{number}.png")
-    write_bytes(path, plots.draw(plots.curves_plot(curves), "png"))
+    write_bytes(path, canvas.draw(plots.curves_plot(curves), "png"))
     written.append(path)
   return written

@@ -53,6 +53,11 @@ class Run:
     return averages.ordered(self.record.unseen)
 
   @property
+  def keeps_method_on(self) -> bool:
+    """Whether its unseen tasks were only measured with the method attached, as the tuned one is."""
+    return {each.method for each in self.reported if each.task in self.unseen} == {"attached"}
+
+  @property
   def store(self) -> ResultStore:
     return ResultStore(self.directory)
 
@@ -220,12 +225,12 @@ def group(runs: Iterable[Run]) -> list[Group]:
 
 
 def task_cell(
-  runs: Sequence[Run], *, task: str, shots: int, attached: bool = False, metric: str = ""
+  runs: Sequence[Run], *, task: str, shots: int, attached: bool | None = None, metric: str = ""
 ) -> Cell | None:
   """The mean headline score over runs, or None if no run has it.
 
   Args:
-    attached: take results with the method attached instead of those without one.
+    attached: take results with the method attached, or those without one; None: as `Run.keeps_method_on`.
     metric: another score than the headline one, such as `format_share`.
   """
   found = list(
@@ -240,16 +245,17 @@ def task_cell(
 
 
 def task_results(
-  runs: Sequence[Run], *, task: str, shots: int, attached: bool = False, metric: str = ""
+  runs: Sequence[Run], *, task: str, shots: int, attached: bool | None = None, metric: str = ""
 ) -> dict[int, TaskResult]:
   """Position of a run -> its result that is shown; as `task_cell`."""
   found = {}
   for position, run in enumerate(runs):
+    on = run.keeps_method_on if attached is None else attached
     matching = [
       result
       for result in run.reported
       if (result.task, result.shots) == (task, shots)
-      and (result.method == "attached") == attached
+      and (result.method == "attached") == on
       and (not metric or metric in result.scores)
     ]
     # A run may also hold scores on the split that chose its checkpoint; the test split reports.
@@ -267,7 +273,7 @@ def answering(
   runs: Sequence[Run], *, task: str, shots: int | None, method: str
 ) -> dict[int, TaskResult]:
   """Position of a run of a method -> its result of one of `Group.questions`, in the form that is shown."""
-  for number, attached in tuned_ways(method) if shots is None else [(shots, False)]:
+  for number, attached in tuned_ways(method) if shots is None else [(shots, None)]:
     if found := task_results(runs, task=task, shots=number, attached=attached):
       return found
   return {}
@@ -297,21 +303,24 @@ def tuned_ways(method: str) -> list[tuple[int, bool]]:
 
 
 def average_cell(
-  runs: Sequence[Run], *, shots: int, pretrained: Sequence[Run] = (), attached: bool = False
+  runs: Sequence[Run], *, shots: int, pretrained: Sequence[Run] = (), attached: bool | None = None
 ) -> Cell | None:
-  """Norm. Avg over runs that have all of their unseen tasks, the same of each, with its difference from the pretrained mean."""
+  """Norm. Avg over runs that have all of their unseen tasks, the same of each, with its difference from the pretrained mean.
+
+  `attached` is that of `task_cell`.
+  """
   cell = _average(runs, shots, attached)
-  base = _average(pretrained, shots, False) if pretrained else None
+  base = _average(pretrained, shots, None) if pretrained else None
   if cell and base:
     return dataclasses.replace(cell, difference=cell.value - base.value)
   return cell
 
 
-def _average(runs: Sequence[Run], shots: int, attached: bool) -> Cell | None:
-  found = [
-    averages.average(run.reported, shots=shots, attached=attached, unseen=run.unseen)
-    for run in runs
-  ]
+def _average(runs: Sequence[Run], shots: int, attached: bool | None) -> Cell | None:
+  found = []
+  for run in runs:
+    on = run.keeps_method_on if attached is None else attached
+    found.append(averages.average(run.reported, shots=shots, attached=on, unseen=run.unseen))
   known = [(a.value, a.interval) for a in found if a.value is not None]
   if not known:
     return None

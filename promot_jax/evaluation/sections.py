@@ -156,8 +156,9 @@ def _attached_table(group: Group) -> Table | None:
   methods = {
     method: runs
     for method, runs in group.runs.items()
+    # What is never measured off has its scores in the main table.
     if any(
-      result.method == "attached" and result.task in group.unseen
+      result.method == "attached" and result.task in group.unseen and not run.keeps_method_on
       for run in runs
       for result in run.reported
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from promot_jax.errors import ConfigError
+from promot_jax.experiments import epochs
 from promot_jax.experiments.experiment import Experiment, point_suffix, variant_of
 from promot_jax.networks import run
 
@@ -84,8 +85,9 @@ class Comparison:
         (row,) = (row for row in at(point).experiments if row.name == experiment.name)
         name = f"{row.name}{point_suffix(point)}"
         # In the table of the row itself, although a point may have another learning rate.
-        table = variant_of(experiment)
-        rows.append(dataclasses.replace(row, name=name, point=point, variant=table))
+        own, table = (variant_of(epochs.planned(each)) for each in (row, experiment))
+        variant = row.variant if own == table else table
+        rows.append(dataclasses.replace(row, name=name, point=point, variant=variant))
     return dataclasses.replace(self, experiments=rows, rows=None, axes={})
 
 

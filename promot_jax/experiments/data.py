@@ -185,23 +185,27 @@ def report_tasks(
   """
   plan, checkpoint = experiment.evaluation, checkpoint or checkpoints.last(experiment)
   method, adapted = checkpoint.method, checkpoint.tuned
-  wanted: list[tuple[str, bool, str, int, Mapping[str, int]]] = []  # name, tuned, state, row
+  # name, whether it is a tuned task, whether it is written as one, state, row
+  wanted: list[tuple[str, bool, bool, str, int, Mapping[str, int]]] = []
   if plan.tuned:
     state = "attached" if method is not None else "none"
     lengths = experiment.feature_lengths
     # The number of a task in the mixture is its row: `TrainBatches` gives the same numbers in
     # training.
-    wanted += [(task, adapted, state, row, lengths) for row, task in enumerate(experiment.tasks)]
+    wanted += [
+      (task, adapted, adapted, state, row, lengths) for row, task in enumerate(experiment.tasks)
+    ]
   for switch in plan.unseen_method:
     if switch == "on" and (method is None or _is_open(checkpoint, bank_row)):
       continue  # nothing to attach, or nobody said which
     state = "detached" if switch == "off" else "attached"
     state = state if method is not None else "none"
+    alike = plan.unseen_written == "tuned" and adapted and state != "detached"
     for base in experiment.unseen_tasks:
       lengths = lengths_of(experiment, base)
       names = [catalog.with_shots(base, shots) for shots in experiment.shots_of(base)]
       row = bank_row or 0 if switch == "on" else 0
-      wanted += [(name, False, state, row, lengths) for name in names]
+      wanted += [(name, False, alike, state, row, lengths) for name in names]
   # A head knows the classes of the tuned tasks only; all others are answered in words.
   told = classes.of_checkpoint(experiment, checkpoint, reader) if plan.tuned else None
   return [
@@ -210,7 +214,7 @@ def report_tasks(
       task,
       experiment.splits_of(task).report,
       reader,
-      tuned=tuned,
+      tuned=written,
       method=state,
       bank_row=row,
       lengths=lengths,
@@ -218,7 +222,7 @@ def report_tasks(
       told=told if tuned else None,
       answers=plan.answers,
     )
-    for task, tuned, state, row, lengths in wanted
+    for task, tuned, written, state, row, lengths in wanted
   ]
 
 

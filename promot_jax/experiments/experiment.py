@@ -55,6 +55,7 @@ class EvaluationPlan:
   unseen: names of tasks, or of mixtures, without shots; scored with the method `unseen_method` at each of
     `shots`.
   unseen_method: 'off' (the paper's tables), 'on', or both.
+  unseen_written: 'plain', or as the 'tuned' task is while a tuned backbone or the method reads them (`writing`).
   checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
   strategy: how answers are decoded.
   answers: 'auto' as each task has it; 'ranked' = the most probable of a task's labels or choices, for all of
@@ -68,6 +69,7 @@ class EvaluationPlan:
   unseen: Sequence[str] = UNSEEN
   shots: Sequence[int] = (1,)
   unseen_method: Sequence[str] = ("off",)
+  unseen_written: Literal["plain", "tuned"] = "plain"
   checkpoints: Sequence[str] = ("chosen",)
   strategy: Any = dataclasses.field(default_factory=Beam)
   answers: Literal["auto", "ranked", "generated"] = "auto"
@@ -86,6 +88,7 @@ class EvaluationPlan:
         raise ConfigError(f"EvaluationPlan.{name}={value!r} must be a list: write [{value!r}].")
       object.__setattr__(self, name, tuple(value))
     _check_choice("EvaluationPlan.unseen_method", self.unseen_method, ("off", "on"))
+    _check_choice("EvaluationPlan.unseen_written", (self.unseen_written,), ("plain", "tuned"))
     _check_choice("EvaluationPlan.checkpoints", self.checkpoints, ("chosen", "last", "all"))
     _check_choice("EvaluationPlan.shots", self.shots, catalog.SHOTS)
     _check_choice("EvaluationPlan.answers", (self.answers,), ("auto", "ranked", "generated"))

@@ -72,13 +72,18 @@ def abstract_checkpoint(experiment: Experiment, checkpoint: Checkpoint) -> Any:
   return abstract_model(experiment) if checkpoint.stages else checkpoint.start.abstract()
 
 
-def stage_plans(experiment: Experiment, mesh: dict[str, int]) -> list[StagePlan]:
+def stage_plans(
+  experiment: Experiment, mesh: dict[str, int], *, load: Load | None = None
+) -> list[StagePlan]:
   """What each stage trains and what it costs on a chip of `mesh`.
+
+  Args:
+    load: gives networks as shapes, those of other experiments among them; None: of this one alone.
 
   Raises:
     ConfigError: a pattern matches nothing, or a size cannot be divided over the mesh.
   """
-  load = Shapes().model
+  load = load or Shapes().model
   return _plans(experiment, mesh, abstract_model(experiment, load=load), load)
 
 

@@ -9,9 +9,11 @@ the blank that the template puts between them in its demonstrations, and an answ
 |------------------------------------------------------|-------------------------------------|
 | a tuned task, method attached or backbone tuned      | as it was tuned, and validated      |
 | a tuned task, method detached; the pretrained model  | plain text                          |
-| every other task, method attached or not             | plain text                          |
+| every other task, method attached or not             | plain text, or as the plan says     |
 
-Encoder-decoders have one form only, in which they were pretrained and are tuned.
+A plan says otherwise (`EvaluationPlan.unseen_written`) where they are the tuned task on other data, such as out
+of distribution: then they are written as that is in the first two lines.  Encoder-decoders have one form
+only, in which they were pretrained and are tuned.
 """
 
 import dataclasses

@@ -6,7 +6,7 @@ on a laptop without network (`experiments.shapes`).
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,10 +16,11 @@ from promot_jax import partitioning, paths
 from promot_jax.experiments import epochs
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment
-from promot_jax.experiments.shapes import abstract_model, mesh_sizes, stage_plans
+from promot_jax.experiments.shapes import StagePlan, abstract_model, mesh_sizes, stage_plans
 from promot_jax.models.backbone import Configuration
 from promot_jax.networks import backbones, micro_model
-from promot_jax.networks.network import MICRO, RANDOM, Network
+from promot_jax.networks.loaded import Shapes
+from promot_jax.networks.network import MICRO, RANDOM, Load, Network
 from promot_jax.planning import needs
 from promot_jax.training import choice, schedules, stages
 from promot_jax.training.stages import Stage
@@ -32,24 +33,26 @@ def describe(run: Experiment | Comparison, *, verbose: bool = False) -> Iterator
   devices = jax.devices()
   chips = needs.chips_text(mesh_sizes(experiments[0].mesh))
   yield f"devices   {len(devices)} x {devices[0].device_kind} ({jax.process_count()} host); {chips}"
+  # Rows start from one network and are made of each other: each is traced once.
+  load = Shapes().model
+  sizes = []
   for number, experiment in enumerate(experiments):
     if len(experiments) > 1:
       yield ""
       yield f"--- {number + 1} of {len(experiments)}: {experiment.name}"
     # Rows of a comparison mostly differ in method and stages alone; what they share is told once.
     if number == 0 or _shared(experiment) != _shared(experiments[0]):
-      yield from _model_lines(experiment)
-    yield from _stage_lines(experiment)
+      yield from _model_lines(experiment, load)
+    plans = stage_plans(experiment, mesh_sizes(experiment.mesh), load=load)
+    sizes.append([plan.saved for plan in plans])
+    yield from _stage_lines(experiment, plans, load)
     if number == 0 or experiment.evaluation != experiments[0].evaluation:
       yield from _evaluation_lines(experiment)
     if verbose:
       patterns = experiment.stages[-1].trainable if experiment.stages else None
-      rows = paths.parameter_table(abstract_model(experiment), patterns, partitioning.T5_RULES)
+      model = abstract_model(experiment, load=load)
+      rows = paths.parameter_table(model, patterns, partitioning.T5_RULES)
       yield from paths.format_table(rows).splitlines()
-  sizes = [
-    [stage.saved for stage in stage_plans(experiment, mesh_sizes(experiment.mesh))]
-    for experiment in experiments
-  ]
   yield from needs.write_lines(run, experiments, sizes)
 
 
@@ -90,8 +93,8 @@ def start_text(experiment: Experiment) -> str:
   return f"{path} (NOT readable from here)"
 
 
-def _model_lines(experiment: Experiment) -> Iterator[str]:
-  model = abstract_model(experiment)
+def _model_lines(experiment: Experiment, load: Load) -> Iterator[str]:
+  model = abstract_model(experiment, load=load)
   config = experiment.backbone
   total = paths.count(paths.distinct(model))  # what members of an ensemble share is there once
   yield (
@@ -133,10 +136,9 @@ def _layers(config: Configuration) -> str:
   return "+".join(map(str, config.stack_layers.values()))
 
 
-def _stage_lines(experiment: Experiment) -> Iterator[str]:
+def _stage_lines(experiment: Experiment, plans: Sequence[StagePlan], load: Load) -> Iterator[str]:
   sizes = mesh_sizes(experiment.mesh)
   chips = math.prod(sizes.values())
-  plans = stage_plans(experiment, sizes)
   if not plans:
     made = "what others trained" if experiment.is_made_of_trained else "the pretrained model"
     yield f"stages    none: {made} is only measured"
@@ -172,7 +174,7 @@ def _stage_lines(experiment: Experiment) -> Iterator[str]:
       yield f"          {stage.name}: learns from {stage.own_teacher.about}{read}"
     if (teacher := experiment.teachers.get(stage.name)) is not None:
       shared = ", the start itself" * (teacher == experiment.start)
-      count = paths.count(paths.distinct(teacher.abstract()))
+      count = paths.count(paths.distinct(load(teacher)))
       yield (
         f"          {stage.name}: learns from {teacher.about}, {_count(count)} parameters{shared}{read}"
       )

@@ -10,7 +10,7 @@ import pytest
 from promot_jax.analyses import charts, findings
 from promot_jax.analyses.charts import Chart, Panel, Point, Series
 from promot_jax.errors import DataError
-from promot_jax.evaluation import plots
+from promot_jax.evaluation import canvas
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def test_a_chart_that_cannot_be_drawn_leaves_no_file_behind(tmp_path, monkeypatc
       raise ValueError("no room for the labels")
     return b"png"
 
-  monkeypatch.setattr(plots, "draw", draw)
+  monkeypatch.setattr(canvas, "draw", draw)
   made = findings.Findings(title="Scores", rows=ROWS, charts={"": chart()})
   with pytest.raises(ValueError, match="no room"):
     findings.write(made, tmp_path / "new", name="curve")
@@ -94,4 +94,4 @@ def test_a_series_looks_the_same_in_every_panel():
 
 def test_a_chart_is_as_wide_as_a_phone_shows():
   root = ElementTree.fromstring(charts.draw(chart(), "svg").decode())
-  assert float(root.attrib["width"].removesuffix("pt")) <= plots.WIDTH * 72
+  assert float(root.attrib["width"].removesuffix("pt")) <= canvas.WIDTH * 72

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import pathlib
 import re
 import runpy
 
@@ -22,7 +23,8 @@ from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
 from promot_jax.models.decoder_lm_config import DecoderLMConfig
 from promot_jax.networks import described, micro_model, network, texts
-from promot_jax.networks.run import NOTE, Note
+from promot_jax.networks.ensemble import Ensemble
+from promot_jax.networks.run import NOTE, Note, Run
 from promot_jax.planning import plan
 from shipped_recipes import FOLDER, ROOT, build, read, small
 from tasks import catalog
@@ -85,13 +87,36 @@ def shallow(run):
   """The run with two layers a stack: tracing 24 takes seconds and shows nothing that two do not."""
   if hasattr(run, "experiments"):
     return dataclasses.replace(run, experiments=list(map(shallow, run.experiments)), rows=None)
-  if not isinstance(run.network, network.Network) or run.teachers or run.anchors:
+  stages = [stage for stage in run.stages if stage.teacher is not None]
+  if run.anchors or not all(map(known, [run.network, *(stage.teacher for stage in stages)])):
     return run
-  names = {field.name for field in dataclasses.fields(run.backbone)}
+  changed = {
+    stage.name: dataclasses.replace(stage, teacher=few_layers(stage.teacher)) for stage in stages
+  }
+  return dataclasses.replace(
+    run,
+    network=few_layers(run.network),
+    stages=[changed.get(stage.name, stage) for stage in run.stages],
+  )
+
+
+def known(part) -> bool:
+  """Whether all that a network is made of is in the recipe: a note on the disk keeps its layers."""
+  if isinstance(part, Ensemble):
+    return all(map(known, part.members))
+  return isinstance(part, network.Network) or (isinstance(part, Run) and part.to_come is not None)
+
+
+def few_layers(part):
+  if isinstance(part, Ensemble):
+    return dataclasses.replace(part, members=list(map(few_layers, part.members)))
+  if isinstance(part, Run):  # by its bare name, which the comparison looks up again
+    return dataclasses.replace(part, directory=pathlib.Path(part.directory).name, to_come=None)
+  names = {field.name for field in dataclasses.fields(part.backbone)}
   depth = names & {"layers", "encoder_layers", "decoder_layers"}
   assert depth
-  few = dataclasses.replace(run.backbone, **dict.fromkeys(depth, 2))
-  return dataclasses.replace(run, network=dataclasses.replace(run.network, backbone=few))
+  few = dataclasses.replace(part.backbone, **dict.fromkeys(depth, 2))
+  return dataclasses.replace(part, backbone=few)
 
 
 @functools.cache

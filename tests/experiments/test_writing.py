@@ -97,6 +97,30 @@ def test_tuned_tasks_keep_their_form_and_all_others_are_plain_text(tokenizer_fol
   assert forms(data.validation_tasks(own, "prompt", Reader())) == [("rte", "attached", "tuned")]
 
 
+def test_a_plan_may_write_unseen_tasks_as_the_tuned_one(tokenizer_folder):
+  plan = EvaluationPlan(
+    unseen=("cb",), unseen_method=("off", "on"), shots=(0,), unseen_written="tuned"
+  )
+  trained = experiment(
+    tokenizer_folder("gpt2"), method=SoftPrompt(length=3), stages=(STAGE,), evaluation=plan
+  )
+  assert forms(data.report_tasks(trained, Reader())) == [
+    ("rte", "attached", "tuned"),
+    ("cb", "detached", "plain"),
+    ("cb", "attached", "tuned"),
+  ]
+  # What was tuned as a whole reads them so as well, and the pretrained model never.
+  full = dataclasses.replace(
+    trained, method=None, stages=[dataclasses.replace(STAGE, trainable=".*")]
+  )
+  assert set(forms(data.report_tasks(full, Reader()))) == {
+    ("rte", "none", "tuned"),
+    ("cb", "none", "tuned"),
+  }
+  start = dataclasses.replace(full, stages=())
+  assert {form for *_, form in forms(data.report_tasks(start, Reader()))} == {"plain"}
+
+
 def test_the_pretrained_model_reads_plain_text_only(tokenizer_folder):
   own = experiment(tokenizer_folder("llama"))
   found = data.report_tasks(own, Reader())
