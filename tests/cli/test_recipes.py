@@ -16,8 +16,9 @@ from promot_jax.cli import config_record, gin_config, gin_effect, gin_scan
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation import runs
 from promot_jax.evaluation.records import RunRecord
-from promot_jax.experiments import record, shapes
+from promot_jax.experiments import epochs, record, shapes
 from promot_jax.experiments.comparison import experiments_of
+from promot_jax.experiments.experiment import variant_of
 from promot_jax.methods import discovery
 from promot_jax.methods.prefix import PrefixTuning, Reparameterization
 from promot_jax.methods.prompt import PromptNetwork, SoftPrompt
@@ -394,6 +395,49 @@ def test_promot_rte_has_the_settings_of_the_paper():
   assert experiment.evaluation.shots == (1, 4)
   assert experiment.evaluation.unseen_method == ("off", "on")
   assert shapes.mesh_sizes(experiment.mesh) == {"data": 4, "model": 16}
+
+
+# Epochs, rate and batch of full tuning, adapters and prefix tuning, and the prefix's length (Hewitt et al., 2021).
+TABLE_3 = {
+  "webnlg": ((5, 5e-5, 6), (5, 5e-5, 5), (5, 5e-5, 5), 20),
+  "xsum": ((5, 5e-5, 5), (5, 8e-5, 20), (15, 5e-5, 64), 40),
+  "nq_open": ((6, 5e-5, 16), (2, 5e-4, 16), (2, 5e-5, 16), 20),
+}
+
+
+@pytest.mark.parametrize("data", TABLE_3)
+def test_recipes_of_ensembles_and_cocktails_have_the_settings_of_the_paper(data):
+  run = started(f"comparison_cocktail_{data}.gin")
+  rows = {experiment.row: epochs.planned(experiment) for experiment in run.experiments}
+
+  def settings(name):
+    (stage,) = rows[name].stages
+    return stage.epochs, pytest.approx(float(stage.learning_rate(0))), stage.batch_size
+
+  full, adapters, prefix, length = TABLE_3[data]
+  assert (settings("fine_tuning"), settings("adapter")) == (full, adapters)
+  assert settings("prefix_tuning") == prefix
+  assert rows["prefix_tuning"].method.length == length
+  assert rows["adapter"].method.bottleneck == 200
+  for light in ("prefix", "adapter"):
+    cocktail, ensemble = rows[f"cocktail_{light}"], rows[f"ensemble_{light}"]
+    assert settings(cocktail.row) == full  # its student is tuned as full tuning is
+    assert variant_of(cocktail) == variant_of(rows["fine_tuning"]) and not variant_of(ensemble)
+    assert cocktail.start == rows["fine_tuning"].start
+    taught = pathlib.Path(cocktail.stages[0].teacher.directory).name
+    assert [pathlib.Path(member.directory).name for member in ensemble.network.members] == [
+      taught,
+      "fine_tuning",
+    ]
+    assert taught == rows[taught].name and taught.startswith(light)
+
+
+def test_a_second_full_tuning_has_a_seed_of_its_own_in_every_run():
+  for seed in (0, 3):
+    run = build("comparison_cocktail_rte_micro.gin", f"RANDOM_SEED = {seed}")
+    seeds = {experiment.name: experiment.seed for experiment in run.experiments}
+    assert seeds.pop("fine_tuning_again") == seed + 1000  # 1000 with seed 0, as it always was
+    assert set(seeds.values()) == {seed}
 
 
 def test_large_training_sets_are_bounded_and_nothing_is_seen_twice():
