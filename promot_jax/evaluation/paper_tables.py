@@ -115,18 +115,34 @@ def of_groups(groups: Sequence[Group]) -> tuple[Table, ...]:
   whole = [group for group in groups if group.training_examples is None]
   found: list[Table] = []
   for by_data in (False, True):
-    worlds: dict[tuple[str, str, str], list[Group]] = {}
-    for group in whole:
-      model = "" if by_data else group.backbone
-      worlds.setdefault((model, group.data, group.variant), []).append(group)
-    for (model, _, variant), members in worlds.items():
-      ours = ", ".join(filter(None, (model, variant))) if len(worlds) > 1 else ""
-      ours = f"; ours: {ours}" if ours else ""
+    worlds = _worlds(whole, by_data=by_data)
+    for told, members in worlds:
+      ours = f"; ours: {told}" if told and len(worlds) > 1 else ""
       for layout in (each for each in LAYOUTS if each.by_data == by_data):
         if table := _table(layout, members, ours):
           found.append(table)
           found += _means(layout, members, ours)
   return tuple(found)
+
+
+def _worlds(groups: Sequence[Group], *, by_data: bool) -> list[tuple[str, list[Group]]]:
+  """(what they are in print, the groups of one table) of each table of such layouts."""
+  found: dict[tuple, list[Group]] = {}
+  for group in groups:
+    key: tuple = (group.backbone, group.data, group.variant)
+    if by_data:
+      # Data sets have models and rates of their own: the first group of each makes the first table.
+      same = (group.trained_on, group.data)
+      earlier = (other for members in found.values() for other in members)
+      key = (group.data, sum((other.trained_on, other.data) == same for other in earlier))
+    found.setdefault(key, []).append(group)
+  return [(_told(members), members) for members in found.values()]
+
+
+def _told(groups: Sequence[Group]) -> str:
+  """The models and variants of groups."""
+  parts = [part for group in groups for part in (group.backbone, group.variant) if part]
+  return ", ".join(dict.fromkeys(parts))
 
 
 def _means(layout: Layout, groups: Sequence[Group], ours: str) -> list[Table]:

@@ -9,24 +9,38 @@ from promot_jax.evaluation.results import ResultStore
 SHARES = (0.25, 0.5)
 
 
-def measured(folder, method, inside, outside, *, state="none", **record):
+def measured(
+  folder,
+  method,
+  inside,
+  outside,
+  *,
+  state="none",
+  tasks=("webnlg_seen", "webnlg_unseen"),
+  metric="bleu",
+  **record,
+):
   """Writes what one seed of a row leaves."""
   store = ResultStore(folder)
+  values = {"backbone": "micro decoder", "data": "micro", "backbone_trained": state == "none"}
   store.write_run(
     RunRecord(
       method=method,
-      trained_on="webnlg_seen",
+      trained_on=tasks[0],
       selected="last",
-      backbone="micro",
-      data="micro",
-      unseen=("webnlg_unseen",),
-      backbone_trained=state == "none",
-      **record,
+      unseen=tasks[1:],
+      **{**values, **record},
     )
   )
-  for task, score in (("webnlg_seen", inside), ("webnlg_unseen", outside)):
+  for task, score in zip(tasks, (inside, outside), strict=True):
     result = TaskResult(
-      task=task, shots=0, method=state, metric="bleu", scores={"bleu": score}, count=9, split="test"
+      task=task,
+      shots=0,
+      method=state,
+      metric=metric,
+      scores={metric: score},
+      count=9,
+      split="test",
     )
     answer = Prediction(
       task=task,
@@ -102,6 +116,29 @@ def test_table_1_has_the_chosen_shares_and_its_means(made):
     "+24.5",
     "+45.8",
   ]
+
+
+def test_data_sets_with_models_and_rates_of_their_own_make_one_table(made, tmp_path):
+  del made  # its runs lie there
+  measured(
+    tmp_path / "xsum",
+    "fine_tuning",
+    21.0,
+    15.0,
+    tasks=("xsum_id", "xsum_ood"),
+    metric="rouge2",
+    backbone="micro T5",
+    variant="learning rate 0.001",
+  )
+  tables = report.build(runs.collect([tmp_path])).papers
+  (table,) = [each for each in tables if each.title.startswith("Table 1 of Hewitt")]
+  ours = {column.group for column in table.columns if column.kind == "ours"}
+  assert {name.partition(",")[0] for name in ours} == {
+    "webnlg_seen",
+    "webnlg_unseen",
+    "xsum_id",
+    "xsum_ood",
+  }
 
 
 def test_curves_are_told_by_line_and_mark_and_the_rows_beside_them_are_there(made):
