@@ -31,6 +31,7 @@ export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
 if command -v shellcheck >/dev/null; then shellcheck -x launch/*.sh .ci/run; fi
-# Files are dealt out to as many processes as there are cores; a file's tests share what they compiled.
+# Files are dealt out to as many processes as there are cores; a file's tests share what they compiled.  They come
+# in the order of tests/conftest.py, which knows the long ones.
 "$PYTHON" -m pytest -m "$marks" --durations=10 --numprocesses=logical --maxprocesses=4 \
-  --dist=loadfile "${arguments[@]+"${arguments[@]}"}"
+  --dist=loadfile --no-loadscope-reorder "${arguments[@]+"${arguments[@]}"}"

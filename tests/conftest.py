@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where real data may lie, and a quiet, cached, CPU-only JAX."""
 
+import collections
 import functools
 import importlib.util
 import os
@@ -18,6 +19,30 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 import pytest  # noqa: E402
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+LONG = (
+  "scale/test_two_processes.py",
+  "cli/test_own_tokenizer.py",
+  "cli/test_analyze.py",
+  "cli/test_config_record.py",
+  "faults/test_faults.py",
+  "test_nnx_contract.py",
+)
+"""Files with few tests that take long."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+  """Where several processes share the tests (launch/test.sh), the long files come first, and then those
+  with many tests: one that is begun last keeps a process busy while the others have nothing left."""
+  if hasattr(config, "workerinput"):
+    sort_by_length(items)
+
+
+def sort_by_length(items: list[pytest.Item]) -> None:
+  """In place; tests of a file stay together and in their order."""
+  long = {REPOSITORY / "tests" / name for name in LONG}
+  tests = collections.Counter(item.path for item in items)
+  items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -298,3 +299,14 @@ def test_shellcheck_finds_nothing():
     ["shellcheck", "-x", *map(str, scripts)], capture_output=True, text=True, cwd=REPOSITORY
   )
   assert done.returncode == 0, done.stdout
+
+
+def test_files_that_take_long_are_begun_first_and_their_tests_stay_in_order(pytestconfig):
+  plugins = pytestconfig.pluginmanager.get_plugins()
+  (order,) = [plugin for plugin in plugins if hasattr(plugin, "sort_by_length")]
+  folder = REPOSITORY / "tests"
+  assert [name for name in order.LONG if not (folder / name).is_file()] == []
+  names = ["a.py", "b.py", "b.py", order.LONG[0], "c.py", "c.py", "c.py", order.LONG[1]]
+  items = [types.SimpleNamespace(path=folder / name, number=n) for n, name in enumerate(names)]
+  order.sort_by_length(items)
+  assert [item.number for item in items] == [3, 7, 4, 5, 6, 1, 2, 0]
