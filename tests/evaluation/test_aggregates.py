@@ -67,6 +67,11 @@ def test_a_setting_needs_all_of_its_scores():
   assert len(aggregates.settings_of(without_a_cocktail)) == 5
   table = aggregates.table(without_a_cocktail)
   assert "over 5 of the paper's 6 pairs" in table.notes[0]
+  assert table.notes[1] == (
+    "The paper's two orders: full tuning ahead in distribution in 5 of 5, the light method ahead out of"
+    " distribution in 5 of 5; in the printed table full tuning ahead in distribution in 6 of 6, the light method"
+    " ahead out of distribution in 6 of 6."
+  )
   assert [cell.text() for cell in table.rows[3].cells[1:]] == ["+24.6", "+24"]
   assert aggregates.table(lambda figure: None) is None
   assert {figure.paper for figure in published.figures()} >= {aggregates.PAPER}
