@@ -432,6 +432,12 @@ def test_recipes_of_ensembles_and_cocktails_have_the_settings_of_the_paper(data)
     assert taught == rows[taught].name and taught.startswith(light)
 
 
+def test_small_forms_measure_other_data_as_the_tuned_task_too():
+  for experiment in gin_config.build(small_scan("comparison_squad_mrqa.gin")).experiments:
+    plan = experiment.evaluation
+    assert (plan.unseen_method, plan.unseen_written, plan.shots) == (("on",), "tuned", (0,))
+
+
 def test_a_second_full_tuning_has_a_seed_of_its_own_in_every_run():
   for seed in (0, 3):
     run = build("comparison_cocktail_rte_micro.gin", f"RANDOM_SEED = {seed}")
