@@ -54,8 +54,10 @@ class Run:
 
   @property
   def keeps_method_on(self) -> bool:
-    """Whether its unseen tasks were only measured with the method attached, as the tuned one is."""
-    return {each.method for each in self.reported if each.task in self.unseen} == {"attached"}
+    """Whether its plan measured the unseen tasks only with the method attached, as the tuned one is."""
+    planned = self.record.measured  # empty of earlier versions
+    own = [each for each in self.reported if not planned or ways.name(each) in planned]
+    return {each.method for each in own if each.task in self.unseen} == {"attached"}
 
   @property
   def store(self) -> ResultStore:
@@ -187,8 +189,7 @@ def collect(
 def group(runs: Iterable[Run]) -> list[Group]:
   """Runs sorted into tables; pretrained models join every table of their backbone and data.
 
-  What leaves the backbone alone, as prompt tuning does, has no variant: it joins every variant's
-  table.
+  What leaves the backbone alone, as prompt tuning does, has no variant: it joins every table.
   Tables follow the paper's order.  Runs of pretrained models alone give one of their own.
   """
   runs = list(runs)
@@ -375,9 +376,8 @@ def _of_different_seeds(runs: Iterable[Run], report: Callable[[str], None]) -> l
   kept: dict[tuple, Run] = {}
   for run in runs:
     record = run.record
-    # Other settings are other runs, of which the report warns by itself; and of a pretrained model,
-    # which has no seed, each run may have measured another tuned task: one that measured the same is
-    # a repetition, whose spread of zero would say nothing.
+    # Other settings are other runs, of which the report warns by itself; of a pretrained model, which
+    # has no seed, only one that measured the same is a repetition, whose spread of zero says nothing.
     settings = (record.seed, record.subsample, repr(sorted(record.settings.items())))
     same: tuple = (record.method, _key(run), *settings)
     if record.method == "pretrained":

@@ -87,6 +87,15 @@ def test_the_main_table_has_what_was_measured_with_the_method_on(made):
   assert not [table for table in section.tables if "method off and on" in table.title]
 
 
+def test_what_an_earlier_plan_measured_with_the_method_off_changes_nothing(tmp_path):
+  planned = {f"{task}.0shot.attached": "test" for task in ("webnlg_seen", "webnlg_unseen")}
+  for outside, state in ((7.0, "detached"), (40.0, "attached")):
+    measured(tmp_path, "prefix_tuning", 50.0, outside, state=state, measured=planned)
+  (run,) = runs.collect([tmp_path])
+  assert len(run.reported) == 4 and run.keeps_method_on
+  assert runs.average_cell([run], shots=0).value == 40.0
+
+
 def test_table_1_has_the_chosen_shares_and_its_means(made):
   table, means = made.papers
   assert table.title.startswith("Table 1 of Hewitt et al. 2021")
