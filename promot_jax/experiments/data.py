@@ -196,8 +196,10 @@ def report_tasks(
       (task, adapted, adapted, state, row, lengths) for row, task in enumerate(experiment.tasks)
     ]
   for switch in plan.unseen_method:
-    if switch == "on" and (method is None or _is_open(checkpoint, bank_row)):
-      continue  # nothing to attach, or nobody said which
+    if switch == "on" and _is_open(checkpoint, bank_row):
+      continue  # nobody said which
+    if switch == "on" and method is None and "off" in plan.unseen_method:
+      continue  # nothing to attach: it is measured once
     state = "detached" if switch == "off" else "attached"
     state = state if method is not None else "none"
     alike = plan.unseen_written == "tuned" and adapted and state != "detached"

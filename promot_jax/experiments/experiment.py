@@ -54,7 +54,7 @@ class EvaluationPlan:
   tuned: whether the tuned task(s) are measured, method attached, in the form they were tuned in.
   unseen: names of tasks, or of mixtures, without shots; scored with the method `unseen_method` at each of
     `shots`.
-  unseen_method: 'off' (the paper's tables), 'on', or both.
+  unseen_method: 'off' (the paper's tables), 'on', or both; a model without a method is measured once.
   unseen_written: 'plain', or as the 'tuned' task is while a tuned backbone or the method reads them (`writing`).
   checkpoints: 'chosen' = each stage's last choice; 'last' = the last step; 'all' = every kept step.
   strategy: how answers are decoded.

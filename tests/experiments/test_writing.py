@@ -117,6 +117,9 @@ def test_a_plan_may_write_unseen_tasks_as_the_tuned_one(tokenizer_folder):
     ("rte", "none", "tuned"),
     ("cb", "none", "tuned"),
   }
+  # Also where methods are only kept on: what has none is measured all the same.
+  on = dataclasses.replace(full, evaluation=dataclasses.replace(plan, unseen_method=("on",)))
+  assert forms(data.report_tasks(on, Reader())) == forms(data.report_tasks(full, Reader()))
   start = dataclasses.replace(full, stages=())
   assert {form for *_, form in forms(data.report_tasks(start, Reader()))} == {"plain"}
 
