@@ -26,7 +26,7 @@ from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.remembered import Remembered
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.task import EvalTask
-from promot_jax.experiments import checkpoint_names, data
+from promot_jax.experiments import checkpoint_names, data, drift
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.model_directory import ModelDirectory
 from promot_jax.experiments.restored import Restored
@@ -158,7 +158,7 @@ class ConfidenceByTask:
     examples = task.examples
     if task.bank_row is not None:
       examples = examples.with_prompt_ids(task.bank_row)
-    batches = functools.partial(courses.in_batches, directory, examples, int(self.batch_size))
+    batches = functools.partial(drift.in_batches, directory, examples, int(self.batch_size))
     chunk = next(
       (
         found

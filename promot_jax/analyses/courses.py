@@ -2,20 +2,16 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from promot_jax.analyses.findings import Source
-from promot_jax.data.batches import EvalBatches
-from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError, DataError
 from promot_jax.experiments import checkpoint as checkpoints
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.experiment import Experiment
 from promot_jax.experiments.model_directory import ModelDirectory
-from promot_jax.token_ids import TokenIds
 from promot_jax.training import choice
-from promot_jax.training.objectives import Batch
 from promot_jax.training.stages import Stage
 
 
@@ -127,18 +123,6 @@ def require_target_tokens(course: Course) -> None:
       f"stage '{course.stage.name}' of '{course.name}' trains a prediction head: it has no target tokens"
       " that this could be measured on."
     )
-
-
-def in_batches(directory: ModelDirectory, examples: Examples, batch_size: int) -> Iterator[Batch]:
-  """Every example once, in batches of few shapes on the run's devices."""
-  experiment = directory.experiment
-  batches = EvalBatches(
-    examples,
-    batch_size=batch_size,
-    bucket_counts=(experiment.input_buckets, experiment.target_buckets),
-    special=TokenIds.of(experiment.backbone),
-  )
-  return (directory.place(batch) for batch, _ in batches)
 
 
 def _course(

@@ -29,7 +29,7 @@ from promot_jax.analyses.remembered import Remembered
 from promot_jax.data import examples as example_lists
 from promot_jax.data.examples import Examples
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data, shapes
+from promot_jax.experiments import data, drift, shapes
 from promot_jax.experiments.restored import Restored
 from promot_jax.models import scanning
 from promot_jax.training.objectives import Batch, Objective, Supervised
@@ -137,7 +137,7 @@ class GradientCosine:
       directory.events.line(f"gradients of {course.name} at step {moment.step}")
       found = cosines(
         models.model(moment.checkpoint),
-        *(courses.in_batches(directory, each, int(self.batch_size)) for each in (own, other)),
+        *(drift.in_batches(directory, each, int(self.batch_size)) for each in (own, other)),
         weights=self.weights,
         fetch=partitioning.fetch,
       )

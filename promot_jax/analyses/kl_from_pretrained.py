@@ -11,11 +11,8 @@ divergence on the new task goes with what is forgotten is the claim of Shenfeld 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import numpy as np
-from flax import nnx
 
 from promot_jax import limits, partitioning
 from promot_jax.analyses import charts, courses
@@ -25,12 +22,8 @@ from promot_jax.analyses.findings import Findings, Source
 from promot_jax.analyses.remembered import Remembered
 from promot_jax.data import examples as example_lists
 from promot_jax.errors import ConfigError
-from promot_jax.experiments import data
+from promot_jax.experiments import data, drift
 from promot_jax.experiments.restored import Restored
-from promot_jax.training import validation_loss
-from promot_jax.training.distillation import Distillation
-from promot_jax.training.objectives import Batch, Supervised
-from promot_jax.training.selection import LOSS
 
 RECIPE_VALUES = ("DivergenceFromPretrained",)
 
@@ -115,7 +108,7 @@ class DivergenceFromPretrained:
     )
     remembered = Remembered(analysis="kl_from_pretrained", settings={"batch_size": self.batch_size})
     models = Restored(directory)
-    batches = functools.partial(courses.in_batches, directory, examples, int(self.batch_size))
+    batches = functools.partial(drift.in_batches, directory, examples, int(self.batch_size))
     chunk = getattr(course.stage.objective, "vocabulary_chunk", None)
 
     def compute(moment: Moment) -> dict[str, Any]:
@@ -127,7 +120,7 @@ class DivergenceFromPretrained:
         states = {"on": model, "off": method.detach(model)}
       return {
         state: dataclasses.asdict(
-          divergences(each, start, batches, chunk=chunk, fetch=partitioning.fetch)
+          drift.divergences(each, start, batches, chunk=chunk, fetch=partitioning.fetch)
         )
         for state, each in states.items()
       }
@@ -143,42 +136,6 @@ class DivergenceFromPretrained:
       for state, each in figures.items():
         if state in (*self.method, "none"):
           yield Row(run=course.name, step=moment.step, method=state, examples=len(examples), **each)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Divergences:
-  """KL(model || pretrained) and KL(pretrained || model), means over so many target tokens, in nats."""
-
-  divergence: float
-  reverse: float
-  tokens: int
-
-
-def divergences(
-  model: nnx.Module,
-  pretrained: nnx.Module,
-  batches: Callable[[], Iterable[Batch]],
-  *,
-  chunk: int | None = None,
-  fetch: Callable[[Any], np.ndarray] = np.asarray,
-) -> Divergences:
-  """How far two models are apart on the target tokens of batches.
-
-  Args:
-    batches: gives them anew for each direction.
-    chunk: largest number of logits a token that exist at once; None: all of them.
-    fetch: gives the whole of an array.
-  """
-  # The divergence of a student from its teacher is what distillation minimizes.
-  objective = Distillation(weight=1.0, supervised=Supervised(vocabulary_chunk=chunk))
-
-  def total(student: nnx.Module, teacher: nnx.Module) -> tuple[float, float]:
-    parts = validation_loss.sums(student, objective, batches(), teacher=teacher, fetch=fetch)
-    return validation_loss.add(parts)[LOSS]
-
-  apart, weight = total(pretrained, model)
-  reverse, _ = total(model, pretrained)
-  return Divergences(divergence=apart / weight, reverse=reverse / weight, tokens=round(weight))
 
 
 def _points(row: Row) -> Iterator[tuple[str, Point]]:

@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from promot_jax.evaluation import whole_files
-from promot_jax.evaluation.journal import Journal
-from promot_jax.experiments import origin, restored
+from promot_jax.experiments import remembered
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.model_directory import ModelDirectory
 
@@ -36,20 +34,11 @@ class Remembered:
       examples: digest of what the model sees.
       compute: gives them.
     """
-    # The identity names the start by its path, under which other weights may have come to lie.
-    start = origin.of_start(directory.experiment).part("start weights") or ""
-    fingerprint = whole_files.fingerprint(
-      {
-        "model": restored.identity(directory, checkpoint),
-        "start": str(start),
-        "examples": examples,
-        "settings": whole_files.plain(self.settings),
-      }
+    return remembered.figures(
+      directory,
+      checkpoint,
+      path=directory.folder / "analyses" / f"{self.analysis}.figures.jsonl",
+      settings=self.settings,
+      examples=examples,
+      compute=compute,
     )
-    journal = Journal(directory.folder / "analyses" / f"{self.analysis}.figures.jsonl")
-    for entry in journal.read():
-      if entry.get("fingerprint") == fingerprint:
-        return entry["figures"]
-    found = whole_files.plain(compute())
-    journal.append([{"fingerprint": fingerprint, "step": checkpoint.step, "figures": found}])
-    return found

@@ -14,6 +14,9 @@ from promot_jax.evaluation.runs import Group, Run
 from promot_jax.evaluation.tables import Cell, Column, Row, Table
 
 REFERENCE = "fine_tuning"
+_DRIFT = {"KL from pretrained": "divergence", "Perplexity": "perplexity"}
+"""Heading -> its name in `RunRecord.drift`."""
+_READ = "Parameters of a model"
 _NOTES = (
   "Share: trained parameters over those of the pretrained model. Step: median time of an update, "
   "compilation, validation and saving left out; beside it the ratio to full fine-tuning's with the "
@@ -23,6 +26,13 @@ _NOTES = (
   "paper does with the prompt; one that leaves the backbone alone is then the pretrained model. On: "
   "it is left on. Fine-tuning has nothing to take off and stands under off.",
   "A method of several stages has a row for each; the scores are those after the last one.",
+)
+_DRIFT_NOTES = (
+  "KL from pretrained: KL(model || pretrained model) in nats a token, mean over the target tokens of the tuned task's "
+  "selection split. Perplexity: of general text. Both under teacher forcing, with the method off and on; the pretrained "
+  "model has a KL of 0, and its perplexity is the reference.",
+  "Parameters of a model: those that an answer is computed from, each once, over those of the pretrained model: what "
+  "inference holds in memory. Its time is not measured.",
 )
 
 
@@ -41,23 +51,27 @@ def cost_table(group: Group) -> Table | None:
       for shots in group.shots
       for state in ("off", "on")
     ),
+    *(Column(group=heading, header=state) for heading in _DRIFT for state in ("off", "on")),
+    Column(group=_READ, header="/ pretrained"),
   ]
-  rows = [row for method in group.runs for row in _rows(group, method)]
+  measured = any(run.record.drift for runs in group.runs.values() for run in runs)
+  rows = [row for method in group.runs for row in _rows(group, method, measured=measured)]
   # Columns that no run of the group fills, such as those with the method on, are left out.
   kept = [i for i in range(len(columns)) if any(row.cells[i] for row in rows)]
   return Table(
     title="What each method trains, costs and keeps",
     columns=tuple(columns[i] for i in kept),
     rows=tuple(dataclasses.replace(row, cells=tuple(row.cells[i] for i in kept)) for row in rows),
-    notes=_NOTES,
+    notes=(*_NOTES, *(_DRIFT_NOTES if measured else ())),
   )
 
 
-def _rows(group: Group, method: str) -> list[Row]:
+def _rows(group: Group, method: str, *, measured: bool) -> list[Row]:
   """A row for each stage of a method, or the only one of a method that trains nothing."""
   runs = group.runs[method]
   name = group.name(method)
-  scores = _scores(group, method)
+  drift = _drift(group, runs) if measured else [None] * (2 * len(_DRIFT) + 1)
+  scores = [*_scores(group, method), *drift]
   # The first run tells which stages there are; those of other seeds fill their rows.
   stages = runs[0].record.stages
   if not stages:
@@ -84,6 +98,18 @@ def _scores(group: Group, method: str) -> list[Cell | None]:
   for shots in group.shots:
     cells += [runs_lib.average_cell(runs, shots=shots, attached=on) for on in (False, True)]
   return cells
+
+
+def _drift(group: Group, runs: Sequence[Run]) -> list[Cell | None]:
+  """Divergence and perplexity with the method off and on, and the parameters that an answer reads."""
+  cells: list[Cell | None] = []
+  for name in _DRIFT.values():
+    for states in (("off", "none"), ("on",)):
+      found = [run.record.drift.get(state, {}).get(name) for run in runs for state in states]
+      cells.append(_mean([value for value in found if value is not None], digits=3))
+  base = next((run.record.parameters for run in group.runs.get("pretrained", ())), 0)
+  share = runs[0].record.parameters / base if base else None
+  return [*cells, None if share is None else Cell(value=share, digits=3, count=len(runs))]
 
 
 def _costs(reference: Sequence[Run], runs: Sequence[Run], position: int) -> list[Cell | None]:

@@ -50,6 +50,8 @@ class RunRecord:
       a row that is there once.
     validation: score by which the last stage chose its checkpoint, and whether higher is better of it; None
       where nothing was validated, and of earlier versions.
+    drift: state of the method ('on', 'off', 'none') -> how far the model is from the pretrained one: its
+      'divergence' in nats and the 'perplexity' of general text, as far as they were measured.
     settings: plain values worth reading beside the scores (steps, rates, batch size ...).
     templates: data set -> its tasks, one a template; the data set's score is their median.
     measured: split and way of each result of the run's own plan (`ways.own`); empty of records of
@@ -81,6 +83,7 @@ class RunRecord:
   point: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   validation: float | None = None
   higher_is_better: bool = True
+  drift: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   templates: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
   measured: Mapping[str, str] = dataclasses.field(default_factory=dict)

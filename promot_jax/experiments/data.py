@@ -150,7 +150,7 @@ def validation_tasks(experiment: Experiment, stage: str, reader: Reader) -> list
 
 
 def selection_tasks(experiment: Experiment, reader: Reader) -> list[EvalTask]:
-  """The selection split of each tuned task, for an experiment whose network others have trained."""
+  """The selection split of each tuned task in the form it is tuned in, whatever stage there is."""
   return [
     eval_task(
       experiment,

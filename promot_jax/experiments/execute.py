@@ -20,6 +20,7 @@ from promot_jax.evaluation.records import TaskResult
 from promot_jax.experiments import (
   course,
   data,
+  drift,
   measurement,
   record,
   reported,
@@ -123,6 +124,7 @@ def _outcome(experiment: Experiment, session: Session, sinks: Sequence[Sink]) ->
       results=outcome.results,
       chosen=chosen,
       validation=outcome.validation,
+      drift=outcome.drift,
     )
   )
   return outcome
@@ -147,6 +149,7 @@ def _trained_and_measured(directory: ModelDirectory) -> tuple[Outcome, list[cour
       why=settled or why,
       results=results,
       validation=_validation(directory, chosen, selected, models),
+      drift=drift.measured(directory, selected, models=models),
     ),
     chosen,
   )

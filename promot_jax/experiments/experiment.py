@@ -18,6 +18,7 @@ from promot_jax.data.templated import TemplatedTasks
 from promot_jax.decoding.strategies import Beam
 from promot_jax.errors import ConfigError
 from promot_jax.evaluation.averages import UNSEEN_TASKS
+from promot_jax.experiments.from_pretrained import FromPretrained
 from promot_jax.methods.base import Method
 from promot_jax.networks import ensemble, network
 from promot_jax.networks.network import AnyNetwork
@@ -63,6 +64,7 @@ class EvaluationPlan:
   buckets: how many padded input lengths there may be; each is one compilation.
   limit: number of examples of each task (the first ones of a fixed order); None = all.
   feature_lengths: largest lengths; a task's entry in `task_lengths` wins.
+  from_pretrained: what is measured of the distance to the pretrained model; None: nothing.
   """
 
   tuned: bool = True
@@ -80,6 +82,7 @@ class EvaluationPlan:
     default_factory=lambda: {"inputs": 512, "targets": 128}
   )
   task_lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+  from_pretrained: FromPretrained | None = None
 
   def __post_init__(self):
     for name in ("unseen", "shots", "unseen_method", "checkpoints"):
@@ -307,12 +310,8 @@ class Experiment:
   @property
   def teachers(self) -> dict[str, AnyNetwork]:
     """Stage name -> the network that it learns from, of the stages that do."""
-    found = {
-      stage.name: stage.teacher
-      for stage in self.stages
-      if stage.reads_teacher and stage.own_teacher is None
-    }
-    return {name: teacher.seeded(self.seed) for name, teacher in found.items()}
+    taught = (each for each in self.stages if each.reads_teacher and each.own_teacher is None)
+    return {stage.name: stage.teacher.seeded(self.seed) for stage in taught}
 
   @property
   def anchors(self) -> dict[str, AnyNetwork]:

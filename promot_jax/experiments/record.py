@@ -34,6 +34,7 @@ def run_record(
   results: Sequence[TaskResult] = (),
   chosen: Sequence[Mapping[str, Any]] = (),
   validation: float | None = None,
+  drift: Mapping[str, Mapping[str, float]] | None = None,
 ) -> RunRecord:
   """The record of an experiment whose checkpoint `selected` is reported.
 
@@ -41,6 +42,7 @@ def run_record(
     results: of the reported checkpoint, as the experiment's plan measured them.
     chosen: the completion marker of each stage.
     validation: of the reported checkpoint.
+    drift: of the reported checkpoint, as `drift.measured` gives it.
   """
   tasks = list(dict.fromkeys(map(experiment.unit_of, experiment.tasks)))
   plan, start = experiment.evaluation, experiment.start
@@ -97,6 +99,7 @@ def run_record(
     point=dict(experiment.point),
     validation=validation,
     higher_is_better=not experiment.stages or experiment.stages[-1].optimum == "max",
+    drift=dict(drift or {}),
     stages=_stages(experiment, [marker.get("step_seconds") for marker in chosen]),
     environment={**environment(), "precision": _precision(experiment)},
     command=without_secrets(" ".join(["promot", *sys.argv[1:]])),

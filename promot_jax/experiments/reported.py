@@ -24,6 +24,7 @@ class Outcome:
   why: str
   results: Sequence[TaskResult]
   validation: float | None = None
+  drift: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def note_network(experiment: Experiment) -> None:

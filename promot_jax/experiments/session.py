@@ -53,6 +53,10 @@ class Session:
     loaded.keep_only(experiment.start, *beside)  # frees former ones first
     return loaded.model(experiment.start)
 
+  def start_of_all(self, experiment: Experiment) -> nnx.Module:
+    """The pretrained network from which all that the experiment's start is made of began."""
+    return self.loaded(experiment).model(experiment.start.pretrained)
+
   def teacher(self, experiment: Experiment, stage: str) -> nnx.Module | None:
     """The model that a stage learns from, which is the start itself where that is its network.
 

@@ -13,12 +13,13 @@ from flax import nnx
 
 from promot_jax import partitioning, paths
 from promot_jax.checkpoints import disk
-from promot_jax.data import file_task
+from promot_jax.data import file_task, vocabularies
 from promot_jax.errors import ConfigError
 from promot_jax.experiments import classes, demonstrations, epochs, lengths, validation
 from promot_jax.experiments.checkpoint import Checkpoint
 from promot_jax.experiments.comparison import Comparison, experiments_of
 from promot_jax.experiments.experiment import Experiment, MeshShape
+from promot_jax.experiments.from_pretrained import MICRO
 from promot_jax.methods.prompt import prompt_count
 from promot_jax.models.backbone import writes_text
 from promot_jax.models.ensemble import require_one
@@ -209,6 +210,7 @@ def check(run: Experiment | Comparison) -> None:
       _check_teacher(experiment, name, teacher)
     for stage in experiment.stages:
       _check_teacher_inputs(experiment, stage)
+    _check_text(experiment)
     if experiment.probe is not None:
       probe.check_layer(model, experiment.probe.layer)
     lengths.check(experiment, model)
@@ -252,6 +254,21 @@ def _check_teacher_inputs(experiment: Experiment, stage: Stage) -> None:
         f" tokens beside its input; it has {', '.join(lists) or 'none'}. Declare it (docs/tasks.md), or"
         " set teacher_inputs=None."
       )
+
+
+def _check_text(experiment: Experiment) -> None:
+  """Whether the general text of the plan, of which a perplexity is measured, can be had."""
+  plan = experiment.evaluation.from_pretrained
+  if plan is None or plan.text is None:
+    return
+  if plan.text != MICRO:
+    experiment.seqio_name(plan.text)  # refuses an unknown name
+  elif experiment.source != "micro" or vocabularies.reference(experiment.vocabulary) is not None:
+    raise ConfigError(
+      f"FromPretrained.text='{MICRO}' is text of the built-in world in its own words, and the experiment has"
+      f" source '{experiment.source}' and vocabulary '{experiment.vocabulary}'; name a task, or None for no"
+      " perplexity."
+    )
 
 
 def _check_encoder_alone(experiment: Experiment) -> None:

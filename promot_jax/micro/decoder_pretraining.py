@@ -76,6 +76,11 @@ class DecoderStream:
     return np.concatenate([shown, query, target], axis=1).reshape(DECODER_ROWS, -1)
 
 
+def dice_of(name: str, seed: int) -> Dice:
+  """What draws the texts of this name."""
+  return Dice("decoder", name, seed)
+
+
 @dataclasses.dataclass(frozen=True)
 class Material:
   """All pieces: their tokens, and for each token whether it is learned to be written (1) or only read."""
@@ -103,7 +108,7 @@ def _material(seed: int, tasks: tuple[Task, ...]) -> Material:
     pools[name] = Pool(len(queries), *starts)
 
   def add_texts(name: str, count: int, draw: Callable[[Dice], str]) -> None:
-    dice = Dice("decoder", name, seed)
+    dice = dice_of(name, seed)
     found = [words.encode(draw(dice)) for _ in range(count)]
     # The end behind a text is its target, and all of it is learned.
     add(name, [(ids, [1] * len(ids)) for ids in found], [], [([EOS], [1])] * count)

@@ -10,7 +10,7 @@ random is a hash of (seed, step, row).
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -222,6 +222,15 @@ def corrupt(tokens: Sequence[int], dice: Dice, words: Vocabulary) -> tuple[list[
   return [*kept, EOS], [*cut, words.sentinel(gaps), EOS]
 
 
+def texts_with_gaps(seed: int) -> Iterator[tuple[str, tuple[list[int], list[int]]]]:
+  """The texts of the stream, each with what it becomes."""
+  dice, words = Dice("texts", seed), vocabulary()
+  # All of one stream, so that the same seeds give the same texts.
+  for _ in range(TEXTS):
+    text = prose.text(dice, seed)
+    yield text, corrupt(words.encode(text), dice, words)
+
+
 @functools.cache
 def _material(seed: int, tasks: tuple[Task, ...]) -> tuple[Segments, dict[str, Pool]]:
   """All encoded queries, demonstrations and targets."""
@@ -237,9 +246,7 @@ def _material(seed: int, tasks: tuple[Task, ...]) -> tuple[Segments, dict[str, P
       pieces.extend(part)
     pools[name] = Pool(len(queries), *starts)
 
-  dice = Dice("texts", seed)
-  # All of one stream, so that the same seeds give the same texts.
-  pairs = [corrupt(words.encode(prose.text(dice, seed)), dice, words) for _ in range(TEXTS)]
+  pairs = [pair for _, pair in texts_with_gaps(seed)]
   add(TEXT, [pair[0] for pair in pairs], [], [pair[1] for pair in pairs])
   dice = Dice("inference texts", seed)
   pairs = [_inference_pair(dice, words) for _ in range(INFERENCE_TEXTS)]

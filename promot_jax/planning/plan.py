@@ -214,6 +214,9 @@ def _evaluation_lines(experiment: Experiment) -> Iterator[str]:
     f"{', '.join(experiment.tasks) if plan.tuned else 'none'}; {len(experiment.unseen_tasks)} unseen tasks x "
     f"{shots} shots, method {' and '.join(plan.unseen_method)}; {strategy}"
   )
+  if (asked_too := plan.from_pretrained) is not None:
+    text = "" if asked_too.text is None else f", and the perplexity of {asked_too.text}"
+    yield f"          of the reported checkpoint the divergence from the pretrained model{text}"
 
 
 def _shared(experiment: Experiment) -> tuple:

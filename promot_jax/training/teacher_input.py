@@ -44,12 +44,14 @@ class Demonstrated:
     if self.shown not in get_args(Shown):
       raise ConfigError(f"Demonstrated: shown={self.shown!r} must be 'itself' or 'others'.")
     limits.require_whole("Demonstrated", least=1, shots=self.shots)
+    object.__setattr__(self, "shots", int(self.shots))  # 1e0 counts as one
     if self.shown == "itself" and self.shots != 1:
       raise ConfigError(
         f"Demonstrated: shots={self.shots} are of other examples; set shown='others', or shots=1."
       )
     if self.length is not None:
       limits.require_whole("Demonstrated", least=2, length=self.length)
+      object.__setattr__(self, "length", int(self.length))
 
   def __str__(self) -> str:
     if self.shown == "itself":

@@ -79,7 +79,7 @@ def test_every_analysis_runs_on_a_run_and_finds_its_figures_again(
     raise AssertionError("a model was restored")
 
   monkeypatch.setattr(Restored, "model", no_model)
-  monkeypatch.setattr(kl_from_pretrained, "divergences", no_model)
+  monkeypatch.setattr(kl_from_pretrained.drift, "divergences", no_model)
   for name, flags in own.items():
     assert main(["analyze", name, *shared, *flags]) == 0
   assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}

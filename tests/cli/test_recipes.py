@@ -135,7 +135,13 @@ def command_files(name: str) -> list[str]:
   return re.findall(r"--gin_file=(\S+)", header(name)["Command"]) or [name]
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("pretrain_")])
+def traced(names):
+  """The names; a table of everything takes a minute, and its rows have recipes of their own."""
+  long = {"comparison_forgetting.gin"}
+  return [pytest.param(each, marks=[pytest.mark.slow] * (each in long)) for each in names]
+
+
+@pytest.mark.parametrize("name", traced(each for each in RECIPES if each[:9] != "pretrain_"))
 def test_the_recipe_is_sound_as_its_command_starts_it(name):
   run = started(name)
   shapes.check(shallow(run))
@@ -145,7 +151,7 @@ def test_the_recipe_is_sound_as_its_command_starts_it(name):
     assert start == experiment.start
 
 
-@pytest.mark.parametrize("name", WITH_SMALL_FORM)
+@pytest.mark.parametrize("name", traced(WITH_SMALL_FORM))
 def test_the_recipe_is_sound_and_small_with_the_overlay(name):
   run = gin_config.build(small_scan(name))
   shapes.check(shallow(run))
