@@ -4,6 +4,7 @@ It asks for packages of every TeX distribution only.  Letters beyond Latin ones 
 a font that has them.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from promot_jax.evaluation import runs as runs_lib
@@ -18,13 +19,16 @@ _PREAMBLE = r"""% A report of promot_jax: pdflatex, lualatex or xelatex makes a 
 \documentclass[a4paper,landscape]{article}
 \usepackage{iftex}
 \ifPDFTeX\usepackage[T1]{fontenc}\usepackage[utf8]{inputenc}\fi
-\usepackage{textcomp,booktabs,float}
+\usepackage{textcomp,booktabs,float,longtable}
 \usepackage[margin=15mm]{geometry}
 \setlength{\parindent}{0pt}
 \setlength{\tabcolsep}{4pt}
 \begin{document}
 """
-_WIDTH = 150  # characters of a line in \scriptsize across the page
+_WIDTH = 150  # characters of a line in \scriptsize across the page, in the columns of a table
+_NOTE_WIDTH = 200  # characters of a line of running text
+_HEIGHT = 60  # lines of a page in \scriptsize, below a caption
+_HEAD_LINES = 5  # what the heads, rules and distance of a tabular take beside its rows
 _LONGEST_TEXT = 600
 
 
@@ -41,7 +45,10 @@ def document(title: str, sections: Iterable[Section], papers: Sequence[Table] = 
 
 
 def table(shown: Table) -> str:
-  """A table in the style of booktabs; a wide one is cut between groups of columns."""
+  """A table in the style of booktabs, cut between groups of columns where it is wide.
+
+  What is taller than a page has its own `table` for each page: TeX does not break one, and drops what hangs over.
+  """
   labels = [" ".join(filter(None, (row.label, row.detail))) for row in shown.rows]
   label_width = max(map(len, labels), default=0)
   parts = []
@@ -60,21 +67,48 @@ def table(shown: Table) -> str:
       )
       for label, row in zip(labels, shown.rows, strict=True)
     ]
-    parts.append(
-      "\n".join(
-        [
-          rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
-          r"\toprule",
-          *_groups(block),
-          _line(heads),
-          r"\midrule",
-          *rows,
-          r"\bottomrule",
-          r"\end{tabular}",
-        ]
-      )
-    )
-  return _floating(shown.title, "\n\n\\medskip\n".join(parts), shown.notes)
+    most = _HEIGHT - _HEAD_LINES
+    for start in range(0, len(rows), most):
+      page = rows[start : start + most]
+      parts.append((len(page) + _HEAD_LINES, _tabular(block, heads, page)))
+  if shown.notes:
+    notes = [rf"\par\smallskip {_safe(note)}" for note in shown.notes]
+    lines = sum(1 + math.ceil(len(note) / _NOTE_WIDTH) for note in shown.notes)
+    parts.append((lines, "\n".join([r"\par\raggedright", *notes])))
+  return "".join(
+    _floating(shown.title if number == 0 else f"{shown.title}, continued", page)
+    for number, page in enumerate(_pages(parts))
+  )
+
+
+def _pages(parts: Iterable[tuple[int, str]]) -> list[str]:
+  """Joins (lines, text) to pages of at most `_HEIGHT` lines."""
+  pages: list[list[str]] = [[]]
+  used = 0
+  for lines, text in parts:
+    if pages[-1] and used + lines > _HEIGHT:
+      pages.append([])
+      used = 0
+    pages[-1].append(text)
+    used += lines
+  return ["\n\n\\medskip\n".join(page) for page in pages]
+
+
+def _tabular(
+  block: Sequence[tuple[str, Sequence[int]]], heads: Sequence[str], rows: Sequence[str]
+) -> str:
+  return "\n".join(
+    [
+      rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
+      r"\toprule",
+      *_groups(block),
+      _line(heads),
+      r"\midrule",
+      *rows,
+      r"\bottomrule",
+      r"\end{tabular}",
+    ]
+  )
 
 
 def _groups(block: Sequence[tuple[str, Sequence[int]]]) -> list[str]:
@@ -118,22 +152,22 @@ def _sample(sample: Sample) -> str:
 def _words(title: str, lines: Sequence[str], widths: Sequence[str]) -> str:
   """A table of texts that are broken into lines; widths: shares of the page's."""
   columns = "".join(rf"p{{{width}\linewidth}}" for width in widths)
-  body = [
-    rf"\begin{{tabular}}{{{columns}}}",
-    r"\toprule",
-    *lines,
-    r"\bottomrule",
-    r"\end{tabular}",
-  ]
-  return _floating(title, "\n".join(body), ())
-
-
-def _floating(title: str, body: str, notes: Sequence[str]) -> str:
-  below = "".join(f"\n\\par\\smallskip {_safe(note)}" for note in notes)
-  return (
-    f"\n\\begin{{table}}[H]\\centering\\scriptsize\n\\caption{{{_safe(title)}}}\n{body}\n"
-    f"\\par\\raggedright{below}\n\\end{{table}}"
+  # A longtable goes on over the page: nobody knows how tall texts are.
+  return "\n".join(
+    [
+      "",
+      rf"{{\scriptsize\begin{{longtable}}{{{columns}}}",
+      rf"\caption{{{_safe(title)}}} \\",
+      r"\toprule",
+      *lines,
+      r"\bottomrule",
+      r"\end{longtable}}",
+    ]
   )
+
+
+def _floating(title: str, body: str) -> str:
+  return f"\n\\begin{{table}}[H]\\centering\\scriptsize\n\\caption{{{_safe(title)}}}\n{body}\n\\end{{table}}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -43,7 +43,7 @@ def read(text):
     elif command.strip("*").isalpha():
       assert command in COMMANDS, command
     elif mark == "&":
-      assert environments[-1][0] == "tabular"
+      assert environments[-1][0] in ("tabular", "longtable")
       filled += 1
     elif mark:
       assert mark in "{}", f"{mark} is active"
@@ -77,6 +77,22 @@ def test_wide_tables_are_cut_between_groups():
   shown = latex.table(tables.Table(title="T", columns=columns, rows=(row,)))
   assert shown.count(r"\begin{tabular}") == 2
   assert all(shown.count(rf"{{G{n}}}") == 1 for n in range(6))
+
+
+def test_what_is_taller_than_a_page_goes_on_in_a_further_table():
+  # pdflatex drops what hangs over: a page has 64 lines of \\scriptsize.
+  columns = tuple(tables.Column(group=f"G{n}", header="x" * 60) for n in range(8))
+  rows = tuple(
+    tables.Row(label=f"row {n}", detail="", cells=(tables.Cell(value=1.0),) * 8) for n in range(70)
+  )
+  shown = latex.table(
+    tables.Table(title="T", columns=columns, rows=rows, notes=("note " * 99,) * 9)
+  )
+  assert len(read(rf"\begin{{document}}{shown}\end{{document}}")) == 4 * (70 + 2 * 2)
+  pages = shown.split(r"\begin{table}")[1:]
+  assert all(page.count(r"\\") + page.count("note") / 40 <= 60 for page in pages)
+  assert [page.split("\n")[1] for page in pages[:2]] == [r"\caption{T}", r"\caption{T, continued}"]
+  assert all(shown.count(f"row {n} &") == 4 for n in range(70))
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "plain"])
