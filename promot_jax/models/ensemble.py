@@ -11,7 +11,7 @@ constant of the token; 'logits' does without the members' normalizers.  Hewitt e
 Cocktails: Robust Finetuning for Natural Language Generation", section 3, combines probabilities.
 
 An ensemble is a `backbone.Decodable`: it decodes, scores and teaches as a backbone does, and each member has
-a cache of its own.  It is no single stack of layers, so nothing can be attached to it or trained in it.
+a cache of its own; members that differ in few arrays are run together (`alike`).  It is no single stack of layers, so nothing can be attached to it or trained in it.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from flax import nnx
 
 from promot_jax import paths
 from promot_jax.errors import ConfigError
+from promot_jax.models import alike
 from promot_jax.models import readout as readouts
 from promot_jax.models.backbone import Cache
 from promot_jax.models.encoder_decoder import Buffer
@@ -48,6 +49,8 @@ class Ensemble(nnx.Module):
     # Own module objects: a module that stood in two places would be one to nnx, and so would what a
     # method's preparation writes into it.
     self.members = nnx.List([paths.copy(member) for member in members])
+    # Told here, where the members' arrays are those that they were made of.
+    self.same = alike.common(self.members)
     # An array and no constant, so that other weights are no other program.
     self.weights = Buffer(jnp.asarray(weights, jnp.float32))
     self.space = space
@@ -83,39 +86,79 @@ class Ensemble(nnx.Module):
 
   def prefill(self, batch: Batch, *, max_length: int) -> tuple[Float[Array, "B V"], "Caches"]:
     """Reads the input with every member; as `Decodable` says."""
-    found = [member.prefill(batch, max_length=max_length) for member in self.members]
-    return self._together(found)
+    logits, caches = prefilled(self.members, batch, max_length=max_length, same=self.same)
+    return combined(logits, self.weights[...], space=self.space), caches
 
   def decode_step(
     self, tokens: Int[Array, "R"], cache: "Caches"
   ) -> tuple[Float[Array, "R V"], "Caches"]:
     """Tokens just generated -> combined logits of the next ones, and the caches that know them."""
-    return self._together(
-      [member.decode_step(tokens, own) for member, own in zip(self.members, cache.members)]
-    )
-
-  def _together(
-    self, found: Sequence[tuple[Float[Array, "R V"], Any]]
-  ) -> tuple[Float[Array, "R V"], "Caches"]:
-    logits, caches = zip(*found)
-    together = combined(logits, self.weights[...], space=self.space)
-    return together, Caches(members=caches)
+    logits, caches = stepped(self.members, tokens, cache, same=self.same)
+    return combined(logits, self.weights[...], space=self.space), caches
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Caches:
-  """The cache of each member; rows of all of them are those of the same hypotheses."""
+  """The cache of each member; rows of all of them are those of the same hypotheses.
 
-  members: tuple[Cache, ...]
+  members: of each its own; or one whose leaves [M ...] are those of all, where they are `stacked`.
+  """
+
+  members: tuple[Cache, ...] | Cache
+  stacked: bool = dataclasses.field(metadata={"static": True})
 
   def repeat(self, count: int) -> "Caches":
     """Each row `count` times, side by side, in every member's cache."""
-    return Caches(members=tuple(cache.repeat(count) for cache in self.members))
+    return self._changed(lambda cache: cache.repeat(count))
 
   def reorder(self, indices: Int[Array, "R"]) -> "Caches":
     """Row r becomes a copy of row indices[r], in every member's cache."""
-    return Caches(members=tuple(cache.reorder(indices) for cache in self.members))
+    return self._changed(lambda cache: cache.reorder(indices))
+
+  def _changed(self, change: Callable[[Cache], Cache]) -> "Caches":
+    changed = jax.vmap(change)(self.members) if self.stacked else tuple(map(change, self.members))
+    return dataclasses.replace(self, members=changed)
+
+
+def prefilled(
+  members: Sequence[Any], batch: Batch, *, max_length: int, same: tuple[str, ...] | None
+) -> tuple[Sequence[Float[Array, "B V"]], Caches]:
+  """Reads the input with every member: the logits of each, and the caches.
+
+  Args:
+    same: of `alike.common`: the members' arrays that are the same, if they may be run as one program.
+  """
+
+  def read(member: Any) -> tuple[Float[Array, "B V"], Cache]:
+    return member.prefill(batch, max_length=max_length)
+
+  # What a preparation has made of the members since may be other structures.
+  if same is not None and alike.are_alike(members):
+    logits, caches = alike.each(read, members, same=same)
+    return logits, Caches(members=caches, stacked=True)
+  each_logits, each_cache = zip(*map(read, members))
+  return each_logits, Caches(members=each_cache, stacked=False)
+
+
+def stepped(
+  members: Sequence[Any],
+  tokens: Int[Array, "R"],
+  caches: Caches,
+  *,
+  same: tuple[str, ...] | None,
+) -> tuple[Sequence[Float[Array, "R V"]], Caches]:
+  """Tokens just generated -> each member's logits of the next ones, and the caches that know them."""
+
+  def write(member: Any, cache: Cache) -> tuple[Float[Array, "R V"], Cache]:
+    return member.decode_step(tokens, cache)
+
+  if caches.stacked:
+    assert same is not None  # as the input was read
+    logits, found = alike.each(write, members, caches.members, same=same)
+    return logits, Caches(members=found, stacked=True)
+  each_logits, each_cache = zip(*map(write, members, caches.members))
+  return each_logits, Caches(members=each_cache, stacked=False)
 
 
 @jax.tree_util.register_dataclass
@@ -172,7 +215,7 @@ class EnsembleReadout:
 
 
 def combined(
-  logits: Sequence[Float[Array, "... C"]],
+  logits: Sequence[Float[Array, "... C"]] | Float[Array, "M ... C"],
   weights: Float[Array, "M ..."],
   *,
   space: Space,
@@ -181,12 +224,12 @@ def combined(
   """Logits of the combined distribution, of all tokens or of a part of them.
 
   Args:
-    logits: of each member at the same tokens; float32.
+    logits: of each member at the same tokens, a sequence or [M ... C]; float32.
     weights: float32, at least 0, of sum 1; of all tokens, or of each along the first axes of `logits`.
     space: a formula above.
     log_z: log-sum-exp of each member's logits over the whole vocabulary; None: `logits` are of all of it.
   """
-  members = jnp.stack(logits)  # [M ... C]
+  members = logits if isinstance(logits, jax.Array) else jnp.stack(logits)  # [M ... C]
   weights = weights.reshape(*weights.shape, *(1,) * (members.ndim - weights.ndim))
   if space == "logits":
     return (weights * members).sum(axis=0)

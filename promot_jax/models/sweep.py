@@ -16,7 +16,7 @@ from flax import nnx
 
 from promot_jax import paths
 from promot_jax.models.encoder_decoder import Buffer
-from promot_jax.models.ensemble import Caches, Ensemble, combined
+from promot_jax.models.ensemble import Caches, Ensemble, combined, prefilled, stepped
 from promot_jax.token_ids import TokenIds
 from promot_jax.types import Array, Batch, Float, Int
 
@@ -35,6 +35,7 @@ class Sweep(nnx.Module):
     """`ensemble` gives members, whose arrays are shared, and space; `weights` are [K M]."""
     self.members = nnx.List([paths.copy(member) for member in ensemble.members])
     self.weights = Buffer(jnp.asarray(weights, jnp.float32))
+    self.same = ensemble.same
     self.space = ensemble.space
 
   @property
@@ -51,9 +52,9 @@ class Sweep(nnx.Module):
     self, batch: Batch, *, max_length: int
   ) -> tuple[Float[Array, "B*K V"], "WeightedCaches"]:
     """Reads each input once with every member; as `Decodable` says of B * K examples."""
-    logits, caches = zip(*(member.prefill(batch, max_length=max_length) for member in self.members))
+    logits, caches = prefilled(self.members, batch, max_length=max_length, same=self.same)
     weights = jnp.tile(self.weights[...], (logits[0].shape[0], 1))
-    cache = WeightedCaches(weights=weights, caches=Caches(members=caches).repeat(self.copies))
+    cache = WeightedCaches(weights=weights, caches=caches.repeat(self.copies))
     repeated = [jnp.repeat(each, self.copies, axis=0) for each in logits]
     return combined(repeated, weights.T, space=self.space), cache
 
@@ -61,12 +62,9 @@ class Sweep(nnx.Module):
     self, tokens: Int[Array, "R"], cache: "WeightedCaches"
   ) -> tuple[Float[Array, "R V"], "WeightedCaches"]:
     """Tokens just generated -> logits of the next ones, each row's by its own weights."""
-    found = [
-      member.decode_step(tokens, own) for member, own in zip(self.members, cache.caches.members)
-    ]
-    logits, caches = zip(*found)
+    logits, caches = stepped(self.members, tokens, cache.caches, same=self.same)
     together = combined(logits, cache.weights.T, space=self.space)
-    return together, dataclasses.replace(cache, caches=Caches(members=caches))
+    return together, dataclasses.replace(cache, caches=caches)
 
 
 @jax.tree_util.register_dataclass

@@ -20,6 +20,8 @@ MEMBERS = {
   "t5": [("t5", 0, PrefixTuning(length=2)), ("t5", 1, None)],
   "bart": [("bart", 0, SoftPrompt(length=3)), ("bart", 0, LoRA(rank=2))],
   "gpt2": [("gpt2", 0, PrefixTuning(length=2)), ("gpt2", 0, LoRA(rank=2)), ("gpt2", 3, None)],
+  "t5, two prompts": [("t5", 0, SoftPrompt(length=3)), ("t5", 0, SoftPrompt(length=3))],
+  "gpt2, two LoRAs": [("gpt2", 0, LoRA(rank=1)), ("gpt2", 0, LoRA(rank=1))],
 }
 SHARES = {2: [0.3, 0.7], 3: [0.25, 0.0, 0.75]}
 
@@ -27,10 +29,10 @@ SHARES = {2: [0.3, 0.7], 3: [0.25, 0.0, 0.75]}
 def members(kind):
   """Adapted members, of which some share a backbone."""
   found = []
-  for name, seed, method in MEMBERS[kind]:
+  for number, (name, seed, method) in enumerate(MEMBERS[kind]):
     model = tiny(name, seed=seed)
     if method is not None:
-      model = moved(method.attach(model, nnx.Rngs(0)), method)
+      model = moved(method.attach(model, nnx.Rngs(0)), method, seed=number)
     found.append(model)
   return found
 
@@ -40,10 +42,10 @@ def ensemble_of(kind, space="probability"):
   return Ensemble(parts, weights=SHARES[len(parts)], space=space)
 
 
-@pytest.fixture(scope="module", params=["t5", "gpt2"])
+@pytest.fixture(scope="module", params=["t5", "gpt2", "t5, two prompts", "gpt2, two LoRAs"])
 def expected(request):
   """A kind of members, a batch for them, and their logits of its targets."""
-  batch = batch_of(tiny(request.param))
+  batch = batch_of(tiny(request.param.split(",")[0]))
   return request.param, batch, [logits(member, batch) for member in members(request.param)]
 
 
@@ -140,6 +142,8 @@ def test_logits_in_parts_are_those_of_the_whole_also_in_an_ensemble_of_ensembles
 def test_cached_decoding_gives_the_logits_of_teacher_forcing(expected):
   kind, batch, stored = expected
   model, targets = ensemble_of(kind), batch["decoder_target_tokens"]
+  # The two of one method are one batched program, the others are run one after the other.
+  assert (model.same is not None) == ("two" in kind)
 
   @jax.jit
   def decoded(state):
