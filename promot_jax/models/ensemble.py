@@ -102,10 +102,10 @@ class Ensemble(nnx.Module):
 class Caches:
   """The cache of each member; rows of all of them are those of the same hypotheses.
 
-  members: of each its own; or one whose leaves [M ...] are those of all, where they are `stacked`.
+  members: of each its own; or a single one, whose leaves [M ...] are those of all, where they are `stacked`.
   """
 
-  members: tuple[Cache, ...] | Cache
+  members: tuple[Cache, ...]
   stacked: bool = dataclasses.field(metadata={"static": True})
 
   def repeat(self, count: int) -> "Caches":
@@ -117,8 +117,8 @@ class Caches:
     return self._changed(lambda cache: cache.reorder(indices))
 
   def _changed(self, change: Callable[[Cache], Cache]) -> "Caches":
-    changed = jax.vmap(change)(self.members) if self.stacked else tuple(map(change, self.members))
-    return dataclasses.replace(self, members=changed)
+    of_one = jax.vmap(change) if self.stacked else change
+    return dataclasses.replace(self, members=tuple(map(of_one, self.members)))
 
 
 def prefilled(
@@ -136,7 +136,7 @@ def prefilled(
   # What a preparation has made of the members since may be other structures.
   if same is not None and alike.are_alike(members):
     logits, caches = alike.each(read, members, same=same)
-    return logits, Caches(members=caches, stacked=True)
+    return logits, Caches(members=(caches,), stacked=True)
   each_logits, each_cache = zip(*map(read, members))
   return each_logits, Caches(members=each_cache, stacked=False)
 
@@ -155,8 +155,8 @@ def stepped(
 
   if caches.stacked:
     assert same is not None  # as the input was read
-    logits, found = alike.each(write, members, caches.members, same=same)
-    return logits, Caches(members=found, stacked=True)
+    logits, found = alike.each(write, members, *caches.members, same=same)
+    return logits, Caches(members=(found,), stacked=True)
   each_logits, each_cache = zip(*map(write, members, caches.members))
   return each_logits, Caches(members=each_cache, stacked=False)
 
