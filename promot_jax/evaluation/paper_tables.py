@@ -90,6 +90,7 @@ LAYOUTS = (
   ),
 )
 
+_ABLATIONS = (("embedding_only", "Embedding-only"), ("infix", "Infix"))
 _METHODS: Mapping[str, str] = {
   "ft_top2": "top_layers",
   "adapter_3pct": "adapter_3",
@@ -99,6 +100,25 @@ _METHODS: Mapping[str, str] = {
   "prefix_2pct": "prefix_tuning",
 }
 """What a printed method is called in our records, where it is not called the same."""
+PRINTED: Mapping[str, str] = {
+  **published.ROWS,
+  "promot_lora_r2": "ProMoT with LoRA r=2",
+  "promot_lora_r4": "ProMoT with LoRA r=4",
+  "ft_top2": "Top layers",
+  "adapter": "Adapters",
+  "adapter_3pct": "Adapters, 3 %",
+  "adapter_0.1pct": "Adapters, 0.1 %",
+  "prefix": "Prefix tuning",
+  "prefix_2pct": "Prefix tuning, 2 %",
+  "prefix_0.1pct": "Prefix tuning, 0.1 %",
+  **{f"{part}_{size}": f"{name}, {size}" for size in (1, 10, 20) for part, name in _ABLATIONS},
+  "ensemble_prefix": "Ensemble, prefix",
+  "cocktail_prefix": "Cocktail, prefix",
+  "ensemble_adapter": "Ensemble, adapters",
+  "cocktail_adapter": "Cocktail, adapters",
+  "sota": "Best before",
+}
+"""A method's name above its figures."""
 _XSUM_METHODS = {**_METHODS, "prefix_0.1pct": "prefix_0_1"}
 _WHOLE = ("", "all", "dev", "id", "ood")
 """Parts of a test set, or names of it, that are the whole test set of a task of ours."""
@@ -295,7 +315,7 @@ def _key(figure: Figure, fields: Sequence[str]) -> tuple[str, ...]:
 
 def _printed(field: str, value: object) -> str:
   if field == "method":
-    return published.ROWS.get(str(value), str(value).replace("_", " "))
+    return PRINTED[str(value)]
   if field == "shots":
     return "" if value is None else f"{value}-shot"
   if field == "trained_on":

@@ -110,12 +110,12 @@ def test_table_1_has_the_chosen_shares_and_its_means(made):
   assert ours == {
     ("Standard fine-tuning", inside): 60.0,
     ("Standard fine-tuning", outside): 30.0,
-    ("prefix", inside): 50.0,
-    ("prefix", outside): 40.0,
-    ("ensemble prefix", inside): 62.5,
-    ("ensemble prefix", outside): 43.5,
-    ("cocktail prefix", inside): 62.25,
-    ("cocktail prefix", outside): 43.75,
+    ("Prefix tuning", inside): 50.0,
+    ("Prefix tuning", outside): 40.0,
+    ("Ensemble, prefix", inside): 62.5,
+    ("Ensemble, prefix", outside): 43.5,
+    ("Cocktail, prefix", inside): 62.25,
+    ("Cocktail, prefix", outside): 43.75,
   }
   assert [row.cells[0].text() for row in means.rows] == [
     "75.0",

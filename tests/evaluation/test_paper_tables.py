@@ -78,11 +78,11 @@ def test_a_mixture_stands_in_the_tables_of_mixtures(tmp_path):
   ("task", "method", "metric", "title", "row", "column", "printed"),
   [
     ("e2e", "prefix_tuning", "nist", "Table 1", "gpt2_medium", "e2e, nist", "8.81"),
-    ("e2e", "prefix_tuning", "bleu", "Table 4", "prefix", "bleu", "69.7"),
-    ("e2e", "infix_10", "bleu", "Table 4", "infix 10", "bleu", "67.2"),
-    ("xsum", "prefix_tuning", "rougeL", "Table 2", "prefix 2pct", "rougel", "36.05"),
-    ("xsum", "prefix_0_1", "rougeL", "Table 2", "prefix 0.1pct", "rougel", "35.05"),
-    ("xsum_news_to_sports", "prefix_tuning", "rouge2", "Table 3", "prefix", None, "16.74"),
+    ("e2e", "prefix_tuning", "bleu", "Table 4", "Prefix tuning", "bleu", "69.7"),
+    ("e2e", "infix_10", "bleu", "Table 4", "Infix, 10", "bleu", "67.2"),
+    ("xsum", "prefix_tuning", "rougeL", "Table 2", "Prefix tuning, 2 %", "rougel", "36.05"),
+    ("xsum", "prefix_0_1", "rougeL", "Table 2", "Prefix tuning, 0.1 %", "rougel", "35.05"),
+    ("xsum_news_to_sports", "prefix_tuning", "rouge2", "Table 3", "Prefix tuning", None, "16.74"),
   ],
 )
 def test_rows_of_prefix_tuning_stand_in_the_tables_of_their_paper(
@@ -95,11 +95,15 @@ def test_rows_of_prefix_tuning_stand_in_the_tables_of_their_paper(
     line
     for line in table.rows
     if line.label == row
-    and ("prefix" in line.label + line.detail or row == method.replace("_", " "))
+    and ("Prefix" in line.label + line.detail or row.startswith("Infix"))
   ]
   places = {c.kind: i for i, c in enumerate(table.columns) if c.group == column}
   assert found.cells[places["ours"]].value == 50
   assert found.cells[places["quoted"]].printed == printed
+
+
+def test_every_printed_method_has_a_name_for_readers():
+  assert {each.method for each in published.figures()} <= set(paper_tables.PRINTED)
 
 
 @pytest.mark.parametrize(
