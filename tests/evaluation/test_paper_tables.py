@@ -94,8 +94,7 @@ def test_rows_of_prefix_tuning_stand_in_the_tables_of_their_paper(
   (found,) = [
     line
     for line in table.rows
-    if line.label == row
-    and ("Prefix" in line.label + line.detail or row.startswith("Infix"))
+    if line.label == row and ("Prefix" in line.label + line.detail or row.startswith("Infix"))
   ]
   places = {c.kind: i for i, c in enumerate(table.columns) if c.group == column}
   assert found.cells[places["ours"]].value == 50
