@@ -297,6 +297,7 @@ FACTORIES = {
   "promot_jax.data.mixtures.proportional",
   "promot_jax.data.mixtures.temperature",
   "promot_jax.data.mixtures.weighted",
+  "promot_jax.experiments.seeds.further",
   "promot_jax.micro.wordings.folder",
   "promot_jax.networks.micro_model.config",
   "promot_jax.networks.micro_model.decoder_config",
