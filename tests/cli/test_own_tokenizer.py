@@ -53,7 +53,9 @@ def train(folder, written: str, tokenizer, *flags: str) -> list[str]:
   return ["train", *(f"--gin_file={file}" for file in ("promot_rte_micro.gin", own, small)), *flags]
 
 
-@pytest.mark.parametrize(("family", "written"), [("gpt2", GPT2), ("bart", BART)])
+@pytest.mark.parametrize(
+  ("family", "written"), [("gpt2", GPT2), pytest.param("bart", BART, marks=pytest.mark.slow)]
+)
 def test_promot_trains_evaluates_and_answers(tokenizer_folder, tmp_path, capsys, family, written):
   run = tmp_path / "run"
   command = train(tmp_path, written, tokenizer_folder(family), f"--model_dir={run}")

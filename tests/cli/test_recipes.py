@@ -192,7 +192,7 @@ def test_the_header_says_command_hardware_and_what_to_expect(name):
   assert name == "micro.gin" or "# Paper: " in text
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", traced(RECIPES))
 def test_the_command_of_the_header_names_the_hardware_that_it_speaks_of(name):
   run = started(name)
   if not hasattr(run, "evaluation") and not hasattr(run, "experiments"):

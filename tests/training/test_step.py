@@ -110,7 +110,11 @@ def test_the_update_is_the_optimizers_answer_to_the_gradient_of_the_mean_loss():
 
 @pytest.mark.parametrize(
   "microbatches, factor",
-  [(2, "NUM_REAL_TARGET_TOKENS"), (4, "AVERAGE_PER_SEQUENCE"), (4, None)],
+  [
+    (2, "NUM_REAL_TARGET_TOKENS"),
+    (4, "AVERAGE_PER_SEQUENCE"),
+    pytest.param(4, None, marks=pytest.mark.slow),
+  ],
 )
 def test_microbatches_equal_one_batch(microbatches, factor):
   results = []
