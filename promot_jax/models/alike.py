@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from promot_jax import paths
+from promot_jax.models import preparation
 
 _LARGEST_SHARE = 0.1
 """Of a network's bytes that may be its own: copying these side by side has to cost next to nothing."""
@@ -25,9 +26,10 @@ def common(networks: Sequence[Any]) -> tuple[str, ...] | None:
   To be asked outside of compiled functions, in which every network has objects of its own.
 
   Returns:
-    None where the networks are not to be batched: one alone, other structures, or too much that differs.
+    None where the networks are not to be batched: one alone, other structures, or too much that differs; or
+    methods in them that exchange arrays once a call is known, behind which a name says nothing.
   """
-  if len(networks) < 2 or not are_alike(networks):
+  if len(networks) < 2 or not all(map(preparation.is_ready, networks)) or not _alike(networks):
     return None
   first, *others = map(paths.named_leaves, networks)
   same = tuple(name for name, leaf in first.items() if all(other[name] is leaf for other in others))
@@ -41,7 +43,7 @@ def each(
   """What `call(network, *arguments)` gives for every network, stacked along a first axis.
 
   Args:
-    networks: alike (`are_alike`), also where a preparation has added to them.
+    networks: those of `common`, or what a compiled function was given of them.
     own: of each argument those of all networks, stacked along a first axis.
     same: of `common`.
   """
@@ -56,10 +58,11 @@ def each(
   def one(leaves: dict[str, Any], *arguments: Any) -> Any:
     return call(paths.replace_leaves(networks[0], {**first, **leaves}), *arguments)
 
-  return jax.vmap(one)(different, *own)
+  # The size is said for members that are one and the same, of which nothing is stacked.
+  return jax.vmap(one, axis_size=len(networks))(different, *own)
 
 
-def are_alike(networks: Sequence[Any]) -> bool:
+def _alike(networks: Sequence[Any]) -> bool:
   """Whether all are one program: the same modules and settings, and leaves of the same shapes and types."""
   graphdef, *others = map(nnx.graphdef, networks)
   kinds, *other_kinds = map(_kinds, networks)

@@ -133,8 +133,7 @@ def prefilled(
   def read(member: Any) -> tuple[Float[Array, "B V"], Cache]:
     return member.prefill(batch, max_length=max_length)
 
-  # What a preparation has made of the members since may be other structures.
-  if same is not None and alike.are_alike(members):
+  if same is not None:
     logits, caches = alike.each(read, members, same=same)
     return logits, Caches(members=(caches,), stacked=True)
   each_logits, each_cache = zip(*map(read, members))

@@ -140,6 +140,11 @@ def prepare(
   return model
 
 
+def is_ready(model: nnx.Module) -> bool:
+  """Whether `prepare` leaves every array where it is, for any batch of a call without dropout."""
+  return not any(_waits(module, Call()) for module in _waiting(model))
+
+
 def features_read(model: nnx.Module, batch: Batch) -> Mapping[str, Array]:
   """The features of a batch that modules of the model read: what preparing it again will need."""
   return _read_by(_waiting(model), batch)

@@ -8,10 +8,11 @@ from flax import nnx
 
 from promot_jax import paths
 from promot_jax.decoding import scoring
+from promot_jax.methods.bias import BitFit
 from promot_jax.methods.lora import LoRA
 from promot_jax.methods.prefix import PrefixTuning
 from promot_jax.methods.prompt import SoftPrompt
-from promot_jax.models import ensemble
+from promot_jax.models import ensemble, preparation
 from promot_jax.models.ensemble import Ensemble, EnsembleReadout
 from promot_jax.models.readout import LogSum, Readout
 from tiny_models import batch_of, close, logits, moved, tiny
@@ -21,6 +22,7 @@ MEMBERS = {
   "bart": [("bart", 0, SoftPrompt(length=3)), ("bart", 0, LoRA(rank=2))],
   "gpt2": [("gpt2", 0, PrefixTuning(length=2)), ("gpt2", 0, LoRA(rank=2)), ("gpt2", 3, None)],
   "t5, two prompts": [("t5", 0, SoftPrompt(length=3)), ("t5", 0, SoftPrompt(length=3))],
+  "gpt2, BitFit twice": [("gpt2", 0, BitFit()), ("gpt2", 0, BitFit())],
   "gpt2, two LoRAs": [("gpt2", 0, LoRA(rank=1)), ("gpt2", 0, LoRA(rank=1))],
 }
 SHARES = {2: [0.3, 0.7], 3: [0.25, 0.0, 0.75]}
@@ -42,7 +44,9 @@ def ensemble_of(kind, space="probability"):
   return Ensemble(parts, weights=SHARES[len(parts)], space=space)
 
 
-@pytest.fixture(scope="module", params=["t5", "gpt2", "t5, two prompts", "gpt2, two LoRAs"])
+@pytest.fixture(
+  scope="module", params=["t5", "gpt2", "t5, two prompts", "gpt2, two LoRAs", "gpt2, BitFit twice"]
+)
 def expected(request):
   """A kind of members, a batch for them, and their logits of its targets."""
   batch = batch_of(tiny(request.param.split(",")[0]))
@@ -142,12 +146,14 @@ def test_logits_in_parts_are_those_of_the_whole_also_in_an_ensemble_of_ensembles
 def test_cached_decoding_gives_the_logits_of_teacher_forcing(expected):
   kind, batch, stored = expected
   model, targets = ensemble_of(kind), batch["decoder_target_tokens"]
-  # The two of one method are one batched program, the others are run one after the other.
+  # Two of one method are one batched program, but for what exchanges arrays when a call is prepared.
   assert (model.same is not None) == ("two" in kind)
 
   @jax.jit
   def decoded(state):
-    network = nnx.merge(nnx.graphdef(model), state)
+    network = preparation.prepare(
+      nnx.merge(nnx.graphdef(model), state), batch
+    )  # as `generate` does
     own, cache = network.prefill(batch, max_length=targets.shape[1])
     found = [own]
     for position in range(targets.shape[1] - 1):
@@ -157,6 +163,16 @@ def test_cached_decoding_gives_the_logits_of_teacher_forcing(expected):
 
   together = by_numpy(stored, SHARES[len(stored)], "probability")
   close(decoded(nnx.state(model)), together, 3e-5)
+
+
+def test_one_member_twice_is_this_member():
+  network, batch = tiny("t5"), batch_of(tiny("t5"))
+  expected, _ = network.prefill(batch, max_length=2)
+  found, cache = Ensemble([network, network], weights=[0.5, 0.5], space="logits").prefill(
+    batch, max_length=2
+  )
+  close(found, expected)
+  assert cache.stacked
 
 
 def test_members_keep_their_arrays_and_are_left_alone():
